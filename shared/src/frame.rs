@@ -1,0 +1,293 @@
+//! The replicated state of one tick, immutable and shared by all who read it.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use crate::{
+    Anchor, CellId, CellKey, Event, Kind, KindId, NetId, Place, PlayerId, Roster, Schema, Tick, hash::Murmur3,
+};
+
+/// The replicated state of one tick. What did not change is the same `Arc` as in the frame before.
+#[derive(Clone, Debug)]
+pub struct Frame {
+    /// How often the session has been recovered.
+    pub epoch: u32,
+    /// When.
+    pub tick: Tick,
+    /// All cells that the session has ever used, by [`CellId::index`]; the first is `always`.
+    pub cells: Vec<CellFrame>,
+    /// Which areas of the game the cells are.
+    pub table: Arc<CellTable>,
+    /// Where each entity is.
+    pub places: Arc<Places>,
+    /// What each seated player has of their own, in order of player.
+    pub seats: Vec<SeatFrame>,
+    /// The players as all see them.
+    pub roster: Arc<Roster>,
+    /// The truth at field quanta, and the game's hidden state, in one number.
+    pub state_hash: u64,
+}
+
+impl Frame {
+    /// The created world: no cells but `always`, no entities, no seats.
+    #[must_use]
+    pub fn empty(schema: &Schema, epoch: u32) -> Self {
+        Self {
+            epoch,
+            tick: Tick::ZERO,
+            cells: vec![CellFrame { state: Arc::new(CellState::empty(schema)), ..CellFrame::default() }],
+            table: Arc::new(CellTable::default()),
+            places: Arc::new(Places::default()),
+            seats: Vec::new(),
+            roster: Arc::new(Roster::default()),
+            state_hash: 0,
+        }
+    }
+
+    /// A cell, where the session has used it.
+    #[must_use]
+    pub fn cell(&self, cell: CellId) -> Option<&CellFrame> {
+        self.cells.get(cell.index())
+    }
+
+    /// A player's own part, where they sit.
+    #[must_use]
+    pub fn seat(&self, player: PlayerId) -> Option<&SeatFrame> {
+        self.seats.binary_search_by_key(&player, |seat| seat.player).ok().map(|i| &self.seats[i])
+    }
+}
+
+/// One cell at the frame's tick.
+#[derive(Clone, Debug, Default)]
+pub struct CellFrame {
+    /// Its entities.
+    pub state: Arc<CellState>,
+    /// Its events of this tick alone, in order of ordinal.
+    pub events: Option<Arc<[Event]>>,
+    /// Events of this tick that did not fit a limit.
+    pub events_lost: u32,
+    /// The newest tick at which its entities changed or it had events.
+    pub changed: Tick,
+}
+
+/// The canonical state of a cell's entities: exactly what clients hold.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct CellState {
+    /// One per kind of the schema, in its order.
+    pub kinds: Vec<Arc<Columns>>,
+}
+
+impl CellState {
+    /// A cell without entities.
+    #[must_use]
+    pub fn empty(schema: &Schema) -> Self {
+        Self { kinds: schema.kinds.iter().map(|kind| Arc::new(Columns::empty(kind))).collect() }
+    }
+
+    /// The number of entities.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.kinds.iter().map(|columns| columns.ids.len()).sum()
+    }
+
+    /// Whether there are no entities.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.kinds.iter().all(|columns| columns.ids.is_empty())
+    }
+
+    /// The cell's hash, as clients check it: the sum, modulo 2^32, of all entities' hashes.
+    #[must_use]
+    pub fn hash(&self) -> u32 {
+        let of_kind = |(kind, columns): (usize, &Arc<Columns>)| columns.hash(KindId(kind as u16));
+        self.kinds.iter().enumerate().map(of_kind).fold(0, u32::wrapping_add)
+    }
+}
+
+/// The entities of one kind in one cell, in order of NetId, field by field.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Columns {
+    /// Rising.
+    pub ids: Vec<NetId>,
+    /// One per public field of the kind, in its order, each as long as `ids`.
+    pub fields: Vec<Column>,
+}
+
+/// The values of one field.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Column {
+    /// Of a field without a predictor.
+    Plain(Vec<i32>),
+    /// Of a linear field.
+    Anchored(Vec<Anchor>),
+}
+
+impl Columns {
+    /// No entities of `kind`.
+    #[must_use]
+    pub fn empty(kind: &Kind) -> Self {
+        let column = |(_, field): (usize, &crate::Field)| match field.line() {
+            None => Column::Plain(Vec::new()),
+            Some(_) => Column::Anchored(Vec::new()),
+        };
+        Self { ids: Vec::new(), fields: kind.public_fields().map(column).collect() }
+    }
+
+    /// The row of an entity.
+    #[must_use]
+    pub fn row(&self, id: NetId) -> Option<usize> {
+        self.ids.binary_search(&id).ok()
+    }
+
+    /// One entity's hash: Murmur3 over its NetId, its kind, and for each public field its value, or for an anchor its
+    /// value, its rate and the low 32 bits of its tick.
+    #[must_use]
+    pub fn hash_row(&self, kind: KindId, row: usize) -> u32 {
+        let mut hash = Murmur3::default();
+        hash.write(self.ids[row].0);
+        hash.write(u32::from(kind.0));
+        for column in &self.fields {
+            match column {
+                Column::Plain(values) => hash.write(values[row] as u32),
+                Column::Anchored(anchors) => {
+                    let Anchor { value, rate, tick } = anchors[row];
+                    hash.write(value as u32);
+                    hash.write(rate as u32);
+                    hash.write(tick.0 as u32);
+                }
+            }
+        }
+        hash.finish()
+    }
+
+    fn hash(&self, kind: KindId) -> u32 {
+        (0..self.ids.len()).map(|row| self.hash_row(kind, row)).fold(0, u32::wrapping_add)
+    }
+}
+
+impl Column {
+    /// Makes room for `additional` more rows.
+    pub fn reserve(&mut self, additional: usize) {
+        match self {
+            Self::Plain(values) => values.reserve(additional),
+            Self::Anchored(anchors) => anchors.reserve(additional),
+        }
+    }
+
+    /// Appends row `row` of `other`, a column of the same field.
+    ///
+    /// # Panics
+    /// Where the columns are of different fields, or `other` has no such row.
+    pub fn push_from(&mut self, other: &Self, row: usize) {
+        match (self, other) {
+            (Self::Plain(to), Self::Plain(from)) => to.push(from[row]),
+            (Self::Anchored(to), Self::Anchored(from)) => to.push(from[row]),
+            _ => panic!("columns of one field are of one sort"),
+        }
+    }
+
+    /// The value of a row at `tick`, as anyone may use it.
+    ///
+    /// # Panics
+    /// Where there is no such row, or `line` is missing for an anchored column.
+    #[must_use]
+    pub fn read(&self, row: usize, line: Option<crate::Line>, tick: Tick) -> i32 {
+        match self {
+            Self::Plain(values) => values[row],
+            Self::Anchored(anchors) => {
+                line.expect("an anchored column belongs to a linear field").read(&anchors[row], tick)
+            }
+        }
+    }
+}
+
+/// Which areas of the game a session's cells are: interned in order of first use.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CellTable {
+    keys: Vec<CellKey>,
+    ids: BTreeMap<CellKey, CellId>,
+}
+
+impl CellTable {
+    /// The cell of a place, where the session has used it.
+    #[must_use]
+    pub fn id(&self, place: Place) -> Option<CellId> {
+        match place {
+            Place::Always => Some(CellId::ALWAYS),
+            Place::Cell(key) => self.ids.get(&key).copied(),
+        }
+    }
+
+    /// The place that a cell is.
+    #[must_use]
+    pub fn place(&self, cell: CellId) -> Option<Place> {
+        match cell.index().checked_sub(1) {
+            None => Some(Place::Always),
+            Some(i) => self.keys.get(i).copied().map(Place::Cell),
+        }
+    }
+
+    /// The cell of a place, interned where it is new.
+    pub fn intern(&mut self, place: Place) -> CellId {
+        let Place::Cell(key) = place else { return CellId::ALWAYS };
+        *self.ids.entry(key).or_insert_with(|| {
+            self.keys.push(key);
+            CellId(self.keys.len() as u32)
+        })
+    }
+}
+
+/// Where each entity is, in order of NetId.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Places {
+    entries: Vec<(NetId, KindId, CellId)>,
+}
+
+impl Places {
+    /// From entries in rising order of NetId.
+    #[must_use]
+    pub fn new(entries: Vec<(NetId, KindId, CellId)>) -> Self {
+        debug_assert!(entries.is_sorted_by(|a, b| a.0 < b.0), "places are in order of NetId");
+        Self { entries }
+    }
+
+    /// An entity's kind and cell.
+    #[must_use]
+    pub fn get(&self, id: NetId) -> Option<(KindId, CellId)> {
+        let i = self.entries.binary_search_by_key(&id, |entry| entry.0).ok()?;
+        Some((self.entries[i].1, self.entries[i].2))
+    }
+
+    /// All entities, in order of NetId.
+    #[must_use]
+    pub fn entries(&self) -> &[(NetId, KindId, CellId)] {
+        &self.entries
+    }
+}
+
+/// What one player has of their own at the frame's tick.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SeatFrame {
+    /// Whose.
+    pub player: PlayerId,
+    /// The newest input sequence that a tick has consumed.
+    pub consumed_input: u64,
+    /// Their entity.
+    pub owner: Option<OwnerRow>,
+    /// Their own events of this tick, in order of ordinal.
+    pub events: Option<Arc<[Event]>>,
+    /// Their own events of this tick that did not fit a limit.
+    pub events_lost: u32,
+}
+
+/// A player's own entity, exactly.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OwnerRow {
+    /// The entity.
+    pub net_id: NetId,
+    /// Its kind.
+    pub kind: KindId,
+    /// Its cell.
+    pub cell: CellId,
+    /// Every field of the kind, in quanta of `quantum / 2^owner_shift`.
+    pub values: Vec<i32>,
+}

@@ -1,0 +1,169 @@
+//! Players' inputs as the game sees them.
+
+use std::collections::BTreeMap;
+
+use bevy_ecs::resource::Resource;
+
+use crate::{InputField, InputId, InputMode, PlayerId, Quantity};
+
+/// The most inputs of one message.
+pub const INPUTS_PER_MESSAGE_MAX: usize = 32;
+/// How long `hold` fields repeat where inputs are missing.
+pub const HOLD_REPEAT_MS: u64 = 250;
+/// How far ahead of the session's tick an input may be.
+pub const INPUT_LEAD_MS_MAX: u64 = 1000;
+
+/// Where a tick's input came from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Provenance {
+    /// An input for this very tick.
+    Fresh,
+    /// None arrived: `hold` fields are as before, `edge` fields neutral.
+    Repeated,
+    /// None arrived for so long that all fields are neutral.
+    #[default]
+    Absent,
+}
+
+/// One player's input at one tick.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PlayerInput {
+    /// Where it came from.
+    pub provenance: Provenance,
+    values: Vec<i32>,
+}
+
+impl PlayerInput {
+    /// The input of a player who has sent none.
+    #[must_use]
+    pub fn absent(fields: &[InputField]) -> Self {
+        Self { provenance: Provenance::Absent, values: fields.iter().map(|field| field.neutral).collect() }
+    }
+
+    /// The values of all fields, in quanta, in the schema's order.
+    #[must_use]
+    pub fn values(&self) -> &[i32] {
+        &self.values
+    }
+
+    /// A field's value, in quanta.
+    ///
+    /// # Panics
+    /// Where the game has no such field.
+    #[must_use]
+    pub fn get(&self, field: InputId) -> i32 {
+        self.values[field.index()]
+    }
+
+    /// Whether a button is down, or an action due.
+    ///
+    /// # Panics
+    /// Where the game has no such field.
+    #[must_use]
+    pub fn pressed(&self, field: InputId) -> bool {
+        self.get(field) != 0
+    }
+
+    /// Moves on to a tick whose input is `provenance`, with `values` where it is fresh.
+    pub fn advance(&mut self, fields: &[InputField], provenance: Provenance, values: &[i32]) {
+        self.provenance = provenance;
+        for (i, field) in fields.iter().enumerate() {
+            self.values[i] = match (provenance, field.mode) {
+                (Provenance::Fresh, _) => values.get(i).copied().unwrap_or(field.neutral),
+                (Provenance::Repeated, InputMode::Hold) => self.values[i],
+                (Provenance::Repeated, InputMode::Edge) | (Provenance::Absent, _) => field.neutral,
+            };
+        }
+    }
+}
+
+/// All players' inputs of the current tick, as a resource of the game's world.
+#[derive(Resource, Debug)]
+pub struct Inputs {
+    fields: Vec<InputField>,
+    by_player: BTreeMap<PlayerId, PlayerInput>,
+}
+
+impl Inputs {
+    /// No players yet, for a game of these fields.
+    #[must_use]
+    pub fn new(fields: Vec<InputField>) -> Self {
+        Self { fields, by_player: BTreeMap::new() }
+    }
+
+    /// A seated player's input of this tick.
+    #[must_use]
+    pub fn get(&self, player: PlayerId) -> Option<&PlayerInput> {
+        self.by_player.get(&player)
+    }
+
+    /// The quantity of a field of a seated player's input, in the field's unit; the neutral one for anybody else.
+    ///
+    /// # Panics
+    /// Where the game has no such field.
+    #[must_use]
+    pub fn quantity(&self, player: PlayerId, field: InputId) -> f32 {
+        let InputField { quantity, neutral, .. } = &self.fields[field.index()];
+        let value = self.get(player).map_or(*neutral, |input| input.get(field));
+        Quantity::dequantize(quantity, value) as f32
+    }
+
+    /// Whether a seated player has a button down, or an action due, at this tick.
+    ///
+    /// # Panics
+    /// Where the game has no such field.
+    #[must_use]
+    pub fn pressed(&self, player: PlayerId, field: InputId) -> bool {
+        self.get(player).is_some_and(|input| input.pressed(field))
+    }
+
+    /// All seated players' inputs, in order of player.
+    pub fn iter(&self) -> impl Iterator<Item = (PlayerId, &PlayerInput)> {
+        self.by_player.iter().map(|(&player, input)| (player, input))
+    }
+
+    /// Seats a player, with no input yet.
+    pub fn seat(&mut self, player: PlayerId) {
+        self.by_player.insert(player, PlayerInput::absent(&self.fields));
+    }
+
+    /// Forgets a player.
+    pub fn unseat(&mut self, player: PlayerId) {
+        self.by_player.remove(&player);
+    }
+
+    /// Moves one player on to the current tick. A player who is not seated is ignored.
+    pub fn advance(&mut self, player: PlayerId, provenance: Provenance, values: &[i32]) {
+        if let Some(input) = self.by_player.get_mut(&player) {
+            input.advance(&self.fields, provenance, values);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn holds_repeat_and_edges_do_not() {
+        let fields =
+            vec![InputField::hold("walk", Quantity::count(-1..=1)), InputField::edge("jump", Quantity::count(0..=1))];
+        let mut inputs = Inputs::new(fields);
+        let (player, walk, jump) = (PlayerId(1), InputId(0), InputId(1));
+        inputs.seat(player);
+        inputs.advance(player, Provenance::Fresh, &[1, 1]);
+        assert_eq!((inputs.quantity(player, walk), inputs.pressed(player, jump)), (1.0, true));
+        inputs.advance(player, Provenance::Repeated, &[]);
+        assert_eq!((inputs.quantity(player, walk), inputs.pressed(player, jump)), (1.0, false));
+        inputs.advance(player, Provenance::Absent, &[]);
+        assert_eq!((inputs.quantity(player, walk), inputs.pressed(player, jump)), (0.0, false));
+    }
+
+    #[test]
+    fn values_that_an_input_leaves_out_are_neutral() {
+        let fields = [InputField { neutral: 7, ..InputField::hold("gear", Quantity::count(0..=9)) }];
+        let mut input = PlayerInput::absent(&fields);
+        input.advance(&fields, Provenance::Fresh, &[]);
+        assert_eq!(input.values(), [7]);
+    }
+}

@@ -1,0 +1,44 @@
+//! What a game, the server and clients share: ticks, ids, the schema, quantization, prediction, frames, inputs, and the
+//! [`Game`] trait. No network, no clock, no protobuf; nothing here assumes how many dimensions a game has.
+//!
+//! Start at [`Game`]; the crate `tickwire-arena` is a whole one.
+
+#![forbid(unsafe_code)]
+
+mod binding;
+mod builder;
+pub mod delta;
+mod event;
+mod frame;
+mod game;
+mod hash;
+mod id;
+mod input;
+mod predictor;
+mod quantize;
+mod rng;
+mod roster;
+mod schema;
+mod tick;
+mod truth;
+mod world;
+
+pub use binding::KindBinding;
+pub use builder::{CELLS_MAX, EntityWriter, FrameBuilder, SeatExtras, TickExtras};
+pub use event::{Audience, Event, GameEvent};
+pub use frame::{CellFrame, CellState, CellTable, Column, Columns, Frame, OwnerRow, Places, SeatFrame};
+pub use game::{Blueprint, Definition, Game, KindDefinition, Settings, SettingsError, Systems, schema_of};
+pub use hash::{Digest, Murmur3};
+pub use id::{CellId, CellKey, EventId, InputId, KindId, NetId, NumberMap, Place, PlayerId};
+pub use input::{HOLD_REPEAT_MS, INPUT_LEAD_MS_MAX, INPUTS_PER_MESSAGE_MAX, Inputs, PlayerInput, Provenance};
+pub use predictor::{ANCHOR_AGE_MAX, Anchor, Line};
+pub use quantize::{Quantity, coarse};
+pub use rng::Randomness;
+pub use roster::{NAME_CHARS_MAX, PlayerStatus, Roster, RosterRow};
+pub use schema::{
+    ENTRIES_MAX, EventField, EventKind, Field, InputField, InputMode, Kind, MASK_BITS_MAX, Predictor, Schema,
+    SchemaError, SchemaHash, SchemaParts, Setting, Visibility, mask_bits,
+};
+pub use tick::{Tick, TickRate, TickRateError};
+pub use truth::{KindTruth, Truth, TruthChange, TruthDelta, TruthError};
+pub use world::{Clock, Emitted, NetIds, Outbox, Owner, ScoreId, Scores, Seat, Seats};
