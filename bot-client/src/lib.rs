@@ -1,1 +1,5 @@
-//! Under construction.
+//! Tickwire's client library.
+
+#![forbid(unsafe_code)]
+
+pub mod core;

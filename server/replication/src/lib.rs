@@ -1,1 +1,16 @@
-//! Under construction.
+//! Frames in, snapshots out: the history of frames, chunks that streams share, and for each stream its view and credit.
+//! No sockets, no clock, no threads; it never sees the simulation, only its frames.
+
+#![forbid(unsafe_code)]
+
+mod config;
+mod credit;
+mod replicator;
+mod snapshot;
+mod view;
+
+pub use config::ReplicationConfig;
+pub use credit::Credit;
+pub use replicator::Replicator;
+pub use snapshot::Snapshot;
+pub use view::{AckError, InputFeedback, View, ViewConfig};

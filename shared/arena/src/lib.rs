@@ -1,1 +1,94 @@
-//! Under construction.
+//! The arena: the game that Tickwire ships, and the one to copy for your own.
+//!
+//! Players with a rifle and a rocket launcher on a walled, flat map with cover. It uses nothing but the public API of
+//! `tickwire-shared`, and shows each part of it once:
+//!
+//! | read | to learn |
+//! |---|---|
+//! | this file | what a game hands to the engine, and the order of a tick |
+//! | `kinds` | how components become what clients see |
+//! | [`inputs`], [`events`], [`settings`] | what players do, what happens, what a session is created with |
+//! | [`movement`] | predicted movement: one pure function over snapped state |
+//! | [`cells`] | who sees what: areas of interest |
+//! | [`map`] | a world that clients build again from the settings alone |
+//! | `crowd`, `collision`, `weapons`, `life` | the rules |
+
+#![forbid(unsafe_code)]
+
+pub mod aim;
+pub mod cells;
+mod collision;
+mod crowd;
+mod digest;
+pub mod events;
+pub mod inputs;
+mod kinds;
+pub mod life;
+pub mod map;
+pub mod movement;
+pub mod settings;
+mod tiles;
+mod weapons;
+
+#[cfg(test)]
+mod tests;
+
+use bevy_ecs::world::World;
+use tickwire_shared::{CellKey, Clock, Definition, Digest, Game, Settings, Systems};
+
+use crate::{
+    crowd::Crowd,
+    life::Spawns,
+    map::Map,
+    settings::Rules,
+    weapons::{Damages, rifle, rockets},
+};
+
+/// The game.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Arena;
+
+impl Game for Arena {
+    fn name(&self) -> &str {
+        "arena"
+    }
+
+    fn define(&self, definition: &mut Definition) {
+        kinds::define(definition);
+        inputs::define(definition);
+        events::define(definition);
+        settings::define(definition);
+        life::define(definition);
+    }
+
+    fn setup(&self, world: &mut World, settings: &Settings) {
+        let rate = world.resource::<Clock>().rate;
+        world.insert_resource(Map::of(settings));
+        world.insert_resource(Rules::of(settings, rate));
+        world.init_resource::<Spawns>();
+        world.init_resource::<Crowd>();
+        world.init_resource::<Damages>();
+    }
+
+    fn systems(&self, systems: &mut Systems) {
+        systems
+            .add(life::seat)
+            .add(movement::walk)
+            .add(collision::part)
+            .add(weapons::cool_down)
+            .add(rockets::fly)
+            .add(rifle::fire)
+            .add(rockets::launch)
+            .add(life::hurt)
+            .add(life::die)
+            .add(life::spawn);
+    }
+
+    fn cells_in_view(&self, from: CellKey, radius: f64, cells: &mut Vec<CellKey>) {
+        cells::in_view(from, radius, cells);
+    }
+
+    fn digest(&self, world: &World, digest: &mut Digest) {
+        digest::hidden_state(world, digest);
+    }
+}

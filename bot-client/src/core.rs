@@ -1,0 +1,541 @@
+//! A player's side of a session without a socket and without a clock: messages and times in, messages and events out.
+//!
+//! The caller owns the stream and the time. `now` is a [`Duration`] since any fixed moment, and never goes back:
+//!
+//! 1. send [`JoinOptions::hello`], and make a [`Core`] of the [`Welcome`](pb::Welcome) that answers it;
+//! 2. hand every message that arrives to [`Core::handle`];
+//! 3. then take events from [`Core::poll_event`] and messages to send from [`Core::poll_transmit`], until both have none;
+//! 4. call both again at [`Core::next_timeout`], or when a message arrives.
+//!
+//! A caller that does not read its stream acknowledges nothing, and the server soon stops sending to it.
+
+mod input_clock;
+mod inputs;
+mod server_clock;
+#[cfg(test)]
+mod simulation;
+
+mod stats;
+
+use std::{
+    collections::VecDeque,
+    sync::Arc,
+    time::Duration,
+};
+
+use tickwire_proto::{PROTOCOL_VERSION, v1 as pb};
+use tickwire_shared::{PlayerId, Schema, SchemaHash, Tick, TickRate, TickRateError};
+use tickwire_wire::{Applied, ApplyError, Mirror, MirrorError, schema::SchemaDecodeError};
+
+use self::{
+    input_clock::InputClock,
+    inputs::Inputs,
+    server_clock::Timeline,
+    stats::AgeMeter,
+};
+pub use self::{inputs::InputError, server_clock::ServerClock, stats::Stats};
+
+/// The first pings follow each other closely, so that the clock is good soon.
+const FIRST_PINGS: u64 = 5;
+const FIRST_PING_INTERVAL: Duration = Duration::from_millis(100);
+/// Four round trips within the clock's window.
+const PING_INTERVAL: Duration = Duration::from_millis(500);
+/// Pings that may be unanswered; of older ones the times are forgotten.
+const PINGS_MAX: usize = 16;
+/// An acknowledgement waits this many ticks for an input to ride on: a little more than the time between two.
+const ACK_DELAY_TICKS: f64 = 1.5;
+/// The stripe of a client with a single stream.
+const STRIPE: usize = 0;
+
+/// What a client asks for when it joins. All of it may stay as it is by default.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct JoinOptions {
+    /// The session's name, such as `sessions/arena-1`; empty: the server's first.
+    pub session: String,
+    /// The game that the client was built for; empty: any.
+    pub game: String,
+    /// The schema that the client was built for; `None`: any, by the one that the server sends.
+    pub schema_hash: Option<SchemaHash>,
+    /// The name that other players see, 1 to 32 characters; empty: the server chooses.
+    pub player_name: String,
+    /// How far to see, in metres; 0: the server's choice.
+    pub view_radius: f64,
+    /// The most bytes of snapshots per second; 0: the server's choice.
+    pub bytes_per_second_max: u32,
+    /// The most snapshots per second; 0: the server's choice.
+    pub snapshots_per_second_max: u32,
+    /// Takes back the seat of a lost connection: [`Core::resume_token`] of the client that lost it.
+    pub resume_token: Vec<u8>,
+}
+
+impl JoinOptions {
+    /// The first message of a stream.
+    #[must_use]
+    pub fn hello(&self) -> pb::ClientMessage {
+        message(pb::client_message::Kind::Hello(pb::Hello {
+            protocol_version: PROTOCOL_VERSION,
+            schema_hash: self.schema_hash.map_or_else(Vec::new, |hash| hash.0.to_vec()),
+            session: self.session.clone(),
+            game: self.game.clone(),
+            player_name: self.player_name.clone(),
+            resume_token: self.resume_token.clone(),
+            view_radius: self.view_radius,
+            max_bytes_per_second: self.bytes_per_second_max,
+            max_rate: self.snapshots_per_second_max,
+            ..pb::Hello::default()
+        }))
+    }
+}
+
+/// A server that does not speak as agreed.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub enum ProtocolError {
+    /// Something else than a welcome came first.
+    #[error("the server's first message is not a welcome")]
+    NotWelcome,
+    /// A welcome came again.
+    #[error("the server sent a second welcome")]
+    SecondWelcome,
+    /// Player 0 is nobody.
+    #[error("welcome.player: 0 is no player")]
+    Player,
+    /// No such tick rate.
+    #[error("welcome.tick_rate: {0}")]
+    TickRate(#[from] TickRateError),
+    /// A tick beyond 2^53.
+    #[error("{field}: tick {tick} is beyond 2^53")]
+    Tick {
+        /// The field.
+        field: &'static str,
+        /// Its value.
+        tick: u64,
+    },
+    /// No schema.
+    #[error("welcome.schema: missing")]
+    NoSchema,
+    /// A schema that breaks the rules of schemas.
+    #[error("welcome.{0}")]
+    Schema(#[from] SchemaDecodeError),
+    /// Another schema than was asked for.
+    #[error("welcome.schema: its hash is {found}, this client was built for {expected}: update the older one")]
+    SchemaHash {
+        /// The client's.
+        expected: SchemaHash,
+        /// The server's.
+        found: SchemaHash,
+    },
+}
+
+/// What happened, as [`Core::poll_event`] tells it.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Event {
+    /// A snapshot was applied to the mirror, or ignored while it waits for a reset.
+    Snapshot(Applied),
+    /// A snapshot did not fit the mirror; a reset is asked for.
+    Desync(MirrorError),
+    /// The input for this tick is about to be sent: now is the time for [`Core::set_input`].
+    InputDue(Tick),
+    /// The server will close its streams in this time.
+    Draining(Duration),
+    /// The session stands still.
+    Paused,
+    /// The session goes on.
+    Resumed,
+    /// The server's last message.
+    Goodbye {
+        /// Why.
+        reason: pb::GoodbyeReason,
+        /// More, for people.
+        text: String,
+    },
+}
+
+/// One player's client: the mirror, the clocks, the inputs on their way, and what there is to acknowledge.
+#[derive(Debug)]
+pub struct Core {
+    player: PlayerId,
+    session: String,
+    rate: TickRate,
+    snapshot_rate: u32,
+    resume_token: Vec<u8>,
+    epoch: u32,
+    mirror: Mirror,
+    clock: ServerClock,
+    input_clock: InputClock,
+    inputs: Inputs,
+    input_announced: Tick,
+    newest_received_input: u64,
+    pings: Pings,
+    ack: Ack,
+    resync: Option<pb::ResyncReason>,
+    ages: AgeMeter,
+    stats: Stats,
+    events: VecDeque<Event>,
+    paused: bool,
+    end: End,
+}
+
+/// Whether the client is on its way out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    No,
+    /// Leave is still to be sent.
+    Leaving,
+    /// Nothing is sent any more.
+    Done,
+}
+
+#[derive(Debug, Default)]
+struct Pings {
+    sent: VecDeque<(u64, Duration)>,
+    next_echo: u64,
+    next_at: Duration,
+}
+
+/// What the server has yet to be told was received.
+#[derive(Debug, Default)]
+struct Ack {
+    newest_tick: u64,
+    /// An acknowledgement that travels alone where no input takes it along before.
+    due: Option<Duration>,
+}
+
+impl Core {
+    /// A client that was let in.
+    ///
+    /// # Errors
+    /// Where the first message is no welcome, or one that cannot be played by.
+    pub fn new(options: &JoinOptions, first: pb::ServerMessage, now: Duration) -> Result<Self, ProtocolError> {
+        let Some(pb::server_message::Kind::Welcome(welcome)) = first.kind else {
+            return Err(ProtocolError::NotWelcome);
+        };
+        if welcome.player == 0 {
+            return Err(ProtocolError::Player);
+        }
+        let tick = checked_tick("welcome.tick", welcome.tick)?;
+        let rate = TickRate::new(welcome.tick_rate)?;
+        let schema = welcome.schema.as_ref().ok_or(ProtocolError::NoSchema)?;
+        let schema: Arc<Schema> = Arc::new(tickwire_wire::schema::from_proto(schema)?);
+        if let Some(expected) = options.schema_hash.filter(|expected| *expected != schema.hash()) {
+            return Err(ProtocolError::SchemaHash { expected, found: schema.hash() });
+        }
+        let timeline = Timeline { origin: tick, rate };
+        let snapshot_rate = match welcome.max_rate {
+            0 => rate.hz(),
+            granted => granted.min(rate.hz()),
+        };
+        Ok(Self {
+            player: PlayerId(welcome.player),
+            session: welcome.session,
+            rate,
+            snapshot_rate,
+            resume_token: welcome.resume_token,
+            epoch: welcome.epoch,
+            mirror: Mirror::new(Arc::clone(&schema)),
+            clock: ServerClock::new(timeline),
+            input_clock: InputClock::new(timeline),
+            inputs: Inputs::new(schema, welcome.last_consumed_input),
+            input_announced: Tick::ZERO,
+            newest_received_input: welcome.last_consumed_input,
+            pings: Pings { next_at: now, ..Pings::default() },
+            ack: Ack::default(),
+            resync: None,
+            ages: AgeMeter::default(),
+            stats: Stats::default(),
+            events: VecDeque::new(),
+            paused: false,
+            end: End::No,
+        })
+    }
+
+    /// Takes in a message of the server. Call it at once for each message that arrives.
+    ///
+    /// # Errors
+    /// Where the server does not speak as agreed; end the stream. A snapshot that does not fit is no error: it is told as
+    /// [`Event::Desync`], and a reset is asked for.
+    pub fn handle(&mut self, message: pb::ServerMessage, now: Duration) -> Result<(), ProtocolError> {
+        match message.kind {
+            Some(pb::server_message::Kind::Snapshot(snapshot)) => self.snapshot(&snapshot, now)?,
+            Some(pb::server_message::Kind::Pong(pong)) => self.pong(&pong, now)?,
+            Some(pb::server_message::Kind::Notice(notice)) => self.notice(&notice, now),
+            Some(pb::server_message::Kind::Goodbye(goodbye)) => {
+                self.end = End::Done;
+                self.events.push_back(Event::Goodbye { reason: goodbye.reason(), text: goodbye.text });
+            }
+            Some(pb::server_message::Kind::Welcome(_)) => return Err(ProtocolError::SecondWelcome),
+            // Of a newer server; what is unknown is skipped.
+            None => {}
+        }
+        Ok(())
+    }
+
+    /// What happened since the last call, oldest first; at last that an input is due.
+    pub fn poll_event(&mut self, now: Duration) -> Option<Event> {
+        if let Some(event) = self.events.pop_front() {
+            return Some(event);
+        }
+        let due = self.input_due(now).filter(|due| *due > self.input_announced)?;
+        self.input_announced = due;
+        Some(Event::InputDue(due))
+    }
+
+    /// What the player does from now on: one value per input field of the schema, in quanta; missing ones at the end are
+    /// neutral. Held fields are sent each tick until they are set again; an edge is sent once, with the next input.
+    ///
+    /// # Errors
+    /// Where a value is out of its field's range; nothing changes then.
+    pub fn set_input(&mut self, values: &[i32]) -> Result<(), InputError> {
+        self.inputs.set(values)
+    }
+
+    /// The next message to send, if any. Never a burst: of ticks that were slept through, only the newest gets an input.
+    pub fn poll_transmit(&mut self, now: Duration) -> Option<pb::ClientMessage> {
+        use pb::client_message::Kind;
+
+        match self.end {
+            End::No => {}
+            End::Leaving => {
+                self.end = End::Done;
+                return Some(message(Kind::Leave(pb::Leave {})));
+            }
+            End::Done => return None,
+        }
+        if let Some(reason) = self.resync.take() {
+            return Some(message(Kind::Resync(pb::Resync { reason: reason.into() })));
+        }
+        if now >= self.pings.next_at {
+            return Some(message(Kind::Ping(self.pings.next(now))));
+        }
+        if let Some(target) = self.input_due(now) {
+            self.ack.due = None;
+            self.stats.inputs_sent += 1;
+            return Some(message(Kind::Inputs(pb::Inputs {
+                epoch: self.epoch,
+                newest_tick: self.ack.newest_tick,
+                inputs: vec![self.inputs.next(target, now)],
+            })));
+        }
+        if self.ack.due.is_some_and(|due| now >= due) {
+            self.ack.due = None;
+            return Some(message(Kind::Ack(pb::Ack { epoch: self.epoch, newest_tick: self.ack.newest_tick })));
+        }
+        None
+    }
+
+    /// When [`poll_event`](Self::poll_event) and [`poll_transmit`](Self::poll_transmit) are to be called again, if no
+    /// message arrives before. `None`: only when one arrives.
+    #[must_use]
+    pub fn next_timeout(&self) -> Option<Duration> {
+        if self.end != End::No {
+            return None;
+        }
+        let input = self.input_clock.due(self.inputs.last_target().next()).filter(|_| !self.paused);
+        let input = input.and_then(|due| Duration::try_from_secs_f64(due.max(0.0)).ok());
+        [Some(self.pings.next_at), self.ack.due, input].into_iter().flatten().min()
+    }
+
+    /// Gives the seat up: the next message is the last one.
+    pub fn leave(&mut self) {
+        if self.end == End::No {
+            self.end = End::Leaving;
+        }
+    }
+
+    /// Accounts for the age of what is held up to `now`; otherwise that happens with each snapshot. For a client's end.
+    pub fn sample_age(&mut self, now: Duration) {
+        self.ages.sample(now.as_secs_f64(), &self.clock, &mut self.stats);
+    }
+
+    /// What the client holds of the session.
+    #[must_use]
+    pub fn mirror(&self) -> &Mirror {
+        &self.mirror
+    }
+
+    /// What the game replicates.
+    #[must_use]
+    pub fn schema(&self) -> &Arc<Schema> {
+        self.mirror.schema()
+    }
+
+    /// This player.
+    #[must_use]
+    pub fn player(&self) -> PlayerId {
+        self.player
+    }
+
+    /// The session's name.
+    #[must_use]
+    pub fn session(&self) -> &str {
+        &self.session
+    }
+
+    /// Ticks per second.
+    #[must_use]
+    pub fn tick_rate(&self) -> TickRate {
+        self.rate
+    }
+
+    /// Snapshots per second that the server granted, where the connection carries them.
+    #[must_use]
+    pub fn snapshot_rate(&self) -> u32 {
+        self.snapshot_rate
+    }
+
+    /// Takes the seat back after a lost connection, with [`JoinOptions::resume_token`].
+    #[must_use]
+    pub fn resume_token(&self) -> &[u8] {
+        &self.resume_token
+    }
+
+    /// The estimate of the server's clock.
+    #[must_use]
+    pub fn clock(&self) -> &ServerClock {
+        &self.clock
+    }
+
+    /// What was counted so far.
+    #[must_use]
+    pub fn stats(&self) -> &Stats {
+        &self.stats
+    }
+
+    fn snapshot(&mut self, snapshot: &pb::Snapshot, now: Duration) -> Result<(), ProtocolError> {
+        let tick = checked_tick("snapshot.tick", snapshot.tick)?;
+        if snapshot.epoch != self.epoch {
+            self.epoch = snapshot.epoch;
+            self.inputs.new_epoch();
+            self.input_announced = Tick::ZERO;
+            self.restart_clocks(now);
+        }
+        self.stats.snapshots += 1;
+        self.ack.newest_tick = tick.0;
+        self.acknowledge_within(now);
+        self.clock.slip(snapshot.slip_us);
+        self.take_input_feedback(snapshot, now);
+
+        match self.mirror.apply(STRIPE, snapshot) {
+            Ok(applied) => {
+                if applied.ignored {
+                    self.stats.snapshots_ignored += 1;
+                } else {
+                    self.ages.applied(tick, now.as_secs_f64(), &self.clock, &mut self.stats);
+                }
+                self.stats.entity_ticks += applied.entities as u64;
+                self.stats.hash_checks += u64::from(applied.hash_checks);
+                self.stats.events += applied.events.len() as u64;
+                self.stats.events_lost += applied.events_lost;
+                self.events.push_back(Event::Snapshot(applied));
+            }
+            Err(error) => {
+                if matches!(error, MirrorError::Apply(ApplyError::Hash { .. })) {
+                    self.stats.hash_checks += 1;
+                    self.stats.hash_mismatches += 1;
+                }
+                self.stats.resyncs += 1;
+                self.resync = Some(error.resync_reason());
+                self.events.push_back(Event::Desync(error));
+            }
+        }
+        Ok(())
+    }
+
+    /// What the server says of the inputs that it received and consumed.
+    fn take_input_feedback(&mut self, snapshot: &pb::Snapshot, now: Duration) {
+        let pb::Snapshot { consumed_input, received_input, received_margin_us, .. } = *snapshot;
+        if received_input > self.newest_received_input {
+            self.newest_received_input = received_input;
+            self.stats.inputs_late += u64::from(received_margin_us < 0);
+            if let Some(sent) = self.inputs.sent(received_input) {
+                let (sent_at, slip) = (sent.at.as_secs_f64(), self.clock.slip_seconds());
+                self.input_clock.arrived(now.as_secs_f64(), sent_at, sent.target, received_margin_us, slip);
+            }
+        }
+        while let Some(sent) = self.inputs.pop_consumed(consumed_input) {
+            self.stats.record_input_to_ack(now.saturating_sub(sent.at));
+        }
+    }
+
+    /// An input takes the acknowledgement along, where one is due soon.
+    fn acknowledge_within(&mut self, now: Duration) {
+        let delay = match self.input_clock.is_running() && !self.paused {
+            true => Duration::from_secs_f64(self.rate.duration_of(1).as_secs_f64() * ACK_DELAY_TICKS),
+            false => Duration::ZERO,
+        };
+        self.ack.due.get_or_insert(now + delay);
+    }
+
+    fn pong(&mut self, pong: &pb::Pong, now: Duration) -> Result<(), ProtocolError> {
+        let tick = checked_tick("pong.tick", pong.tick)?;
+        let Some(sent) = self.pings.answered(pong.echo) else { return Ok(()) };
+        let (sent, now) = (sent.as_secs_f64(), now.as_secs_f64());
+        self.ages.sample(now, &self.clock, &mut self.stats);
+        self.clock.pong(sent, now, tick, pong.phase_us, pong.slip_us);
+        if !self.input_clock.is_running() && !self.paused
+            && let (Some(server), Some(rtt)) = (self.clock.server_time(now), self.clock.min_rtt())
+        {
+            self.input_clock.start(now, server + rtt.as_secs_f64() / 2.0 - self.clock.slip_seconds());
+        }
+        Ok(())
+    }
+
+    fn notice(&mut self, notice: &pb::Notice, now: Duration) {
+        match notice.kind() {
+            pb::NoticeKind::Draining => {
+                self.events.push_back(Event::Draining(Duration::from_millis(notice.deadline_ms.into())));
+            }
+            pb::NoticeKind::Paused => {
+                self.paused = true;
+                self.restart_clocks(now);
+                self.events.push_back(Event::Paused);
+            }
+            pb::NoticeKind::Resumed => {
+                self.paused = false;
+                self.restart_clocks(now);
+                self.events.push_back(Event::Resumed);
+            }
+            pb::NoticeKind::Unspecified => {}
+        }
+    }
+
+    /// What was learnt of the server's time is void: it is asked again at once.
+    fn restart_clocks(&mut self, now: Duration) {
+        self.ages.sample(now.as_secs_f64(), &self.clock, &mut self.stats);
+        self.ages.reset();
+        self.clock.reset();
+        self.input_clock.reset();
+        self.pings = Pings { next_echo: self.pings.next_echo, next_at: now, ..Pings::default() };
+    }
+
+    /// The tick whose input is to be sent now. A clock that stepped back waits for a tick that had none.
+    fn input_due(&self, now: Duration) -> Option<Tick> {
+        let due = self.input_clock.tick(now.as_secs_f64())?;
+        (self.end == End::No && !self.paused && due > self.inputs.last_target() && due <= Tick::MAX).then_some(due)
+    }
+}
+
+impl Pings {
+    fn next(&mut self, now: Duration) -> pb::Ping {
+        self.next_echo += 1;
+        self.next_at = now + if self.next_echo < FIRST_PINGS { FIRST_PING_INTERVAL } else { PING_INTERVAL };
+        self.sent.push_back((self.next_echo, now));
+        if self.sent.len() > PINGS_MAX {
+            self.sent.pop_front();
+        }
+        pb::Ping { echo: self.next_echo }
+    }
+
+    /// When the ping that is answered was sent; those before it are forgotten.
+    fn answered(&mut self, echo: u64) -> Option<Duration> {
+        while self.sent.pop_front_if(|(sent, _)| *sent < echo).is_some() {}
+        self.sent.pop_front_if(|(sent, _)| *sent == echo).map(|(_, at)| at)
+    }
+}
+
+fn message(kind: pb::client_message::Kind) -> pb::ClientMessage {
+    pb::ClientMessage { kind: Some(kind) }
+}
+
+fn checked_tick(field: &'static str, tick: u64) -> Result<Tick, ProtocolError> {
+    if tick > Tick::MAX.0 { Err(ProtocolError::Tick { field, tick }) } else { Ok(Tick(tick)) }
+}

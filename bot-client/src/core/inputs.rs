@@ -1,0 +1,197 @@
+//! A player's inputs on their way out: what is held, what is due once, numbers, and what was sent but not yet consumed.
+
+use std::{collections::VecDeque, sync::Arc, time::Duration};
+
+use tickwire_proto::v1 as pb;
+use tickwire_shared::{InputMode, Schema, Tick};
+
+/// Inputs that may be on their way at a time; of older ones no times are kept.
+const SENT_MAX: usize = 1024;
+
+/// Values that are no input of the session's game.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum InputError {
+    /// Outside its field's range; the server would end the stream.
+    #[error("input {name}: {value} is out of range: choose {min} to {max} quanta")]
+    Range {
+        /// The field.
+        name: String,
+        /// What was given, in quanta.
+        value: i32,
+        /// The least, in quanta.
+        min: i32,
+        /// The most, in quanta.
+        max: i32,
+    },
+    /// More values than fields.
+    #[error("{count} input values for a game of {fields} input fields: give one per field of the schema")]
+    TooMany {
+        /// How many were given.
+        count: usize,
+        /// How many the schema has.
+        fields: usize,
+    },
+}
+
+/// Numbers inputs and keeps edges until they are sent.
+#[derive(Debug)]
+pub(super) struct Inputs {
+    schema: Arc<Schema>,
+    values: Vec<i32>,
+    sequence: u64,
+    last_target: Tick,
+    sent: VecDeque<Sent>,
+}
+
+/// An input that no snapshot has named as consumed yet.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Sent {
+    pub(super) sequence: u64,
+    pub(super) target: Tick,
+    pub(super) at: Duration,
+}
+
+impl Inputs {
+    /// Numbers go on from `last_sequence`.
+    pub(super) fn new(schema: Arc<Schema>, last_sequence: u64) -> Self {
+        let values = schema.neutral_input();
+        Self { schema, values, sequence: last_sequence, last_target: Tick::ZERO, sent: VecDeque::new() }
+    }
+
+    /// Replaces what is held; an edge that is due stays due until it is sent.
+    pub(super) fn set(&mut self, values: &[i32]) -> Result<(), InputError> {
+        let fields = &self.schema.inputs;
+        if values.len() > fields.len() {
+            return Err(InputError::TooMany { count: values.len(), fields: fields.len() });
+        }
+        for (field, &value) in fields.iter().zip(values) {
+            let (min, max) = (field.quantity.min, field.quantity.max);
+            if !(min..=max).contains(&value) {
+                return Err(InputError::Range { name: field.name.clone(), value, min, max });
+            }
+        }
+        for (i, field) in fields.iter().enumerate() {
+            let value = values.get(i).copied().unwrap_or(field.neutral);
+            if field.mode == InputMode::Hold || value != field.neutral {
+                self.values[i] = value;
+            }
+        }
+        Ok(())
+    }
+
+    /// The newest tick that an input was sent for. The next one is for a later tick.
+    pub(super) fn last_target(&self) -> Tick {
+        self.last_target
+    }
+
+    /// The next input. Edges are spent.
+    pub(super) fn next(&mut self, target: Tick, now: Duration) -> pb::Input {
+        debug_assert!(target > self.last_target, "target ticks rise strictly");
+        self.sequence += 1;
+        self.last_target = target;
+        self.sent.push_back(Sent { sequence: self.sequence, target, at: now });
+        if self.sent.len() > SENT_MAX {
+            self.sent.pop_front();
+        }
+        let fields = self.schema.inputs.iter();
+        let needed = fields.zip(&self.values).rposition(|(field, value)| *value != field.neutral).map_or(0, |i| i + 1);
+        let values = self.values[..needed].to_vec();
+        for (value, field) in self.values.iter_mut().zip(&self.schema.inputs) {
+            if field.mode == InputMode::Edge {
+                *value = field.neutral;
+            }
+        }
+        pb::Input { sequence: self.sequence, target_tick: target.0, values }
+    }
+
+    /// An input that is still on its way, by its number.
+    pub(super) fn sent(&self, sequence: u64) -> Option<&Sent> {
+        let oldest = self.sent.front()?.sequence;
+        // Numbers are contiguous.
+        self.sent.get(usize::try_from(sequence.checked_sub(oldest)?).ok()?)
+    }
+
+    /// Takes out the oldest input that is consumed or passed over, given the newest number that was consumed.
+    pub(super) fn pop_consumed(&mut self, consumed: u64) -> Option<Sent> {
+        self.sent.pop_front_if(|sent| sent.sequence <= consumed)
+    }
+
+    /// Ticks begin anew, and what was on its way is lost. Numbers go on rising.
+    pub(super) fn new_epoch(&mut self) {
+        self.last_target = Tick::ZERO;
+        self.sent.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tickwire_shared::{InputField, Quantity, SchemaParts};
+
+    use super::*;
+
+    fn inputs() -> Inputs {
+        let parts = SchemaParts {
+            game: "test".into(),
+            inputs: vec![
+                InputField::hold("walk", Quantity::count(-100..=100)),
+                InputField::edge("jump", Quantity::count(0..=1)),
+                InputField { neutral: 3, ..InputField::hold("gear", Quantity::count(1..=9)) },
+            ],
+            ..SchemaParts::default()
+        };
+        Inputs::new(Arc::new(Schema::new(parts).unwrap()), 7)
+    }
+
+    const NOW: Duration = Duration::from_secs(1);
+
+    #[test]
+    fn an_edge_is_sent_once_even_where_the_next_frame_lets_it_go() {
+        let mut inputs = inputs();
+        inputs.set(&[5, 1, 4]).unwrap();
+        inputs.set(&[6, 0, 4]).unwrap();
+        assert_eq!(inputs.next(Tick(10), NOW).values, [6, 1, 4]);
+        assert_eq!(inputs.next(Tick(11), NOW).values, [6, 0, 4]);
+    }
+
+    #[test]
+    fn neutral_values_at_the_end_are_left_out() {
+        let mut inputs = inputs();
+        inputs.set(&[5, 1]).unwrap();
+        assert_eq!(inputs.next(Tick(10), NOW).values, [5, 1]);
+        inputs.set(&[]).unwrap();
+        assert_eq!(inputs.next(Tick(11), NOW).values, [0_i32; 0]);
+    }
+
+    #[test]
+    fn values_out_of_range_are_refused_by_name_and_change_nothing() {
+        let mut inputs = inputs();
+        inputs.set(&[5, 0, 4]).unwrap();
+        let error = inputs.set(&[9, 0, 10]).unwrap_err();
+        assert_eq!(error.to_string(), "input gear: 10 is out of range: choose 1 to 9 quanta");
+        assert_eq!(inputs.set(&[0; 4]), Err(InputError::TooMany { count: 4, fields: 3 }));
+        assert_eq!(inputs.next(Tick(10), NOW).values, [5, 0, 4]);
+    }
+
+    #[test]
+    fn numbers_go_on_from_those_the_seat_has_consumed() {
+        let mut inputs = inputs();
+        let first = inputs.next(Tick(10), NOW);
+        let second = inputs.next(Tick(12), NOW);
+        assert_eq!((first.sequence, second.sequence), (8, 9));
+        assert_eq!(inputs.sent(9).map(|sent| sent.target), Some(Tick(12)));
+        assert_eq!((inputs.sent(7), inputs.sent(10)), (None, None));
+        assert_eq!(inputs.pop_consumed(8).map(|sent| sent.target), Some(Tick(10)));
+        assert_eq!(inputs.pop_consumed(8), None);
+        assert_eq!(inputs.sent(9).map(|sent| sent.target), Some(Tick(12)));
+    }
+
+    #[test]
+    fn what_is_never_consumed_is_forgotten_in_the_end() {
+        let mut inputs = inputs();
+        for tick in 1..=5000 {
+            inputs.next(Tick(tick), NOW);
+        }
+        assert_eq!(inputs.sent.len(), SENT_MAX);
+        assert_eq!(inputs.sent(7 + 5000).map(|sent| sent.target), Some(Tick(5000)));
+    }
+}

@@ -1,0 +1,208 @@
+//! What a client counts about its own connection.
+
+use std::time::Duration;
+
+use hdrhistogram::Histogram;
+
+use super::server_clock::ServerClock;
+use tickwire_shared::Tick;
+
+/// Ages above half a round trip and this are stalls.
+const STALL_AGE: f64 = 0.050;
+/// Ages and delays are recorded up to this; what is above counts as this.
+const LATENCY_MAX_US: u64 = 60_000_000;
+/// Below this latencies are not told apart.
+const LATENCY_STEP_US: u64 = 50;
+
+/// Counters and latencies of one client since it joined. They add up: [`merge`](Self::merge) makes a swarm's of its bots'.
+#[derive(Clone, Debug)]
+pub struct Stats {
+    /// Snapshots received, those that waited for a reset among them.
+    pub snapshots: u64,
+    /// Snapshots that were not applied, because the mirror was waiting for a reset.
+    pub snapshots_ignored: u64,
+    /// Entities in view, summed over the snapshots that were applied.
+    pub entity_ticks: u64,
+    /// Cell hashes that were compared.
+    pub hash_checks: u64,
+    /// Cell hashes that did not match.
+    pub hash_mismatches: u64,
+    /// Resets that were asked for, whatever the reason.
+    pub resyncs: u64,
+    /// Game events received.
+    pub events: u64,
+    /// Game events that the server says were lost.
+    pub events_lost: u64,
+    /// Inputs sent.
+    pub inputs_sent: u64,
+    /// Inputs that arrived after their tick, of those that the server named.
+    pub inputs_late: u64,
+    /// From sending an input to the first snapshot that says it, or a later one, was consumed; in µs.
+    pub input_to_ack_us: Histogram<u64>,
+    /// Sampled each millisecond: now less the server's simulation time of the newest tick applied; in µs.
+    pub snapshot_age_us: Histogram<u64>,
+    /// Samples of [`snapshot_age_us`](Self::snapshot_age_us) above RTT/2 + 50 ms.
+    pub stalled_ms: u64,
+}
+
+impl Default for Stats {
+    fn default() -> Self {
+        Self {
+            snapshots: 0,
+            snapshots_ignored: 0,
+            entity_ticks: 0,
+            hash_checks: 0,
+            hash_mismatches: 0,
+            resyncs: 0,
+            events: 0,
+            events_lost: 0,
+            inputs_sent: 0,
+            inputs_late: 0,
+            input_to_ack_us: latencies(),
+            snapshot_age_us: latencies(),
+            stalled_ms: 0,
+        }
+    }
+}
+
+fn latencies() -> Histogram<u64> {
+    Histogram::new_with_bounds(LATENCY_STEP_US, LATENCY_MAX_US, 2).expect("the bounds are constants that fit")
+}
+
+impl Stats {
+    /// Adds another client's.
+    pub fn merge(&mut self, other: &Self) {
+        self.snapshots += other.snapshots;
+        self.snapshots_ignored += other.snapshots_ignored;
+        self.entity_ticks += other.entity_ticks;
+        self.hash_checks += other.hash_checks;
+        self.hash_mismatches += other.hash_mismatches;
+        self.resyncs += other.resyncs;
+        self.events += other.events;
+        self.events_lost += other.events_lost;
+        self.inputs_sent += other.inputs_sent;
+        self.inputs_late += other.inputs_late;
+        self.stalled_ms += other.stalled_ms;
+        let same = "histograms of the same bounds add up";
+        self.input_to_ack_us.add(&other.input_to_ack_us).expect(same);
+        self.snapshot_age_us.add(&other.snapshot_age_us).expect(same);
+    }
+
+    /// The share of time, in percent, in which what the client held was a stall old; 0 before anything was sampled.
+    #[must_use]
+    pub fn stall_percent(&self) -> f64 {
+        match self.snapshot_age_us.len() {
+            0 => 0.0,
+            samples => self.stalled_ms as f64 * 100.0 / samples as f64,
+        }
+    }
+
+    pub(super) fn record_input_to_ack(&mut self, delay: Duration) {
+        self.input_to_ack_us.saturating_record(delay.as_micros().try_into().unwrap_or(u64::MAX));
+    }
+}
+
+/// Samples the age of the newest tick applied, once per millisecond, whenever the client happens to be called.
+///
+/// Between two snapshots the age grows with time, so that all samples since the last call follow from it.
+#[derive(Debug, Default)]
+pub(super) struct AgeMeter {
+    newest: Option<Tick>,
+    /// In milliseconds of local time.
+    next_sample: Option<u64>,
+}
+
+impl AgeMeter {
+    /// A tick was applied. Samples until now still see the one before.
+    pub(super) fn applied(&mut self, tick: Tick, now: f64, clock: &ServerClock, stats: &mut Stats) {
+        self.sample(now, clock, stats);
+        self.newest = Some(tick);
+    }
+
+    /// Accounts for all samples up to `now`.
+    pub(super) fn sample(&mut self, now: f64, clock: &ServerClock, stats: &mut Stats) {
+        let now_ms = (now * 1e3) as u64;
+        let (Some(due), Some(rtt)) = (self.newest.and_then(|newest| clock.due(newest)), clock.min_rtt()) else {
+            self.next_sample = Some(now_ms + 1);
+            return;
+        };
+        let stall = rtt.as_secs_f64() / 2.0 + STALL_AGE;
+        for sample in self.next_sample.unwrap_or(now_ms)..=now_ms {
+            let age = sample as f64 * 1e-3 - due;
+            // A negative age, of a clock that is still settling, casts to 0.
+            stats.snapshot_age_us.saturating_record((age * 1e6) as u64);
+            stats.stalled_ms += u64::from(age > stall);
+        }
+        self.next_sample = Some(now_ms + 1);
+    }
+
+    /// Stops sampling until the next tick is applied.
+    pub(super) fn reset(&mut self) {
+        *self = Self::default();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tickwire_shared::TickRate;
+
+    use super::{super::server_clock::Timeline, *};
+
+    /// A clock whose tick n is due at local n / 50 seconds, with a round trip of 20 ms.
+    fn clock() -> ServerClock {
+        let rate = TickRate::new(50).unwrap();
+        let mut clock = ServerClock::new(Timeline { origin: Tick(0), rate });
+        clock.pong(0.990, 1.010, Tick(50), 0, 0);
+        clock
+    }
+
+    #[test]
+    fn between_two_snapshots_the_age_is_a_ramp_of_milliseconds() {
+        let (clock, mut meter, mut stats) = (clock(), AgeMeter::default(), Stats::default());
+        // Tick 100 is due at 2.0.
+        meter.applied(Tick(100), 2.0105, &clock, &mut stats);
+        assert_eq!(stats.snapshot_age_us.len(), 0);
+        meter.applied(Tick(101), 2.0305, &clock, &mut stats);
+        // At 2.011 ..= 2.030: ages 11 to 30 ms.
+        assert_eq!(stats.snapshot_age_us.len(), 20);
+        let ms = |value: u64| (value as f64 / 1000.0).round();
+        assert_eq!(ms(stats.snapshot_age_us.value_at_quantile(0.05)), 11.0);
+        assert_eq!(ms(stats.snapshot_age_us.max()), 30.0);
+        meter.sample(2.0315, &clock, &mut stats);
+        // At 2.031, by the newer tick: 11 ms.
+        assert_eq!(stats.snapshot_age_us.len(), 21);
+        assert_eq!(ms(stats.snapshot_age_us.max()), 30.0);
+    }
+
+    #[test]
+    fn a_stall_is_what_is_older_than_half_a_round_trip_and_fifty_milliseconds() {
+        let (clock, mut meter, mut stats) = (clock(), AgeMeter::default(), Stats::default());
+        meter.applied(Tick(100), 2.0005, &clock, &mut stats);
+        meter.sample(2.1005, &clock, &mut stats);
+        // Ages 1 to 100 ms, of which those above 60 ms are stalls.
+        assert_eq!((stats.snapshot_age_us.len(), stats.stalled_ms), (100, 40));
+        assert!((stats.stall_percent() - 40.0).abs() < 1e-9);
+    }
+
+    #[test]
+    fn nothing_is_sampled_before_a_clock_and_a_tick_are_known_or_after_a_reset() {
+        let (clock, mut meter, mut stats) = (clock(), AgeMeter::default(), Stats::default());
+        meter.sample(1.5, &clock, &mut stats);
+        meter.applied(Tick(100), 2.0, &clock, &mut stats);
+        meter.reset();
+        meter.sample(9.0, &clock, &mut stats);
+        meter.applied(Tick(450), 9.5, &clock, &mut stats);
+        assert_eq!((stats.snapshot_age_us.len(), stats.stall_percent()), (0, 0.0));
+    }
+
+    #[test]
+    fn a_swarms_stats_are_the_sum_of_its_bots() {
+        let mut total = Stats::default();
+        for (snapshots, delay_ms) in [(3, 10), (4, 20)] {
+            let mut stats = Stats { snapshots, hash_checks: 5, ..Stats::default() };
+            stats.record_input_to_ack(Duration::from_millis(delay_ms));
+            total.merge(&stats);
+        }
+        assert_eq!((total.snapshots, total.hash_checks, total.input_to_ack_us.len()), (7, 10, 2));
+    }
+}

@@ -1,0 +1,39 @@
+//! The limits of replication.
+
+use tickwire_shared::TickRate;
+
+/// The limits of one session's replication.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReplicationConfig {
+    /// How many frames are kept as bases: at least 3 s of them.
+    pub history_ticks: usize,
+    /// N: cells' hashes are sent when ⌊tick / N⌋ rises.
+    pub hash_interval: u32,
+    /// The longest snapshot, in bytes of its message; the rest of the view is deferred.
+    pub snapshot_bytes_max: usize,
+    /// The longest update of one cell, in bytes; longer ones are cut. At most a quarter of `snapshot_bytes_max`, so that
+    /// the own cell, `always` and one more always fit.
+    pub slice_bytes_max: usize,
+    /// Rows of the roster in one snapshot.
+    pub roster_rows_per_snapshot: usize,
+    /// Chunks of the newest tick that are kept for other streams; beyond it they are encoded again.
+    pub memo_chunks_max: usize,
+    /// Unacknowledged bytes of one stream.
+    pub in_flight_bytes_max: usize,
+}
+
+impl ReplicationConfig {
+    /// The defaults at a tick rate: 4 s of history, a hash a second, snapshots of 64 KiB.
+    #[must_use]
+    pub fn new(rate: TickRate) -> Self {
+        Self {
+            history_ticks: rate.ticks_in_ms(4000) as usize + 1,
+            hash_interval: rate.hz(),
+            snapshot_bytes_max: 64 << 10,
+            slice_bytes_max: 16 << 10,
+            roster_rows_per_snapshot: 16,
+            memo_chunks_max: 1 << 14,
+            in_flight_bytes_max: 256 << 10,
+        }
+    }
+}

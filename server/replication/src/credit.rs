@@ -1,0 +1,205 @@
+//! Pace: a stream composes only while fewer than K of its snapshots are unacknowledged, so that nothing stale piles up in
+//! any buffer on the way.
+//!
+//! K follows the smallest round trip of the last 10 s, as BBR's window does (Cardwell et al., 2016), and not a smoothed
+//! one: that would take the queue that K itself makes for distance, and grow.
+
+use std::{collections::VecDeque, time::Duration};
+
+use tickwire_shared::{Tick, TickRate};
+
+/// The window that is never gone below.
+const WINDOW_MIN: usize = 3;
+/// How long a round trip counts, and how old the newest one taken with an empty window may be.
+const ROUND_TRIP_AGE_MAX: Duration = Duration::from_secs(10);
+/// Over how long the peer's pace is measured.
+const PACE_SPAN: Duration = Duration::from_secs(1);
+
+/// One stream's credit. Times are durations since any fixed moment.
+#[derive(Clone, Debug)]
+pub struct Credit {
+    window_max: usize,
+    bytes_max: usize,
+    in_flight: VecDeque<InFlight>,
+    bytes: usize,
+    /// Rising by time, and by round trip: the first is the smallest of the span.
+    round_trips: VecDeque<(Duration, Duration)>,
+    acknowledged: VecDeque<Duration>,
+    acknowledged_tick: Tick,
+    empty_sample_at: Option<Duration>,
+    /// Nothing is sent until the window is empty.
+    draining: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct InFlight {
+    tick: Tick,
+    sent_at: Duration,
+    bytes: usize,
+    into_empty: bool,
+}
+
+impl Credit {
+    /// Credit for a stream of at most `rate` snapshots per second.
+    #[must_use]
+    pub fn new(rate: TickRate, bytes_max: usize) -> Self {
+        Self {
+            window_max: (rate.hz() as usize).div_ceil(2).max(WINDOW_MIN),
+            bytes_max,
+            in_flight: VecDeque::new(),
+            bytes: 0,
+            round_trips: VecDeque::new(),
+            acknowledged: VecDeque::new(),
+            acknowledged_tick: Tick::ZERO,
+            empty_sample_at: None,
+            draining: false,
+        }
+    }
+
+    /// K: how many snapshots may be unacknowledged.
+    #[must_use]
+    pub fn window(&self) -> usize {
+        let Some(&(_, round_trip)) = self.round_trips.front() else { return WINDOW_MIN };
+        let per_second = self.acknowledged.len() as f64 / PACE_SPAN.as_secs_f64();
+        let on_the_way = (round_trip.as_secs_f64() * per_second).ceil() as usize;
+        (on_the_way + 2).clamp(WINDOW_MIN, self.window_max.max(WINDOW_MIN))
+    }
+
+    /// Snapshots that are unacknowledged.
+    #[must_use]
+    pub fn unacknowledged(&self) -> usize {
+        self.in_flight.len()
+    }
+
+    /// When the oldest unacknowledged snapshot was sent.
+    #[must_use]
+    pub fn unacknowledged_since(&self) -> Option<Duration> {
+        self.in_flight.front().map(|oldest| oldest.sent_at)
+    }
+
+    /// Whether another snapshot may be sent.
+    #[must_use]
+    pub fn allows(&self) -> bool {
+        if self.in_flight.is_empty() {
+            return true;
+        }
+        !self.draining && self.in_flight.len() < self.window() && self.bytes < self.bytes_max
+    }
+
+    /// A snapshot was sent.
+    pub fn sent(&mut self, tick: Tick, bytes: usize, now: Duration) {
+        let into_empty = self.in_flight.is_empty();
+        self.draining &= !into_empty;
+        let empty_sample_is_old = self.empty_sample_at.is_some_and(|at| now.saturating_sub(at) > ROUND_TRIP_AGE_MAX);
+        if empty_sample_is_old && !into_empty {
+            self.draining = true;
+        }
+        self.in_flight.push_back(InFlight { tick, sent_at: now, bytes, into_empty });
+        self.bytes += bytes;
+    }
+
+    /// The peer has received `tick`, and all that was sent before it.
+    pub fn acknowledge(&mut self, tick: Tick, now: Duration) {
+        while let Some(oldest) = self.in_flight.pop_front_if(|oldest| oldest.tick <= tick) {
+            self.bytes -= oldest.bytes;
+            self.acknowledged.push_back(now);
+            self.acknowledged_tick = oldest.tick;
+            if oldest.tick == tick {
+                self.sample(now.saturating_sub(oldest.sent_at), oldest.into_empty, now);
+            }
+        }
+        while self.acknowledged.pop_front_if(|at| now.saturating_sub(*at) >= PACE_SPAN).is_some() {}
+    }
+
+    fn sample(&mut self, round_trip: Duration, into_empty: bool, now: Duration) {
+        while self.round_trips.pop_front_if(|(at, _)| now.saturating_sub(*at) > ROUND_TRIP_AGE_MAX).is_some() {}
+        while self.round_trips.pop_back_if(|(_, other)| *other >= round_trip).is_some() {}
+        self.round_trips.push_back((now, round_trip));
+        if into_empty || self.empty_sample_at.is_none() {
+            self.empty_sample_at = Some(now);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    const TICK: Duration = Duration::from_micros(16_667);
+
+    /// A link with a delay each way that carries `per_second` snapshots; the greatest age of what arrives in the second
+    /// half of `ticks`, and the windows at the end.
+    fn run(delay: Duration, per_second: u64, ticks: u64) -> (Duration, usize) {
+        let mut credit = Credit::new(TickRate::DEFAULT, usize::MAX);
+        let mut acks: BTreeMap<Duration, Vec<Tick>> = BTreeMap::new();
+        let (mut free_at, mut age_max) = (Duration::ZERO, Duration::ZERO);
+        for tick in 1..=ticks {
+            let now = TICK * tick as u32;
+            while let Some(entry) = acks.first_entry().filter(|entry| *entry.key() <= now) {
+                let (at, ticks) = entry.remove_entry();
+                ticks.into_iter().for_each(|tick| credit.acknowledge(tick, at));
+            }
+            if credit.allows() {
+                credit.sent(Tick(tick), 600, now);
+                free_at = free_at.max(now) + Duration::from_secs(1) / per_second as u32;
+                let arrives = free_at + delay;
+                acks.entry(arrives + delay).or_default().push(Tick(tick));
+                if tick > ticks / 2 {
+                    age_max = age_max.max(arrives - now);
+                }
+            }
+        }
+        (age_max, credit.window())
+    }
+
+    #[test]
+    fn a_wide_link_is_filled_whatever_its_delay() {
+        for delay in [1, 25, 50, 100] {
+            let mut credit = Credit::new(TickRate::DEFAULT, usize::MAX);
+            let (_, window) = run(Duration::from_millis(delay), 100_000, 1200);
+            let needed = (2 * delay * 60).div_ceil(1000) as usize;
+            assert!((needed + 1..=needed + 4).contains(&window), "{delay} ms: K = {window}, {needed} on the way");
+            credit.sent(Tick(1), 1, Duration::ZERO);
+            assert_eq!(credit.unacknowledged(), 1);
+        }
+    }
+
+    #[test]
+    fn on_a_link_of_half_the_rate_the_age_stays_small() {
+        let (age_max, window) = run(Duration::from_millis(25), 30, 60 * 60);
+        assert!(age_max <= Duration::from_millis(200), "age {age_max:?} with K = {window}");
+    }
+
+    #[test]
+    fn before_any_sample_the_window_is_three() {
+        let mut credit = Credit::new(TickRate::DEFAULT, usize::MAX);
+        for tick in 1..=3 {
+            assert!(credit.allows());
+            credit.sent(Tick(tick), 100, TICK * tick as u32);
+        }
+        assert!(!credit.allows());
+    }
+
+    #[test]
+    fn bytes_cap_the_window_but_never_to_nothing() {
+        let mut credit = Credit::new(TickRate::DEFAULT, 1000);
+        credit.sent(Tick(1), 5000, TICK);
+        assert!(!credit.allows());
+        credit.acknowledge(Tick(1), TICK * 2);
+        assert!(credit.allows());
+    }
+
+    #[test]
+    fn an_acknowledgement_of_a_later_tick_covers_the_earlier_ones() {
+        let mut credit = Credit::new(TickRate::DEFAULT, usize::MAX);
+        for tick in 1..=3 {
+            credit.sent(Tick(tick), 100, TICK * tick as u32);
+        }
+        credit.acknowledge(Tick(3), TICK * 4);
+        assert_eq!((credit.unacknowledged(), credit.unacknowledged_since()), (0, None));
+        credit.acknowledge(Tick(2), TICK * 5);
+        assert_eq!(credit.unacknowledged(), 0);
+    }
+}

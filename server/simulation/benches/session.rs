@@ -1,0 +1,86 @@
+//! What a tick costs beside the game's own work: capture of N entities of which all, or none, moved.
+
+use std::{hint::black_box, sync::Arc};
+
+use bevy_ecs::{
+    component::Component,
+    system::{Query, Res},
+    world::World,
+};
+use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use tickwire_shared::{CellKey, Clock, Definition, Field, Game, NetIds, Quantity, Settings, Systems};
+use tickwire_simulation::{Session, SessionConfig};
+
+struct Movers {
+    count: u32,
+    /// Turns each tick, so that no anchor holds.
+    erratic: bool,
+}
+
+#[derive(Component)]
+struct Mover;
+
+#[derive(Component)]
+struct Position([f32; 2]);
+
+#[derive(Component)]
+struct Erratic(f32);
+
+impl Game for Movers {
+    fn name(&self) -> &str {
+        "movers"
+    }
+
+    fn define(&self, definition: &mut Definition) {
+        let metres = || Quantity::new("m", 1.0 / 128.0, -1000.0..=1000.0);
+        definition
+            .kind::<Mover>("mover")
+            .field(Field::linear("x", metres()), |position: &Position| position.0[0])
+            .field(Field::linear("y", metres()), |position: &Position| position.0[1])
+            .place(|position: &Position, _| {
+                let [x, y] = position.0.map(|at| (at / 16.0 + 100.0) as u64);
+                CellKey(x << 32 | y)
+            });
+    }
+
+    fn setup(&self, world: &mut World, _: &Settings) {
+        for i in 0..self.count {
+            let id = world.resource_mut::<NetIds>().allocate();
+            let at = [(i % 40) as f32 * 8.0, (i / 40) as f32 * 8.0];
+            let mut entity = world.spawn((id, Mover, Position(at)));
+            if self.erratic {
+                entity.insert(Erratic(1.0 + (i % 7) as f32));
+            }
+        }
+    }
+
+    fn systems(&self, systems: &mut Systems) {
+        systems.add(|clock: Res<Clock>, mut movers: Query<(&mut Position, &mut Erratic)>| {
+            for (mut position, mut erratic) in &mut movers {
+                erratic.0 = -erratic.0;
+                position.0[0] += erratic.0 * clock.dt();
+            }
+        });
+    }
+}
+
+fn ticks(c: &mut Criterion) {
+    let mut group = c.benchmark_group("tick");
+    for (name, erratic) in [("still", false), ("erratic", true)] {
+        for count in [100, 1000, 10_000] {
+            group.throughput(Throughput::Elements(count.into()));
+            group.bench_function(BenchmarkId::new(name, count), |b| {
+                let game = Arc::new(Movers { count, erratic });
+                let mut session = Session::new(game, SessionConfig::default()).expect("a session of movers");
+                b.iter(|| {
+                    let input = session.begin_tick();
+                    black_box(session.finish_tick(&input).expect("movers are sound"));
+                });
+            });
+        }
+    }
+    group.finish();
+}
+
+criterion_group!(benches, ticks);
+criterion_main!(benches);

@@ -1,0 +1,283 @@
+//! From what a tick consumes to what comes out of it: the game's world, its systems, and the capture of its state.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use bevy_ecs::{
+    change_detection::DetectChanges as _,
+    error::FallbackErrorHandler,
+    query::QueryState,
+    schedule::{LogLevel, Schedule, ScheduleBuildSettings, SingleThreadedExecutor},
+    world::World,
+};
+use tickwire_shared::{
+    Blueprint, Clock, Digest, Frame, FrameBuilder, Game, Inputs, KindBinding, NetId, NetIds, NumberMap, Outbox, Owner,
+    PlayerId, Provenance, Randomness, Schema, Scores, Seat, SeatExtras, Seats, Settings, Systems, Tick, TickExtras,
+    TickRate,
+};
+
+use crate::{
+    SeatChange, SeatInput, SessionConfig, SessionError, TickInput, TickInputError, TickOutput, TickResult,
+    input::check_ranges, name, roster::RosterKeeper, session::guarded,
+};
+
+/// The most events of one tick; further ones are dropped, and their audience is told of a loss.
+pub const EVENTS_PER_TICK_MAX: usize = 4096;
+
+/// The half of a session that plays. It knows nothing but the `TickInput`s so far: what commands have been given since, it
+/// cannot see.
+pub(crate) struct Simulation {
+    game: Arc<dyn Game>,
+    schema: Arc<Schema>,
+    rate: TickRate,
+    max_players: u32,
+    world: World,
+    schedule: Schedule,
+    kinds: Vec<KindBinding>,
+    owners: QueryState<(&'static NetId, &'static Owner)>,
+    builder: FrameBuilder,
+    tick: Tick,
+    last_player: PlayerId,
+    seats: BTreeMap<PlayerId, SeatState>,
+    roster: RosterKeeper,
+}
+
+#[derive(Debug)]
+struct SeatState {
+    seat: Seat,
+    /// The newest sequence consumed.
+    consumed_input: u64,
+}
+
+impl Simulation {
+    /// A game's world as created, with its systems in order.
+    pub(crate) fn new(
+        game: Arc<dyn Game>,
+        blueprint: Blueprint,
+        settings: &Settings,
+        config: &SessionConfig,
+    ) -> Result<Self, SessionError> {
+        let Blueprint { schema, kinds, events } = blueprint;
+        let (rate, seed) = (config.tick_rate, config.seed);
+        let mut world = World::new();
+        world.insert_resource(FallbackErrorHandler(bevy_ecs::error::panic));
+        world.insert_resource(Clock { tick: Tick::ZERO, rate });
+        world.insert_resource(Randomness { seed, tick: Tick::ZERO });
+        world.insert_resource(Inputs::new(schema.inputs.clone()));
+        world.insert_resource(Seats::default());
+        world.insert_resource(Scores::new(schema.scores.len()));
+        world.insert_resource(Outbox::new(&events, EVENTS_PER_TICK_MAX));
+        world.insert_resource(NetIds::default());
+        world.insert_resource(settings.clone());
+        let panicked = |step| {
+            let game = game.name().to_owned();
+            move |message| SessionError::Panicked { game, step, message }
+        };
+        let schedule = guarded(|| schedule(&*game, &mut world)).map_err(panicked("systems"))??;
+        guarded(|| game.setup(&mut world, settings)).map_err(panicked("setup"))?;
+        Ok(Self {
+            owners: QueryState::new(&mut world),
+            builder: FrameBuilder::new(&schema, config.epoch),
+            roster: RosterKeeper::new(schema.scores.len(), rate),
+            max_players: config.limits.max_players,
+            tick: Tick::ZERO,
+            last_player: PlayerId(0),
+            seats: BTreeMap::new(),
+            game,
+            schema,
+            rate,
+            world,
+            schedule,
+            kinds,
+        })
+    }
+
+    /// The newest frame: before the first tick the empty one of tick 0.
+    pub(crate) fn frame(&self) -> &Arc<Frame> {
+        self.builder.frame()
+    }
+
+    /// Whether `record` can be the next tick's: what a recording says is checked before the world sees it.
+    pub(crate) fn check(&self, record: &TickInput) -> Result<(), TickInputError> {
+        let (expected, tick) = (self.tick.next(), record.tick);
+        if tick != expected {
+            return Err(TickInputError::Tick { expected, given: tick });
+        }
+        let seated = self.check_seats(record)?;
+        if !seated.iter().eq(record.inputs.iter().map(|input| &input.player)) {
+            return Err(TickInputError::Seats { tick });
+        }
+        record.inputs.iter().try_for_each(|input| self.check_input(tick, input))
+    }
+
+    /// Who sits after the record's seat changes, in order.
+    fn check_seats(&self, TickInput { tick, seat_changes, .. }: &TickInput) -> Result<Vec<PlayerId>, TickInputError> {
+        let mut seated: Vec<PlayerId> = self.seats.keys().copied().collect();
+        let mut before: Option<&SeatChange> = None;
+        let mut last_player = self.last_player;
+        for change in seat_changes {
+            let player = change.player();
+            let wrong = |reason| Err(TickInputError::SeatChange { tick: *tick, player, reason });
+            let joined_now = matches!(before, Some(SeatChange::Joined { player: joined, .. }) if *joined == player);
+            if before.is_some_and(|before| before.player() >= player) && !joined_now {
+                return wrong("it is not in order of player");
+            }
+            let connected = joined_now.then_some(true).or(self.seats.get(&player).map(|state| state.seat.connected));
+            match (change, connected) {
+                (SeatChange::Joined { name, .. }, None) if player > last_player => {
+                    name::check(name).map_err(|source| TickInputError::Name { tick: *tick, player, source })?;
+                    last_player = player;
+                    seated.push(player);
+                }
+                (SeatChange::Joined { .. }, _) => return wrong("joined, under a number that has been used"),
+                (SeatChange::Disconnected { .. }, Some(true)) => {}
+                (SeatChange::Reconnected { .. }, Some(false)) => {}
+                (SeatChange::Left { .. }, Some(_)) if !joined_now => seated.retain(|other| *other != player),
+                (_, None) => return wrong("the player has no seat"),
+                _ => return wrong("the seat is so already"),
+            }
+            if seated.len() > self.max_players as usize {
+                return wrong("joined, though all seats are taken");
+            }
+            before = Some(change);
+        }
+        Ok(seated)
+    }
+
+    fn check_input(&self, tick: Tick, input: &SeatInput) -> Result<(), TickInputError> {
+        let SeatInput { player, provenance, sequence, ref values } = *input;
+        let wrong = |reason| Err(TickInputError::Input { tick, player, reason });
+        if provenance != Provenance::Fresh {
+            return if sequence == 0 && values.is_empty() { Ok(()) } else { wrong("only fresh inputs have values") };
+        }
+        if sequence <= self.seats.get(&player).map_or(0, |state| state.consumed_input) {
+            return wrong("its sequence does not rise");
+        }
+        if values.len() != self.schema.inputs.len() {
+            return wrong("it has another number of values than the schema has input fields");
+        }
+        check_ranges(&self.schema, values).map_err(|source| TickInputError::Values { tick, player, source })
+    }
+
+    /// Plays one tick of a record that has been [checked](Self::check).
+    ///
+    /// # Panics
+    /// Where the game does.
+    pub(crate) fn step(&mut self, record: &TickInput) -> TickOutput {
+        self.tick = record.tick;
+        self.feed(record);
+        self.schedule.run(&mut self.world);
+        self.capture(record)
+    }
+
+    /// Puts into the world what the tick consumes.
+    fn feed(&mut self, record: &TickInput) {
+        self.world.resource_mut::<Clock>().tick = self.tick;
+        self.world.resource_mut::<Randomness>().tick = self.tick;
+        let mut inputs = self.world.resource_mut::<Inputs>();
+        let (mut joined, mut left) = (Vec::new(), Vec::new());
+        for change in &record.seat_changes {
+            match change {
+                SeatChange::Joined { player, name } => {
+                    let seat = Seat { name: Arc::clone(name), connected: true };
+                    self.seats.insert(*player, SeatState { seat, consumed_input: 0 });
+                    self.last_player = *player;
+                    inputs.seat(*player);
+                    joined.push(*player);
+                }
+                SeatChange::Left { player } => {
+                    self.seats.remove(player);
+                    inputs.unseat(*player);
+                    left.push(*player);
+                }
+                SeatChange::Disconnected { player } | SeatChange::Reconnected { player } => {
+                    let state = self.seats.get_mut(player).expect("the record was checked: the player sits");
+                    state.seat.connected = matches!(change, SeatChange::Reconnected { .. });
+                }
+            }
+        }
+        for SeatInput { player, provenance, sequence, values } in &record.inputs {
+            inputs.advance(*player, *provenance, values);
+            let state = self.seats.get_mut(player).expect("the record was checked: the player sits");
+            state.consumed_input = state.consumed_input.max(*sequence);
+        }
+        // Written only where it changes, so that a game can ask whether it did.
+        let seats = self.world.resource_ref::<Seats>();
+        if !record.seat_changes.is_empty() || !seats.joined.is_empty() || !seats.left.is_empty() {
+            let players = self.seats.iter().map(|(&player, state)| (player, state.seat.clone())).collect();
+            *self.world.resource_mut::<Seats>() = Seats { joined, left, players };
+        }
+    }
+
+    /// Freezes what the systems have made of the world.
+    fn capture(&mut self, record: &TickInput) -> TickOutput {
+        let tick = self.tick;
+        self.builder.begin(tick);
+        for kind in &mut self.kinds {
+            kind.capture(&mut self.world, self.rate, &mut self.builder);
+        }
+        let owned = self.owned();
+        let seat = |(&player, state): (&PlayerId, &SeatState)| SeatExtras {
+            player,
+            consumed_input: state.consumed_input,
+            entity: owned.get(&player).copied(),
+        };
+        let seats = self.seats.iter().map(seat).collect();
+
+        let scores = self.world.resource_ref::<Scores>();
+        self.roster.update(tick, &record.seat_changes, scores.is_changed().then_some(&scores));
+        for player in self.roster.forget(tick) {
+            self.world.resource_mut::<Scores>().remove(player);
+        }
+        let mut game = Digest::default();
+        self.game.digest(&self.world, &mut game);
+        let mut hidden = Digest::default();
+        hidden.write(game.finish());
+        hidden.write(self.roster.digest());
+
+        let emitted = self.world.resource_mut::<Outbox>().take();
+        let events = emitted.events.clone();
+        let roster = Arc::clone(self.roster.roster());
+        let (frame, truth) = self.builder.finish(TickExtras { seats, emitted, roster, hidden: hidden.finish() });
+        self.world.clear_trackers();
+        TickOutput { result: TickResult { tick, state_hash: frame.state_hash, truth, events }, frame }
+    }
+
+    /// Each player's own entity.
+    fn owned(&mut self) -> NumberMap<PlayerId, NetId> {
+        let mut owned = NumberMap::default();
+        for (&id, &Owner(player)) in self.owners.iter(&self.world) {
+            if let Some(other) = owned.insert(player, id) {
+                let (first, second) = (id.min(other), id.max(other));
+                panic!("player {player} owns the entities {first} and {second}; give each player one Owner at most");
+            }
+        }
+        owned
+    }
+}
+
+impl Drop for Simulation {
+    /// Components and systems are the game's: those of a broken world may panic once more.
+    fn drop(&mut self) {
+        let (world, schedule) = (std::mem::take(&mut self.world), std::mem::take(&mut self.schedule));
+        if let Err(message) = guarded(|| drop((schedule, world))) {
+            tracing::warn!(game = self.schema.game, "dropping a session's world panicked: {message}");
+        }
+    }
+}
+
+/// The game's systems, in an order that nothing leaves open.
+fn schedule(game: &dyn Game, world: &mut World) -> Result<Schedule, SessionError> {
+    let mut systems = Systems::default();
+    game.systems(&mut systems);
+    let mut schedule = Schedule::default();
+    schedule.set_executor(SingleThreadedExecutor::new());
+    schedule.set_build_settings(ScheduleBuildSettings { ambiguity_detection: LogLevel::Error, ..Default::default() });
+    schedule.add_systems(systems.into_chain());
+    match schedule.initialize(world) {
+        Ok(_) => Ok(schedule),
+        Err(error) => {
+            let report = error.to_string(schedule.graph(), world);
+            Err(SessionError::Systems { game: game.name().to_owned(), report })
+        }
+    }
+}

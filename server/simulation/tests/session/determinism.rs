@@ -1,0 +1,220 @@
+//! What a tick yields depends on its records alone.
+
+use proptest::prelude::*;
+use tickwire_shared::{Frame, PlayerId, Provenance, Tick};
+use tickwire_simulation::{
+    InputError, NameError, SeatChange, SeatInput, Session, SessionConfig, SessionLimits, TickInput, TickInputError,
+};
+
+use crate::game::{break_by, fault, input, session, session_with, tick};
+
+/// All of a frame that is not shared by design.
+fn assert_same_frame(a: &Frame, b: &Frame) {
+    assert_eq!((a.epoch, a.tick, a.state_hash), (b.epoch, b.tick, b.state_hash));
+    assert_eq!((&a.table, &a.places, &a.seats, &a.roster), (&b.table, &b.places, &b.seats, &b.roster));
+    assert_eq!(a.cells.len(), b.cells.len());
+    for (a, b) in a.cells.iter().zip(&b.cells) {
+        assert_eq!((&a.state, &a.events, a.events_lost, a.changed), (&b.state, &b.events, b.events_lost, b.changed));
+    }
+}
+
+/// A match of some length in which all sorts of things happen, as decided by `choices`.
+fn play(session: &mut Session, choices: &[u32]) -> Vec<TickInput> {
+    let mut players: Vec<PlayerId> = Vec::new();
+    let mut records = Vec::new();
+    for (i, &choice) in choices.iter().enumerate() {
+        let now = session.tick().0;
+        let player = players.get(choice as usize % players.len().max(1)).copied().unwrap_or_default();
+        match choice % 13 {
+            0 => players.extend(session.join("").ok()),
+            1 => session.leave(player),
+            2 => session.disconnect(player),
+            3 => drop(session.reconnect(player)),
+            _ => {
+                let values = [(choice % 17) as i32 - 8, i32::from(choice.is_multiple_of(5))];
+                let sent = input(session, i as u64 + 1, now + 1 + u64::from(choice % 3), &values);
+                session.input(player, sent);
+            }
+        }
+        if choice % 3 != 0 {
+            records.push(tick(session).0);
+        }
+    }
+    records
+}
+
+fn config() -> SessionConfig {
+    let limits = SessionLimits { max_players: 4, grace_ticks: 20 };
+    SessionConfig { seed: 7, settings: vec![40], limits, ..SessionConfig::default() }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
+
+    #[test]
+    fn a_session_fed_with_records_alone_is_the_same_session(
+        choices in prop::collection::vec(any::<u32>(), 1..200), more in prop::collection::vec(any::<u32>(), 1..60)
+    ) {
+        let (mut first, mut second) = (session_with(config()), session_with(config()));
+        let mut records = play(&mut first, &choices);
+        // Until all that was sent and asked for is on record.
+        records.extend((0..4).map(|_| tick(&mut first).0));
+        for record in &records {
+            second.check_tick(record).expect("what a session records fits");
+            second.finish_tick(record).expect("sound");
+        }
+        assert_same_frame(first.frame(), second.frame());
+        prop_assert_eq!(first.counters().fresh, second.counters().fresh);
+
+        // A follower goes on as the one that it followed.
+        for session in [&mut first, &mut second] {
+            for player in session.frame().seats.iter().map(|seat| seat.player).collect::<Vec<_>>() {
+                let _ = session.reconnect(player);
+            }
+        }
+        prop_assert_eq!(play(&mut first, &more), play(&mut second, &more));
+        assert_same_frame(first.frame(), second.frame());
+    }
+}
+
+#[test]
+fn every_tick_yields_the_same_result_again() {
+    let choices: Vec<u32> = (0..400_u32).map(|i| i.wrapping_mul(2_654_435_761) >> 7).collect();
+    let mut first = session_with(config());
+    let records = play(&mut first, &choices);
+    let run = || {
+        let mut session = session_with(config());
+        let finish = |record| session.finish_tick(record).expect("sound").result;
+        records.iter().map(finish).collect::<Vec<_>>()
+    };
+    let results = run();
+    assert_eq!(results, run());
+    assert!(results.iter().any(|result| !result.events.is_empty()));
+}
+
+#[test]
+fn another_seed_is_another_match() {
+    let hash = |seed| {
+        let mut session = session_with(SessionConfig { seed, ..SessionConfig::default() });
+        session.join("Ada").expect("a free seat");
+        tick(&mut session).1.result.state_hash
+    };
+    assert_eq!(hash(1), hash(1));
+    assert_ne!(hash(1), hash(2));
+}
+
+#[test]
+fn hidden_state_and_scores_are_in_the_hash() {
+    let (mut quiet, mut loud) = (session(), session());
+    for session in [&mut quiet, &mut loud] {
+        let ada = session.join("Ada").expect("a free seat");
+        let bob = session.join("Bob").expect("a free seat");
+        tick(session);
+        session.leave(ada);
+        session.leave(bob);
+    }
+    assert_eq!(tick(&mut quiet).1.result, tick(&mut loud).1.result);
+    // One more empty seat changes nothing that is replicated, only the game's hidden total.
+    let mut crowded = session();
+    let eve = crowded.join("Eve").expect("a free seat");
+    tick(&mut crowded);
+    crowded.leave(eve);
+    let (_, crowded) = tick(&mut crowded);
+    assert_ne!(crowded.result.state_hash, quiet.frame().state_hash);
+}
+
+#[test]
+fn a_recorded_panic_panics_again() {
+    let mut first = session();
+    let ada = first.join("Ada").expect("a free seat");
+    let mut records = vec![tick(&mut first).0];
+    let broken = input(&first, 1, 2, &[0, 0, fault::SYSTEM]);
+    first.input(ada, broken);
+    records.push(first.begin_tick());
+    let panic = first.finish_tick(&records[1]).expect_err("it must break");
+
+    let mut second = session();
+    second.finish_tick(&records[0]).expect("sound");
+    assert_eq!(second.finish_tick(&records[1]).map(drop), Err(panic));
+    assert!(break_by(&mut second, ada, fault::EVENTS).is_err());
+}
+
+#[test]
+fn records_that_do_not_fit_are_refused_before_the_world_sees_them() {
+    let mut session = session();
+    let ada = session.join("Ada").expect("a free seat");
+    session.join("Bob").expect("a free seat");
+    let sent = input(&session, 5, 1, &[8]);
+    session.input(ada, sent);
+    tick(&mut session);
+    let tick = Tick(2);
+    let bob = PlayerId(2);
+    let quiet = |player| SeatInput::without(player, Provenance::Absent);
+    let fresh = |sequence, values: &[i32]| SeatInput {
+        player: ada,
+        provenance: Provenance::Fresh,
+        sequence,
+        values: values.to_vec(),
+    };
+    let record = |seat_changes: &[SeatChange], inputs: &[SeatInput]| TickInput {
+        tick,
+        seat_changes: seat_changes.to_vec(),
+        inputs: inputs.to_vec(),
+    };
+    let joined = |player: u32, name: &str| SeatChange::Joined { player: PlayerId(player), name: name.into() };
+    let seat_error = |player, reason| TickInputError::SeatChange { tick, player, reason };
+    let both = [quiet(ada), quiet(bob)];
+    let cases = [
+        (TickInput { tick: Tick(3), ..record(&[], &both) }, TickInputError::Tick { expected: tick, given: Tick(3) }),
+        (record(&[], &both[..1]), TickInputError::Seats { tick }),
+        (record(&[], &[quiet(bob), quiet(ada)]), TickInputError::Seats { tick }),
+        (record(&[SeatChange::Left { player: bob }], &both), TickInputError::Seats { tick }),
+        (record(&[joined(2, "Eve")], &both), seat_error(bob, "joined, under a number that has been used")),
+        (record(&[SeatChange::Left { player: PlayerId(9) }], &both), seat_error(PlayerId(9), "the player has no seat")),
+        (record(&[SeatChange::Reconnected { player: ada }], &both), seat_error(ada, "the seat is so already")),
+        (
+            record(&[SeatChange::Left { player: bob }, SeatChange::Disconnected { player: ada }], &both),
+            seat_error(ada, "it is not in order of player"),
+        ),
+        (record(&[joined(3, "")], &both), TickInputError::Name { tick, player: PlayerId(3), source: NameError::Empty }),
+        (
+            record(&[], &[fresh(5, &[0, 0, 0]), quiet(bob)]),
+            TickInputError::Input { tick, player: ada, reason: "its sequence does not rise" },
+        ),
+        (
+            record(&[], &[SeatInput { sequence: 6, ..quiet(ada) }, quiet(bob)]),
+            TickInputError::Input { tick, player: ada, reason: "only fresh inputs have values" },
+        ),
+        (
+            record(&[], &[fresh(6, &[0]), quiet(bob)]),
+            TickInputError::Input {
+                tick,
+                player: ada,
+                reason: "it has another number of values than the schema has input fields",
+            },
+        ),
+        (
+            record(&[], &[fresh(6, &[9, 0, 0]), quiet(bob)]),
+            TickInputError::Values {
+                tick,
+                player: ada,
+                source: InputError::Range { field: "push".into(), value: 9, min: -8, max: 8 },
+            },
+        ),
+    ];
+    for (record, error) in cases {
+        assert_eq!(session.check_tick(&record), Err(error));
+    }
+    let full: Vec<SeatChange> = (3..=258).map(|player| joined(player, "x")).collect();
+    assert_eq!(
+        session.check_tick(&record(&full, &both)),
+        Err(seat_error(PlayerId(257), "joined, though all seats are taken"))
+    );
+    assert_eq!(session.tick(), Tick(1));
+}
+
+#[test]
+#[should_panic(expected = "not the session's next tick: tick 5 instead of 1")]
+fn finishing_another_tick_than_the_next_is_a_bug_of_the_caller() {
+    let _ = session().finish_tick(&TickInput { tick: Tick(5), ..TickInput::default() });
+}

@@ -1,0 +1,8 @@
+//! What a session promises, told through a small game.
+
+mod creation;
+mod determinism;
+mod game;
+mod inputs;
+mod panics;
+mod seats;

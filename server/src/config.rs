@@ -1,0 +1,114 @@
+//! What a server is told before it starts. Every value that exists is one that the server can run with.
+
+use std::{
+    num::{NonZeroU32, NonZeroUsize},
+    path::PathBuf,
+    time::Duration,
+};
+
+use tickwire_shared::TickRate;
+
+/// What a server is told before it starts.
+#[derive(Clone, Debug)]
+pub struct ServerConfig {
+    /// The games to host, by name; empty: the first of those that the server was built with.
+    pub games: Vec<String>,
+    /// Sessions of each game.
+    pub sessions: NonZeroU32,
+    /// Ticks per second of each session.
+    pub tick_rate: TickRate,
+    /// Seats of each session.
+    pub max_players: NonZeroU32,
+    /// Where the sessions' randomness starts; none: somewhere else at each start. Sessions get it and the numbers after
+    /// it, in their order.
+    pub seed: Option<u64>,
+    /// The directory of recordings, created where it is missing; none: matches are not recorded.
+    pub recordings: Option<PathBuf>,
+    /// Network threads, each with a runtime of its own; none: one per core.
+    pub network_threads: Option<NonZeroUsize>,
+    /// How long the server waits for what.
+    pub timeouts: Timeouts,
+    /// How much a peer may take.
+    pub limits: Limits,
+}
+
+/// How long the server waits for what. Tests shorten them; nothing else depends on their size.
+#[derive(Clone, Debug)]
+pub struct Timeouts {
+    /// From a connection to its first request, and from a `Play` stream to its Hello.
+    pub hello: Duration,
+    /// From the last byte of a `Play` stream to the verdict that its peer is gone.
+    pub silence: Duration,
+    /// From the oldest snapshot that is not acknowledged to the verdict that its receiver reads nothing.
+    pub unacknowledged: Duration,
+    /// How long a seat outlives its lost connection.
+    pub grace: Duration,
+    /// From the notice of a shutdown to the end of streams, where there are any.
+    pub drain: Duration,
+    /// How long a peer may take to accept the end of its stream or connection before it is cut off.
+    pub end: Duration,
+}
+
+/// How much a peer, or all of them together, may take. Beyond it the peer gets a status that says so.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// Bytes of one message from a client.
+    pub message_bytes_max: usize,
+    /// Messages per second of one `Play` stream, in the long run.
+    pub messages_per_second_max: NonZeroU32,
+    /// Messages of one `Play` stream at once, as after a stall of the network.
+    pub messages_burst_max: NonZeroU32,
+    /// Messages that wait for one session's next tick.
+    pub mailbox_messages_max: usize,
+    /// Open connections of the server.
+    pub connections_max: usize,
+    /// Open requests of one connection.
+    pub requests_per_connection_max: u32,
+    /// The farthest that a player sees, in the game's metres, and what those get who do not ask.
+    pub view_radius_max: f64,
+}
+
+impl Default for ServerConfig {
+    fn default() -> Self {
+        Self {
+            games: Vec::new(),
+            sessions: NonZeroU32::MIN,
+            tick_rate: TickRate::DEFAULT,
+            max_players: NonZeroU32::new(256).expect("256 is not 0"),
+            seed: None,
+            recordings: None,
+            network_threads: None,
+            timeouts: Timeouts::default(),
+            limits: Limits::default(),
+        }
+    }
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self {
+            hello: Duration::from_secs(5),
+            // A reader that stalls for 5 s comes back; one that is dead is found within 10 s, the time to cut it off
+            // among them.
+            silence: Duration::from_secs(8),
+            unacknowledged: Duration::from_secs(8),
+            grace: Duration::from_secs(30),
+            drain: Duration::from_secs(1),
+            end: Duration::from_secs(1),
+        }
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            message_bytes_max: 16 * 1024,
+            messages_per_second_max: NonZeroU32::new(1000).expect("1000 is not 0"),
+            messages_burst_max: NonZeroU32::new(3000).expect("3000 is not 0"),
+            mailbox_messages_max: 16 * 1024,
+            connections_max: 8192,
+            requests_per_connection_max: 8,
+            view_radius_max: 1000.0,
+        }
+    }
+}

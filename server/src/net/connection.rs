@@ -1,0 +1,149 @@
+//! One connection: HTTP/2 over a socket, until either side ends it.
+
+use std::{
+    convert::Infallible,
+    io,
+    pin::pin,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use hyper::{body::Incoming, server::conn::http2, service::Service};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use tokio::{net::TcpStream, sync::Notify, time::timeout};
+use tonic::service::{Routes, RoutesFuture};
+use tracing::debug;
+
+use super::NetworkThread;
+use crate::server::{Phase, Shared};
+
+/// HTTP/2 pings an idle peer so often, and gives it up where it does not answer for as long again.
+const KEEP_ALIVE: std::time::Duration = std::time::Duration::from_secs(5);
+const STREAM_WINDOW_BYTES: u32 = 64 * 1024;
+/// Room for thousands of small unread messages: below that a burst of inputs trips HTTP/2's flood protection.
+const CONNECTION_WINDOW_BYTES: u32 = 1024 * 1024;
+const HEADER_LIST_BYTES_MAX: u32 = 8 * 1024;
+const PENDING_RESETS_MAX: usize = 20;
+const LOCAL_RESETS_MAX: usize = 64;
+
+/// What a connection's requests know of it. It is in each request's extensions.
+#[derive(Debug)]
+pub(crate) struct Connection {
+    /// The network thread that serves it.
+    pub(crate) thread: Arc<NetworkThread>,
+    abort: Notify,
+    requested: Notify,
+}
+
+impl Connection {
+    /// Cuts the connection off, with all its requests.
+    pub(crate) fn abort(&self) {
+        self.abort.notify_one();
+    }
+}
+
+/// Counts an open connection.
+#[derive(Debug)]
+pub(super) struct ConnectionGuard {
+    thread: Arc<NetworkThread>,
+}
+
+impl ConnectionGuard {
+    pub(super) fn new(thread: Arc<NetworkThread>) -> Self {
+        thread.connections.fetch_add(1, Ordering::Relaxed);
+        Self { thread }
+    }
+}
+
+impl Drop for ConnectionGuard {
+    fn drop(&mut self) {
+        self.thread.connections.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Serves a connection to its end, on the thread that it was handed to.
+pub(super) async fn serve(stream: std::net::TcpStream, guard: ConnectionGuard, shared: Arc<Shared>) {
+    let connection =
+        Arc::new(Connection { thread: Arc::clone(&guard.thread), abort: Notify::new(), requested: Notify::new() });
+    match serve_http2(stream, &connection, &shared).await {
+        Ok(()) => debug!("connection closed"),
+        Err(error) => debug!(%error, "connection lost"),
+    }
+    drop(guard);
+    shared.connection_closed.notify_one();
+}
+
+async fn serve_http2(
+    stream: std::net::TcpStream,
+    connection: &Arc<Connection>,
+    shared: &Shared,
+) -> Result<(), ConnectionError> {
+    let stream = TcpStream::from_std(stream)?;
+    let requests = Requests { routes: shared.routes(), connection: Arc::clone(connection) };
+    let mut served = pin!(http2_builder(shared).serve_connection(TokioIo::new(stream), requests));
+    let mut phase = shared.phase.subscribe();
+
+    tokio::select! {
+        result = &mut served => return Ok(result?),
+        () = connection.abort.notified() => return Err(ConnectionError::Aborted),
+        () = connection.requested.notified() => {}
+        () = tokio::time::sleep(shared.timeouts.hello) => return Err(ConnectionError::NoRequest),
+    }
+    tokio::select! {
+        result = &mut served => return Ok(result?),
+        () = connection.abort.notified() => return Err(ConnectionError::Aborted),
+        _ = phase.wait_for(|phase| *phase == Phase::Ending) => {}
+    }
+    // GOAWAY: requests that are under way may end, and get a little time for that.
+    served.as_mut().graceful_shutdown();
+    Ok(timeout(shared.timeouts.end, served).await.map_err(|_| ConnectionError::Aborted)??)
+}
+
+#[derive(Debug, thiserror::Error)]
+enum ConnectionError {
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    #[error(transparent)]
+    Http(#[from] hyper::Error),
+    #[error("no request came in time")]
+    NoRequest,
+    #[error("cut off")]
+    Aborted,
+}
+
+fn http2_builder(shared: &Shared) -> http2::Builder<TokioExecutor> {
+    let mut builder = http2::Builder::new(TokioExecutor::new());
+    builder
+        .timer(TokioTimer::new())
+        // What is buffered behind a slow receiver is stale by the time that it is sent.
+        .max_send_buf_size(1)
+        .initial_stream_window_size(STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .max_concurrent_streams(shared.limits.requests_per_connection_max)
+        .max_header_list_size(HEADER_LIST_BYTES_MAX)
+        .max_pending_accept_reset_streams(PENDING_RESETS_MAX)
+        .max_local_error_reset_streams(LOCAL_RESETS_MAX)
+        .keep_alive_interval(KEEP_ALIVE)
+        .keep_alive_timeout(KEEP_ALIVE);
+    builder
+}
+
+/// Routes requests, and tells each of its connection.
+struct Requests {
+    routes: Routes,
+    connection: Arc<Connection>,
+}
+
+impl Service<http::Request<Incoming>> for Requests {
+    type Response = http::Response<tonic::body::Body>;
+    type Error = Infallible;
+    type Future = RoutesFuture;
+
+    fn call(&self, mut request: http::Request<Incoming>) -> Self::Future {
+        self.connection.requested.notify_one();
+        request.extensions_mut().insert(Arc::clone(&self.connection));
+        tower_service::Service::call(&mut self.routes.clone(), request)
+    }
+}

@@ -1,0 +1,84 @@
+//! From one wake-up per network thread and tick to that thread's streams.
+
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use slab::Slab;
+use tokio::sync::Notify;
+
+/// A session's streams on one network thread. The session's thread notifies the relay, at a cost that does not depend on
+/// how many streams there are; the relay's task, on the network thread, wakes them.
+#[derive(Debug, Default)]
+pub(crate) struct Relay {
+    notify: Notify,
+    streams: Mutex<Slab<Arc<dyn Wake>>>,
+}
+
+/// A stream that may wait for a newer frame.
+pub(crate) trait Wake: Send + Sync + std::fmt::Debug {
+    /// Has the stream polled, if it waits.
+    fn wake(&self);
+}
+
+impl Relay {
+    /// Has all streams woken soon. Calls that come before the relay's task runs are one.
+    pub(crate) fn notify(&self) {
+        self.notify.notify_one();
+    }
+
+    /// Wakes streams whenever notified. It does not end.
+    pub(crate) async fn run(self: Arc<Self>) {
+        loop {
+            self.notify.notified().await;
+            for (_, stream) in self.lock().iter() {
+                stream.wake();
+            }
+        }
+    }
+
+    /// Takes a stream in.
+    pub(crate) fn add(&self, stream: Arc<dyn Wake>) -> usize {
+        self.lock().insert(stream)
+    }
+
+    /// Lets the stream go that [`add`](Self::add) numbered so.
+    pub(crate) fn remove(&self, number: usize) {
+        let stream = self.lock().remove(number);
+        // Outside the lock: it may be the last reference.
+        drop(stream);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Slab<Arc<dyn Wake>>> {
+        self.streams.lock().expect("no holder of this lock panics")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+
+    #[derive(Debug, Default)]
+    struct Counter(AtomicUsize);
+
+    impl Wake for Counter {
+        fn wake(&self) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_notice_reaches_every_stream_that_is_there() {
+        let relay = Arc::new(Relay::default());
+        let streams: Vec<Arc<Counter>> = (0..3).map(|_| Arc::default()).collect();
+        let numbers: Vec<usize> = streams.iter().map(|stream| relay.add(Arc::clone(stream) as Arc<dyn Wake>)).collect();
+        relay.remove(numbers[1]);
+        let task = tokio::spawn(Arc::clone(&relay).run());
+        relay.notify();
+        // The task runs, and waits again, before this one does.
+        tokio::task::yield_now().await;
+        let woken = streams.iter().map(|stream| stream.0.load(Ordering::Relaxed)).collect::<Vec<_>>();
+        assert_eq!(woken, [1, 0, 1]);
+        task.abort();
+    }
+}

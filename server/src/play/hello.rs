@@ -1,0 +1,127 @@
+//! From Hello to Welcome: which session, whether this client fits it, and a seat.
+
+use std::{collections::VecDeque, sync::Arc, time::Duration};
+
+use tickwire_proto::v1 as pb;
+use tickwire_replication::{InputFeedback, View, ViewConfig};
+use tickwire_simulation::JoinError;
+use tokio::sync::oneshot;
+use tonic::Code;
+
+use super::{parse::Hello, peer::Playing};
+use crate::{
+    server::Shared,
+    session::{Command, Join, NotTaken, Registry, SeatGuard, SessionHandle, SessionState},
+    status::Refusal,
+};
+
+/// When somebody who finds all seats taken may try again.
+const FULL_RETRY: Duration = Duration::from_secs(5);
+/// When somebody who finds a session overrun may try again.
+const BUSY_RETRY: Duration = Duration::from_secs(1);
+
+/// The session that a client asks for, if the client fits it.
+pub(super) fn find_session(registry: &Registry, hello: &Hello) -> Result<Arc<SessionHandle>, Refusal> {
+    let not_found = |field, message| Refusal::new(Code::NotFound, "NOT_FOUND", message).field(field);
+    let does_not_fit =
+        |field, reason, message| Refusal::new(Code::FailedPrecondition, reason, message).field(field);
+
+    let session = match (&hello.session, &hello.game) {
+        (Some(name), _) => registry
+            .get(name)
+            .ok_or_else(|| not_found("hello.session", format!("there is no {name} on this server")))?,
+        (None, Some(game)) => registry
+            .default_for(Some(game))
+            .ok_or_else(|| not_found("hello.game", format!("this server hosts no game {game:?}")))?,
+        (None, None) => registry.default_for(None).ok_or_else(|| {
+            not_found("hello.session", "this server has no session".to_owned())
+        })?,
+    };
+    if let Some(game) = hello.game.as_ref().filter(|game| **game != session.schema.game) {
+        let message = format!("{} plays {:?}, not {game:?}", session.name, session.schema.game);
+        return Err(does_not_fit("hello.game", "OTHER_GAME", message));
+    }
+    if let Some(hash) = hello.schema_hash.filter(|hash| *hash != session.schema.hash()) {
+        let message = format!(
+            "{hash} is not {}, the schema of game {:?} version {} on this server: update the client, or leave the hash empty",
+            session.schema.hash(),
+            session.schema.game,
+            session.schema.version,
+        );
+        return Err(does_not_fit("hello.schema_hash", "OTHER_SCHEMA", message));
+    }
+    Ok(Arc::clone(session))
+}
+
+/// Asks for a seat. The answer comes once the seat stands in a frame.
+pub(super) async fn take_seat(session: &SessionHandle, player_name: String) -> Result<SeatGuard, Refusal> {
+    let (reply, answer) = oneshot::channel();
+    match session.mailbox.send(Command::Join(Join { name: player_name, reply })) {
+        Ok(()) => {}
+        Err(NotTaken::Full) => {
+            return Err(Refusal::new(Code::ResourceExhausted, "BUSY", format!("{} takes no more messages", session.name))
+                .retry_after(BUSY_RETRY));
+        }
+        Err(NotTaken::Closed) => return Err(ended(session)),
+    }
+    // No answer: the session ended first.
+    answer.await.map_err(|_| ended(session))?.map_err(|error| match error {
+        JoinError::Full { max_players } => {
+            let message = format!("all {max_players} seats of {} are taken", session.name);
+            Refusal::new(Code::ResourceExhausted, "FULL", message).retry_after(FULL_RETRY)
+        }
+        JoinError::Name(error) => {
+            Refusal::new(Code::InvalidArgument, "NAME", error.to_string()).field("hello.player_name")
+        }
+        JoinError::NumbersUsed => Refusal::new(Code::FailedPrecondition, "NUMBERS_USED", error.to_string()),
+    })
+}
+
+fn ended(session: &SessionHandle) -> Refusal {
+    match session.state() {
+        SessionState::Failed => Refusal::new(
+            Code::FailedPrecondition,
+            "SESSION_FAILED",
+            format!("{} has failed; choose another session", session.name),
+        )
+        .field("hello.session"),
+        SessionState::Running | SessionState::Stopped => Refusal::shutting_down(),
+    }
+}
+
+/// Sets a stream up for the seat that it has been given.
+pub(super) fn sit_down(shared: &Shared, session: &SessionHandle, mut seat: SeatGuard, hello: &Hello) -> Playing {
+    seat.take_up();
+    let player = seat.player();
+    let most = shared.limits.view_radius_max;
+    let view_radius = hello.view_radius.map_or(most, |wish| wish.min(most));
+    let newest = session.replicator.newest();
+    let welcome = pb::Welcome {
+        player: player.0,
+        epoch: session.epoch,
+        tick: newest.tick.0,
+        tick_rate: session.tick_rate.hz(),
+        schema: Some(session.schema_message.clone()),
+        settings: session.settings.clone(),
+        hash_interval: session.replicator.config().hash_interval,
+        resume_token: Vec::new(),
+        attach_token: Vec::new(),
+        last_consumed_input: newest.seat(player).map_or(0, |seat| seat.consumed_input),
+        session: session.name.to_string(),
+        view_radius,
+        // No limit: bytes are not paced.
+        max_bytes_per_second: 0,
+        max_rate: session.tick_rate.hz(),
+    };
+    let view =
+        View::new(ViewConfig { player: Some(player), view_radius, ..ViewConfig::new(session.replicator.config()) });
+    Playing {
+        seat,
+        view,
+        feedback: InputFeedback::default(),
+        welcome: Some(Box::new(welcome)),
+        pings: VecDeque::new(),
+        noticed: 0,
+        leaving: false,
+    }
+}

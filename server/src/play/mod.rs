@@ -1,0 +1,14 @@
+//! `GameService.Play`: one player's stream. The uplink is read in a task of its own; the downlink composes a message only
+//! when HTTP/2 asks for one.
+
+mod body;
+mod codec;
+mod downlink;
+mod hello;
+mod parse;
+mod peer;
+mod rate;
+mod service;
+mod uplink;
+
+pub(crate) use service::GameService;

@@ -1,0 +1,321 @@
+//! From messages as they stand on the wire to what they mean, or to an error that names the field. What comes out of here
+//! needs no further checks, but for those that take the stream's history.
+
+use tickwire_proto::{PROTOCOL_VERSION, v1 as pb};
+use tickwire_shared::{INPUTS_PER_MESSAGE_MAX, Schema, SchemaHash, Tick};
+use tickwire_simulation::{Input, InputError};
+use tonic::Code;
+
+use crate::{
+    session::{SessionName, SessionNameError},
+    status::Refusal,
+};
+
+/// A client's first message.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Hello {
+    /// The schema that the client was built for; none: it takes any.
+    pub(super) schema_hash: Option<SchemaHash>,
+    /// None: the server's first.
+    pub(super) session: Option<SessionName>,
+    /// None: any.
+    pub(super) game: Option<String>,
+    /// Empty: the session chooses.
+    pub(super) player_name: String,
+    /// In metres, finite and positive; none: the server chooses.
+    pub(super) view_radius: Option<f64>,
+}
+
+/// A client's message after Hello.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Message {
+    Inputs { ack: Ack, inputs: Vec<Input> },
+    Ack(Ack),
+    Ping { echo: u64 },
+    Resync(pb::ResyncReason),
+    Leave,
+}
+
+/// What the client has received of the stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Ack {
+    pub(super) epoch: u32,
+    /// The newest tick; 0: none yet.
+    pub(super) newest_tick: Tick,
+    /// Where it stood, for the error that it may become.
+    pub(super) field: &'static str,
+}
+
+/// A message that no client may send.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub(super) enum MessageError {
+    #[error("the message is of no kind that protocol version {PROTOCOL_VERSION} has")]
+    NoKind,
+    #[error("the first message is to be a hello, not {0}")]
+    HelloMissing(&'static str),
+    #[error("a stream has one hello, as its first message")]
+    HelloTwice,
+    #[error("{0} is not {PROTOCOL_VERSION}, the version that this server speaks")]
+    ProtocolVersion(u32),
+    #[error("{0} bytes are no SHA-256: send 32, or none for any schema")]
+    SchemaHashLength(usize),
+    #[error(transparent)]
+    Session(#[from] SessionNameError),
+    #[error("this server knows no {0}: leave it empty")]
+    Unsupported(&'static str),
+    #[error("{0} is not a finite number of metres from 0")]
+    ViewRadius(f64),
+    #[error("{0} inputs in one message: send 1 to {INPUTS_PER_MESSAGE_MAX}")]
+    InputCount(usize),
+    #[error("{error}")]
+    Input { index: usize, error: InputError },
+    #[error("{value} does not rise above {before}, the input before it")]
+    NotRising { index: usize, field: &'static str, value: u64, before: u64 },
+    #[error("{0} is no reason")]
+    ResyncReason(i32),
+}
+
+/// Reads a stream's first message.
+pub(super) fn hello(message: pb::ClientMessage) -> Result<Hello, MessageError> {
+    use pb::client_message::Kind;
+
+    match message.kind.ok_or(MessageError::NoKind)? {
+        Kind::Hello(hello) => read_hello(hello),
+        Kind::Inputs(_) => Err(MessageError::HelloMissing("inputs")),
+        Kind::Ack(_) => Err(MessageError::HelloMissing("ack")),
+        Kind::Ping(_) => Err(MessageError::HelloMissing("ping")),
+        Kind::Resync(_) => Err(MessageError::HelloMissing("resync")),
+        Kind::Leave(_) => Err(MessageError::HelloMissing("leave")),
+    }
+}
+
+/// Reads a later message of a stream that plays a game of `schema`.
+pub(super) fn message(message: pb::ClientMessage, schema: &Schema) -> Result<Message, MessageError> {
+    use pb::client_message::Kind;
+
+    match message.kind.ok_or(MessageError::NoKind)? {
+        Kind::Hello(_) => Err(MessageError::HelloTwice),
+        Kind::Inputs(pb::Inputs { epoch, newest_tick, inputs }) => {
+            let ack = Ack { epoch, newest_tick: Tick(newest_tick), field: "inputs.newest_tick" };
+            Ok(Message::Inputs { ack, inputs: read_inputs(inputs, schema)? })
+        }
+        Kind::Ack(pb::Ack { epoch, newest_tick }) => {
+            Ok(Message::Ack(Ack { epoch, newest_tick: Tick(newest_tick), field: "ack.newest_tick" }))
+        }
+        Kind::Ping(pb::Ping { echo }) => Ok(Message::Ping { echo }),
+        Kind::Resync(pb::Resync { reason }) => match pb::ResyncReason::try_from(reason) {
+            Err(_) | Ok(pb::ResyncReason::Unspecified) => Err(MessageError::ResyncReason(reason)),
+            Ok(reason) => Ok(Message::Resync(reason)),
+        },
+        Kind::Leave(pb::Leave {}) => Ok(Message::Leave),
+    }
+}
+
+fn read_hello(hello: pb::Hello) -> Result<Hello, MessageError> {
+    let pb::Hello {
+        protocol_version,
+        schema_hash,
+        session,
+        game,
+        player_name,
+        ticket,
+        resume_token,
+        attach_token,
+        view_radius,
+        // Wishes that this server grants by having no such limit; Welcome says so.
+        max_bytes_per_second: _,
+        max_rate: _,
+    } = hello;
+    if protocol_version != PROTOCOL_VERSION {
+        return Err(MessageError::ProtocolVersion(protocol_version));
+    }
+    let schema_hash = match schema_hash.len() {
+        0 => None,
+        length => Some(SchemaHash(schema_hash.try_into().map_err(|_| MessageError::SchemaHashLength(length))?)),
+    };
+    for (given, field) in
+        [(!ticket.is_empty(), "ticket"), (!resume_token.is_empty(), "resume_token"), (!attach_token.is_empty(), "attach_token")]
+    {
+        if given {
+            return Err(MessageError::Unsupported(field));
+        }
+    }
+    if !view_radius.is_finite() || view_radius < 0.0 {
+        return Err(MessageError::ViewRadius(view_radius));
+    }
+    Ok(Hello {
+        schema_hash,
+        session: if session.is_empty() { None } else { Some(session.parse()?) },
+        game: Some(game).filter(|game| !game.is_empty()),
+        player_name,
+        view_radius: Some(view_radius).filter(|radius| *radius > 0.0),
+    })
+}
+
+fn read_inputs(inputs: Vec<pb::Input>, schema: &Schema) -> Result<Vec<Input>, MessageError> {
+    if !(1..=INPUTS_PER_MESSAGE_MAX).contains(&inputs.len()) {
+        return Err(MessageError::InputCount(inputs.len()));
+    }
+    let (mut sequence_before, mut tick_before) = (0, 0);
+    let read = |(index, input): (usize, pb::Input)| {
+        let pb::Input { sequence, target_tick, values } = input;
+        let input =
+            Input::new(schema, sequence, target_tick, values).map_err(|error| MessageError::Input { index, error })?;
+        for (field, value, before) in
+            [("sequence", sequence, &mut sequence_before), ("target_tick", target_tick, &mut tick_before)]
+        {
+            if value <= *before {
+                return Err(MessageError::NotRising { index, field, value, before: *before });
+            }
+            *before = value;
+        }
+        Ok(input)
+    };
+    inputs.into_iter().enumerate().map(read).collect()
+}
+
+impl MessageError {
+    fn code(&self) -> Code {
+        match self {
+            Self::HelloMissing(_) | Self::HelloTwice | Self::ProtocolVersion(_) => Code::FailedPrecondition,
+            Self::Unsupported(_) => Code::Unimplemented,
+            _ => Code::InvalidArgument,
+        }
+    }
+
+    fn reason(&self) -> &'static str {
+        match self {
+            Self::NoKind => "UNKNOWN_MESSAGE",
+            Self::HelloMissing(_) => "HELLO_MISSING",
+            Self::HelloTwice => "HELLO_TWICE",
+            Self::ProtocolVersion(_) => "PROTOCOL_VERSION",
+            Self::Unsupported(_) => "UNSUPPORTED",
+            Self::Session(_) => "MALFORMED_NAME",
+            Self::SchemaHashLength(_) | Self::ViewRadius(_) | Self::InputCount(_) | Self::ResyncReason(_) => "OUT_OF_RANGE",
+            Self::Input { .. } => "INVALID_INPUT",
+            Self::NotRising { .. } => "NOT_RISING",
+        }
+    }
+
+    /// The path of the field in `ClientMessage`.
+    fn field(&self) -> String {
+        match self {
+            Self::NoKind | Self::HelloMissing(_) => "kind".into(),
+            Self::HelloTwice => "hello".into(),
+            Self::ProtocolVersion(_) => "hello.protocol_version".into(),
+            Self::SchemaHashLength(_) => "hello.schema_hash".into(),
+            Self::Session(_) => "hello.session".into(),
+            Self::Unsupported(field) => format!("hello.{field}"),
+            Self::ViewRadius(_) => "hello.view_radius".into(),
+            Self::InputCount(_) => "inputs.inputs".into(),
+            Self::Input { index, error } => {
+                let field = match error {
+                    InputError::SequenceZero => "sequence",
+                    InputError::TargetTick(_) => "target_tick",
+                    InputError::TooManyValues { .. } | InputError::Range { .. } => "values",
+                };
+                format!("inputs.inputs[{index}].{field}")
+            }
+            Self::NotRising { index, field, .. } => format!("inputs.inputs[{index}].{field}"),
+            Self::ResyncReason(_) => "resync.reason".into(),
+        }
+    }
+}
+
+impl From<MessageError> for Refusal {
+    fn from(error: MessageError) -> Self {
+        Self::new(error.code(), error.reason(), error.to_string()).field(error.field())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tickwire_shared::{InputField, Quantity, SchemaParts};
+
+    use super::*;
+
+    fn schema() -> Schema {
+        let inputs = vec![InputField::hold("walk", Quantity::count(-1..=1))];
+        Schema::new(SchemaParts { game: "t".into(), inputs, ..SchemaParts::default() }).expect("valid")
+    }
+
+    fn with(kind: pb::client_message::Kind) -> pb::ClientMessage {
+        pb::ClientMessage { kind: Some(kind) }
+    }
+
+    fn hello_of(change: impl FnOnce(&mut pb::Hello)) -> Result<Hello, (Code, String)> {
+        let mut message = pb::Hello { protocol_version: PROTOCOL_VERSION, ..pb::Hello::default() };
+        change(&mut message);
+        hello(with(pb::client_message::Kind::Hello(message))).map_err(code_and_field)
+    }
+
+    fn inputs_of(inputs: &[(u64, u64, &[i32])]) -> Result<Message, (Code, String)> {
+        let input = |&(sequence, target_tick, values): &(u64, u64, &[i32])| pb::Input {
+            sequence,
+            target_tick,
+            values: values.to_vec(),
+        };
+        let inputs = pb::Inputs { epoch: 0, newest_tick: 0, inputs: inputs.iter().map(input).collect() };
+        message(with(pb::client_message::Kind::Inputs(inputs)), &schema()).map_err(code_and_field)
+    }
+
+    fn code_and_field(error: MessageError) -> (Code, String) {
+        let refusal = Refusal::from(error);
+        (refusal.code, refusal.field.expect("every message error names a field").into_owned())
+    }
+
+    #[test]
+    fn an_empty_hello_asks_for_anything() {
+        let anything =
+            Hello { schema_hash: None, session: None, game: None, player_name: String::new(), view_radius: None };
+        assert_eq!(hello_of(|_| {}), Ok(anything));
+    }
+
+    #[test]
+    fn hellos_that_are_wrong_name_the_field() {
+        let refused = |change: fn(&mut pb::Hello)| hello_of(change).expect_err("wrong");
+        let invalid = |field: &str| (Code::InvalidArgument, field.to_owned());
+        assert_eq!(
+            refused(|hello| hello.protocol_version = 2),
+            (Code::FailedPrecondition, "hello.protocol_version".into())
+        );
+        assert_eq!(refused(|hello| hello.schema_hash = vec![1; 31]), invalid("hello.schema_hash"));
+        assert_eq!(refused(|hello| hello.session = "arena-1".into()), invalid("hello.session"));
+        assert_eq!(refused(|hello| hello.view_radius = f64::NAN), invalid("hello.view_radius"));
+        assert_eq!(refused(|hello| hello.view_radius = f64::INFINITY), invalid("hello.view_radius"));
+        assert_eq!(refused(|hello| hello.view_radius = -0.5), invalid("hello.view_radius"));
+        assert_eq!(refused(|hello| hello.ticket = "t".into()), (Code::Unimplemented, "hello.ticket".into()));
+        assert_eq!(refused(|hello| hello.resume_token = vec![1]), (Code::Unimplemented, "hello.resume_token".into()));
+        assert_eq!(refused(|hello| hello.attach_token = vec![1]), (Code::Unimplemented, "hello.attach_token".into()));
+    }
+
+    #[test]
+    fn inputs_rise_and_stay_in_range() {
+        let invalid = |field: &str| Err((Code::InvalidArgument, field.to_owned()));
+        assert!(inputs_of(&[(1, 5, &[1]), (2, 6, &[])]).is_ok());
+        assert_eq!(inputs_of(&[]), invalid("inputs.inputs"));
+        let many = (1..=33).map(|i| (i, i, [].as_slice())).collect::<Vec<_>>();
+        assert_eq!(inputs_of(&many), invalid("inputs.inputs"));
+        assert!(inputs_of(&many[..32]).is_ok());
+        assert_eq!(inputs_of(&[(0, 5, &[])]), invalid("inputs.inputs[0].sequence"));
+        assert_eq!(inputs_of(&[(1, 5, &[]), (1, 6, &[])]), invalid("inputs.inputs[1].sequence"));
+        assert_eq!(inputs_of(&[(1, 5, &[]), (2, 5, &[])]), invalid("inputs.inputs[1].target_tick"));
+        assert_eq!(inputs_of(&[(1, 0, &[])]), invalid("inputs.inputs[0].target_tick"));
+        assert_eq!(inputs_of(&[(1, 1 << 63, &[])]), invalid("inputs.inputs[0].target_tick"));
+        assert_eq!(inputs_of(&[(1, 5, &[0, 0])]), invalid("inputs.inputs[0].values"));
+        assert_eq!(inputs_of(&[(1, 5, &[2])]), invalid("inputs.inputs[0].values"));
+    }
+
+    #[test]
+    fn messages_of_no_or_another_kind_are_refused() {
+        let refused = |result: Result<Message, MessageError>| code_and_field(result.expect_err("wrong"));
+        let resync = |reason| with(pb::client_message::Kind::Resync(pb::Resync { reason }));
+        assert_eq!(refused(message(pb::ClientMessage { kind: None }, &schema())), (Code::InvalidArgument, "kind".into()));
+        assert_eq!(refused(message(resync(99), &schema())), (Code::InvalidArgument, "resync.reason".into()));
+        assert_eq!(refused(message(resync(0), &schema())), (Code::InvalidArgument, "resync.reason".into()));
+        let twice = with(pb::client_message::Kind::Hello(pb::Hello::default()));
+        assert_eq!(refused(message(twice, &schema())), (Code::FailedPrecondition, "hello".into()));
+        let early = with(pb::client_message::Kind::Leave(pb::Leave {}));
+        assert_eq!(hello(early).map_err(code_and_field), Err((Code::FailedPrecondition, "kind".into())));
+    }
+}

@@ -1,0 +1,261 @@
+//! What the two directions of a stream share. Both run on one network thread, so its lock is never waited for.
+
+use std::{
+    collections::VecDeque,
+    sync::{
+        Arc, Mutex, MutexGuard, OnceLock,
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+    },
+    task::{Context, Waker},
+    time::{Duration, Instant},
+};
+
+use tickwire_proto::v1 as pb;
+use tickwire_replication::{AckError, InputFeedback, View};
+use tonic::Status;
+
+use super::parse::Ack;
+use crate::{
+    net::{Connection, Wake},
+    server::Shared,
+    session::{SeatGuard, SessionHandle},
+};
+
+/// Pings that wait for their pong; of more, the newest.
+const PINGS_MAX: usize = 8;
+
+/// One stream, as its two directions share it.
+#[derive(Debug)]
+pub(super) struct Peer {
+    pub(super) shared: Arc<Shared>,
+    pub(super) connection: Arc<Connection>,
+    /// Its end: the downlink has been dropped.
+    pub(super) gone: tokio::sync::Notify,
+    opened: Instant,
+    heard_us: AtomicU64,
+    uplink_lost: AtomicBool,
+    session: OnceLock<Arc<SessionHandle>>,
+    downlink: Mutex<DownlinkState>,
+}
+
+/// What the downlink works from.
+#[derive(Debug)]
+pub(super) struct DownlinkState {
+    pub(super) stage: Stage,
+    waker: Option<Waker>,
+    waits: bool,
+}
+
+/// How far a stream has come.
+#[derive(Debug)]
+pub(super) enum Stage {
+    /// Nothing to send before Hello.
+    Arriving,
+    Playing(Box<Playing>),
+    /// Goodbye, where there is one; then the status.
+    Ending(Option<pb::Goodbye>, Status),
+    Ended,
+}
+
+/// A stream that plays.
+#[derive(Debug)]
+pub(super) struct Playing {
+    pub(super) seat: SeatGuard,
+    pub(super) view: View,
+    pub(super) feedback: InputFeedback,
+    /// Until it is sent.
+    pub(super) welcome: Option<Box<pb::Welcome>>,
+    /// Echoes of pings without a pong.
+    pub(super) pings: VecDeque<u64>,
+    /// The server's newest notice that has been sent, by number.
+    pub(super) noticed: u64,
+    /// The client has closed its side: the stream ends once the seat is gone.
+    pub(super) leaving: bool,
+}
+
+/// Whether a peer is there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Liveness {
+    /// Ask again then.
+    Alive { check_at: Instant },
+    /// No byte has come for so long.
+    Silent(Duration),
+    /// Nothing has been acknowledged for so long.
+    NotReading(Duration),
+}
+
+impl Peer {
+    pub(super) fn new(shared: Arc<Shared>, connection: Arc<Connection>) -> Self {
+        shared.streams.fetch_add(1, Ordering::Relaxed);
+        Self {
+            shared,
+            connection,
+            gone: tokio::sync::Notify::new(),
+            opened: Instant::now(),
+            heard_us: AtomicU64::new(0),
+            uplink_lost: AtomicBool::new(false),
+            session: OnceLock::new(),
+            downlink: Mutex::new(DownlinkState { stage: Stage::Arriving, waker: None, waits: false }),
+        }
+    }
+
+    /// Bytes came in.
+    pub(super) fn heard(&self, now: Instant) {
+        let at = now.duration_since(self.opened).as_micros();
+        self.heard_us.store(u64::try_from(at).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
+    /// The uplink was cut off, not closed.
+    pub(super) fn uplink_lost(&self) {
+        self.uplink_lost.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn is_uplink_lost(&self) -> bool {
+        self.uplink_lost.load(Ordering::Relaxed)
+    }
+
+    /// The session, once the peer plays.
+    pub(super) fn session(&self) -> Option<&Arc<SessionHandle>> {
+        self.session.get()
+    }
+
+    /// Begins to play.
+    pub(super) fn play(&self, session: Arc<SessionHandle>, playing: Playing) {
+        let mut state = self.lock();
+        if matches!(state.stage, Stage::Arriving) {
+            // A stream arrives once.
+            let _ = self.session.set(session);
+            state.stage = Stage::Playing(Box::new(playing));
+            state.wake();
+        }
+    }
+
+    /// Takes in what the client has received, and how its newest input came.
+    pub(super) fn acknowledge(&self, ack: Ack, input: Option<(u64, i32)>, now: Instant) -> Result<(), AckError> {
+        let Some(session) = self.session() else { return Ok(()) };
+        let mut state = self.lock();
+        let Stage::Playing(playing) = &mut state.stage else { return Ok(()) };
+        playing.view.acknowledge(ack.epoch, ack.newest_tick, session.clock.since_start(now))?;
+        if let Some((sequence, margin_us)) = input
+            && sequence > playing.feedback.received_input
+        {
+            playing.feedback.received_input = sequence;
+            playing.feedback.received_margin_us = margin_us;
+        }
+        // It may have given back the credit that the downlink waits for.
+        if state.waits && state.has_snapshot(session) {
+            state.wake();
+        }
+        Ok(())
+    }
+
+    /// Owes a pong.
+    pub(super) fn ping(&self, echo: u64) {
+        let mut state = self.lock();
+        if let Stage::Playing(playing) = &mut state.stage {
+            if playing.pings.len() == PINGS_MAX {
+                playing.pings.pop_front();
+            }
+            playing.pings.push_back(echo);
+            state.wake();
+        }
+    }
+
+    /// The client's mirror cannot be trusted.
+    pub(super) fn resync(&self) {
+        let mut state = self.lock();
+        if let Stage::Playing(playing) = &mut state.stage {
+            playing.view.resync();
+            state.wake();
+        }
+    }
+
+    /// Gives the seat up, once what the client has sent is consumed. The stream goes on until then.
+    pub(super) fn leave(&self) {
+        let mut state = self.lock();
+        if let Stage::Playing(playing) = &mut state.stage {
+            playing.seat.leave();
+            playing.leaving = true;
+            state.wake();
+        }
+    }
+
+    /// Gives the seat up, and ends the stream.
+    pub(super) fn leave_now(&self, goodbye: pb::Goodbye) {
+        self.leave();
+        self.end(Some(goodbye), Status::ok(""));
+    }
+
+    /// Ends the stream, if it has not ended. A seat that was not given up counts as lost.
+    pub(super) fn end(&self, goodbye: Option<pb::Goodbye>, status: Status) {
+        let mut state = self.lock();
+        if matches!(state.stage, Stage::Arriving | Stage::Playing(_)) {
+            state.stage = Stage::Ending(goodbye, status);
+            state.wake();
+        }
+    }
+
+    /// Whether the peer is there, judged by what comes from it: a write that succeeds proves nothing.
+    pub(super) fn liveness(&self, now: Instant) -> Liveness {
+        let timeouts = &self.shared.timeouts;
+        let silent_at = self.opened + Duration::from_micros(self.heard_us.load(Ordering::Relaxed)) + timeouts.silence;
+        if now >= silent_at {
+            return Liveness::Silent(timeouts.silence);
+        }
+        let unread_at = self.unacknowledged_since().map(|since| since + timeouts.unacknowledged);
+        match unread_at {
+            Some(at) if now >= at => Liveness::NotReading(timeouts.unacknowledged),
+            Some(at) => Liveness::Alive { check_at: at.min(silent_at) },
+            // Nothing is unacknowledged now: what is sent from now on can be too old only then.
+            None => Liveness::Alive { check_at: silent_at.min(now + timeouts.unacknowledged) },
+        }
+    }
+
+    pub(super) fn lock(&self) -> MutexGuard<'_, DownlinkState> {
+        self.downlink.lock().expect("no holder of this lock panics")
+    }
+
+    fn unacknowledged_since(&self) -> Option<Instant> {
+        let session = self.session()?;
+        let Stage::Playing(playing) = &self.lock().stage else { return None };
+        playing.view.credit().unacknowledged_since().map(|since| session.clock.instant(since))
+    }
+}
+
+impl Drop for Peer {
+    fn drop(&mut self) {
+        self.shared.streams.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl DownlinkState {
+    /// Has the downlink polled when there is something to send.
+    pub(super) fn wait(&mut self, cx: &Context<'_>) {
+        self.waits = true;
+        match &mut self.waker {
+            Some(waker) => waker.clone_from(cx.waker()),
+            none => *none = Some(cx.waker().clone()),
+        }
+    }
+
+    fn wake(&mut self) {
+        if std::mem::take(&mut self.waits)
+            && let Some(waker) = &self.waker
+        {
+            waker.wake_by_ref();
+        }
+    }
+
+    fn has_snapshot(&self, session: &SessionHandle) -> bool {
+        matches!(&self.stage, Stage::Playing(playing) if playing.view.ready(&session.replicator.newest()))
+    }
+}
+
+impl Wake for Peer {
+    fn wake(&self) {
+        self.lock().wake();
+    }
+}
+
+/// How many streams are open.
+pub(crate) type StreamCount = AtomicUsize;

@@ -1,0 +1,183 @@
+//! When ticks are due: the pace of a session's thread, and the same clock for the network's threads to read.
+
+use std::{
+    sync::atomic::{AtomicI64, AtomicU64, Ordering},
+    time::{Duration, Instant},
+};
+
+use tickwire_shared::{Tick, TickRate};
+
+/// The most ticks in a row that a late session steps without a pause before it gives the rest up.
+pub(crate) const CATCH_UP_TICKS_MAX: u32 = 5;
+
+/// Decides when each tick begins, against deadlines that do not drift. Times are since the session's start.
+#[derive(Debug)]
+pub(crate) struct Pacer {
+    rate: TickRate,
+    slip: Duration,
+    late_in_a_row: u32,
+}
+
+/// What to do about the next tick.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Pace {
+    /// It is due at this time.
+    WaitUntil(Duration),
+    /// It is due.
+    Step,
+    /// It is due now, because the deadlines have been moved by this much: catching up has failed.
+    Slipped(Duration),
+}
+
+impl Pacer {
+    pub(crate) fn new(rate: TickRate) -> Self {
+        Self { rate, slip: Duration::ZERO, late_in_a_row: 0 }
+    }
+
+    /// What to do about `tick` at `now`. After `Step` and `Slipped` the tick is taken as stepped.
+    pub(crate) fn next(&mut self, tick: Tick, now: Duration) -> Pace {
+        let due = self.rate.duration_of(tick.0) + self.slip;
+        let Some(late) = now.checked_sub(due) else {
+            self.late_in_a_row = 0;
+            return Pace::WaitUntil(due);
+        };
+        if late < self.rate.duration_of(1) {
+            self.late_in_a_row = 0;
+            return Pace::Step;
+        }
+        if self.late_in_a_row < CATCH_UP_TICKS_MAX {
+            self.late_in_a_row += 1;
+            return Pace::Step;
+        }
+        self.late_in_a_row = 0;
+        self.slip += late;
+        Pace::Slipped(late)
+    }
+
+    /// How far the deadlines have been moved in all.
+    pub(crate) fn slip(&self) -> Duration {
+        self.slip
+    }
+}
+
+/// A session's time as the network's threads see it: written by the session's thread after each tick, read by all.
+#[derive(Debug)]
+pub(crate) struct TickClock {
+    origin: Instant,
+    rate: TickRate,
+    tick: AtomicU64,
+    slip_us: AtomicI64,
+}
+
+impl TickClock {
+    /// A clock whose tick 0 is due at `origin`.
+    pub(crate) fn new(origin: Instant, rate: TickRate) -> Self {
+        Self { origin, rate, tick: AtomicU64::new(0), slip_us: AtomicI64::new(0) }
+    }
+
+    /// The time since the session's start: what views and pacers call `now`.
+    pub(crate) fn since_start(&self, now: Instant) -> Duration {
+        now.saturating_duration_since(self.origin)
+    }
+
+    /// The moment that is `since_start` after the session's start.
+    pub(crate) fn instant(&self, since_start: Duration) -> Instant {
+        self.origin + since_start
+    }
+
+    /// The newest tick whose frame stands.
+    pub(crate) fn tick(&self) -> Tick {
+        Tick(self.tick.load(Ordering::Relaxed))
+    }
+
+    /// How far the tick loop has slipped against its ideal clock.
+    pub(crate) fn slip_us(&self) -> i64 {
+        self.slip_us.load(Ordering::Relaxed)
+    }
+
+    /// How early an input for `target` is that arrives at `now`; negative: late. Saturates at about 35 minutes.
+    pub(crate) fn margin_us(&self, target: Tick, now: Instant) -> i32 {
+        let margin = self.due_us(target) - micros(self.since_start(now));
+        margin.clamp(i64::from(i32::MIN), i64::from(i32::MAX)) as i32
+    }
+
+    /// The time since the newest tick was due.
+    pub(crate) fn phase_us(&self, now: Instant) -> u32 {
+        let phase = micros(self.since_start(now)) - self.due_us(self.tick());
+        phase.clamp(0, i64::from(u32::MAX)) as u32
+    }
+
+    /// Says that the frame of `tick` stands.
+    pub(crate) fn publish(&self, tick: Tick) {
+        self.tick.store(tick.0, Ordering::Relaxed);
+    }
+
+    /// Says how far the deadlines have been moved in all.
+    pub(crate) fn set_slip(&self, slip: Duration) {
+        self.slip_us.store(micros(slip), Ordering::Relaxed);
+    }
+
+    fn due_us(&self, tick: Tick) -> i64 {
+        micros(self.rate.duration_of(tick.0)).saturating_add(self.slip_us())
+    }
+}
+
+fn micros(duration: Duration) -> i64 {
+    i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MS: fn(u64) -> Duration = Duration::from_millis;
+
+    fn pacer() -> Pacer {
+        Pacer::new(TickRate::new(100).expect("in range"))
+    }
+
+    #[test]
+    fn deadlines_come_from_the_tick_and_not_from_the_last_wake_up() {
+        let mut pacer = pacer();
+        assert_eq!(pacer.next(Tick(1), MS(0)), Pace::WaitUntil(MS(10)));
+        assert_eq!(pacer.next(Tick(1), MS(13)), Pace::Step);
+        assert_eq!(pacer.next(Tick(2), MS(14)), Pace::WaitUntil(MS(20)));
+        assert_eq!(pacer.next(Tick(1000), MS(14)), Pace::WaitUntil(MS(10_000)));
+    }
+
+    #[test]
+    fn a_short_stall_is_caught_up_without_a_slip() {
+        let mut pacer = pacer();
+        // Ticks 1 to 4 come at 45 ms, back to back; tick 5 is on time again.
+        for tick in 1..=4 {
+            assert_eq!(pacer.next(Tick(tick), MS(45)), Pace::Step);
+        }
+        assert_eq!(pacer.next(Tick(5), MS(45)), Pace::WaitUntil(MS(50)));
+        assert_eq!(pacer.slip(), Duration::ZERO);
+    }
+
+    #[test]
+    fn a_long_stall_is_caught_up_by_five_ticks_and_the_rest_slips() {
+        let mut pacer = pacer();
+        for tick in 1..=5 {
+            assert_eq!(pacer.next(Tick(tick), MS(200)), Pace::Step);
+        }
+        assert_eq!(pacer.next(Tick(6), MS(200)), Pace::Slipped(MS(140)));
+        assert_eq!(pacer.slip(), MS(140));
+        assert_eq!(pacer.next(Tick(7), MS(200)), Pace::WaitUntil(MS(210)));
+    }
+
+    #[test]
+    fn margins_and_phases_follow_the_slip() {
+        let origin = Instant::now();
+        let clock = TickClock::new(origin, TickRate::new(100).expect("in range"));
+        assert_eq!(clock.margin_us(Tick(10), origin + MS(98)), 2_000);
+        assert_eq!(clock.margin_us(Tick(10), origin + MS(103)), -3_000);
+        clock.set_slip(MS(5));
+        clock.publish(Tick(9));
+        assert_eq!(clock.margin_us(Tick(10), origin + MS(103)), 2_000);
+        assert_eq!(clock.phase_us(origin + MS(103)), 8_000);
+        assert_eq!(clock.phase_us(origin), 0);
+        assert_eq!(clock.margin_us(Tick::MAX, origin), i32::MAX);
+    }
+}

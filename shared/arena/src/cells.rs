@@ -1,0 +1,143 @@
+//! Who sees what: the ground in squares, which are the cells of interest.
+
+use glam::Vec2;
+use tickwire_shared::{CellKey, Place};
+
+/// The side of a square, in metres. The corner of square (0, 0) is the middle of the arena.
+pub const SIDE: f32 = 32.0;
+/// How far, in metres, something stays in the square that it leaves: who walks along an edge does not cross it each tick.
+pub const MARGIN: f32 = 2.0;
+
+/// No view reaches further than this, in squares: more than the largest arena has.
+const REACH_MAX: f64 = 64.0;
+
+/// The square of something at `position` that is in square `current` so far.
+#[must_use]
+pub fn key_of(position: Vec2, current: Option<CellKey>) -> CellKey {
+    current.filter(|&key| is_near(position, key)).unwrap_or_else(|| {
+        let Vec2 { x, y } = position / SIDE;
+        pack(x.floor() as i32, y.floor() as i32)
+    })
+}
+
+/// Where an event at `position` happens.
+#[must_use]
+pub fn place_of(position: Vec2) -> Place {
+    Place::Cell(key_of(position, None))
+}
+
+/// Appends the squares in which something may be that is within `radius` metres of something in square `from`, nearest
+/// first. Both may stand up to [`MARGIN`] outside their squares.
+pub fn in_view(from: CellKey, radius: f64, cells: &mut Vec<CellKey>) {
+    let (column, row) = unpack(from);
+    // `max` makes NaN 0.
+    let (side, radius) = (f64::from(SIDE), radius.max(0.0) + 2.0 * f64::from(MARGIN));
+    // Squares whose edges touch are at no distance, hence the one more.
+    let reach = (radius / side).clamp(0.0, REACH_MAX) as i32 + 1;
+    let gap = |squares: i32| f64::from((squares.abs() - 1).max(0)) * side;
+
+    let offsets = (-reach..=reach).flat_map(|dy| (-reach..=reach).map(move |dx| (dx, dy)));
+    let mut seen: Vec<(i32, (i32, i32))> = offsets
+        .filter(|&(dx, dy)| gap(dx) * gap(dx) + gap(dy) * gap(dy) <= radius * radius)
+        .map(|(dx, dy)| (dx * dx + dy * dy, (dx, dy)))
+        .collect();
+    seen.sort_unstable();
+    cells.extend(seen.into_iter().map(|(_, (dx, dy))| pack(column.wrapping_add(dx), row.wrapping_add(dy))));
+}
+
+fn is_near(position: Vec2, key: CellKey) -> bool {
+    let (column, row) = unpack(key);
+    let low = Vec2::new(column as f32, row as f32) * SIDE;
+    let outside = (low - position).max(position - (low + SIDE));
+    outside.max_element() <= MARGIN
+}
+
+/// The key of a square: its column in the upper half, its row in the lower.
+const fn pack(column: i32, row: i32) -> CellKey {
+    CellKey((column as u32 as u64) << 32 | row as u32 as u64)
+}
+
+const fn unpack(key: CellKey) -> (i32, i32) {
+    ((key.0 >> 32) as u32 as i32, key.0 as u32 as i32)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn view(from: CellKey, radius: f64) -> Vec<CellKey> {
+        let mut cells = Vec::new();
+        in_view(from, radius, &mut cells);
+        cells
+    }
+
+    #[test]
+    fn who_walks_along_an_edge_stays_in_one_square() {
+        let mut cell = key_of(Vec2::new(-1.0, 5.0), None);
+        assert_eq!(cell, pack(-1, 0));
+        for x in [0.5, -0.5, 1.9, -3.0, 2.0] {
+            cell = key_of(Vec2::new(x, 5.0), Some(cell));
+            assert_eq!(cell, pack(-1, 0), "at {x}");
+        }
+        cell = key_of(Vec2::new(2.1, 5.0), Some(cell));
+        assert_eq!(cell, pack(0, 0));
+        assert_eq!(key_of(Vec2::new(-1.9, 5.0), Some(cell)), pack(0, 0));
+    }
+
+    #[test]
+    fn a_view_is_the_nine_squares_around_and_more_with_the_radius() {
+        assert_eq!(view(pack(-3, 2), 0.0).len(), 9);
+        assert_eq!(view(pack(-3, 2), 0.0)[0], pack(-3, 2));
+        assert_eq!(view(pack(0, 0), 27.0).len(), 9);
+        // 28 m and the margins of both squares reach over a whole square, but not over its corner.
+        assert_eq!(view(pack(0, 0), 28.0).len(), 21);
+    }
+
+    #[test]
+    fn no_radius_is_too_wild() {
+        assert_eq!(view(pack(i32::MAX, i32::MIN), f64::NAN).len(), 9);
+        assert_eq!(view(pack(0, 0), f64::NEG_INFINITY).len(), 9);
+        assert_eq!(view(pack(0, 0), f64::INFINITY).len(), 131 * 131);
+    }
+
+    proptest! {
+        #[test]
+        fn keys_of_negative_squares_come_back(column in any::<i32>(), row in any::<i32>()) {
+            prop_assert_eq!(unpack(pack(column, row)), (column, row));
+        }
+
+        #[test]
+        fn whoever_is_within_the_radius_is_in_a_square_in_view(
+            x in -1000.0..1000.0_f32, y in -1000.0..1000.0_f32, angle in 0..4096_i32,
+            share in 0.0..0.999_f32, radius in 0.0..200.0_f32,
+            shifts in prop::array::uniform4(-2.0..2.0_f32),
+        ) {
+            let here = Vec2::new(x, y);
+            let there = here + crate::aim::Aim::from_steps(angle).direction() * radius * share;
+            // Each may still be in the square of a place nearby.
+            let old = |at: Vec2, dx, dy| Some(key_of(at + Vec2::new(dx, dy), None));
+            let from = key_of(here, old(here, shifts[0], shifts[1]));
+            let to = key_of(there, old(there, shifts[2], shifts[3]));
+            prop_assert!(view(from, f64::from(radius)).contains(&to));
+        }
+
+        #[test]
+        fn a_view_is_near_first_without_doubles_and_the_same_from_everywhere(
+            column in -40..40_i32, row in -40..40_i32, radius in 0.0..300.0_f64
+        ) {
+            let cells = view(pack(column, row), radius);
+            prop_assert_eq!(cells[0], pack(column, row));
+            prop_assert_eq!(cells.iter().collect::<BTreeSet<_>>().len(), cells.len());
+            let offsets = |cells: &[CellKey], column, row| -> Vec<(i32, i32)> {
+                cells.iter().map(|&key| unpack(key)).map(|(x, y)| (x - column, y - row)).collect()
+            };
+            let offsets_here = offsets(&cells, column, row);
+            prop_assert!(offsets_here.is_sorted_by_key(|(dx, dy)| dx * dx + dy * dy));
+            prop_assert_eq!(offsets_here, offsets(&view(pack(0, 0), radius), 0, 0));
+        }
+    }
+}

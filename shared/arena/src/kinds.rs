@@ -1,0 +1,78 @@
+//! What clients see: how components become fields. What moves stands first in each kind, which makes updates short.
+
+use bevy_ecs::component::Component;
+use tickwire_shared::{Definition, Field, Owner, Quantity};
+
+use crate::{
+    aim::Aim,
+    cells,
+    life::{Health, START_HEALTH},
+    movement::MoveState,
+    weapons::{
+        Cooldowns,
+        rockets::{Flight, Rocket},
+    },
+};
+
+/// Marks a player's entity.
+#[derive(Component, Clone, Copy, Debug, Default)]
+pub(crate) struct Player;
+
+pub(crate) fn define(definition: &mut Definition) {
+    define_player(definition);
+    define_rocket(definition);
+}
+
+fn define_player(definition: &mut Definition) {
+    // The owner's copy is 8 times finer: exactly the steps of a snapped state, which prediction starts from.
+    let coordinate = |name| Field::linear(name, metres()).rate_shift(3).owner_shift(3);
+    let speed = |name| Field::plain(name, Quantity::new("m/s", 1.0 / 1024.0, -64.0..=64.0)).owner_only();
+    let cooldown = |name| Field::plain(name, ticks()).owner_only();
+    // Without a predictor: a hand's turns are too sudden for one, and its rates would cost what it saves.
+    let aim = Field::plain("aim", turn()).angle(256, 1.0).owner_shift(4);
+
+    definition
+        .kind::<Player>("player")
+        .field(coordinate("x"), |state: &MoveState| state.position.x)
+        .field(coordinate("y"), |state: &MoveState| state.position.y)
+        .field(aim, |aim: &Aim| aim.turns())
+        .field(Field::plain("health", Quantity::count(0..=START_HEALTH)), |health: &Health| health.points)
+        .field(number("player"), |owner: &Owner| owner.0.0)
+        .field(speed("vx"), |state: &MoveState| state.velocity.x)
+        .field(speed("vy"), |state: &MoveState| state.velocity.y)
+        .field(cooldown("rifle_cooldown"), |cooldowns: &Cooldowns| cooldowns.rifle)
+        .field(cooldown("rocket_cooldown"), |cooldowns: &Cooldowns| cooldowns.rocket)
+        .place(|state: &MoveState, current| cells::key_of(state.position, current));
+}
+
+fn define_rocket(definition: &mut Definition) {
+    // The rate's fraction is fine enough that a rocket's line holds for its whole life.
+    let coordinate = |name| Field::linear(name, metres()).rate_shift(10);
+
+    definition
+        .kind::<Rocket>("rocket")
+        .field(coordinate("x"), |flight: &Flight| flight.position.x)
+        .field(coordinate("y"), |flight: &Flight| flight.position.y)
+        .field(number("owner"), |rocket: &Rocket| rocket.owner.0)
+        .rate("x", |flight: &Flight| flight.velocity.x)
+        .rate("y", |flight: &Flight| flight.velocity.y)
+        .place(|flight: &Flight, current| cells::key_of(flight.position, current));
+}
+
+/// The largest arena, and a little more.
+fn metres() -> Quantity {
+    Quantity::new("m", 1.0 / 128.0, -1024.0..=1024.0)
+}
+
+fn turn() -> Quantity {
+    Quantity { unit: "turn".into(), ..Quantity::count(0..=0) }
+}
+
+fn ticks() -> Quantity {
+    Quantity { unit: "ticks".into(), ..Quantity::count(0..=i32::from(u16::MAX)) }
+}
+
+/// A player's number.
+fn number(name: &str) -> Field {
+    Field::plain(name, Quantity::count(0..=i32::MAX))
+}

@@ -1,0 +1,94 @@
+//! What both weapons share: the pause between shots, what a shot meets, and the damage that it does.
+
+pub(crate) mod rifle;
+pub(crate) mod rockets;
+
+use bevy_ecs::{
+    change_detection::DetectChangesMut as _,
+    component::Component,
+    entity::Entity,
+    resource::Resource,
+    system::{Query, Res, ResMut, SystemParam},
+};
+use glam::Vec2;
+use tickwire_shared::{Clock, Inputs, NetId, Outbox, Owner, PlayerId};
+
+use crate::{
+    aim::Aim,
+    crowd::{Crowd, Member},
+    map::Map,
+    movement::MoveState,
+    settings::Rules,
+};
+
+/// How many ticks it takes until a player's weapons can be used again; 0 is now.
+#[derive(Component, Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Cooldowns {
+    pub(crate) rifle: u16,
+    pub(crate) rocket: u16,
+}
+
+/// Whoever may shoot, with what a shot needs to know of them.
+pub(crate) type Shooters<'w, 's> =
+    Query<'w, 's, (&'static NetId, &'static Owner, &'static MoveState, &'static Aim, &'static mut Cooldowns)>;
+
+/// The damage of a tick, in the order in which it was done: gathered by the weapons, dealt by
+/// [`life::hurt`](crate::life::hurt), so that two who shoot each other at one tick both hit.
+#[derive(Resource, Debug, Default)]
+pub(crate) struct Damages(pub(crate) Vec<Damage>);
+
+/// Damage done to one player.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Damage {
+    pub(crate) victim: Entity,
+    pub(crate) shooter: PlayerId,
+    pub(crate) points: i32,
+    /// Where it came from.
+    pub(crate) source: Vec2,
+}
+
+/// What a weapon works with.
+#[derive(SystemParam)]
+pub(crate) struct Battle<'w> {
+    pub(crate) clock: Res<'w, Clock>,
+    pub(crate) rules: Res<'w, Rules>,
+    pub(crate) inputs: Res<'w, Inputs>,
+    pub(crate) outbox: ResMut<'w, Outbox>,
+    damages: ResMut<'w, Damages>,
+    map: Res<'w, Map>,
+    crowd: Res<'w, Crowd>,
+}
+
+/// What a way meets first.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Impact {
+    pub(crate) point: Vec2,
+    /// None where it is a wall or cover.
+    pub(crate) victim: Option<Member>,
+}
+
+impl Battle<'_> {
+    /// The first thing on the way from `from` to `to` that is not the shooter, if there is one.
+    pub(crate) fn impact(&self, from: Vec2, to: Vec2, shooter: PlayerId) -> Option<Impact> {
+        let free = self.map.free_share(from, to);
+        let met = self.crowd.first_met(from, to, shooter).filter(|(share, _)| *share < free);
+        let share = met.map_or(free, |(share, _)| share);
+        let victim = met.map(|(_, member)| *member);
+        (share < 1.0).then(|| Impact { point: from.lerp(to, share), victim })
+    }
+
+    /// Does damage. None at all is not even a hit.
+    pub(crate) fn damage(&mut self, victim: Entity, shooter: PlayerId, points: i32, source: Vec2) {
+        if points > 0 {
+            self.damages.0.push(Damage { victim, shooter, points, source });
+        }
+    }
+}
+
+/// The system: a tick less to wait.
+pub(crate) fn cool_down(mut players: Query<&mut Cooldowns>) {
+    for mut cooldowns in &mut players {
+        let Cooldowns { rifle, rocket } = *cooldowns;
+        cooldowns.set_if_neq(Cooldowns { rifle: rifle.saturating_sub(1), rocket: rocket.saturating_sub(1) });
+    }
+}

@@ -1,0 +1,117 @@
+//! The owner section: the player's own entity, exactly, by plain differences against the stream's last snapshot.
+
+use tickwire_proto::v1 as pb;
+use tickwire_shared::{Event, KindId, NetId, OwnerRow, Schema, Tick};
+
+use crate::chunk::{ReceivedEvent, read_events, write_event};
+
+/// The player's own entity as the client holds it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OwnerState {
+    /// The entity.
+    pub net_id: NetId,
+    /// Its kind.
+    pub kind: KindId,
+    /// Every field of the kind, in quanta of `quantum / 2^owner_shift`.
+    pub values: Vec<i32>,
+}
+
+/// What a stream's last snapshot said of the owner, on the server's side.
+#[derive(Clone, Debug, Default)]
+pub struct OwnerBase {
+    sent: Option<(Tick, Option<OwnerState>)>,
+}
+
+impl OwnerBase {
+    /// Encodes the section of the snapshot of `tick`, and takes it as the next one's base. `None`: as before.
+    ///
+    /// `events` are the owner's of (last snapshot, tick], or of `tick` alone in a stream's first.
+    pub fn encode(
+        &mut self,
+        row: Option<&OwnerRow>,
+        events: &[(Tick, &Event)],
+        events_lost: u32,
+        tick: Tick,
+    ) -> Option<pb::OwnerSection> {
+        let mut section = pb::OwnerSection { events_lost, ..pb::OwnerSection::default() };
+        for &event in events {
+            write_event(event, tick, &mut section.events);
+        }
+        let new = row.map(|row| OwnerState { net_id: row.net_id, kind: row.kind, values: row.values.clone() });
+        let base = self.sent.replace((tick, new));
+        let new = self.sent.as_ref().and_then(|(_, new)| new.as_ref());
+        match (base, new) {
+            (Some((base_tick, Some(base))), Some(new)) if base.net_id == new.net_id => {
+                section.base_age = tick.since(base_tick) as u32;
+                for (i, (before, after)) in base.values.iter().zip(&new.values).enumerate() {
+                    if before != after {
+                        section.mask |= 1 << i;
+                        section.values.push(after.wrapping_sub(*before));
+                    }
+                }
+                let is_news = section.mask != 0 || !section.events.is_empty() || events_lost > 0;
+                is_news.then_some(section)
+            }
+            (Some((_, None)), None) if section.events.is_empty() && events_lost == 0 => None,
+            (_, Some(new)) => {
+                section.net_id = new.net_id.0;
+                section.kind = u32::from(new.kind.0);
+                section.values.clone_from(&new.values);
+                Some(section)
+            }
+            (_, None) => Some(section),
+        }
+    }
+}
+
+/// What a stream's last snapshot said of the owner, on the client's side.
+#[derive(Debug, Default)]
+pub(crate) struct OwnerMirror {
+    tick: Tick,
+    state: Option<OwnerState>,
+}
+
+impl OwnerMirror {
+    pub(crate) fn state(&self) -> Option<&OwnerState> {
+        self.state.as_ref()
+    }
+
+    pub(crate) fn apply(
+        &mut self,
+        schema: &Schema,
+        section: Option<&pb::OwnerSection>,
+        tick: Tick,
+    ) -> Result<Vec<ReceivedEvent>, &'static str> {
+        let base = std::mem::replace(&mut self.tick, tick);
+        let Some(section) = section else { return Ok(Vec::new()) };
+        if section.base_age == 0 {
+            self.state = Self::whole(schema, section)?;
+        } else {
+            let state = self.state.as_mut().ok_or("differences without a base")?;
+            if tick.since(base) != u64::from(section.base_age) {
+                return Err("base_age: not the stream's last snapshot");
+            }
+            let mut differences = section.values.iter();
+            for i in (0..32).filter(|i| section.mask & (1 << i) != 0) {
+                let value = state.values.get_mut(i).ok_or("mask: a field beyond the kind's")?;
+                *value = value.wrapping_add(*differences.next().ok_or("values: fewer than the mask says")?);
+            }
+            if differences.next().is_some() {
+                return Err("values: more than the mask says");
+            }
+        }
+        read_events(schema, &section.events, tick)
+    }
+
+    fn whole(schema: &Schema, section: &pb::OwnerSection) -> Result<Option<OwnerState>, &'static str> {
+        if section.net_id == 0 {
+            return Ok(None);
+        }
+        let kind = KindId(u16::try_from(section.kind).map_err(|_| "kind: not in the schema")?);
+        let fields = schema.kind(kind).ok_or("kind: not in the schema")?.fields.len();
+        if section.values.len() != fields {
+            return Err("values: not as many as the kind has fields");
+        }
+        Ok(Some(OwnerState { net_id: NetId(section.net_id), kind, values: section.values.clone() }))
+    }
+}
