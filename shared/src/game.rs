@@ -257,7 +257,6 @@ impl<M: Component> KindDefinition<'_, M> {
     /// A field, read in its unit from a component that every entity of the kind has.
     ///
     /// Fields that receivers see move should come first: that makes the common masks one byte.
-    #[must_use]
     pub fn field<C: Component, V: Into<f64>>(
         mut self,
         field: Field,
@@ -276,7 +275,6 @@ impl<M: Component> KindDefinition<'_, M> {
     ///
     /// # Panics
     /// Where the kind has no linear field of this name yet.
-    #[must_use]
     pub fn rate<C: Component, V: Into<f64>>(
         mut self,
         field: &str,
@@ -291,7 +289,6 @@ impl<M: Component> KindDefinition<'_, M> {
     /// Where entities of the kind are, from a component and the area that each is in now: a game keeps an entity there
     /// until it is well outside, so that one that walks along an edge does not cross it each tick. Kinds without a place
     /// are in the cell `always`.
-    #[must_use]
     pub fn place<C: Component>(
         mut self,
         read: impl Fn(&C, Option<CellKey>) -> CellKey + Send + Sync + 'static,

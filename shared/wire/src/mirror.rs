@@ -20,6 +20,8 @@ use crate::{
 
 /// The most streams of one player.
 pub const STRIPES_MAX: usize = 4;
+/// The most slices of one update: what is staged of a hostile one stays bounded.
+const SLICES_MAX: u32 = 1 << 10;
 /// How many of the newest events are remembered, so that a repeat is not shown twice.
 const EVENTS_REMEMBERED_MAX: usize = 1 << 14;
 
@@ -355,6 +357,9 @@ impl Mirror {
             return self.apply_update(stripe, cell, tick, std::slice::from_ref(update), applied);
         }
 
+        if update.slices > SLICES_MAX {
+            return Err(bad("cells.slices", "more than 1024"));
+        }
         let staging = &mut self.stripes[stripe].staging;
         if update.slice == 0 {
             if staging.is_some() {

@@ -18,7 +18,7 @@ use tickwire_shared::{
 };
 use tickwire_wire::{Applied, Mirror, MirrorError};
 
-pub const PLAYER: PlayerId = PlayerId(1);
+pub(crate) const PLAYER: PlayerId = PlayerId(1);
 const DOT: KindId = KindId(0);
 const PROP: KindId = KindId(1);
 const RATE: TickRate = TickRate::DEFAULT;
@@ -28,21 +28,21 @@ const CELLS: u64 = 7;
 
 /// What decides a run.
 #[derive(Clone, Copy, Debug)]
-pub struct Plan {
-    pub seed: u64,
-    pub ticks: u64,
-    pub entities_max: usize,
-    pub snapshot_bytes_max: usize,
-    pub slice_bytes_max: usize,
-    pub history_ticks: usize,
-    pub hash_interval: u32,
+pub(crate) struct Plan {
+    pub(crate) seed: u64,
+    pub(crate) ticks: u64,
+    pub(crate) entities_max: usize,
+    pub(crate) snapshot_bytes_max: usize,
+    pub(crate) slice_bytes_max: usize,
+    pub(crate) history_ticks: usize,
+    pub(crate) hash_interval: u32,
     /// In percent per tick: how often the world throws a cell's worth of entities into another cell.
-    pub crossing_percent: u32,
+    pub(crate) crossing_percent: u32,
     /// In percent per tick and stream: how often a stream gets to compose.
-    pub pace_percent: [u32; 2],
+    pub(crate) pace_percent: [u32; 2],
     /// In percent per snapshot: how often an acknowledgement is lost, and how often the client asks for a reset.
-    pub ack_loss_percent: u32,
-    pub resync_percent: u32,
+    pub(crate) ack_loss_percent: u32,
+    pub(crate) resync_percent: u32,
 }
 
 struct Row;
@@ -98,7 +98,7 @@ struct Body {
 }
 
 /// The random world: frames, and what the checker needs to know of them.
-pub struct RandomWorld {
+pub(crate) struct RandomWorld {
     rng: ChaCha8Rng,
     plan: Plan,
     builder: FrameBuilder,
@@ -106,12 +106,12 @@ pub struct RandomWorld {
     last_id: u32,
     own: Option<NetId>,
     roster: Arc<Roster>,
-    pub frames: Vec<Arc<Frame>>,
-    pub died_at: BTreeMap<NetId, Tick>,
+    pub(crate) frames: Vec<Arc<Frame>>,
+    pub(crate) died_at: BTreeMap<NetId, Tick>,
 }
 
 impl RandomWorld {
-    pub fn new(plan: Plan) -> Self {
+    pub(crate) fn new(plan: Plan) -> Self {
         let builder = FrameBuilder::new(&schema(), 0);
         Self {
             rng: ChaCha8Rng::seed_from_u64(plan.seed),
@@ -126,7 +126,7 @@ impl RandomWorld {
         }
     }
 
-    pub fn step(&mut self) -> Arc<Frame> {
+    pub(crate) fn step(&mut self) -> Arc<Frame> {
         let tick = self.builder.frame().tick.next();
         self.live_and_die(tick);
         self.move_about();
@@ -249,23 +249,23 @@ impl RandomWorld {
 }
 
 /// One stream: the server's view, messages on their way, the client's mirror, and what was seen.
-pub struct Peer {
-    pub view: View,
-    pub mirror: Mirror,
+pub(crate) struct Peer {
+    pub(crate) view: View,
+    pub(crate) mirror: Mirror,
     on_the_way: VecDeque<Vec<u8>>,
     acks: VecDeque<Tick>,
     shown_at: BTreeMap<NetId, Tick>,
     gone: BTreeSet<NetId>,
     events: BTreeSet<(Tick, u32)>,
-    pub applied: u64,
-    pub resets: u64,
-    pub caught_up: u64,
-    pub deferred: u64,
-    pub sliced: u64,
+    pub(crate) applied: u64,
+    pub(crate) resets: u64,
+    pub(crate) caught_up: u64,
+    pub(crate) deferred: u64,
+    pub(crate) sliced: u64,
 }
 
 impl Peer {
-    pub fn new(radius: f64) -> Self {
+    pub(crate) fn new(radius: f64) -> Self {
         let config =
             ViewConfig { player: Some(PLAYER), view_radius: radius, tick_rate: RATE, in_flight_bytes_max: usize::MAX };
         Self {
@@ -285,7 +285,7 @@ impl Peer {
     }
 
     /// Composes, if the view may.
-    pub fn send(&mut self, replicator: &Replicator, now: Duration) {
+    pub(crate) fn send(&mut self, replicator: &Replicator, now: Duration) {
         let feedback = InputFeedback { received_input: 3, received_margin_us: -5, slip_us: 0 };
         let Some(snapshot) = self.view.compose(replicator, feedback, now) else { return };
         assert!(self.view.credit().unacknowledged() <= self.view.credit().window(), "credit was overdrawn");
@@ -297,7 +297,7 @@ impl Peer {
     }
 
     /// Takes the oldest message off the wire. It must be an ordinary one.
-    pub fn receive(&mut self) -> Option<pb::Snapshot> {
+    pub(crate) fn receive(&mut self) -> Option<pb::Snapshot> {
         let bytes = self.on_the_way.pop_front()?;
         let message = pb::ServerMessage::decode(bytes.as_slice()).expect("the generated types read it");
         match message.kind {
@@ -313,7 +313,11 @@ impl Peer {
     }
 
     /// Applies a snapshot and checks all that the mirror then holds and shows against the frames.
-    pub fn apply_and_check(&mut self, snapshot: &pb::Snapshot, world: &RandomWorld) -> Result<Applied, MirrorError> {
+    pub(crate) fn apply_and_check(
+        &mut self,
+        snapshot: &pb::Snapshot,
+        world: &RandomWorld,
+    ) -> Result<Applied, MirrorError> {
         let before: BTreeMap<CellId, Tick> =
             self.mirror.cells(0).map(|cell| (cell, self.mirror.cell_state(0, cell).expect("listed").0)).collect();
         let applied = self.mirror.apply(0, snapshot)?;
@@ -324,7 +328,7 @@ impl Peer {
         let header = &world.frames[snapshot.tick as usize];
 
         self.check_cells(world);
-        self.check_events(&before, &applied, snapshot, world);
+        self.check_events(&before, &applied, world);
         self.check_shown(header, snapshot, world);
         let own = header.seat(PLAYER).and_then(|seat| seat.owner.as_ref());
         let mirrored = self.mirror.owner();
@@ -341,13 +345,7 @@ impl Peer {
         }
     }
 
-    fn check_events(
-        &mut self,
-        before: &BTreeMap<CellId, Tick>,
-        applied: &Applied,
-        snapshot: &pb::Snapshot,
-        world: &RandomWorld,
-    ) {
+    fn check_events(&mut self, before: &BTreeMap<CellId, Tick>, applied: &Applied, world: &RandomWorld) {
         for event in &applied.events {
             let key = (event.received.tick, event.received.event.ordinal);
             assert!(self.events.insert(key), "event {key:?} was seen twice");
@@ -355,11 +353,9 @@ impl Peer {
         if applied.events_lost > 0 {
             return;
         }
-        let whole: BTreeSet<u32> =
-            snapshot.cells.iter().filter(|update| update.base_age == 0).map(|update| update.cell).collect();
         for cell in self.mirror.cells(0) {
             let (tick, _) = self.mirror.cell_state(0, cell).expect("listed");
-            let held = before.get(&cell).filter(|_| !applied.reset && !whole.contains(&cell.0));
+            let held = before.get(&cell).filter(|_| !applied.reset);
             for due in held.map_or(tick.0, |held| held.0 + 1)..=tick.0 {
                 let events = world.frames[due as usize].cell(cell).and_then(|cell| cell.events.as_ref());
                 for event in events.into_iter().flat_map(|events| events.iter()) {
@@ -379,6 +375,15 @@ impl Peer {
             assert!(tick >= before, "entity {id} went back from tick {before} to {tick}");
             assert!(!self.gone.contains(&id), "entity {id} was resurrected");
             assert!(world.died_at.get(&id).is_none_or(|died| tick < *died), "entity {id} is shown after its death");
+        }
+        for cell in self.mirror.cells(0) {
+            let (tick, state) = self.mirror.cell_state(0, cell).expect("listed");
+            for id in state.kinds.iter().flat_map(|columns| &columns.ids) {
+                let newest = shown.get(id).is_none_or(|shown| *shown >= tick);
+                assert!(newest, "entity {id} is shown as of {:?}, but stands in cell {cell} at {tick}", shown.get(id));
+                let is_shown = tick < header.tick || shown.contains_key(id);
+                assert!(is_shown, "entity {id} stands in cell {cell} at the newest tick, and is not shown");
+            }
         }
         for (id, died) in &world.died_at {
             if *died <= header.tick && self.shown_at.contains_key(id) && !shown.contains_key(id) {
@@ -402,7 +407,7 @@ impl Peer {
 }
 
 /// Plays a plan through, with all checks; what the peers saw.
-pub fn play(plan: Plan) -> [Peer; 2] {
+pub(crate) fn play(plan: Plan) -> [Peer; 2] {
     let mut world = RandomWorld::new(plan);
     let config = ReplicationConfig {
         history_ticks: plan.history_ticks,
@@ -479,7 +484,7 @@ impl RandomWorld {
 }
 
 /// A replicator over a world, its newest frame published, and a peer that has received nothing.
-pub fn quiet_pair(plan: Plan) -> (RandomWorld, Replicator, Peer) {
+pub(crate) fn quiet_pair(plan: Plan) -> (RandomWorld, Replicator, Peer) {
     let world = RandomWorld::new(plan);
     let config = ReplicationConfig { hash_interval: plan.hash_interval, ..ReplicationConfig::new(RATE) };
     let replicator = Replicator::new(Arc::new(Row), schema(), config, Arc::clone(&world.frames[0]));
