@@ -14,7 +14,6 @@ mod inputs;
 mod server_clock;
 #[cfg(test)]
 mod simulation;
-
 mod stats;
 
 use std::{

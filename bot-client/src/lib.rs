@@ -2,4 +2,6 @@
 
 #![forbid(unsafe_code)]
 
+pub mod bots;
+pub mod connection;
 pub mod core;

@@ -45,6 +45,8 @@ pub struct Timeouts {
     pub grace: Duration,
     /// From the notice of a shutdown to the end of streams, where there are any.
     pub drain: Duration,
+    /// From the last sign of life of a connection to a ping, and from there to its end, where no answer comes.
+    pub keep_alive: Duration,
     /// How long a peer may take to accept the end of its stream or connection before it is cut off.
     pub end: Duration,
 }
@@ -94,6 +96,7 @@ impl Default for Timeouts {
             unacknowledged: Duration::from_secs(8),
             grace: Duration::from_secs(30),
             drain: Duration::from_secs(1),
+            keep_alive: Duration::from_secs(5),
             end: Duration::from_secs(1),
         }
     }

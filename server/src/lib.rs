@@ -1,1 +1,35 @@
-//! Under construction.
+//! Tickwire's server: hosts sessions over gRPC. A game team's own server is three lines:
+//!
+//! ```no_run
+//! use std::{process::ExitCode, sync::Arc};
+//!
+//! fn main() -> ExitCode {
+//!     tickwire_server::cli_main(vec![Arc::new(tickwire_arena::Arena)])
+//! }
+//! ```
+//!
+//! Inside a program or a test, [`run`] serves on a listener until it is told to stop.
+//!
+//! # How it is built
+//! - `session`: one thread per session owns its world and keeps the pace; it never waits for the network. What the network
+//!   has for it waits in a bounded mailbox; what it has for the network is a frame, and one wake-up per network thread.
+//! - `net`: accepted sockets are handed over to network threads, each with a current-thread runtime; a relay per session
+//!   and network thread wakes that thread's streams.
+//! - `play`: a player's stream. `parse` turns messages into what they mean; the uplink runs in a task of its own; the
+//!   downlink composes a snapshot only when HTTP/2 asks for one.
+//! - `cli`: options and commands.
+
+#![forbid(unsafe_code)]
+
+mod cli;
+mod config;
+mod net;
+mod play;
+mod server;
+mod session;
+mod sessions_service;
+mod status;
+
+pub use cli::cli_main;
+pub use config::{Limits, ServerConfig, Timeouts};
+pub use server::{Probe, RunError, Server, run};

@@ -45,8 +45,8 @@ pub trait Game: Send + Sync + 'static {
         Ok(())
     }
 
-    /// Fills a new session's world.
-    fn setup(&self, world: &mut World, settings: &Settings);
+    /// Fills a new session's world, where there is anything before the first player.
+    fn setup(&self, _world: &mut World, _settings: &Settings) {}
 
     /// Hands over the systems of a tick, in their order.
     fn systems(&self, systems: &mut Systems);

@@ -148,11 +148,11 @@ mod tests {
 
     use super::{super::server_clock::Timeline, *};
 
-    /// A clock whose tick n is due at local n / 50 seconds, with a round trip of 20 ms.
+    /// A clock whose tick n is due at local n / 50 seconds, with a round trip of 21 ms.
     fn clock() -> ServerClock {
         let rate = TickRate::new(50).unwrap();
         let mut clock = ServerClock::new(Timeline { origin: Tick(0), rate });
-        clock.pong(0.990, 1.010, Tick(50), 0, 0);
+        clock.pong(0.9895, 1.0105, Tick(50), 0, 0);
         clock
     }
 
@@ -179,7 +179,7 @@ mod tests {
         let (clock, mut meter, mut stats) = (clock(), AgeMeter::default(), Stats::default());
         meter.applied(Tick(100), 2.0005, &clock, &mut stats);
         meter.sample(2.1005, &clock, &mut stats);
-        // Ages 1 to 100 ms, of which those above 60 ms are stalls.
+        // Ages 1 to 100 ms, of which those above 60.5 ms are stalls.
         assert_eq!((stats.snapshot_age_us.len(), stats.stalled_ms), (100, 40));
         assert!((stats.stall_percent() - 40.0).abs() < 1e-9);
     }

@@ -1,1 +1,50 @@
-//! Under construction.
+//! Recordings of sessions: writing, reading, replay and verification.
+//!
+//! A recording is an [MCAP](https://mcap.dev) file of protobuf messages, with their descriptors inside: a header, for each
+//! tick a `TickInput` (everything nondeterministic that the tick consumes) and a `TickResult` (its state hash, and how the
+//! truth changed), and at a clean end a `RecordingEnd`.
+//!
+//! - While a session runs, a [`Recorder`] writes `NAME.live.mcap` on a thread of its own, without chunks, flushed after each
+//!   record: a killed process loses nothing that was written.
+//! - At the end the file is rewritten as `NAME.mcap`: chunks of about a second, compressed, with indexes. It is written as
+//!   `NAME.mcap.partial` first, then renamed. [`repair`] does the same for what a killed process left behind.
+//! - A [`Recording`] reads both forms, and of a broken file the part before the damage.
+//! - A [`Replay`] plays a recording again through [`Session::finish_tick`](tickwire_simulation::Session::finish_tick), as
+//!   the session itself did, and [`verify`] compares every tick.
+//!
+//! A game team's own test needs one line:
+//!
+//! ```no_run
+//! # fn test<MyGame: tickwire_shared::Game>(my_game: MyGame) {
+//! tickwire_recording::assert_replays("tests/recordings/duel.mcap", my_game);
+//! # }
+//! ```
+
+#![forbid(unsafe_code)]
+
+mod divergence;
+mod error;
+mod export;
+mod files;
+mod format;
+mod list;
+mod meta;
+mod reader;
+mod record;
+mod recorder;
+mod replay;
+mod truth;
+mod writer;
+
+pub use divergence::{Difference, Divergence, Value};
+pub use error::{RecordingError, ReplayError, VerifyError};
+pub use export::{ExportError, export};
+pub use files::{Repaired, finished_path, live_path, repair};
+pub use format::{FORMAT_VERSION, RECORD_BYTES_MAX};
+pub use list::{Listed, RecordingState, RecordingSummary, list};
+pub use meta::{End, EndReason, RecordingMeta};
+pub use reader::{RecordedTick, Recording, Ticks};
+pub use record::{RecordedEvent, RecordedResult};
+pub use recorder::{Closed, Recorder, RecorderOptions};
+pub use replay::{Replay, ReplayedTick, Verified, assert_replays, game_of, verify};
+pub use writer::{Layout, Writer};

@@ -1,22 +1,22 @@
 //! Accepts sockets and hands them over to the network threads.
 
-use std::{io, sync::Arc, time::Duration};
+use std::{convert::Infallible, io, sync::Arc, time::Duration};
 
 use tokio::net::{TcpListener, TcpStream};
 use tracing::{debug, warn};
 
-use super::{connection, socket};
-use crate::server::Shared;
+use super::{NetworkThreads, connection, socket};
+use crate::server::Serving;
 
 /// How long to wait where the process has no descriptor or memory left for one more socket.
 const EXHAUSTED_PAUSE: Duration = Duration::from_millis(100);
 
 /// Accepts until it is dropped.
-pub(crate) async fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
+pub(crate) async fn accept(listener: &TcpListener, threads: &NetworkThreads, server: &Arc<Serving>) -> Infallible {
     socket::prepare_listener(listener);
     loop {
         match listener.accept().await {
-            Ok((stream, peer)) => match hand_over(stream, shared) {
+            Ok((stream, peer)) => match hand_over(stream, threads, server) {
                 Ok(()) => debug!(%peer, "connected"),
                 Err(error) => debug!(%peer, %error, "a connection was lost before it was served"),
             },
@@ -29,18 +29,18 @@ pub(crate) async fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
     }
 }
 
-fn hand_over(stream: TcpStream, shared: &Arc<Shared>) -> io::Result<()> {
-    let open = shared.probe.connections();
-    if open >= shared.limits.connections_max {
+fn hand_over(stream: TcpStream, threads: &NetworkThreads, server: &Arc<Serving>) -> io::Result<()> {
+    let open = threads.connections();
+    if open >= server.shared.limits.connections_max {
         warn!(open, "connections_max is reached: a connection is closed at once");
         return Ok(());
     }
     socket::prepare(&stream);
     // It leaves this runtime's reactor, and enters that of the thread which will serve it.
     let stream = stream.into_std()?;
-    let thread = shared.threads.least_busy();
+    let thread = threads.least_busy();
     let guard = connection::ConnectionGuard::new(Arc::clone(thread));
-    thread.runtime.spawn(connection::serve(stream, guard, Arc::clone(shared)));
+    thread.runtime.spawn(connection::serve(stream, guard, Arc::clone(server)));
     Ok(())
 }
 

@@ -4,23 +4,18 @@ use std::{
     convert::Infallible,
     io,
     pin::pin,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::{Arc, atomic::Ordering},
 };
 
 use hyper::{body::Incoming, server::conn::http2, service::Service};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use tokio::{net::TcpStream, sync::Notify, time::timeout};
-use tonic::service::{Routes, RoutesFuture};
+use tokio::{net::TcpStream, sync::Notify};
+use tonic::service::Routes;
 use tracing::debug;
 
 use super::NetworkThread;
-use crate::server::{Phase, Shared};
+use crate::server::{Phase, Serving, Shared};
 
-/// HTTP/2 pings an idle peer so often, and gives it up where it does not answer for as long again.
-const KEEP_ALIVE: std::time::Duration = std::time::Duration::from_secs(5);
 const STREAM_WINDOW_BYTES: u32 = 64 * 1024;
 /// Room for thousands of small unread messages: below that a burst of inputs trips HTTP/2's flood protection.
 const CONNECTION_WINDOW_BYTES: u32 = 1024 * 1024;
@@ -64,41 +59,45 @@ impl Drop for ConnectionGuard {
 }
 
 /// Serves a connection to its end, on the thread that it was handed to.
-pub(super) async fn serve(stream: std::net::TcpStream, guard: ConnectionGuard, shared: Arc<Shared>) {
+pub(super) async fn serve(stream: std::net::TcpStream, guard: ConnectionGuard, server: Arc<Serving>) {
     let connection =
         Arc::new(Connection { thread: Arc::clone(&guard.thread), abort: Notify::new(), requested: Notify::new() });
-    match serve_http2(stream, &connection, &shared).await {
+    match serve_http2(stream, &connection, &server).await {
         Ok(()) => debug!("connection closed"),
         Err(error) => debug!(%error, "connection lost"),
     }
     drop(guard);
-    shared.connection_closed.notify_one();
+    server.shared.something_ended.notify_one();
 }
 
 async fn serve_http2(
     stream: std::net::TcpStream,
     connection: &Arc<Connection>,
-    shared: &Shared,
+    server: &Serving,
 ) -> Result<(), ConnectionError> {
+    let shared = &server.shared;
     let stream = TcpStream::from_std(stream)?;
-    let requests = Requests { routes: shared.routes(), connection: Arc::clone(connection) };
+    let requests = Requests { routes: server.routes.clone(), connection: Arc::clone(connection) };
     let mut served = pin!(http2_builder(shared).serve_connection(TokioIo::new(stream), requests));
     let mut phase = shared.phase.subscribe();
-
-    tokio::select! {
-        result = &mut served => return Ok(result?),
-        () = connection.abort.notified() => return Err(ConnectionError::Aborted),
-        () = connection.requested.notified() => {}
-        () = tokio::time::sleep(shared.timeouts.hello) => return Err(ConnectionError::NoRequest),
-    }
-    tokio::select! {
-        result = &mut served => return Ok(result?),
-        () = connection.abort.notified() => return Err(ConnectionError::Aborted),
-        _ = phase.wait_for(|phase| *phase == Phase::Ending) => {}
+    let mut first_request_due = pin!(tokio::time::sleep(shared.timeouts.hello));
+    let mut requested = false;
+    loop {
+        tokio::select! {
+            result = &mut served => return Ok(result?),
+            () = connection.abort.notified() => return Err(ConnectionError::Aborted),
+            () = connection.requested.notified(), if !requested => requested = true,
+            () = &mut first_request_due, if !requested => return Err(ConnectionError::NoRequest),
+            _ = phase.wait_for(|phase| *phase == Phase::Ending) => break,
+        }
     }
     // GOAWAY: requests that are under way may end, and get a little time for that.
     served.as_mut().graceful_shutdown();
-    Ok(timeout(shared.timeouts.end, served).await.map_err(|_| ConnectionError::Aborted)??)
+    tokio::select! {
+        result = served => Ok(result?),
+        () = connection.abort.notified() => Err(ConnectionError::Aborted),
+        () = tokio::time::sleep(shared.timeouts.end) => Err(ConnectionError::Aborted),
+    }
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -125,8 +124,8 @@ fn http2_builder(shared: &Shared) -> http2::Builder<TokioExecutor> {
         .max_header_list_size(HEADER_LIST_BYTES_MAX)
         .max_pending_accept_reset_streams(PENDING_RESETS_MAX)
         .max_local_error_reset_streams(LOCAL_RESETS_MAX)
-        .keep_alive_interval(KEEP_ALIVE)
-        .keep_alive_timeout(KEEP_ALIVE);
+        .keep_alive_interval(shared.timeouts.keep_alive)
+        .keep_alive_timeout(shared.timeouts.keep_alive);
     builder
 }
 
@@ -139,7 +138,7 @@ struct Requests {
 impl Service<http::Request<Incoming>> for Requests {
     type Response = http::Response<tonic::body::Body>;
     type Error = Infallible;
-    type Future = RoutesFuture;
+    type Future = <Routes as tower_service::Service<http::Request<Incoming>>>::Future;
 
     fn call(&self, mut request: http::Request<Incoming>) -> Self::Future {
         self.connection.requested.notify_one();

@@ -62,6 +62,11 @@ impl NetworkThreads {
         self.threads.iter()
     }
 
+    /// Open connections.
+    pub(crate) fn connections(&self) -> usize {
+        self.iter().map(|thread| thread.connections.load(Ordering::Relaxed)).sum()
+    }
+
     /// The one with the fewest connections.
     pub(crate) fn least_busy(&self) -> &Arc<NetworkThread> {
         let busy = |thread: &&Arc<NetworkThread>| thread.connections.load(Ordering::Relaxed);

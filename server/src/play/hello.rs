@@ -113,8 +113,12 @@ pub(super) fn sit_down(shared: &Shared, session: &SessionHandle, mut seat: SeatG
         max_bytes_per_second: 0,
         max_rate: session.tick_rate.hz(),
     };
-    let view =
-        View::new(ViewConfig { player: Some(player), view_radius, ..ViewConfig::new(session.replicator.config()) });
+    let view = View::new(ViewConfig {
+        player: Some(player),
+        view_radius,
+        tick_rate: session.tick_rate,
+        in_flight_bytes_max: session.replicator.config().in_flight_bytes_max,
+    });
     Playing {
         seat,
         view,

@@ -4,7 +4,7 @@ use std::{
     collections::VecDeque,
     sync::{
         Arc, Mutex, MutexGuard, OnceLock,
-        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     task::{Context, Waker},
     time::{Duration, Instant},
@@ -161,12 +161,10 @@ impl Peer {
         }
     }
 
-    /// The client's mirror cannot be trusted.
+    /// The client's mirror cannot be trusted: the next snapshot starts it anew.
     pub(super) fn resync(&self) {
-        let mut state = self.lock();
-        if let Stage::Playing(playing) = &mut state.stage {
+        if let Stage::Playing(playing) = &mut self.lock().stage {
             playing.view.resync();
-            state.wake();
         }
     }
 
@@ -225,6 +223,7 @@ impl Peer {
 impl Drop for Peer {
     fn drop(&mut self) {
         self.shared.streams.fetch_sub(1, Ordering::Relaxed);
+        self.shared.something_ended.notify_one();
     }
 }
 
@@ -256,6 +255,3 @@ impl Wake for Peer {
         self.lock().wake();
     }
 }
-
-/// How many streams are open.
-pub(crate) type StreamCount = AtomicUsize;

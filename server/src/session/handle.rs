@@ -50,6 +50,8 @@ pub(crate) struct SessionCounters {
     pub(crate) inputs_dropped: AtomicU64,
     /// Messages of an epoch that is over.
     pub(crate) stale_epochs: AtomicU64,
+    /// Resets that clients asked for.
+    pub(crate) resyncs: AtomicU64,
     /// Times that the tick loop gave up catching up.
     pub(crate) slips: AtomicU64,
 }

@@ -3,6 +3,7 @@
 mod clock;
 mod handle;
 mod mailbox;
+mod recorder;
 mod registry;
 mod thread;
 

@@ -45,7 +45,8 @@ fn member((entity, &net_id, owner, state): (Entity, &NetId, &Owner, &MoveState))
 
 /// How far a player is to give way: half of each overlap, and in a throng no more than their own radius.
 fn push(member: &Member, crowd: &Crowd) -> Vec2 {
-    let overlaps = crowd.within(member.position, 2.0 * PLAYER_RADIUS).filter(|(_, other)| other.net_id != member.net_id);
+    let overlaps =
+        crowd.within(member.position, 2.0 * PLAYER_RADIUS).filter(|(_, other)| other.net_id != member.net_id);
     let away = |(distance, other): (f32, &Member)| {
         // At one and the same place the older one goes west.
         let side = if member.net_id < other.net_id { Vec2::NEG_X } else { Vec2::X };

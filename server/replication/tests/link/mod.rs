@@ -6,7 +6,6 @@ use std::{
     time::Duration,
 };
 
-use bevy_ecs::world::World;
 use prost::Message as _;
 use rand::{RngExt as _, SeedableRng as _, rngs::ChaCha8Rng};
 use tickwire_proto::v1 as pb;
@@ -14,7 +13,7 @@ use tickwire_replication::{InputFeedback, ReplicationConfig, Replicator, View, V
 use tickwire_shared::{
     Audience, CellId, CellKey, Definition, Emitted, Event, EventField, EventId, EventKind, Field, Frame, FrameBuilder,
     Game, Kind, KindId, NetId, Place, PlayerId, PlayerStatus, Quantity, Roster, RosterRow, Schema, SchemaParts,
-    SeatExtras, Settings, Systems, Tick, TickExtras, TickRate,
+    SeatExtras, Systems, Tick, TickExtras, TickRate,
 };
 use tickwire_wire::{Applied, Mirror, MirrorError};
 
@@ -53,8 +52,6 @@ impl Game for Row {
     }
 
     fn define(&self, _: &mut Definition) {}
-
-    fn setup(&self, _: &mut World, _: &Settings) {}
 
     fn systems(&self, _: &mut Systems) {}
 

@@ -27,7 +27,8 @@ fn play(session: &mut Session, choices: &[u32]) -> Vec<TickInput> {
         let player = players.get(choice as usize % players.len().max(1)).copied().unwrap_or_default();
         match choice % 13 {
             0 => players.extend(session.join("").ok()),
-            1 => session.leave(player),
+            // Who goes before their first tick leaves no record, and their number is lost to a follower.
+            1 if session.frame().seat(player).is_some() => session.leave(player),
             2 => session.disconnect(player),
             3 => drop(session.reconnect(player)),
             _ => {

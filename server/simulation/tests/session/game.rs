@@ -19,33 +19,33 @@ use tickwire_shared::{
 };
 use tickwire_simulation::{Input, Session, SessionConfig, TickInput, TickOutput, TickPanic};
 
-pub const PUSH: usize = 0;
-pub const JUMP: usize = 1;
+pub(crate) const PUSH: usize = 0;
+pub(crate) const JUMP: usize = 1;
 
 /// What a player can break: the value of the input `fault`.
-pub mod fault {
-    pub const SYSTEM: i32 = 1;
-    pub const CAPTURE: i32 = 2;
-    pub const DIGEST: i32 = 3;
-    pub const DROP: i32 = 4;
-    pub const TWO_OWNED: i32 = 5;
-    pub const MISSING_RESOURCE: i32 = 6;
-    pub const EVENTS: i32 = 7;
+pub(crate) mod fault {
+    pub(crate) const SYSTEM: i32 = 1;
+    pub(crate) const CAPTURE: i32 = 2;
+    pub(crate) const DIGEST: i32 = 3;
+    pub(crate) const DROP: i32 = 4;
+    pub(crate) const TWO_OWNED: i32 = 5;
+    pub(crate) const MISSING_RESOURCE: i32 = 6;
+    pub(crate) const EVENTS: i32 = 7;
 }
 
 /// The places of the dot's fields.
-pub mod field {
-    pub const PUSH: usize = 1;
-    pub const JUMP: usize = 2;
-    pub const PROVENANCE: usize = 3;
-    pub const CONNECTED: usize = 4;
+pub(crate) mod field {
+    pub(crate) const PUSH: usize = 1;
+    pub(crate) const JUMP: usize = 2;
+    pub(crate) const PROVENANCE: usize = 3;
+    pub(crate) const CONNECTED: usize = 4;
 }
 
 #[derive(Default)]
-pub struct Dots {
+pub(crate) struct Dots {
     /// Two systems that write one resource, in no order.
-    pub ambiguous: bool,
-    pub breaks_in: Option<&'static str>,
+    pub(crate) ambiguous: bool,
+    pub(crate) breaks_in: Option<&'static str>,
 }
 
 #[derive(Component)]
@@ -251,43 +251,43 @@ fn double(mut total: ResMut<Total>) {
     total.0 = total.0.wrapping_mul(2);
 }
 
-pub fn session() -> Session {
+pub(crate) fn session() -> Session {
     session_with(SessionConfig::default())
 }
 
-pub fn session_with(config: SessionConfig) -> Session {
+pub(crate) fn session_with(config: SessionConfig) -> Session {
     Session::new(Arc::new(Dots::default()), config).expect("a session of dots")
 }
 
-pub fn tick(session: &mut Session) -> (TickInput, TickOutput) {
+pub(crate) fn tick(session: &mut Session) -> (TickInput, TickOutput) {
     let input = session.begin_tick();
     let output = session.finish_tick(&input).expect("the dots are sound");
     (input, output)
 }
 
-pub fn ticks(session: &mut Session, count: u64) {
+pub(crate) fn ticks(session: &mut Session, count: u64) {
     for _ in 0..count {
         tick(session);
     }
 }
 
-pub fn tick_until(session: &mut Session, last: u64) {
+pub(crate) fn tick_until(session: &mut Session, last: u64) {
     ticks(session, last - session.tick().0);
 }
 
-pub fn input(session: &Session, sequence: u64, target: u64, values: &[i32]) -> Input {
+pub(crate) fn input(session: &Session, sequence: u64, target: u64, values: &[i32]) -> Input {
     Input::new(session.schema(), sequence, target, values.to_vec()).expect("a valid input")
 }
 
 /// What the player's own dot says of their input: push, jump, provenance (1 fresh, 2 repeated, 3 absent).
-pub fn seen_of(session: &Session, player: PlayerId) -> (i32, i32, i32) {
+pub(crate) fn seen_of(session: &Session, player: PlayerId) -> (i32, i32, i32) {
     let seat = session.frame().seat(player).expect("seated");
     let values = &seat.owner.as_ref().expect("every player has a dot").values;
     (values[field::PUSH], values[field::JUMP], values[field::PROVENANCE])
 }
 
 /// Breaks the game at its next tick.
-pub fn break_by(session: &mut Session, player: PlayerId, fault: i32) -> Result<TickOutput, TickPanic> {
+pub(crate) fn break_by(session: &mut Session, player: PlayerId, fault: i32) -> Result<TickOutput, TickPanic> {
     let Tick(now) = session.tick();
     let broken = input(session, now + 1, now + 1, &[0, 0, fault]);
     session.input(player, broken);
@@ -295,6 +295,6 @@ pub fn break_by(session: &mut Session, player: PlayerId, fault: i32) -> Result<T
     session.finish_tick(&record)
 }
 
-pub fn net_id_of(session: &Session, player: PlayerId) -> Option<NetId> {
+pub(crate) fn net_id_of(session: &Session, player: PlayerId) -> Option<NetId> {
     session.frame().seat(player)?.owner.as_ref().map(|owner| owner.net_id)
 }

@@ -61,7 +61,7 @@ pub(crate) fn fly(
 }
 
 /// The system: everyone who asks for it, and whose launcher is ready, launches a rocket. It flies from the next tick on.
-pub(crate) fn launch(mut battle: Battle, mut commands: Commands, mut net_ids: ResMut<NetIds>, mut shooters: Shooters) {
+pub(crate) fn launch(battle: Battle, mut commands: Commands, mut net_ids: ResMut<NetIds>, mut shooters: Shooters) {
     for (_, owner, state, aim, mut cooldowns) in shooters.iter_mut().sort::<&NetId>() {
         if cooldowns.rocket > 0 || !battle.inputs.pressed(owner.0, ROCKET) {
             continue;

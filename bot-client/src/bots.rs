@@ -1,0 +1,11 @@
+//! Headless players: what they do, where recorded input comes from, and a swarm of them with its report.
+
+mod behaviour;
+mod controls;
+mod trace;
+
+pub use self::{
+    behaviour::{Behaviour, BehaviourChoice, BehaviourChoiceError, Moment, Role, assign},
+    controls::Controls,
+    trace::{Trace, TraceError, TraceFileError, TraceSample},
+};

@@ -1,0 +1,259 @@
+//! The client against a scripted server over loopback.
+
+use std::{net::SocketAddr, pin::Pin};
+
+use tickwire_proto::v1::{
+    self as pb,
+    client_message::Kind as Up,
+    game_service_server::{GameService, GameServiceServer},
+    server_message::Kind as Down,
+};
+use tickwire_shared::{InputField, Quantity, Schema, SchemaParts};
+use tokio::{net::TcpListener, sync::mpsc, task::JoinHandle};
+use tokio_stream::{Stream, StreamExt as _, wrappers::{ReceiverStream, TcpListenerStream}};
+use tonic::{Code, Response, transport::Server};
+use tonic_types::{ErrorDetails, StatusExt as _};
+
+use super::*;
+
+/// The server's half of a stream, in the hands of a test.
+struct Peer {
+    up: Streaming<pb::ClientMessage>,
+    down: mpsc::Sender<Result<pb::ServerMessage, Status>>,
+}
+
+impl Peer {
+    async fn send(&self, kind: Down) {
+        self.down.send(Ok(pb::ServerMessage { kind: Some(kind) })).await.unwrap();
+    }
+
+    async fn receive(&mut self) -> Option<Up> {
+        self.up.message().await.ok()?.map(|message| message.kind.unwrap())
+    }
+
+    /// The next message that is not a ping, which come when they come.
+    async fn receive_news(&mut self) -> Option<Up> {
+        loop {
+            match self.receive().await {
+                Some(Up::Ping(_)) => {}
+                other => return other,
+            }
+        }
+    }
+}
+
+struct Script {
+    peers: mpsc::Sender<Peer>,
+    refuse: Option<fn() -> Status>,
+}
+
+#[tonic::async_trait]
+impl GameService for Script {
+    type PlayStream = Pin<Box<dyn Stream<Item = Result<pb::ServerMessage, Status>> + Send>>;
+
+    async fn play(
+        &self,
+        request: Request<Streaming<pb::ClientMessage>>,
+    ) -> Result<Response<Self::PlayStream>, Status> {
+        if let Some(refuse) = self.refuse {
+            return Err(refuse());
+        }
+        let (down, messages) = mpsc::channel(64);
+        self.peers.send(Peer { up: request.into_inner(), down }).await.unwrap();
+        Ok(Response::new(Box::pin(ReceiverStream::new(messages))))
+    }
+}
+
+async fn serve(refuse: Option<fn() -> Status>) -> (String, mpsc::Receiver<Peer>, JoinHandle<()>) {
+    let listener = TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], 0))).await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let (peers, accepted) = mpsc::channel(4);
+    let service = GameServiceServer::new(Script { peers, refuse });
+    let server = tokio::spawn(async move {
+        Server::builder().add_service(service).serve_with_incoming(TcpListenerStream::new(listener)).await.unwrap();
+    });
+    (url, accepted, server)
+}
+
+fn welcome() -> Down {
+    let inputs = vec![InputField::hold("walk", Quantity::count(-9..=9))];
+    let schema = Schema::new(SchemaParts { game: "test".into(), inputs, ..SchemaParts::default() }).unwrap();
+    Down::Welcome(pb::Welcome {
+        player: 3,
+        epoch: 1,
+        tick: 100,
+        tick_rate: 60,
+        schema: Some(tickwire_wire::schema::to_proto(&schema)),
+        session: "sessions/test-1".into(),
+        ..pb::Welcome::default()
+    })
+}
+
+fn snapshot(tick: u64) -> pb::Snapshot {
+    pb::Snapshot { epoch: 1, tick, reset: tick == 101, ..pb::Snapshot::default() }
+}
+
+/// A client that was let in, and the server's half of its stream.
+async fn joined() -> (Client, Peer, JoinHandle<()>) {
+    let (url, mut accepted, server) = serve(None).await;
+    let greet = async {
+        let mut peer = accepted.recv().await.unwrap();
+        assert!(matches!(peer.receive().await, Some(Up::Hello(hello)) if hello.player_name == "ann"));
+        peer.send(welcome()).await;
+        peer
+    };
+    let options = JoinOptions { player_name: "ann".into(), ..JoinOptions::default() };
+    let (client, peer) = tokio::join!(Client::connect(&url, &options), greet);
+    (client.unwrap(), peer, server)
+}
+
+#[tokio::test]
+async fn a_client_joins_acknowledges_and_sends_inputs_and_leaves() {
+    let (mut client, mut peer, _server) = joined().await;
+    assert_eq!((client.core().player().0, client.core().session()), (3, "sessions/test-1"));
+    let sent = snapshot(101);
+    let bytes = prost::Message::encoded_len(&sent) as u64;
+    peer.send(Down::Snapshot(sent)).await;
+
+    let server = async {
+        // Without a clock there are no inputs yet: acknowledgements travel alone.
+        assert!(matches!(peer.receive_news().await, Some(Up::Ack(ack)) if ack.newest_tick == 101));
+        peer.send(Down::Snapshot(snapshot(102))).await;
+        let mut pinged = false;
+        while let Some(kind) = peer.receive().await {
+            match kind {
+                Up::Ping(ping) if !pinged => {
+                    pinged = true;
+                    peer.send(Down::Pong(pb::Pong { echo: ping.echo, tick: 102, ..pb::Pong::default() })).await;
+                }
+                Up::Inputs(inputs) => {
+                    assert_eq!((inputs.newest_tick, inputs.inputs[0].values.as_slice()), (102, &[-4][..]));
+                    peer.send(Down::Goodbye(pb::Goodbye::default())).await;
+                    break;
+                }
+                _ => {}
+            }
+        }
+        peer
+    };
+    let play = async {
+        while let Some(event) = client.next().await.unwrap() {
+            match event {
+                Event::InputDue(_) => client.set_input(&[-4]).unwrap(),
+                Event::Goodbye { .. } => break,
+                _ => {}
+            }
+        }
+        client
+    };
+    let (mut peer, mut client) = tokio::join!(server, play);
+    assert_eq!((client.stats().snapshots, client.mirror().tick().0), (2, 102));
+    assert!(client.snapshot_bytes_received() > bytes && client.bytes_received() > client.snapshot_bytes_received());
+
+    let end = async {
+        while peer.receive().await.is_some() {}
+        drop(peer);
+    };
+    let (left, ()) = tokio::join!(client.leave(), end);
+    left.unwrap();
+}
+
+#[tokio::test]
+async fn leave_is_said_before_the_stream_is_half_closed() {
+    let (mut client, mut peer, _server) = joined().await;
+    let end = async {
+        assert!(matches!(peer.receive_news().await, Some(Up::Leave(_))));
+        assert!(matches!(peer.up.message().await, Ok(None)));
+        peer.send(Down::Goodbye(pb::Goodbye { reason: pb::GoodbyeReason::Left.into(), text: String::new() })).await;
+        drop(peer);
+    };
+    let (left, ()) = tokio::join!(client.leave(), end);
+    left.unwrap();
+}
+
+#[tokio::test]
+async fn a_dropped_client_is_a_lost_connection_and_no_leave() {
+    let (client, mut peer, _server) = joined().await;
+    drop(client);
+    loop {
+        match peer.up.message().await {
+            Ok(Some(message)) => assert!(!matches!(message.kind, Some(Up::Leave(_)))),
+            Ok(None) => panic!("the stream was half-closed in order"),
+            Err(_) => break,
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_refusal_keeps_its_code_and_details() {
+    let full = || {
+        let mut details = ErrorDetails::with_retry_info(Some(Duration::from_millis(1500)));
+        details.add_bad_request_violation("hello.session", "no such session");
+        Status::with_error_details(Code::ResourceExhausted, "the session is full", details)
+    };
+    let (url, _accepted, _server) = serve(Some(full)).await;
+    let error = Client::connect(&url, &JoinOptions::default()).await.unwrap_err();
+    assert_eq!(error.code(), Code::ResourceExhausted);
+    let ClientError::Status(status) = &error else { panic!("{error:?}") };
+    assert_eq!(status.retry_after, Some(Duration::from_millis(1500)));
+    assert_eq!(status.violations, [("hello.session".to_owned(), "no such session".to_owned())]);
+    assert_eq!(
+        error.to_string(),
+        "the server answers RESOURCE_EXHAUSTED: the session is full; hello.session: no such session; try again in 1500 ms"
+    );
+}
+
+#[tokio::test]
+async fn a_status_in_mid_stream_ends_the_client_with_it() {
+    let (mut client, peer, _server) = joined().await;
+    peer.down.send(Err(Status::invalid_argument("inputs.target_tick: 0"))).await.unwrap();
+    let error = loop {
+        match client.next().await {
+            Ok(_) => {}
+            Err(error) => break error,
+        }
+    };
+    assert_eq!((error.code(), error.to_string().as_str()), (
+        Code::InvalidArgument,
+        "the server answers INVALID_ARGUMENT: inputs.target_tick: 0"
+    ));
+}
+
+#[tokio::test]
+async fn a_stream_that_ends_without_a_goodbye_is_an_error() {
+    let (mut client, peer, _server) = joined().await;
+    drop(peer);
+    assert!(matches!(client.next().await, Err(ClientError::Ended)));
+}
+
+#[tokio::test]
+async fn a_server_that_vanishes_is_a_lost_connection() {
+    let (mut client, _peer, server) = joined().await;
+    server.abort();
+    let error = loop {
+        match client.next().await {
+            Ok(_) => {}
+            Err(error) => break error,
+        }
+    };
+    assert!(matches!(error, ClientError::Lost { .. } | ClientError::Ended), "{error:?}");
+    assert_eq!(error.code(), Code::Unavailable);
+}
+
+#[tokio::test]
+async fn addresses_that_are_none_are_named() {
+    for url in ["127.0.0.1:7777", "https://127.0.0.1:7777", "http://", "not a url", ""] {
+        let error = Client::connect(url, &JoinOptions::default()).await.unwrap_err();
+        assert!(matches!(&error, ClientError::Url { url: named, .. } if named == url), "{url}: {error:?}");
+    }
+}
+
+#[tokio::test]
+async fn nobody_there_is_said_as_such() {
+    let listener = TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], 0))).await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    drop(listener);
+    let error = Client::connect(&url, &JoinOptions::default()).await.unwrap_err();
+    assert_eq!(error.code(), Code::Unavailable);
+    assert!(error.to_string().contains("refused"), "{error}");
+}

@@ -1,0 +1,158 @@
+//! Names of recordings, and the way from a live one to one for keeping.
+
+use std::{
+    fs::{self, File, TryLockError},
+    io::{self, BufWriter},
+    path::{Path, PathBuf},
+};
+
+use crate::{
+    End, Layout, Recording, RecordingError, Writer,
+    format::Topic,
+    list,
+    reader::Record,
+};
+
+const LIVE: &str = ".live.mcap";
+const FINISHED: &str = ".mcap";
+const PARTIAL: &str = ".mcap.partial";
+const DAMAGED: &str = ".damaged.mcap";
+
+/// Where a session's recording is while the session runs.
+#[must_use]
+pub fn live_path(directory: &Path, name: &str) -> PathBuf {
+    directory.join(format!("{name}{LIVE}"))
+}
+
+/// Where a session's recording is after its end.
+#[must_use]
+pub fn finished_path(directory: &Path, name: &str) -> PathBuf {
+    directory.join(format!("{name}{FINISHED}"))
+}
+
+pub(crate) fn is_live(path: &Path) -> bool {
+    name_of(path).ends_with(LIVE)
+}
+
+pub(crate) fn is_recording(path: &Path) -> bool {
+    name_of(path).ends_with(FINISHED)
+}
+
+fn name_of(path: &Path) -> String {
+    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+}
+
+/// The recording's file with another ending.
+fn with_ending(path: &Path, ending: &str) -> PathBuf {
+    let name = name_of(path);
+    let name = name.strip_suffix(LIVE).or(name.strip_suffix(FINISHED)).unwrap_or(&name);
+    path.with_file_name(format!("{name}{ending}"))
+}
+
+/// What became of a recording that was repaired.
+#[derive(Debug)]
+pub struct Repaired {
+    /// The finished recording.
+    pub path: PathBuf,
+    /// How many whole ticks it has.
+    pub ticks: u64,
+    /// Why the rest could not be saved.
+    pub lost: Option<RecordingError>,
+    /// The damaged file, where it was kept.
+    pub kept: Option<PathBuf>,
+}
+
+/// Makes a finished recording of what a killed process, or a bad disk, has left of one.
+///
+/// A live file becomes a finished one. A finished one that is damaged is rewritten with its readable part, and kept as
+/// `NAME.damaged.mcap`; one that is sound is left as it is.
+///
+/// # Errors
+/// Where a session is still writing the file, its header cannot be read, or the disk fails.
+pub fn repair(path: impl AsRef<Path>) -> Result<Repaired, RecordingError> {
+    let path = path.as_ref();
+    if is_live(path) {
+        // Held until the end, so that nobody repairs it twice at once.
+        let _lock = lock(path)?;
+        return finalize(path, None);
+    }
+    let recording = Recording::open(path)?;
+    let scan = list::scan(&recording);
+    if scan.broken.is_none() && list::indexes(recording.source()).is_some() {
+        return Ok(Repaired { path: path.to_owned(), ticks: scan.ticks, lost: None, kept: None });
+    }
+    let partial = with_ending(path, PARTIAL);
+    let (ticks, lost) = rewrite(&recording, &partial, None)?;
+    let kept = with_ending(path, DAMAGED);
+    fs::rename(path, &kept).map_err(at(path))?;
+    put_in_place(&partial, path)?;
+    Ok(Repaired { path: path.to_owned(), ticks, lost, kept: Some(kept) })
+}
+
+/// Takes a live file for the caller alone.
+pub(crate) fn lock(path: &Path) -> Result<File, RecordingError> {
+    let file = File::options().read(true).append(true).open(path).map_err(at(path))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(RecordingError::InUse { path: path.to_owned() }),
+        Err(TryLockError::Error(source)) => Err(at(path)(source)),
+    }
+}
+
+/// Makes a finished recording of a live file, which then is gone. `end` goes before the one in the file.
+pub(crate) fn finalize(live: &Path, end: Option<&End>) -> Result<Repaired, RecordingError> {
+    let recording = Recording::open(live)?;
+    let (path, partial) = (with_ending(live, FINISHED), with_ending(live, PARTIAL));
+    let (ticks, lost) = rewrite(&recording, &partial, end)?;
+    put_in_place(&partial, &path)?;
+    fs::remove_file(live).map_err(at(live))?;
+    Ok(Repaired { path, ticks, lost, kept: None })
+}
+
+/// Copies what is readable of a recording into a finished one: how many whole ticks, and why the rest is not.
+fn rewrite(
+    recording: &Recording,
+    to: &Path,
+    end: Option<&End>,
+) -> Result<(u64, Option<RecordingError>), RecordingError> {
+    let (mut ticks, mut lost) = (0, None);
+    let mut copy = || -> io::Result<File> {
+        let mut writer = Writer::new(BufWriter::new(File::create(to)?), recording.meta(), Layout::Finished)?;
+        let records = recording.records().map_err(io::Error::other)?;
+        for record in records {
+            match record {
+                Ok(Record { topic: Topic::Header, .. }) => {}
+                Ok(Record { topic: Topic::End, .. }) if end.is_some() => {}
+                Ok(Record { topic, tick, data }) => {
+                    writer.write(topic, tick, &data)?;
+                    ticks += u64::from(topic == Topic::TickResult);
+                }
+                Err(error) => lost = Some(error),
+            }
+        }
+        if let Some(end) = end {
+            writer.end(end)?;
+        }
+        writer.finish()?.into_inner().map_err(io::IntoInnerError::into_error)
+    };
+    let file = copy().map_err(at(to))?;
+    file.sync_all().map_err(at(to))?;
+    Ok((ticks, lost))
+}
+
+/// Renames a file that is whole and on disk; the directory's entry is, too, when this returns.
+fn put_in_place(partial: &Path, path: &Path) -> Result<(), RecordingError> {
+    fs::rename(partial, path).map_err(at(path))?;
+    let directory = path.parent().filter(|directory| !directory.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    File::open(directory).and_then(|directory| directory.sync_all()).map_err(at(directory))
+}
+
+pub(crate) fn at(path: &Path) -> impl Fn(io::Error) -> RecordingError + use<> {
+    let path = path.to_owned();
+    move |source| RecordingError::Io { path: path.clone(), source }
+}
+
+/// Whether a live file has its session still running.
+pub(crate) fn is_in_use(path: &Path) -> bool {
+    is_live(path) && matches!(lock(path), Err(RecordingError::InUse { .. }))
+}

@@ -1,0 +1,210 @@
+//! What recordings there are, and what is in them.
+
+use std::{
+    fs::{self, File},
+    io::{self, Cursor, Read, Seek, SeekFrom},
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use mcap::{
+    McapResult, Summary,
+    records::{Record, op},
+    sans_io::{LinearReadEvent, LinearReader, SummaryReadEvent, SummaryReader},
+};
+use prost::Message as _;
+use tickwire_proto::v1 as pb;
+
+use crate::{
+    End, EndReason, Recording, RecordingError, RecordingMeta, files,
+    format::{self, Topic},
+    reader::Source,
+};
+
+/// A recording found in a directory.
+#[derive(Debug)]
+pub struct Listed {
+    /// Its file.
+    pub path: PathBuf,
+    /// The file's size.
+    pub bytes: u64,
+    /// What is in it.
+    pub summary: Result<RecordingSummary, RecordingError>,
+}
+
+/// What is in a recording.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RecordingSummary {
+    /// What the session was created with.
+    pub meta: RecordingMeta,
+    /// How many ticks are whole.
+    pub ticks: u64,
+    /// The time that they took.
+    pub length: Duration,
+    /// Whether it is all there.
+    pub state: RecordingState,
+}
+
+/// Whether a recording is all there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RecordingState {
+    /// From the first tick to the last; or to the panic that ended the session.
+    Complete(EndReason),
+    /// The session ended, but ticks are missing.
+    Incomplete {
+        /// How many.
+        ticks_missing: u64,
+    },
+    /// The session is running.
+    Live,
+    /// Nobody has ended it: the server was killed. [`repair`](crate::repair) makes a finished recording of it.
+    Unfinished,
+    /// The file is damaged; in words.
+    Damaged(String),
+}
+
+/// The recordings in a directory, by name; of one that has been finished, only that.
+///
+/// # Errors
+/// Where the directory cannot be read. What is wrong with a file stands in its entry.
+pub fn list(directory: impl AsRef<Path>) -> io::Result<Vec<Listed>> {
+    let mut paths = Vec::new();
+    for entry in fs::read_dir(directory)? {
+        let path = entry?.path();
+        if files::is_recording(&path) {
+            paths.push(path);
+        }
+    }
+    paths.sort();
+    let listed = |path: PathBuf| {
+        let bytes = fs::metadata(&path).map_or(0, |metadata| metadata.len());
+        let summary = Recording::open(&path).map(|recording| recording.summary());
+        Listed { path, bytes, summary }
+    };
+    Ok(paths.into_iter().map(listed).collect())
+}
+
+impl Recording {
+    /// What is in the recording: from its indexes where it has any, else by reading all of it.
+    #[must_use]
+    pub fn summary(&self) -> RecordingSummary {
+        let (ticks, state) = self.indexed_state().unwrap_or_else(|| self.scanned_state());
+        let length = self.meta().tick_rate.duration_of(ticks);
+        RecordingSummary { meta: self.meta().clone(), ticks, length, state }
+    }
+
+    fn indexed_state(&self) -> Option<(u64, RecordingState)> {
+        let summary = indexes(self.source())?;
+        let results = channel(&summary, Topic::TickResult)?;
+        let ticks = summary.stats.as_ref()?.channel_message_counts.get(&results).copied().unwrap_or(0);
+        let end = last_end(self.source(), &summary).ok()??;
+        Some((ticks, state_of(Some(&end))))
+    }
+
+    fn scanned_state(&self) -> (u64, RecordingState) {
+        let in_use = matches!(self.source(), Source::File(path) if files::is_in_use(path));
+        let Scan { ticks, end, broken } = scan(self);
+        let state = match broken {
+            // Its last record may be half written.
+            _ if in_use => RecordingState::Live,
+            Some(error) => RecordingState::Damaged(error.to_string()),
+            None => state_of(end.as_ref()),
+        };
+        (ticks, state)
+    }
+}
+
+fn state_of(end: Option<&End>) -> RecordingState {
+    match end {
+        None => RecordingState::Unfinished,
+        Some(End { ticks_missing: 0, reason, .. }) => RecordingState::Complete(reason.clone()),
+        Some(&End { ticks_missing, .. }) => RecordingState::Incomplete { ticks_missing },
+    }
+}
+
+/// What reading all of a recording tells.
+pub(crate) struct Scan {
+    /// Whole ones.
+    pub(crate) ticks: u64,
+    pub(crate) end: Option<End>,
+    pub(crate) broken: Option<RecordingError>,
+}
+
+pub(crate) fn scan(recording: &Recording) -> Scan {
+    let mut scan = Scan { ticks: 0, end: None, broken: None };
+    let mut ticks = match recording.ticks() {
+        Ok(ticks) => ticks,
+        Err(error) => return Scan { broken: Some(error), ..scan },
+    };
+    for tick in ticks.by_ref() {
+        match tick {
+            Ok(tick) => scan.ticks += u64::from(tick.result.is_some()),
+            Err(error) => scan.broken = Some(error),
+        }
+    }
+    Scan { end: ticks.end().cloned(), ..scan }
+}
+
+/// The summary at the end of a finished file; `None` where it is missing or damaged.
+pub(crate) fn indexes(source: &Source) -> Option<Summary> {
+    match source {
+        Source::File(path) => read_summary(File::open(path).ok()?).ok()?,
+        Source::Bytes(bytes) => read_summary(Cursor::new(bytes)).ok()?,
+    }
+}
+
+fn read_summary(mut file: impl Read + Seek) -> McapResult<Option<Summary>> {
+    let size = file.seek(SeekFrom::End(0))?;
+    let mut reader = SummaryReader::new_with_options(format::summary_options().with_file_size(size));
+    // The reader starts where the file does.
+    file.rewind()?;
+    while let Some(event) = reader.next_event() {
+        match event? {
+            SummaryReadEvent::ReadRequest(bytes) => {
+                let read = file.read(reader.insert(bytes))?;
+                reader.notify_read(read);
+            }
+            SummaryReadEvent::SeekRequest(to) => reader.notify_seeked(file.seek(to)?),
+        }
+    }
+    Ok(reader.finish())
+}
+
+fn channel(summary: &Summary, topic: Topic) -> Option<u16> {
+    summary.channels.iter().find(|(_, channel)| Topic::of(channel) == Some(topic)).map(|(&id, _)| id)
+}
+
+/// The end record, which is in the last chunk.
+fn last_end(source: &Source, summary: &Summary) -> io::Result<Option<End>> {
+    let Some(channel) = channel(summary, Topic::End) else { return Ok(None) };
+    let Some(offset) = summary.chunk_indexes.iter().map(|chunk| chunk.chunk_start_offset).max() else { return Ok(None) };
+    match source {
+        Source::File(path) => find_end(File::open(path)?, offset, channel),
+        Source::Bytes(bytes) => find_end(Cursor::new(bytes), offset, channel),
+    }
+}
+
+fn find_end(mut file: impl Read + Seek, offset: u64, channel: u16) -> io::Result<Option<End>> {
+    file.seek(SeekFrom::Start(offset))?;
+    let options = format::read_options().with_skip_start_magic(true).with_validate_data_section_crc(false);
+    let mut reader = LinearReader::new_with_options(options);
+    while let Some(event) = reader.next_event() {
+        match event.map_err(io::Error::other)? {
+            LinearReadEvent::ReadRequest(bytes) => {
+                let read = file.read(reader.insert(bytes))?;
+                reader.notify_read(read);
+            }
+            LinearReadEvent::Record { opcode: op::DATA_END, .. } => break,
+            LinearReadEvent::Record { opcode, data } => {
+                let record = mcap::parse_record(opcode, data).map_err(io::Error::other)?;
+                if let Record::Message { header, data } = record
+                    && header.channel_id == channel
+                {
+                    let end = pb::RecordingEnd::decode(&*data)?;
+                    return End::from_proto(end).map(Some).map_err(io::Error::other);
+                }
+            }
+        }
+    }
+    Ok(None)
+}

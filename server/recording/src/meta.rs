@@ -1,0 +1,139 @@
+//! A recording's first and last words.
+
+use std::{sync::Arc, time::SystemTime};
+
+use tickwire_proto::v1 as pb;
+use tickwire_shared::{Schema, Tick, TickRate};
+use tickwire_simulation::{Session, SessionConfig, SessionLimits};
+use tickwire_wire::schema;
+
+use crate::{FORMAT_VERSION, RecordingError};
+
+/// What a session was created with: all that replay needs beside the game and the ticks' inputs.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RecordingMeta {
+    /// The session's name, such as `sessions/arena-1`.
+    pub session: String,
+    /// The version of Tickwire that wrote the file.
+    pub tickwire_version: String,
+    /// What the session's game replicates.
+    pub schema: Arc<Schema>,
+    /// In the schema's order, in quanta.
+    pub settings: Vec<i32>,
+    /// What all random numbers derive from.
+    pub seed: u64,
+    /// Ticks per second.
+    pub tick_rate: TickRate,
+    /// How often the session has been recovered.
+    pub epoch: u32,
+    /// When the session was created.
+    pub created: SystemTime,
+    /// The most seats.
+    pub max_players: u32,
+}
+
+/// How a recording ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct End {
+    /// Why.
+    pub reason: EndReason,
+    /// The last tick begun.
+    pub tick: Tick,
+    /// Ticks that could not be written.
+    pub ticks_missing: u64,
+}
+
+/// Why a session ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum EndReason {
+    /// The server was shut down.
+    Shutdown,
+    /// The match was over.
+    Ended,
+    /// The game panicked at the last tick.
+    Failed {
+        /// The panic's message.
+        message: String,
+    },
+}
+
+impl RecordingMeta {
+    /// Of a session.
+    #[must_use]
+    pub fn of(session: &Session, name: &str, created: SystemTime) -> Self {
+        let SessionConfig { seed, tick_rate, epoch, limits, .. } = *session.config();
+        Self {
+            session: name.to_owned(),
+            tickwire_version: env!("CARGO_PKG_VERSION").to_owned(),
+            schema: Arc::clone(session.schema()),
+            settings: session.settings().values().to_vec(),
+            seed,
+            tick_rate,
+            epoch,
+            created,
+            max_players: limits.max_players,
+        }
+    }
+
+    /// What a session that replays the recording is created with.
+    #[must_use]
+    pub fn session_config(&self) -> SessionConfig {
+        SessionConfig {
+            settings: self.settings.clone(),
+            seed: self.seed,
+            tick_rate: self.tick_rate,
+            epoch: self.epoch,
+            limits: SessionLimits { max_players: self.max_players, ..SessionLimits::at(self.tick_rate) },
+        }
+    }
+
+    pub(crate) fn to_proto(&self) -> pb::RecordingHeader {
+        pb::RecordingHeader {
+            format_version: FORMAT_VERSION,
+            session: self.session.clone(),
+            tickwire_version: self.tickwire_version.clone(),
+            schema: Some(schema::to_proto(&self.schema)),
+            settings: self.settings.clone(),
+            seed: self.seed,
+            tick_rate: self.tick_rate.hz(),
+            epoch: self.epoch,
+            create_time: Some(self.created.into()),
+            max_players: self.max_players,
+        }
+    }
+
+    pub(crate) fn from_proto(header: pb::RecordingHeader) -> Result<Self, RecordingError> {
+        if header.format_version != FORMAT_VERSION {
+            return Err(RecordingError::FormatVersion { found: header.format_version });
+        }
+        let wrong = |reason: &dyn std::fmt::Display| RecordingError::Header(reason.to_string());
+        let message = header.schema.as_ref().ok_or_else(|| wrong(&"schema: missing"))?;
+        let schema = Arc::new(schema::from_proto(message).map_err(|error| wrong(&error))?);
+        let tick_rate = TickRate::new(header.tick_rate).map_err(|error| wrong(&error))?;
+        let created = header.create_time.ok_or_else(|| wrong(&"create_time: missing"))?;
+        let created = SystemTime::try_from(created).map_err(|error| wrong(&error))?;
+        let pb::RecordingHeader { session, tickwire_version, settings, seed, epoch, max_players, .. } = header;
+        Ok(Self { session, tickwire_version, schema, settings, seed, tick_rate, epoch, created, max_players })
+    }
+}
+
+impl End {
+    pub(crate) fn to_proto(&self) -> pb::RecordingEnd {
+        let (reason, message) = match &self.reason {
+            EndReason::Shutdown => (pb::RecordingEndReason::Shutdown, String::new()),
+            EndReason::Ended => (pb::RecordingEndReason::Ended, String::new()),
+            EndReason::Failed { message } => (pb::RecordingEndReason::Failed, message.clone()),
+        };
+        pb::RecordingEnd { reason: reason as i32, tick: self.tick.0, message, ticks_missing: self.ticks_missing }
+    }
+
+    pub(crate) fn from_proto(end: pb::RecordingEnd) -> Result<Self, String> {
+        let reason = match end.reason() {
+            pb::RecordingEndReason::Unspecified => return Err(format!("end.reason: {} is unknown", end.reason)),
+            pb::RecordingEndReason::Shutdown => EndReason::Shutdown,
+            pb::RecordingEndReason::Ended => EndReason::Ended,
+            pb::RecordingEndReason::Failed => EndReason::Failed { message: end.message },
+        };
+        Ok(Self { reason, tick: Tick(end.tick), ticks_missing: end.ticks_missing })
+    }
+}

@@ -1,0 +1,265 @@
+//! Reading recordings of either form, whole or broken.
+
+use std::{
+    fs::File,
+    io::{BufReader, Cursor, Read},
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use mcap::McapError;
+use prost::Message as _;
+use tickwire_proto::v1 as pb;
+use tickwire_shared::{Schema, Tick};
+use tickwire_simulation::TickInput;
+
+use crate::{
+    End, RecordedResult, RecordingError, RecordingMeta,
+    format::{self, Topic},
+    record,
+};
+
+/// A recording, of which the header has been read.
+#[derive(Clone, Debug)]
+pub struct Recording {
+    source: Source,
+    meta: RecordingMeta,
+}
+
+/// One tick of a recording.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RecordedTick {
+    /// What the tick consumed.
+    pub input: TickInput,
+    /// What came out of it. Only the last tick of a recording may have none: the session, or the server, failed in it.
+    pub result: Option<RecordedResult>,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) enum Source {
+    File(PathBuf),
+    Bytes(Arc<[u8]>),
+}
+
+impl Recording {
+    /// Opens a recording by its path, finished or live.
+    ///
+    /// # Errors
+    /// Where the file cannot be read, or does not start as a recording does.
+    pub fn open(path: impl AsRef<Path>) -> Result<Self, RecordingError> {
+        Self::read(Source::File(path.as_ref().to_owned()))
+    }
+
+    /// A recording that is in memory.
+    ///
+    /// # Errors
+    /// Where the bytes do not start as a recording does.
+    pub fn from_bytes(bytes: impl Into<Arc<[u8]>>) -> Result<Self, RecordingError> {
+        Self::read(Source::Bytes(bytes.into()))
+    }
+
+    fn read(source: Source) -> Result<Self, RecordingError> {
+        let meta = match Records::of(&source)?.next().transpose()? {
+            Some(Record { topic: Topic::Header, data, .. }) => pb::RecordingHeader::decode(data.as_slice())
+                .map_err(|error| RecordingError::Header(error.to_string()))
+                .and_then(RecordingMeta::from_proto)?,
+            Some(Record { topic, .. }) => {
+                return Err(RecordingError::NotARecording(format!("it starts with a {} record", topic.name())));
+            }
+            None => return Err(RecordingError::NotARecording("it has no records".to_owned())),
+        };
+        Ok(Self { source, meta })
+    }
+
+    /// What the session was created with.
+    #[must_use]
+    pub fn meta(&self) -> &RecordingMeta {
+        &self.meta
+    }
+
+    /// Reads the ticks from the first.
+    ///
+    /// # Errors
+    /// Where the file cannot be opened any more.
+    pub fn ticks(&self) -> Result<Ticks, RecordingError> {
+        let records = self.records()?;
+        let schema = Arc::clone(&self.meta.schema);
+        Ok(Ticks { records, schema, begun: None, end: None, done: false, broken: None })
+    }
+
+    pub(crate) fn records(&self) -> Result<Records, RecordingError> {
+        Records::of(&self.source)
+    }
+
+    pub(crate) fn source(&self) -> &Source {
+        &self.source
+    }
+}
+
+/// The ticks of a recording, one by one, in order from 1, without a gap. An error is the last item.
+pub struct Ticks {
+    records: Records,
+    schema: Arc<Schema>,
+    /// The input of a tick whose result has not come yet.
+    begun: Option<TickInput>,
+    end: Option<End>,
+    done: bool,
+    /// What comes after the last tick.
+    broken: Option<RecordingError>,
+}
+
+impl std::fmt::Debug for Ticks {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Ticks").field("begun", &self.begun).field("end", &self.end).finish_non_exhaustive()
+    }
+}
+
+impl Ticks {
+    /// How the recording ended, once all ticks are read; `None` where it just stops.
+    #[must_use]
+    pub fn end(&self) -> Option<&End> {
+        self.end.as_ref()
+    }
+
+    /// Reads up to the next whole tick. `Ok(None)` where the records end.
+    fn read(&mut self) -> Result<Option<RecordedTick>, RecordingError> {
+        while let Some(record) = self.records.next().transpose()? {
+            let damaged = self.records.damaged();
+            let Record { topic, tick, data } = record;
+            let wrong_tick = |found: Tick| damaged(format!("a {} of tick {found} instead of {tick}", topic.name()));
+            match topic {
+                Topic::Header => {}
+                Topic::TickInput => {
+                    let input = record::decode_input(&data).map_err(&damaged)?;
+                    if input.tick != tick {
+                        return Err(wrong_tick(input.tick));
+                    }
+                    self.begun = Some(input);
+                }
+                Topic::TickResult => {
+                    let result = record::decode_result(&self.schema, &data).map_err(&damaged)?;
+                    if result.tick != tick {
+                        return Err(wrong_tick(result.tick));
+                    }
+                    let input = self.begun.take().expect("a result follows its input: the records' order is checked");
+                    return Ok(Some(RecordedTick { input, result: Some(result) }));
+                }
+                Topic::End => {
+                    let end = pb::RecordingEnd::decode(data.as_slice()).map_err(|error| damaged(error.to_string()))?;
+                    self.end = Some(End::from_proto(end).map_err(damaged)?);
+                }
+            }
+        }
+        Ok(None)
+    }
+}
+
+impl Iterator for Ticks {
+    type Item = Result<RecordedTick, RecordingError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if !self.done {
+            match self.read() {
+                Ok(Some(tick)) => return Some(Ok(tick)),
+                Ok(None) => {}
+                Err(error) => self.broken = Some(error),
+            }
+            self.done = true;
+            // A tick that was begun is readable, whatever became of its result.
+            if let Some(input) = self.begun.take() {
+                return Some(Ok(RecordedTick { input, result: None }));
+            }
+        }
+        self.broken.take().map(Err)
+    }
+}
+
+/// A record as it stands in the file; that of a tick has the right checksum.
+pub(crate) struct Record {
+    pub(crate) topic: Topic,
+    /// The tick that it belongs to by its place in the file: 0 for the header, the last one for the end.
+    pub(crate) tick: Tick,
+    pub(crate) data: Vec<u8>,
+}
+
+/// The records of a file, in their only order: a header, inputs and results by turns, an end. After an error there are none.
+pub(crate) struct Records {
+    path: PathBuf,
+    messages: mcap::io::MessageReader<Box<dyn Read + Send>>,
+    before: Option<Topic>,
+    /// The newest tick begun.
+    begun: Tick,
+    /// The newest tick whose result has been read: where damage is said to be.
+    whole: Tick,
+}
+
+impl Records {
+    fn of(source: &Source) -> Result<Self, RecordingError> {
+        let (path, read): (_, Box<dyn Read + Send>) = match source {
+            Source::Bytes(bytes) => (PathBuf::from("memory"), Box::new(Cursor::new(Arc::clone(bytes)))),
+            Source::File(path) => {
+                let file = File::open(path).map_err(|source| RecordingError::Io { path: path.clone(), source })?;
+                (path.clone(), Box::new(BufReader::with_capacity(1 << 16, file)))
+            }
+        };
+        let messages = mcap::io::MessageReader::new_with_options(read, format::read_options());
+        Ok(Self { path, messages, before: None, begun: Tick::ZERO, whole: Tick::ZERO })
+    }
+
+    fn take(&mut self, topic: Topic, data: Vec<u8>) -> Result<Record, RecordingError> {
+        let follows = match topic {
+            Topic::Header => self.before.is_none(),
+            Topic::TickInput => matches!(self.before, Some(Topic::Header | Topic::TickResult)),
+            Topic::TickResult => self.before == Some(Topic::TickInput),
+            Topic::End => !matches!(self.before, None | Some(Topic::End)),
+        };
+        if !follows {
+            let before = self.before.map_or("nothing", Topic::name);
+            return Err(self.damaged()(format!("a {} follows {before}", topic.name())));
+        }
+        match topic {
+            Topic::Header | Topic::End => {}
+            Topic::TickInput => {
+                record::check(&data).map_err(self.damaged())?;
+                self.begun = self.begun.next();
+            }
+            Topic::TickResult => {
+                record::check(&data).map_err(self.damaged())?;
+                self.whole = self.begun;
+            }
+        }
+        self.before = Some(topic);
+        Ok(Record { topic, tick: self.begun, data })
+    }
+
+    /// Makes an error of what is wrong here.
+    fn damaged(&self) -> impl Fn(String) -> RecordingError + use<> {
+        let after = self.whole;
+        move |reason| RecordingError::Damaged { after, reason }
+    }
+
+    fn error(&self, error: McapError) -> RecordingError {
+        match error {
+            McapError::Io(source) => RecordingError::Io { path: self.path.clone(), source },
+            McapError::UnexpectedEof => RecordingError::Truncated { after: self.whole },
+            McapError::BadMagic => RecordingError::NotARecording("it is not an MCAP file".to_owned()),
+            error => self.damaged()(error.to_string()),
+        }
+    }
+}
+
+impl Iterator for Records {
+    type Item = Result<Record, RecordingError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            let message = match self.messages.next()? {
+                Ok(message) => message,
+                Err(error) => return Some(Err(self.error(error))),
+            };
+            if let Some(topic) = Topic::of(&message.channel) {
+                return Some(self.take(topic, message.data.into_owned()));
+            }
+        }
+    }
+}

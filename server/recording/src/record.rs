@@ -1,0 +1,236 @@
+//! A tick's two records, as values and as messages with a checksum.
+
+use prost::Message;
+use tickwire_proto::v1 as pb;
+use tickwire_shared::{Audience, Event, EventId, PlayerId, Provenance, Schema, Tick, TruthDelta};
+use tickwire_simulation::{SeatChange, SeatInput, TickInput, TickResult};
+
+use crate::truth;
+
+/// What is recorded of a tick's outcome.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RecordedResult {
+    /// The tick.
+    pub tick: Tick,
+    /// The truth at field quanta, and all hidden state, in one number.
+    pub state_hash: u64,
+    /// How the truth changed since the tick before.
+    pub truth: TruthDelta,
+    /// In order of ordinal.
+    pub events: Vec<RecordedEvent>,
+}
+
+/// An event as it is recorded: without its place, which only the game knows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RecordedEvent {
+    /// Its place in the schema.
+    pub kind: EventId,
+    /// Its place among all events of its tick.
+    pub ordinal: u32,
+    /// The player that it was for; `None`: all who see it.
+    pub player: Option<PlayerId>,
+    /// One value per field, in quanta.
+    pub values: Vec<i32>,
+}
+
+impl From<TickResult> for RecordedResult {
+    fn from(TickResult { tick, state_hash, truth, events }: TickResult) -> Self {
+        let event = |(audience, Event { kind, ordinal, values })| {
+            let player = match audience {
+                Audience::Player(player) => Some(player),
+                Audience::At(_) => None,
+            };
+            RecordedEvent { kind, ordinal, player, values }
+        };
+        Self { tick, state_hash, truth, events: events.into_iter().map(event).collect() }
+    }
+}
+
+pub(crate) fn encode_input(input: &TickInput) -> Vec<u8> {
+    let seat_change = |change: &SeatChange| {
+        let (kind, name) = match change {
+            SeatChange::Joined { name, .. } => (pb::SeatChangeKind::Joined, name.to_string()),
+            SeatChange::Disconnected { .. } => (pb::SeatChangeKind::Disconnected, String::new()),
+            SeatChange::Reconnected { .. } => (pb::SeatChangeKind::Reconnected, String::new()),
+            SeatChange::Left { .. } => (pb::SeatChangeKind::Left, String::new()),
+        };
+        pb::SeatChange { player: change.player().0, kind: kind as i32, name }
+    };
+    let seat_input = |input: &SeatInput| pb::SeatInput {
+        player: input.player.0,
+        provenance: match input.provenance {
+            Provenance::Absent => pb::Provenance::Unspecified,
+            Provenance::Fresh => pb::Provenance::Fresh,
+            Provenance::Repeated => pb::Provenance::Repeated,
+        } as i32,
+        sequence: input.sequence,
+        values: input.values.clone(),
+    };
+    with_checksum(&pb::TickInput {
+        tick: input.tick.0,
+        seat_changes: input.seat_changes.iter().map(seat_change).collect(),
+        inputs: input.inputs.iter().map(seat_input).collect(),
+        crc32: 0,
+    })
+}
+
+pub(crate) fn decode_input(bytes: &[u8]) -> Result<TickInput, String> {
+    let message: pb::TickInput = checked(bytes)?;
+    let seat_change = |change: pb::SeatChange| {
+        let player = PlayerId(change.player);
+        Ok(match change.kind() {
+            pb::SeatChangeKind::Unspecified => return Err(format!("seat_changes.kind: {} is unknown", change.kind)),
+            pb::SeatChangeKind::Joined => SeatChange::Joined { player, name: change.name.into() },
+            pb::SeatChangeKind::Disconnected => SeatChange::Disconnected { player },
+            pb::SeatChangeKind::Reconnected => SeatChange::Reconnected { player },
+            pb::SeatChangeKind::Left => SeatChange::Left { player },
+        })
+    };
+    let seat_input = |input: pb::SeatInput| {
+        let provenance = match pb::Provenance::try_from(input.provenance) {
+            Ok(pb::Provenance::Unspecified) => Provenance::Absent,
+            Ok(pb::Provenance::Fresh) => Provenance::Fresh,
+            Ok(pb::Provenance::Repeated) => Provenance::Repeated,
+            Err(_) => return Err(format!("inputs.provenance: {} is unknown", input.provenance)),
+        };
+        let (player, sequence, values) = (PlayerId(input.player), input.sequence, input.values);
+        Ok(SeatInput { player, provenance, sequence, values })
+    };
+    Ok(TickInput {
+        tick: Tick(message.tick),
+        seat_changes: message.seat_changes.into_iter().map(seat_change).collect::<Result<_, _>>()?,
+        inputs: message.inputs.into_iter().map(seat_input).collect::<Result<_, _>>()?,
+    })
+}
+
+pub(crate) fn encode_result(result: &RecordedResult) -> Vec<u8> {
+    let event = |event: &RecordedEvent| pb::RecordedEvent {
+        kind: event.kind.0.into(),
+        ordinal: event.ordinal,
+        player: event.player.map_or(0, |player| player.0),
+        values: event.values.clone(),
+    };
+    with_checksum(&pb::TickResult {
+        tick: result.tick.0,
+        state_hash: result.state_hash,
+        truth: truth::encode(&result.truth),
+        events: result.events.iter().map(event).collect(),
+        crc32: 0,
+    })
+}
+
+pub(crate) fn decode_result(schema: &Schema, bytes: &[u8]) -> Result<RecordedResult, String> {
+    let message: pb::TickResult = checked(bytes)?;
+    let event = |event: pb::RecordedEvent| {
+        let id = u16::try_from(event.kind).ok().map(EventId);
+        let found = id.and_then(|id| Some((id, schema.event(id)?)));
+        let (kind, definition) = found.ok_or_else(|| format!("events.kind: {} is not in the schema", event.kind))?;
+        if event.values.len() != definition.fields.len() {
+            return Err(format!("event {} has {} values", definition.name, event.values.len()));
+        }
+        let player = Some(PlayerId(event.player)).filter(|player| player.0 != 0);
+        Ok(RecordedEvent { kind, ordinal: event.ordinal, player, values: event.values })
+    };
+    Ok(RecordedResult {
+        tick: Tick(message.tick),
+        state_hash: message.state_hash,
+        truth: truth::decode(schema, &message.truth)?,
+        events: message.events.into_iter().map(event).collect::<Result<_, _>>()?,
+    })
+}
+
+/// The tag of a tick record's `fixed32 crc32 = 15`, its last field.
+const CHECKSUM_TAG: u8 = 15 << 3 | 5;
+
+/// The message, whose checksum field is not set, with the checksum of all that stands before it.
+fn with_checksum(message: &impl Message) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(message.encoded_len() + 5);
+    message.encode(&mut bytes).expect("a Vec takes any number of bytes");
+    let crc32 = crc32fast::hash(&bytes);
+    bytes.push(CHECKSUM_TAG);
+    bytes.extend_from_slice(&crc32.to_le_bytes());
+    bytes
+}
+
+/// A message whose checksum is right. It is decoded only then: no accident of a disk gets any further.
+fn checked<M: Message + Default>(bytes: &[u8]) -> Result<M, String> {
+    check(bytes)?;
+    M::decode(bytes).map_err(|error| error.to_string())
+}
+
+pub(crate) fn check(bytes: &[u8]) -> Result<(), String> {
+    // Other writers leave out a checksum that happens to be 0, as protobuf does with fields.
+    let (message, recorded) = match bytes.split_last_chunk::<5>() {
+        Some((message, [CHECKSUM_TAG, crc32 @ ..])) => (message, u32::from_le_bytes(*crc32)),
+        _ => (bytes, 0),
+    };
+    let computed = crc32fast::hash(message);
+    if computed == recorded {
+        return Ok(());
+    }
+    Err(format!("a tick's checksum is {recorded:08x}, of its bytes {computed:08x}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn input() -> TickInput {
+        let player = PlayerId(3);
+        TickInput {
+            tick: Tick(7),
+            seat_changes: vec![
+                SeatChange::Left { player: PlayerId(1) },
+                SeatChange::Disconnected { player: PlayerId(2) },
+                SeatChange::Joined { player, name: "Ada".into() },
+                SeatChange::Reconnected { player: PlayerId(4) },
+            ],
+            inputs: vec![
+                SeatInput::without(PlayerId(2), Provenance::Repeated),
+                SeatInput { player, provenance: Provenance::Fresh, sequence: 300, values: vec![-5, 0, i32::MAX] },
+                SeatInput::without(PlayerId(4), Provenance::Absent),
+            ],
+        }
+    }
+
+    #[test]
+    fn an_input_survives_the_way_there_and_back() {
+        assert_eq!(decode_input(&encode_input(&input())), Ok(input()));
+        assert_eq!(decode_input(&encode_input(&TickInput::default())), Ok(TickInput::default()));
+    }
+
+    #[test]
+    fn the_checksum_is_that_of_the_message_without_it() {
+        let bytes = encode_input(&input());
+        let message = pb::TickInput::decode(bytes.as_slice()).expect("a message");
+        let crc32 = message.crc32;
+        assert_eq!(crc32, crc32fast::hash(&pb::TickInput { crc32: 0, ..message }.encode_to_vec()));
+    }
+
+    #[test]
+    fn every_changed_byte_is_noticed() {
+        let bytes = encode_input(&input());
+        for i in 0..bytes.len() {
+            let mut broken = bytes.clone();
+            broken[i] ^= 1;
+            assert!(decode_input(&broken).is_err(), "byte {i}");
+        }
+    }
+
+    #[test]
+    fn a_message_without_checksum_is_one_whose_checksum_is_zero() {
+        assert_eq!(crc32fast::hash(&[]), 0);
+        assert_eq!(decode_input(&[]), Ok(TickInput::default()));
+        assert!(decode_input(&pb::TickInput { tick: 1, ..pb::TickInput::default() }.encode_to_vec()).is_err());
+    }
+
+    #[test]
+    fn unknown_numbers_are_named() {
+        let change = pb::SeatChange { kind: 9, ..pb::SeatChange::default() };
+        let message = pb::TickInput { seat_changes: vec![change], ..pb::TickInput::default() };
+        assert_eq!(decode_input(&with_checksum(&message)), Err("seat_changes.kind: 9 is unknown".into()));
+        let input = pb::SeatInput { provenance: -1, ..pb::SeatInput::default() };
+        let message = pb::TickInput { inputs: vec![input], ..pb::TickInput::default() };
+        assert_eq!(decode_input(&with_checksum(&message)), Err("inputs.provenance: -1 is unknown".into()));
+    }
+}

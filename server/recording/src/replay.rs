@@ -1,0 +1,215 @@
+//! Playing a recording again, through the very code that played it first.
+
+use std::{path::Path, sync::Arc};
+
+use tickwire_shared::{Digest, Game, Tick, Truth};
+use tickwire_simulation::{Session, TickOutput, TickPanic};
+
+use crate::{
+    Divergence, End, EndReason, RecordedResult, RecordedTick, Recording, ReplayError, Ticks, VerifyError,
+};
+
+/// A recording that is being played again, tick by tick.
+///
+/// An error, a panic or a divergence is the last item.
+#[derive(Debug)]
+pub struct Replay {
+    session: Session,
+    ticks: Ticks,
+    last: Tick,
+    /// What was recorded, up to the newest tick.
+    truth: Truth,
+    over: bool,
+}
+
+/// One tick, played again.
+#[derive(Debug)]
+pub struct ReplayedTick {
+    /// As it was recorded.
+    pub recorded: RecordedTick,
+    /// As it came out now.
+    pub outcome: Result<TickOutput, TickPanic>,
+    /// Where the two part.
+    pub divergence: Option<Box<Divergence>>,
+}
+
+/// A recording whose replay yields what was recorded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Verified {
+    /// How many ticks were compared.
+    pub ticks: u64,
+    /// The last state hash.
+    pub state_hash: u64,
+    /// All state hashes in one number: two replays of one recording print the same.
+    pub digest: u64,
+    /// The panic at the recording's last tick, which the replay reproduced.
+    pub panic: Option<TickPanic>,
+    /// How the recording ended; `None` where it just stops, or was not played to its end.
+    pub end: Option<End>,
+}
+
+impl Replay {
+    /// A session as the recording's was created.
+    ///
+    /// # Errors
+    /// Where `game` is not the recording's, or the session cannot be created.
+    pub fn new(recording: &Recording, game: Arc<dyn Game>) -> Result<Self, ReplayError> {
+        let meta = recording.meta();
+        if game.name() != meta.schema.game {
+            return Err(unknown_game(recording, &[game]));
+        }
+        let session = Session::new(game, meta.session_config())?;
+        let (recorded, present) = (&meta.schema, session.schema());
+        if recorded.hash() != present.hash() {
+            return Err(ReplayError::Schema {
+                game: recorded.game.clone(),
+                recorded_version: recorded.version,
+                recorded: recorded.hash(),
+                present_version: present.version,
+                present: present.hash(),
+            });
+        }
+        Ok(Self { session, ticks: recording.ticks()?, last: Tick::MAX, truth: Truth::default(), over: false })
+    }
+
+    /// Plays no further than `last`.
+    #[must_use]
+    pub fn until(mut self, last: Tick) -> Self {
+        self.last = last;
+        self
+    }
+
+    /// The session, at the newest tick.
+    #[must_use]
+    pub fn session(&self) -> &Session {
+        &self.session
+    }
+
+    /// How the recording ended, once all ticks are played.
+    #[must_use]
+    pub fn end(&self) -> Option<&End> {
+        self.ticks.end()
+    }
+
+    /// Plays all ticks and compares each with the recorded one, handing it to `each` first.
+    ///
+    /// A panic at the last tick of a recording that has no result for it is what was recorded, and counts as reproduced.
+    ///
+    /// # Errors
+    /// The first divergence, or what keeps the replay from going on.
+    pub fn verify(mut self, mut each: impl FnMut(&ReplayedTick)) -> Result<Verified, VerifyError> {
+        let mut verified = Verified { ticks: 0, state_hash: 0, digest: 0, panic: None, end: None };
+        let mut hashes = Digest::default();
+        // A tick without result, that went well now.
+        let mut unfinished = None;
+        while let Some(tick) = self.next() {
+            let tick = tick.map_err(|source| VerifyError::Replay { verified: Tick(verified.ticks), source })?;
+            each(&tick);
+            let ReplayedTick { recorded: RecordedTick { input, result }, outcome, divergence } = tick;
+            if let Some(divergence) = divergence {
+                return Err(VerifyError::Diverged(divergence));
+            }
+            match (result, outcome) {
+                (Some(_), Err(panic)) => return Err(VerifyError::Panicked(panic)),
+                (None, Err(panic)) => verified.panic = Some(panic),
+                (None, Ok(_)) => unfinished = Some(input.tick),
+                (Some(recorded), Ok(_)) => {
+                    hashes.write(recorded.state_hash);
+                    verified.ticks += 1;
+                    verified.state_hash = recorded.state_hash;
+                }
+            }
+        }
+        verified.end = self.end().cloned();
+        if let (Some(tick), Some(End { reason: EndReason::Failed { message }, tick: failed, .. })) =
+            (unfinished, &verified.end)
+            && tick == *failed
+        {
+            return Err(VerifyError::NotReproduced(TickPanic { tick, message: message.clone() }));
+        }
+        verified.digest = hashes.finish();
+        Ok(verified)
+    }
+
+    fn play(&mut self, recorded: RecordedTick) -> Result<ReplayedTick, ReplayError> {
+        self.session.check_tick(&recorded.input)?;
+        let outcome = self.session.finish_tick(&recorded.input);
+        let mut divergence = None;
+        if let (Some(there), Ok(output)) = (&recorded.result, &outcome) {
+            let tick = there.tick;
+            let here = RecordedResult::from(output.result.clone());
+            let at = |source| ReplayError::Truth { tick, source };
+            divergence = Divergence::of(self.session.schema(), &self.truth, there, &here).map_err(at)?.map(Box::new);
+            self.truth.apply(&there.truth).map_err(at)?;
+        }
+        self.over = divergence.is_some() || outcome.is_err();
+        Ok(ReplayedTick { recorded, outcome, divergence })
+    }
+}
+
+impl Iterator for Replay {
+    type Item = Result<ReplayedTick, ReplayError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.session.tick() >= self.last {
+            return None;
+        }
+        // After a tick that broke, only how the recording ends is of interest.
+        while let Some(tick) = self.ticks.next() {
+            match tick {
+                Err(error) => {
+                    self.over = true;
+                    return Some(Err(error.into()));
+                }
+                Ok(tick) if !self.over => {
+                    let played = self.play(tick);
+                    self.over |= played.is_err();
+                    return Some(played);
+                }
+                Ok(_) => return None,
+            }
+        }
+        None
+    }
+}
+
+/// Plays a recording again and compares every tick.
+///
+/// # Errors
+/// The first divergence, or what keeps the replay from going on.
+pub fn verify(recording: &Recording, game: Arc<dyn Game>) -> Result<Verified, VerifyError> {
+    let replay = Replay::new(recording, game);
+    replay.map_err(|source| VerifyError::Replay { verified: Tick::ZERO, source })?.verify(|_| {})
+}
+
+/// The game that a recording is of.
+///
+/// # Errors
+/// Where it is not among `games`.
+pub fn game_of(recording: &Recording, games: &[Arc<dyn Game>]) -> Result<Arc<dyn Game>, ReplayError> {
+    let found = games.iter().find(|game| game.name() == recording.meta().schema.game);
+    found.cloned().ok_or_else(|| unknown_game(recording, games))
+}
+
+fn unknown_game(recording: &Recording, games: &[Arc<dyn Game>]) -> ReplayError {
+    let known: Vec<&str> = games.iter().map(|game| game.name()).collect();
+    ReplayError::UnknownGame { game: recording.meta().schema.game.clone(), known: known.join(", ") }
+}
+
+/// For a game's own tests: the recording at `path`, played again, is what was recorded, tick by tick.
+///
+/// # Panics
+/// Where it is not, or cannot be played to its end, with a message that says where and why.
+#[track_caller]
+pub fn assert_replays(path: impl AsRef<Path>, game: impl Game) {
+    let path = path.as_ref();
+    let failed = |error: &dyn std::error::Error| -> ! { panic!("{} does not replay: {error}", path.display()) };
+    match Recording::open(path) {
+        Err(error) => failed(&error),
+        Ok(recording) => {
+            if let Err(error) = verify(&recording, Arc::new(game)) {
+                failed(&error);
+            }
+        }
+    }
+}

@@ -1,0 +1,273 @@
+//! The options of `serve`: flags, before environment variables, before a TOML file, before defaults; read once, into what
+//! cannot be wrong.
+
+use std::{
+    collections::BTreeMap,
+    net::SocketAddr,
+    num::{NonZeroU32, NonZeroUsize},
+    path::{Path, PathBuf},
+};
+
+use figment::{
+    Figment, Metadata, Profile, Provider, Source,
+    providers::{Env, Format as _, Serialized, Toml},
+    value::{Dict, Map},
+};
+use serde::{Deserialize, Deserializer, Serialize};
+use tickwire_shared::TickRate;
+
+use crate::config::ServerConfig;
+
+/// What every environment variable of the server begins with.
+pub(super) const ENV_PREFIX: &str = "TICKWIRE_";
+/// Where recordings are, below the data directory.
+const RECORDINGS: &str = "recordings";
+
+/// The flags of `serve`. Names and meanings are those of the options in [`Options`].
+#[derive(Clone, Debug, Default, clap::Args, Serialize)]
+pub(super) struct ServeFlags {
+    /// Where to listen [default: 127.0.0.1:7777]
+    #[arg(long, value_name = "ADDR")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    listen: Option<SocketAddr>,
+    /// Listen beyond this machine though nothing is encrypted and nobody is asked who they are
+    #[arg(long)]
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    insecure: bool,
+    /// The game to host; may be given several times [default: the first of the build]
+    #[arg(long, value_name = "NAME")]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    game: Vec<String>,
+    /// Sessions of each game [default: 1]
+    #[arg(long, value_name = "N")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sessions: Option<u32>,
+    /// Ticks per second, 1 to 240 [default: 60]
+    #[arg(long, value_name = "HZ")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tick_rate: Option<u32>,
+    /// Seats of each session [default: 256]
+    #[arg(long, value_name = "N")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    max_players: Option<u32>,
+    /// Where the server keeps its files; recordings in its `recordings` [default: ./tickwire-data]
+    #[arg(long, value_name = "DIR")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    data_dir: Option<PathBuf>,
+    /// Where randomness starts: the same seed and inputs give the same match [default: another at each start]
+    #[arg(long, value_name = "N")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    seed: Option<u64>,
+    /// Threads that serve connections [default: one per core]
+    #[arg(long, value_name = "N")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    network_threads: Option<usize>,
+    /// How log lines are written to standard error [default: text]
+    #[arg(long, value_name = "FORMAT")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    log_format: Option<LogFormat>,
+    /// A TOML file with options, named as the flags with `_` for `-`
+    #[arg(long, value_name = "FILE", env = "TICKWIRE_CONFIG")]
+    #[serde(skip)]
+    config: Option<PathBuf>,
+    /// Print all options and where each comes from, and exit
+    #[arg(long)]
+    #[serde(skip)]
+    pub(super) print_config: bool,
+}
+
+/// How log lines are written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// A JSON object per line.
+    Json,
+}
+
+/// All options of `serve`, as they are written.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Options {
+    listen: SocketAddr,
+    insecure: bool,
+    #[serde(deserialize_with = "one_or_many")]
+    game: Vec<String>,
+    sessions: u32,
+    tick_rate: u32,
+    max_players: u32,
+    data_dir: PathBuf,
+    seed: Option<u64>,
+    network_threads: Option<usize>,
+    log_format: LogFormat,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        let config = ServerConfig::default();
+        Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], 7777)),
+            insecure: false,
+            game: config.games,
+            sessions: config.sessions.get(),
+            tick_rate: config.tick_rate.hz(),
+            max_players: config.max_players.get(),
+            data_dir: default_data_dir(),
+            seed: config.seed,
+            network_threads: None,
+            log_format: LogFormat::Text,
+        }
+    }
+}
+
+/// What `serve` runs with.
+#[derive(Clone, Debug)]
+pub(super) struct ServeConfig {
+    /// On this machine alone, unless the operator has said that anything goes.
+    pub(super) listen: SocketAddr,
+    pub(super) log_format: LogFormat,
+    pub(super) server: ServerConfig,
+}
+
+/// An option that the server cannot run with.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum OptionsError {
+    #[error("--config: there is no file {}", .0.display())]
+    NoFile(PathBuf),
+    /// It says which option, and where it came from.
+    #[error("{0}")]
+    Unreadable(#[from] Box<figment::Error>),
+    #[error("{option}: {value} {problem}{origin}")]
+    Invalid { option: &'static str, value: String, problem: String, origin: String },
+}
+
+/// The data directory of those who name none.
+pub(super) fn default_data_dir() -> PathBuf {
+    PathBuf::from("./tickwire-data")
+}
+
+/// Where a data directory's recordings are.
+pub(super) fn recordings_dir(data_dir: &Path) -> PathBuf {
+    data_dir.join(RECORDINGS)
+}
+
+/// Options with their origins.
+pub(super) struct Layers(Figment);
+
+impl Layers {
+    /// Puts the flags over the environment, over the file, over the defaults.
+    pub(super) fn new(flags: &ServeFlags) -> Result<Self, OptionsError> {
+        let mut figment = Figment::from(Layer { origin: "default", provider: Serialized::defaults(Options::default()) });
+        if let Some(file) = &flags.config {
+            if !file.is_file() {
+                return Err(OptionsError::NoFile(file.clone()));
+            }
+            figment = figment.merge(Toml::file_exact(file));
+        }
+        // Others than the server's own are left to other programs of the family.
+        let names: Vec<String> = option_names();
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        figment = figment.merge(Env::prefixed(ENV_PREFIX).only(&names));
+        Ok(Self(figment.merge(Layer { origin: "flag", provider: Serialized::defaults(flags) })))
+    }
+
+    /// What they come to, if the server can run with it.
+    pub(super) fn resolve(&self) -> Result<ServeConfig, OptionsError> {
+        let options: Options = self.0.extract().map_err(Box::new)?;
+        let invalid = |option, value: String, problem: String| OptionsError::Invalid {
+            option,
+            value,
+            problem,
+            origin: format!(" (from {})", self.origin(option)),
+        };
+        let at_least_one =
+            |option| move |_| invalid(option, "0".into(), "is too few: choose 1 or more".into());
+
+        if !options.listen.ip().is_loopback() && !options.insecure {
+            let problem = "can be reached from other machines, but nothing is encrypted and nobody is asked who they are: \
+                           listen on 127.0.0.1 or [::1], or say --insecure where you trust the network";
+            return Err(invalid("listen", options.listen.to_string(), problem.into()));
+        }
+        let tick_rate = TickRate::new(options.tick_rate)
+            .map_err(|_| invalid("tick_rate", options.tick_rate.to_string(), "is out of range: choose 1 to 240".into()))?;
+        Ok(ServeConfig {
+            listen: options.listen,
+            log_format: options.log_format,
+            server: ServerConfig {
+                games: options.game,
+                sessions: NonZeroU32::try_from(options.sessions).map_err(at_least_one("sessions"))?,
+                tick_rate,
+                max_players: NonZeroU32::try_from(options.max_players).map_err(at_least_one("max_players"))?,
+                seed: options.seed,
+                recordings: Some(recordings_dir(&options.data_dir)),
+                network_threads: options
+                    .network_threads
+                    .map(NonZeroUsize::try_from)
+                    .transpose()
+                    .map_err(at_least_one("network_threads"))?,
+                ..ServerConfig::default()
+            },
+        })
+    }
+
+    /// A line per option, as TOML, each with its origin.
+    pub(super) fn describe(&self) -> Result<Vec<String>, OptionsError> {
+        let values: BTreeMap<String, serde_json::Value> = self.0.extract().map_err(Box::new)?;
+        Ok(option_names()
+            .into_iter()
+            .map(|name| match values.get(&name) {
+                None | Some(serde_json::Value::Null) => format!("# {name} is not set"),
+                Some(value) => format!("{name} = {value} # {}", self.origin(&name)),
+            })
+            .collect())
+    }
+
+    fn origin(&self, option: &str) -> String {
+        let Some(metadata) = self.0.find_metadata(option) else { return "default".into() };
+        match &metadata.source {
+            Some(Source::File(path)) => path.display().to_string(),
+            Some(_) | None if metadata.name.contains(ENV_PREFIX) => {
+                format!("{ENV_PREFIX}{}", option.to_uppercase())
+            }
+            Some(_) | None => metadata.name.clone().into_owned(),
+        }
+    }
+}
+
+/// A provider under a name of ours.
+struct Layer<P> {
+    origin: &'static str,
+    provider: P,
+}
+
+impl<P: Provider> Provider for Layer<P> {
+    fn metadata(&self) -> Metadata {
+        Metadata::named(self.origin)
+    }
+
+    fn data(&self) -> Result<Map<Profile, Dict>, figment::Error> {
+        self.provider.data()
+    }
+}
+
+fn option_names() -> Vec<String> {
+    let options = serde_json::to_value(Options::default()).expect("options are plain data");
+    let serde_json::Value::Object(options) = options else { unreachable!("options are a struct") };
+    options.into_iter().map(|(name, _)| name).collect()
+}
+
+/// A list, or one string with commas, as an environment variable has it.
+fn one_or_many<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum OneOrMany {
+        One(String),
+        Many(Vec<String>),
+    }
+    Ok(match OneOrMany::deserialize(deserializer)? {
+        OneOrMany::One(names) => names.split(',').map(|name| name.trim().to_owned()).collect(),
+        OneOrMany::Many(names) => names,
+    })
+}

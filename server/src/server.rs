@@ -1,0 +1,380 @@
+//! A server from its start to its clean end.
+
+use std::{
+    future::Future,
+    io,
+    num::NonZeroUsize,
+    path::{Path, PathBuf},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
+    },
+    thread::available_parallelism,
+};
+
+use tickwire_proto::v1::{self as pb, session_service_server::SessionServiceServer};
+use tickwire_shared::Game;
+use tokio::{
+    net::TcpListener,
+    sync::{Notify, watch},
+    time::timeout,
+};
+use tonic::{server::NamedService as _, service::Routes};
+use tonic_health::{ServingStatus, server::HealthReporter};
+use tracing::{info, warn};
+
+use crate::{
+    config::{Limits, ServerConfig, Timeouts},
+    net::{self, NetworkThread, NetworkThreads, Relay},
+    play::GameService,
+    session::{self, Registry, SessionHandle, SessionName, SessionThread, StartError},
+    sessions_service::Sessions,
+};
+
+/// A server whose sessions run. [`serve`](Self::serve) lets clients in.
+#[derive(Debug)]
+pub struct Server {
+    serving: Arc<Serving>,
+    sessions: Vec<SessionThread>,
+    health: HealthReporter,
+    threads: NetworkThreads,
+}
+
+/// Why a server does not start.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RunError {
+    /// The server was built without games.
+    #[error("there is no game to host: give the server at least one")]
+    NoGames,
+    /// A game that the server was not built with.
+    #[error("games: there is no {name:?}; this server was built with {known}")]
+    UnknownGame {
+        /// What was asked for.
+        name: String,
+        /// What there is.
+        known: String,
+    },
+    /// Two games of one name, in the configuration or in the build.
+    #[error("games: {0:?} is named twice")]
+    GameTwice(String),
+    /// A session that cannot be created.
+    #[error("{name}: {source}")]
+    Session {
+        /// The session's name.
+        name: String,
+        /// Why.
+        source: tickwire_simulation::SessionError,
+    },
+    /// A recording that cannot be created.
+    #[error("cannot record to {}: {source}; choose another data directory, or make this one writable", .path.display())]
+    Recording {
+        /// The file or directory.
+        path: PathBuf,
+        /// Why.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// A thread or runtime that cannot be created.
+    #[error("cannot start threads: {0}")]
+    Threads(io::Error),
+}
+
+/// What all of the server's threads share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) registry: Registry,
+    pub(crate) timeouts: Timeouts,
+    pub(crate) limits: Limits,
+    pub(crate) phase: watch::Sender<Phase>,
+    pub(crate) notices: Notices,
+    /// Open `Play` streams.
+    pub(crate) streams: AtomicUsize,
+    /// A stream or a connection has ended.
+    pub(crate) something_ended: Notify,
+}
+
+/// What a connection needs.
+#[derive(Debug)]
+pub(crate) struct Serving {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) routes: Routes,
+}
+
+/// How far a server is from its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Phase {
+    Serving,
+    /// Nobody may join; who plays has been told.
+    Draining,
+    /// Streams end, then connections.
+    Ending,
+}
+
+/// What all streams are told. Only the newest counts.
+#[derive(Debug, Default)]
+pub(crate) struct Notices {
+    number: AtomicU64,
+    newest: Mutex<Option<pb::Notice>>,
+}
+
+/// Watches a server from outside, also after its end.
+#[derive(Clone, Debug)]
+pub struct Probe {
+    shared: Arc<Shared>,
+    threads: Vec<Arc<NetworkThread>>,
+}
+
+/// Serves games until `shutdown` comes true, and ends cleanly: streams get a goodbye and a status, connections are closed,
+/// recordings too.
+///
+/// # Errors
+/// Where the server cannot start.
+///
+/// # Panics
+/// Outside a tokio runtime.
+pub async fn run(
+    listener: TcpListener,
+    config: ServerConfig,
+    games: Vec<Arc<dyn Game>>,
+    shutdown: impl Future<Output = ()>,
+) -> Result<(), RunError> {
+    Server::start(config, games)?.serve(listener, shutdown).await;
+    Ok(())
+}
+
+impl Server {
+    /// Starts the sessions, each on a thread, and the network's threads.
+    ///
+    /// # Errors
+    /// Where a game is unknown, or a session, a recording or a thread cannot be created.
+    pub fn start(config: ServerConfig, games: Vec<Arc<dyn Game>>) -> Result<Self, RunError> {
+        let hosted = choose_games(&config.games, games)?;
+        let count = config.network_threads.or_else(|| available_parallelism().ok()).map_or(1, NonZeroUsize::get);
+        let threads = NetworkThreads::start(count).map_err(RunError::Threads)?;
+        let sessions = start_sessions(&config, &hosted, &threads)?;
+
+        let shared = Arc::new(Shared {
+            registry: Registry::new(sessions.iter().map(|session| Arc::clone(&session.handle)).collect()),
+            timeouts: config.timeouts,
+            limits: config.limits,
+            phase: watch::Sender::new(Phase::Serving),
+            notices: Notices::default(),
+            streams: AtomicUsize::new(0),
+            something_ended: Notify::new(),
+        });
+        let health = HealthReporter::new();
+        let routes = routes(&shared, &health);
+        Ok(Self { serving: Arc::new(Serving { shared, routes }), sessions, health, threads })
+    }
+
+    /// Watches the server from outside.
+    #[must_use]
+    pub fn probe(&self) -> Probe {
+        Probe { shared: Arc::clone(&self.serving.shared), threads: self.threads.iter().map(Arc::clone).collect() }
+    }
+
+    /// The sessions' names.
+    pub fn session_names(&self) -> impl Iterator<Item = String> {
+        self.serving.shared.registry.iter().map(|session| session.name.to_string())
+    }
+
+    /// The files that the sessions are being recorded to.
+    pub fn recordings(&self) -> impl Iterator<Item = &Path> {
+        self.sessions.iter().filter_map(|session| session.recording.as_deref())
+    }
+
+    /// Lets clients in until `shutdown` comes true, and ends cleanly.
+    pub async fn serve(self, listener: TcpListener, shutdown: impl Future<Output = ()>) {
+        let Self { serving, sessions, health, threads } = self;
+        let shared = &serving.shared;
+        set_health(&health, ServingStatus::Serving).await;
+        tokio::select! {
+            never = net::accept(&listener, &threads, &serving) => match never {},
+            () = shutdown => {}
+        }
+        info!("draining: nobody may join");
+        set_health(&health, ServingStatus::NotServing).await;
+        shared.phase.send_replace(Phase::Draining);
+        tokio::select! {
+            // Health is still asked for.
+            never = net::accept(&listener, &threads, &serving) => match never {},
+            () = drain(shared) => {}
+        }
+        drop(listener);
+
+        info!("ending sessions and streams");
+        for session in &sessions {
+            session.handle.stop();
+        }
+        shared.phase.send_replace(Phase::Ending);
+        // Each connection keeps to the time that it has; a little more is for those that close at its very end.
+        if timeout(shared.timeouts.end * 2, connections_closed(shared, &threads)).await.is_err() {
+            warn!(connections = threads.connections(), "connections are still open; they are cut off");
+        }
+        for session in sessions {
+            session.ended().await;
+        }
+        info!("ended");
+    }
+}
+
+async fn set_health(health: &HealthReporter, status: ServingStatus) {
+    for service in ["", GameService::NAME, SessionServiceServer::<Sessions>::NAME] {
+        health.set_service_status(service, status).await;
+    }
+}
+
+/// Tells all streams, and gives them time; where there are none, it ends at once.
+async fn drain(shared: &Shared) {
+    let deadline = shared.timeouts.drain;
+    shared.notices.post(pb::Notice {
+        kind: pb::NoticeKind::Draining.into(),
+        deadline_ms: u32::try_from(deadline.as_millis()).unwrap_or(u32::MAX),
+        text: "the server is shutting down".into(),
+    });
+    for session in shared.registry.iter() {
+        session.wake_streams();
+    }
+    // It says no more than that waiting is over.
+    let _ = timeout(deadline, async {
+        while shared.streams.load(Ordering::Relaxed) > 0 {
+            shared.something_ended.notified().await;
+        }
+    })
+    .await;
+}
+
+async fn connections_closed(shared: &Shared, threads: &NetworkThreads) {
+    while threads.connections() > 0 {
+        shared.something_ended.notified().await;
+    }
+}
+
+/// The games to host, in the order in which they were asked for.
+fn choose_games(names: &[String], games: Vec<Arc<dyn Game>>) -> Result<Vec<Arc<dyn Game>>, RunError> {
+    if let Some(twice) = first_repeated(games.iter().map(|game| game.name())) {
+        return Err(RunError::GameTwice(twice.to_owned()));
+    }
+    if let Some(twice) = first_repeated(names.iter().map(String::as_str)) {
+        return Err(RunError::GameTwice(twice.to_owned()));
+    }
+    if names.is_empty() {
+        return games.into_iter().next().map(|game| vec![game]).ok_or(RunError::NoGames);
+    }
+    let find = |name: &String| {
+        games.iter().find(|game| game.name() == name).map(Arc::clone).ok_or_else(|| {
+            let known: Vec<&str> = games.iter().map(|game| game.name()).collect();
+            RunError::UnknownGame { name: name.clone(), known: known.join(", ") }
+        })
+    };
+    names.iter().map(find).collect()
+}
+
+fn first_repeated<'a>(names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    let mut seen = std::collections::BTreeSet::new();
+    names.into_iter().find(|name| !seen.insert(*name))
+}
+
+fn start_sessions(
+    config: &ServerConfig,
+    games: &[Arc<dyn Game>],
+    threads: &NetworkThreads,
+) -> Result<Vec<SessionThread>, RunError> {
+    let mut seeds = config.seed.unwrap_or_else(random_seed)..;
+    let mut sessions = Vec::new();
+    for game in games {
+        for number in 1..=config.sessions.get() {
+            let name = SessionName::numbered(game.name(), number);
+            let seed = seeds.next().expect("as good as endless");
+            let relays = threads.iter().map(|_| Arc::<Relay>::default()).collect::<Vec<_>>();
+            for (thread, relay) in threads.iter().zip(&relays) {
+                thread.runtime.spawn(Arc::clone(relay).run());
+            }
+            let session = session::start(name.clone(), Arc::clone(game), seed, config, relays);
+            sessions.push(session.map_err(|error| match error {
+                StartError::Session(source) => RunError::Session { name: name.to_string(), source },
+                StartError::Recording { path, source } => RunError::Recording { path, source },
+                StartError::Thread(error) => RunError::Threads(error),
+            })?);
+        }
+    }
+    Ok(sessions)
+}
+
+/// Another number at each start, from where the standard library takes the keys of its hash maps.
+fn random_seed() -> u64 {
+    use std::hash::{BuildHasher as _, Hasher as _, RandomState};
+    RandomState::new().build_hasher().finish()
+}
+
+fn routes(shared: &Arc<Shared>, health: &HealthReporter) -> Routes {
+    let bytes_max = shared.limits.message_bytes_max;
+    let reflection = || {
+        tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(tickwire_proto::FILE_DESCRIPTOR_SET)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+    };
+    const VALID: &str = "the descriptors are compiled in";
+    Routes::default()
+        .add_service(GameService::new(Arc::clone(shared)))
+        .add_service(SessionServiceServer::new(Sessions::new(Arc::clone(shared))).max_decoding_message_size(bytes_max))
+        .add_service(tonic_health::pb::health_server::HealthServer::new(
+            tonic_health::server::HealthService::from_health_reporter(health.clone()),
+        ))
+        .add_service(reflection().build_v1().expect(VALID).max_decoding_message_size(bytes_max))
+        .add_service(reflection().build_v1alpha().expect(VALID).max_decoding_message_size(bytes_max))
+        .prepare()
+}
+
+impl Notices {
+    /// Takes the place of the notice before.
+    fn post(&self, notice: pb::Notice) {
+        *self.newest.lock().expect("no holder of this lock panics") = Some(notice);
+        self.number.fetch_add(1, Ordering::Release);
+    }
+
+    /// The newest notice, where it is newer than `seen`, which then becomes its number.
+    pub(crate) fn newer_than(&self, seen: &mut u64) -> Option<pb::Notice> {
+        let number = self.number.load(Ordering::Acquire);
+        if number == *seen {
+            return None;
+        }
+        *seen = number;
+        self.newest.lock().expect("no holder of this lock panics").clone()
+    }
+}
+
+impl Probe {
+    /// Open connections.
+    #[must_use]
+    pub fn connections(&self) -> usize {
+        self.threads.iter().map(|thread| thread.connections.load(Ordering::Relaxed)).sum()
+    }
+
+    /// Open `Play` streams.
+    #[must_use]
+    pub fn streams(&self) -> usize {
+        self.shared.streams.load(Ordering::Relaxed)
+    }
+
+    /// Tasks on the network's threads.
+    #[must_use]
+    pub fn tasks(&self) -> usize {
+        self.threads.iter().map(|thread| thread.runtime.metrics().num_alive_tasks()).sum()
+    }
+
+    /// Seats taken in all sessions, those of lost connections within their grace period among them.
+    #[must_use]
+    pub fn seats(&self) -> u32 {
+        self.shared.registry.iter().map(|session| session.seats_taken()).sum()
+    }
+
+    /// The newest tick of each session, and how often its loop has given up catching up.
+    #[must_use]
+    pub fn ticks(&self) -> Vec<(u64, u64)> {
+        let of = |session: &Arc<SessionHandle>| {
+            (session.clock.tick().0, session.counters.slips.load(Ordering::Relaxed))
+        };
+        self.shared.registry.iter().map(of).collect()
+    }
+}

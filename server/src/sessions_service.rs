@@ -1,0 +1,101 @@
+//! `SessionService`: the server's sessions, for whoever asks.
+
+use std::sync::Arc;
+
+use tickwire_proto::v1::{
+    GetSessionRequest, ListSessionsRequest, ListSessionsResponse, Session, SessionState, session_service_server,
+};
+use tonic::{Code, Request, Response, Status, async_trait};
+
+use crate::{
+    server::{Phase, Shared},
+    session::{self, SessionHandle, SessionName, SessionNameError},
+    status::Refusal,
+};
+
+const PAGE_SIZE_DEFAULT: usize = 50;
+const PAGE_SIZE_MAX: usize = 1000;
+
+/// `tickwire.v1.SessionService`.
+#[derive(Debug)]
+pub(crate) struct Sessions {
+    shared: Arc<Shared>,
+}
+
+impl Sessions {
+    pub(crate) fn new(shared: Arc<Shared>) -> Self {
+        Self { shared }
+    }
+
+    fn get(&self, request: &GetSessionRequest) -> Result<Session, Refusal> {
+        let malformed = |error: SessionNameError| {
+            Refusal::new(Code::InvalidArgument, "MALFORMED_NAME", error.to_string()).field("name")
+        };
+        let name: SessionName = request.name.parse().map_err(malformed)?;
+        let not_found = || {
+            Refusal::new(Code::NotFound, "NOT_FOUND", format!("there is no {name} on this server")).field("name")
+        };
+        self.shared.registry.get(&name).map(|session| self.describe(session)).ok_or_else(not_found)
+    }
+
+    fn list(&self, request: ListSessionsRequest) -> Result<ListSessionsResponse, Refusal> {
+        let ListSessionsRequest { page_size, page_token, game } = request;
+        let page_size = match page_size as usize {
+            0 => PAGE_SIZE_DEFAULT,
+            // More than the most is the most, as everywhere among Google's APIs.
+            size => size.min(PAGE_SIZE_MAX),
+        };
+        let after = match page_token.as_str() {
+            "" => None,
+            token => Some(token.parse().map_err(|_| {
+                let message = "this is no page's token: pass the next_page_token of the last answer";
+                Refusal::new(Code::InvalidArgument, "UNKNOWN_PAGE_TOKEN", message).field("page_token")
+            })?),
+        };
+        let wanted = |session: &&Arc<SessionHandle>| game.is_empty() || session.schema.game == game;
+        let mut rest = self.shared.registry.after(after.as_ref()).filter(wanted).peekable();
+        let page: Vec<&Arc<SessionHandle>> = rest.by_ref().take(page_size).collect();
+        let next_page_token = match (page.last(), rest.peek()) {
+            (Some(last), Some(_)) => last.name.to_string(),
+            _ => String::new(),
+        };
+        let sessions = page.into_iter().map(|session| self.describe(session)).collect();
+        Ok(ListSessionsResponse { sessions, next_page_token })
+    }
+
+    fn describe(&self, session: &SessionHandle) -> Session {
+        let draining = *self.shared.phase.borrow() != Phase::Serving;
+        let state = match session.state() {
+            session::SessionState::Running if draining => SessionState::Draining,
+            session::SessionState::Running => SessionState::Running,
+            session::SessionState::Stopped => SessionState::Ended,
+            session::SessionState::Failed => SessionState::Failed,
+        };
+        Session {
+            name: session.name.to_string(),
+            game: session.schema.game.clone(),
+            state: state.into(),
+            tick: session.clock.tick().0,
+            tick_rate: session.tick_rate.hz(),
+            epoch: session.epoch,
+            players: session.seats_taken(),
+            max_players: session.max_players,
+            create_time: Some(session.create_time.into()),
+            settings: session.settings.clone(),
+        }
+    }
+}
+
+#[async_trait]
+impl session_service_server::SessionService for Sessions {
+    async fn get_session(&self, request: Request<GetSessionRequest>) -> Result<Response<Session>, Status> {
+        Ok(Response::new(self.get(request.get_ref())?))
+    }
+
+    async fn list_sessions(
+        &self,
+        request: Request<ListSessionsRequest>,
+    ) -> Result<Response<ListSessionsResponse>, Status> {
+        Ok(Response::new(self.list(request.into_inner())?))
+    }
+}

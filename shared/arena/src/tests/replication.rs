@@ -1,0 +1,268 @@
+//! What clients hold of a match: lines that cost nothing, cells, and hashes that agree.
+
+use glam::Vec2;
+use rand::{RngExt as _, SeedableRng as _, rngs::ChaCha8Rng};
+use tickwire_shared::{Anchor, CellKey, Column, Frame, KindId, NetId, NetIds, Place, PlayerId};
+
+use super::harness::{Hands, Match, flat};
+use crate::{
+    cells,
+    events::Died,
+    life::Spawns,
+    movement::{FINE_STEPS, MoveState},
+    weapons::rockets::Flight,
+};
+
+const PLAYER: KindId = KindId(0);
+const ROCKET: KindId = KindId(1);
+
+/// The anchors of x and y of an entity, as clients hold them.
+fn anchors(frame: &Frame, kind: KindId, id: NetId) -> [Anchor; 2] {
+    let (_, cell) = frame.places.get(id).expect("in the frame");
+    let columns = &frame.cells[cell.index()].state.kinds[kind.index()];
+    let row = columns.row(id).expect("in its cell");
+    [0, 1].map(|field| match &columns.fields[field] {
+        Column::Anchored(anchors) => anchors[row],
+        Column::Plain(_) => panic!("coordinates are linear"),
+    })
+}
+
+fn key(frame: &Frame, id: NetId) -> CellKey {
+    let (_, cell) = frame.places.get(id).expect("in the frame");
+    match frame.table.place(cell).expect("in the table") {
+        Place::Cell(key) => key,
+        Place::Always => panic!("players are somewhere"),
+    }
+}
+
+#[test]
+fn a_steady_walker_costs_nothing_after_a_second() {
+    for hz in [20, 30, 60, 128] {
+        for walk in [(127, 0), (0, -127), (127, 127), (-90, 41), (13, 55)] {
+            let mut game = Match::new(&[("cover", 0.0), ("size", 2000.0)], hz);
+            let [a] = game.join();
+            game.tick();
+            game.put(a, 0.0, 0.0);
+            game.act(a, Hands { walk, ..Hands::default() });
+            game.ticks(u64::from(hz) - 1);
+            let id = game.net_id(a).expect("alive");
+            let steady = anchors(&game.tick(), PLAYER, id);
+            for tick in 0..hz * 20 {
+                assert_eq!(anchors(&game.tick(), PLAYER, id), steady, "{walk:?} at {hz} Hz, {tick} ticks on");
+            }
+            let speed = game.state(a).velocity.length();
+            assert!((speed - 5.0).abs() < 0.01 || walk == (-90, 41) || walk == (13, 55), "{speed}");
+        }
+    }
+}
+
+#[test]
+fn who_does_not_stir_leaves_every_cell_as_it_is() {
+    let mut game = flat();
+    let [_, b] = game.join();
+    game.ticks(2);
+    game.act(b, Hands { aim: 77, ..Hands::default() });
+    let before = game.tick();
+    game.ticks(50);
+    let after = game.tick();
+    assert!(after.cells.iter().all(|cell| cell.changed <= before.tick));
+}
+
+#[test]
+fn a_rocket_in_flight_is_told_once_for_each_cell() {
+    for (hz, aim) in [(20, 100), (60, 100), (60, 1500), (128, 100), (240, 3333)] {
+        let mut game = Match::new(&[("cover", 0.0), ("size", 300.0)], hz);
+        let [a] = game.join();
+        game.tick();
+        game.put(a, 1.0, 1.0);
+        game.act(a, Hands { aim, rocket: true, ..Hands::default() });
+        let launched = game.tick();
+        game.act(a, Hands::default());
+        let id = NetId(2);
+        let told = anchors(&launched, ROCKET, id);
+        for _ in 0..hz * 4 - 1 {
+            assert_eq!(anchors(&game.tick(), ROCKET, id), told, "at {hz} Hz");
+        }
+    }
+}
+
+#[test]
+fn owners_hold_exactly_what_movement_starts_from() {
+    let mut game = flat();
+    let [a] = game.join();
+    game.tick();
+    game.act(a, Hands { walk: (100, -27), aim: 1234, ..Hands::default() });
+    for _ in 0..50 {
+        let frame = game.tick();
+        let owner = frame.seat(a).and_then(|seat| seat.owner.clone()).expect("alive");
+        let kind = game.blueprint.schema.kinds[PLAYER.index()].clone();
+        let value = |name| owner.values[kind.fields.iter().position(|field| field.name == name).expect("a field")];
+        let state = game.state(a);
+        let held = |x, y| Vec2::new(value(x) as f32, value(y) as f32) / FINE_STEPS;
+        assert_eq!((held("x", "y"), held("vx", "vy")), (state.position, state.velocity));
+        assert_eq!((value("aim"), value("health"), value("player")), (1234, 100, a.0 as i32));
+    }
+}
+
+#[test]
+fn moving_fields_come_first_and_common_masks_are_one_byte() {
+    let game = flat();
+    for kind in &game.blueprint.schema.kinds {
+        let public: Vec<_> = kind.public_fields().map(|(_, field)| field).collect();
+        assert_eq!([public[0].name.as_str(), &public[1].name], ["x", "y"]);
+        assert!(public.into_iter().map(tickwire_shared::mask_bits).sum::<usize>() <= 7, "{}", kind.name);
+    }
+}
+
+#[test]
+fn a_walk_along_an_edge_crosses_it_once() {
+    let mut game = flat();
+    let [a] = game.join();
+    game.tick();
+    game.put(a, 10.0, -1.0);
+    game.tick();
+    let id = game.net_id(a).expect("alive");
+    let mut crossings = Vec::new();
+    for swing in 0..12 {
+        let north = if swing % 2 == 0 { 127 } else { -127 };
+        game.act(a, Hands { walk: (0, north), ..Hands::default() });
+        for _ in 0..24 {
+            crossings.push(key(&game.tick(), id));
+        }
+    }
+    assert!(game.state(a).position.y < 2.0);
+    crossings.dedup();
+    assert_eq!(crossings.len(), 1);
+    game.put(a, 10.0, 2.5);
+    assert_eq!(key(&game.tick(), id), cells::key_of(Vec2::new(10.0, 2.5), None));
+}
+
+/// 16 players who do whatever comes to mind, for 10 s: the hash of every tick.
+fn hashes(game: &mut Match, seed: u64) -> Vec<u64> {
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    let players: [PlayerId; 16] = game.join();
+    let mut hashes = Vec::new();
+    for tick in 0..600 {
+        for player in players {
+            if rng.random_range(0..20) == 0 {
+                let mut axis = || rng.random_range(-127..=127);
+                let walk = (axis(), axis());
+                let (aim, fire) = (rng.random_range(0..4096), rng.random_range(0..2) == 0);
+                game.act(player, Hands { walk, aim, fire, rocket: rng.random_range(0..4) == 0 });
+            }
+        }
+        if tick == 300 {
+            game.leave(players[3]);
+        }
+        hashes.push(game.tick().state_hash);
+    }
+    hashes
+}
+
+#[test]
+fn equal_inputs_make_equal_matches() {
+    let arena = || Match::new(&[("size", 40.0), ("rifle_damage", 30.0), ("respawn_seconds", 0.5)], 60);
+    let (mut first, mut second) = (arena(), arena());
+    // Other numbers for bevy's entities, and other tables, must not show.
+    let others: Vec<_> = (0..50).map(|_| second.world.spawn_empty().id()).collect();
+    others.into_iter().step_by(3).for_each(|entity| assert!(second.world.despawn(entity)));
+
+    let expected = hashes(&mut first, 1);
+    assert_eq!(hashes(&mut second, 1), expected);
+    assert_ne!(hashes(&mut arena(), 2), expected);
+    assert_eq!(first.events, second.events);
+    let deaths = first.events_of::<Died>().len();
+    assert!(deaths > 20, "a lively match, but {deaths} died");
+}
+
+#[test]
+fn what_is_hidden_shows_in_the_hash() {
+    let after = |change: fn(&mut Match)| {
+        let mut game = flat();
+        let [a, _] = game.join();
+        game.act(a, Hands { rocket: true, ..Hands::default() });
+        game.ticks(3);
+        change(&mut game);
+        game.tick().state_hash
+    };
+    let untouched = after(|_| {});
+    let changes: [fn(&mut Match); 4] = [
+        |game| _ = game.world.resource_mut::<NetIds>().allocate(),
+        |game| _ = game.world.resource_mut::<Spawns>().0.insert(PlayerId(9), 50),
+        |game| {
+            let mut query = game.world.query::<&mut Flight>();
+            query.single_mut(&mut game.world).expect("one rocket").velocity.x += 1e-4;
+        },
+        |game| {
+            let mut query = game.world.query::<&mut MoveState>();
+            for mut state in query.iter_mut(&mut game.world) {
+                state.position.x += 1.0 / FINE_STEPS;
+            }
+        },
+    ];
+    for (i, change) in changes.into_iter().enumerate() {
+        assert_ne!(after(change), untouched, "change {i}");
+    }
+}
+
+#[test]
+fn perf_probe() {
+    use std::time::Instant;
+    for (size, n) in [(400.0, 1000usize), (100.0, 1000), (400.0, 4000)] {
+    let mut game = Match::new(&[("size", size), ("cover", 0.3), ("respawn_seconds", 1.0)], 60);
+    let mut rng = ChaCha8Rng::seed_from_u64(3);
+    let mut players = Vec::new();
+    for _ in 0..n { let [p] = game.join(); players.push(p); }
+    let t = Instant::now();
+    game.tick();
+    eprintln!("join tick {:?}", t.elapsed());
+    let mut sched = std::time::Duration::ZERO;
+    let ticks = 120;
+    for _ in 0..ticks {
+        for &p in &players {
+            if rng.random_range(0..20) == 0 {
+                let mut axis = || rng.random_range(-127..=127);
+                let walk = (axis(), axis());
+                let h = Hands { walk, aim: rng.random_range(0..4096), fire: rng.random_range(0..2) == 0, rocket: rng.random_range(0..4) == 0 };
+                game.act(p, h);
+            }
+        }
+        game.tick();
+    }
+    eprintln!("size {size} n {n}: systems {:?}/tick capture {:?}/tick inputs {:?}; events {}", game.t_run / ticks, game.t_cap / ticks, sched, game.events.len());
+    }
+}
+
+#[test]
+fn perf_micro() {
+    use std::time::Instant;
+    use crate::movement::{step, MoveInput, MoveState};
+    let map = crate::map::Map::new(400, 1, 30);
+    let mut rng = tickwire_shared::Randomness { seed: 1, tick: tickwire_shared::Tick(0) }.stream("x", 0);
+    let places: Vec<Vec2> = (0..1000).map(|_| map.random_place(&mut rng)).collect();
+    let t = Instant::now();
+    let mut s: Vec<_> = places.iter().map(|&position| MoveState { position, velocity: Vec2::ZERO }).collect();
+    for _ in 0..100 { for s in &mut s { *s = step(*s, MoveInput { walk: Vec2::new(0.7, 0.3) }, &map, 1.0 / 60.0); } }
+    eprintln!("step {:?}", t.elapsed() / 100_000);
+    let t = Instant::now();
+    let mut sum = 0.0;
+    for i in 0..100 { for p in &places { sum += map.free_share(*p, *p + crate::aim::Aim::from_steps(i * 40).direction() * 120.0); } }
+    eprintln!("ray {:?} {sum}", t.elapsed() / 100_000);
+    let mut crowd = crate::crowd::Crowd::default();
+    let t = Instant::now();
+    for _ in 0..100 {
+    crowd.gather(places.iter().zip(1..).map(|(&position, number)| crate::crowd::Member {
+            entity: bevy_ecs::entity::Entity::PLACEHOLDER,
+            net_id: NetId(number),
+            player: PlayerId(number),
+            position,
+        })); }
+    eprintln!("gather {:?}", t.elapsed() / 100);
+    let t = Instant::now();
+    let mut k = 0;
+    for _ in 0..100 { for p in &places { k += crowd.within(*p, 0.8).count(); } }
+    eprintln!("within {:?} {k}", t.elapsed() / 100_000);
+    let t = Instant::now();
+    for i in 0..100 { for p in &places { k += usize::from(crowd.first_met(*p, *p + crate::aim::Aim::from_steps(i * 40).direction() * 120.0, PlayerId(3)).is_some()); } }
+    eprintln!("met {:?} {k}", t.elapsed() / 100_000);
+}

@@ -1,0 +1,359 @@
+//! A server inside the test's process, and raw clients that say whatever a test wants them to.
+
+use std::{net::SocketAddr, num::NonZeroUsize, path::PathBuf, sync::Arc, time::Duration};
+
+use bytes::{Buf as _, BufMut as _, Bytes};
+use tickwire_arena::Arena;
+use tickwire_proto::{
+    PROTOCOL_VERSION,
+    v1::{self as pb, client_message, game_service_client::GameServiceClient, server_message},
+};
+use tickwire_server::{Probe, Server, ServerConfig, Timeouts};
+use tickwire_shared::Game;
+use tokio::{
+    io::{AsyncRead, AsyncWrite, AsyncWriteExt as _},
+    net::{TcpListener, TcpStream},
+    sync::{mpsc, oneshot, watch},
+    task::JoinHandle,
+};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{
+    Request, Status, Streaming,
+    codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder},
+    transport::{Channel, Endpoint},
+};
+use tonic_types::StatusExt as _;
+
+/// The name of the first session of every test server with the arena.
+pub const ARENA_1: &str = "sessions/arena-1";
+/// Nothing on one machine takes so long; a test that waits so long has failed.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A server on a port of its own.
+pub struct TestServer {
+    pub address: SocketAddr,
+    pub probe: Probe,
+    pub recordings: Vec<PathBuf>,
+    stop: oneshot::Sender<()>,
+    served: JoinHandle<()>,
+}
+
+/// A configuration for tests: nothing is recorded, and the server's end does not wait.
+pub fn config() -> ServerConfig {
+    ServerConfig {
+        seed: Some(1),
+        network_threads: NonZeroUsize::new(2),
+        timeouts: Timeouts { drain: Duration::ZERO, ..Timeouts::default() },
+        ..ServerConfig::default()
+    }
+}
+
+impl TestServer {
+    /// Hosts the arena.
+    pub async fn arena(config: ServerConfig) -> Self {
+        Self::start(config, vec![Arc::new(Arena)]).await
+    }
+
+    pub async fn start(config: ServerConfig, games: Vec<Arc<dyn Game>>) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
+        let address = listener.local_addr().expect("it is bound");
+        let server = Server::start(config, games).expect("the configuration is good");
+        let probe = server.probe();
+        let recordings = server.recordings().map(Into::into).collect();
+        let (stop, stopped) = oneshot::channel();
+        let served = tokio::spawn(server.serve(listener, async {
+            // A test that fails drops the sender; that is a reason to stop, too.
+            let _ = stopped.await;
+        }));
+        Self { address, probe, recordings, stop, served }
+    }
+
+    /// A connection of its own.
+    pub async fn channel(&self) -> Channel {
+        self.endpoint().connect().await.expect("the server accepts")
+    }
+
+    pub fn endpoint(&self) -> Endpoint {
+        Endpoint::from_shared(format!("http://{}", self.address)).expect("an address makes a URL")
+    }
+
+    /// Asks the server to end, and waits until it has.
+    pub async fn stop(self) {
+        within_patience(self.begin_stop()).await.expect("the server does not panic");
+    }
+
+    /// Asks the server to end.
+    pub fn begin_stop(self) -> JoinHandle<()> {
+        // An error says that the server has ended already.
+        let _ = self.stop.send(());
+        self.served
+    }
+}
+
+/// A `Play` stream on a connection of its own.
+pub struct RawClient {
+    pub up: mpsc::Sender<pb::ClientMessage>,
+    pub down: Streaming<pb::ServerMessage>,
+}
+
+/// A hello that any server takes.
+pub fn hello() -> pb::Hello {
+    pb::Hello { protocol_version: PROTOCOL_VERSION, ..pb::Hello::default() }
+}
+
+pub fn input(sequence: u64, target_tick: u64) -> pb::Input {
+    pb::Input { sequence, target_tick, values: Vec::new() }
+}
+
+impl RawClient {
+    /// A stream on which nothing has been said.
+    pub async fn open(server: &TestServer) -> Self {
+        Self::open_on(server.channel().await).await
+    }
+
+    pub async fn open_on(channel: Channel) -> Self {
+        let (up, messages) = mpsc::channel(4096);
+        let play = GameServiceClient::new(channel).play(ReceiverStream::new(messages));
+        let down = within_patience(play).await.expect("headers come at once").into_inner();
+        Self { up, down }
+    }
+
+    /// A stream that has said `hello`.
+    pub async fn greet(server: &TestServer, hello: pb::Hello) -> Self {
+        let client = Self::open(server).await;
+        client.send(client_message::Kind::Hello(hello)).await;
+        client
+    }
+
+    /// A stream that plays.
+    pub async fn join(server: &TestServer) -> (Self, pb::Welcome) {
+        let mut client = Self::greet(server, hello()).await;
+        let welcome = client.welcome().await;
+        (client, welcome)
+    }
+
+    pub async fn send(&self, kind: client_message::Kind) {
+        // An error says that the stream has ended; the test reads its status.
+        let _ = self.up.send(pb::ClientMessage { kind: Some(kind) }).await;
+    }
+
+    pub async fn ack(&self, newest_tick: u64) {
+        self.send(client_message::Kind::Ack(pb::Ack { epoch: 0, newest_tick })).await;
+    }
+
+    /// The next message, or the status that the stream ended with.
+    pub async fn next(&mut self) -> Result<server_message::Kind, Status> {
+        match within_patience(self.down.message()).await {
+            Ok(Some(message)) => Ok(message.kind.expect("the server sends no empty message")),
+            Ok(None) => Err(Status::ok("")),
+            Err(status) => Err(status),
+        }
+    }
+
+    pub async fn welcome(&mut self) -> pb::Welcome {
+        match self.next().await {
+            Ok(server_message::Kind::Welcome(welcome)) => welcome,
+            other => panic!("{other:?} instead of a welcome"),
+        }
+    }
+
+    /// The next snapshot; what else comes is passed over.
+    pub async fn snapshot(&mut self) -> pb::Snapshot {
+        loop {
+            match self.next().await.expect("the stream goes on") {
+                server_message::Kind::Snapshot(snapshot) => return snapshot,
+                _ => {}
+            }
+        }
+    }
+
+    /// Reads, and acknowledges, until a snapshot is as wanted.
+    pub async fn play_until(&mut self, mut wanted: impl FnMut(&pb::Snapshot) -> bool) -> pb::Snapshot {
+        let deadline = tokio::time::Instant::now() + PATIENCE;
+        while tokio::time::Instant::now() < deadline {
+            let snapshot = self.snapshot().await;
+            self.ack(snapshot.tick).await;
+            if wanted(&snapshot) {
+                return snapshot;
+            }
+        }
+        panic!("no snapshot was as wanted within {PATIENCE:?}");
+    }
+
+    /// Reads to the end of the stream: its goodbye, if any, and its status.
+    pub async fn end(&mut self) -> (Option<pb::Goodbye>, Status) {
+        let mut goodbye = None;
+        loop {
+            match self.next().await {
+                Ok(server_message::Kind::Goodbye(message)) => goodbye = Some(message),
+                Ok(_) => {}
+                Err(status) => return (goodbye, status),
+            }
+        }
+    }
+}
+
+/// The field that a status blames.
+pub fn field_of(status: &Status) -> String {
+    let details = status.get_error_details();
+    let violations = details.bad_request().map(|request| request.field_violations.as_slice());
+    violations.and_then(<[_]>::first).map(|violation| violation.field.clone()).unwrap_or_default()
+}
+
+/// The reason that a status gives to programs.
+pub fn reason_of(status: &Status) -> String {
+    status.get_error_details().error_info().map(|info| info.reason.clone()).unwrap_or_default()
+}
+
+/// A player who behaves, beside one who does not.
+pub struct Witness {
+    client: RawClient,
+    sequence: u64,
+}
+
+impl Witness {
+    pub async fn join(server: &TestServer) -> Self {
+        let (mut client, _) = RawClient::join(server).await;
+        let first = client.snapshot().await;
+        assert!(first.reset, "a stream starts with a reset");
+        client.ack(first.tick).await;
+        Self { client, sequence: 0 }
+    }
+
+    /// Plays until an input that it sends now has been consumed: the session steps, takes inputs and sends snapshots. The
+    /// stream must be what it was: no reset, ticks that rise.
+    pub async fn plays_on(&mut self) {
+        let mut last = self.client.snapshot().await;
+        self.sequence += 1;
+        let sent = self.sequence;
+        loop {
+            let inputs = pb::Inputs {
+                epoch: last.epoch,
+                newest_tick: last.tick,
+                // Half a second ahead: in time on the busiest machine.
+                inputs: vec![input(self.sequence, last.tick + 30)],
+            };
+            self.client.send(client_message::Kind::Inputs(inputs)).await;
+            self.sequence += 1;
+            let next = self.client.snapshot().await;
+            assert!(!next.reset, "the witness's stream was reset");
+            assert!(next.tick > last.tick, "tick {} after tick {}", next.tick, last.tick);
+            if next.consumed_input >= sent {
+                self.client.ack(next.tick).await;
+                return;
+            }
+            last = next;
+        }
+    }
+}
+
+/// Waits until something that no message tells of has come true.
+pub async fn eventually(what: &str, mut is_true: impl FnMut() -> bool) {
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    while !is_true() {
+        assert!(tokio::time::Instant::now() < deadline, "not within {PATIENCE:?}: {what}");
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+}
+
+/// Waits for what must come.
+pub async fn within_patience<T>(future: impl Future<Output = T>) -> T {
+    tokio::time::timeout(PATIENCE, future).await.expect("it comes within the test's patience")
+}
+
+/// Opens a `Play` stream that sends bytes as they are, one gRPC message each.
+pub async fn play_bytes(channel: Channel, messages: Vec<Bytes>) -> Streaming<Bytes> {
+    let mut grpc = tonic::client::Grpc::new(channel);
+    grpc.ready().await.expect("it is connected");
+    let (up, down) = mpsc::channel(messages.len().max(1));
+    for message in messages {
+        up.try_send(message).expect("there is room for all");
+    }
+    let path = http::uri::PathAndQuery::from_static("/tickwire.v1.GameService/Play");
+    // The stream stays open: the server is to end it.
+    let open = async move {
+        let _up = up;
+        std::future::pending::<Bytes>().await
+    };
+    use tokio_stream::StreamExt as _;
+    let messages = ReceiverStream::new(down).merge(futures_util::stream::once(open));
+    grpc.streaming(Request::new(messages), path, BytesCodec).await.expect("headers come at once").into_inner()
+}
+
+/// Messages as bytes.
+struct BytesCodec;
+
+impl Codec for BytesCodec {
+    type Encode = Bytes;
+    type Decode = Bytes;
+    type Encoder = Self;
+    type Decoder = Self;
+
+    fn encoder(&mut self) -> Self {
+        Self
+    }
+
+    fn decoder(&mut self) -> Self {
+        Self
+    }
+}
+
+impl Encoder for BytesCodec {
+    type Item = Bytes;
+    type Error = Status;
+
+    fn encode(&mut self, item: Bytes, buf: &mut EncodeBuf<'_>) -> Result<(), Status> {
+        buf.put(item);
+        Ok(())
+    }
+}
+
+impl Decoder for BytesCodec {
+    type Item = Bytes;
+    type Error = Status;
+
+    fn decode(&mut self, buf: &mut DecodeBuf<'_>) -> Result<Option<Bytes>, Status> {
+        Ok(Some(buf.copy_to_bytes(buf.remaining())))
+    }
+}
+
+/// A cable between a client and the server that can be pulled: bytes then go nowhere, and neither side is told.
+pub struct Cable {
+    pub address: SocketAddr,
+    pulled: watch::Sender<bool>,
+}
+
+impl Cable {
+    pub async fn to(server: &TestServer) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
+        let address = listener.local_addr().expect("it is bound");
+        let (pulled, state) = watch::channel(false);
+        let server = server.address;
+        tokio::spawn(async move {
+            let (near, _) = listener.accept().await.expect("a client comes");
+            let far = TcpStream::connect(server).await.expect("the server accepts");
+            let ((near_in, near_out), (far_in, far_out)) = (near.into_split(), far.into_split());
+            tokio::join!(carry(near_in, far_out, state.clone()), carry(far_in, near_out, state));
+        });
+        Self { address, pulled }
+    }
+
+    pub fn pull(&self) {
+        self.pulled.send_replace(true);
+    }
+}
+
+/// Carries bytes until either side closes, and then does not pass that on; it swallows them once the cable is pulled.
+async fn carry(mut from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin, pulled: watch::Receiver<bool>) {
+    use tokio::io::AsyncReadExt as _;
+    let mut buffer = vec![0; 16 * 1024];
+    while let Ok(length @ 1..) = from.read(&mut buffer).await {
+        if !*pulled.borrow() && to.write_all(&buffer[..length]).await.is_err() {
+            break;
+        }
+    }
+    if *pulled.borrow() {
+        // Nobody is told of the end.
+        std::future::pending::<()>().await;
+    }
+}
