@@ -25,21 +25,21 @@ use tonic::{
 use tonic_types::StatusExt as _;
 
 /// The name of the first session of every test server with the arena.
-pub const ARENA_1: &str = "sessions/arena-1";
+pub(crate) const ARENA_1: &str = "sessions/arena-1";
 /// Nothing on one machine takes so long; a test that waits so long has failed.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A server on a port of its own.
-pub struct TestServer {
-    pub address: SocketAddr,
-    pub probe: Probe,
-    pub recordings: Vec<PathBuf>,
+pub(crate) struct TestServer {
+    pub(crate) address: SocketAddr,
+    pub(crate) probe: Probe,
+    pub(crate) recordings: Vec<PathBuf>,
     stop: oneshot::Sender<()>,
     served: JoinHandle<()>,
 }
 
 /// A configuration for tests: nothing is recorded, and the server's end does not wait.
-pub fn config() -> ServerConfig {
+pub(crate) fn config() -> ServerConfig {
     ServerConfig {
         seed: Some(1),
         network_threads: NonZeroUsize::new(2),
@@ -50,11 +50,11 @@ pub fn config() -> ServerConfig {
 
 impl TestServer {
     /// Hosts the arena.
-    pub async fn arena(config: ServerConfig) -> Self {
+    pub(crate) async fn arena(config: ServerConfig) -> Self {
         Self::start(config, vec![Arc::new(Arena)]).await
     }
 
-    pub async fn start(config: ServerConfig, games: Vec<Arc<dyn Game>>) -> Self {
+    pub(crate) async fn start(config: ServerConfig, games: Vec<Arc<dyn Game>>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
         let address = listener.local_addr().expect("it is bound");
         let server = Server::start(config, games).expect("the configuration is good");
@@ -69,21 +69,21 @@ impl TestServer {
     }
 
     /// A connection of its own.
-    pub async fn channel(&self) -> Channel {
+    pub(crate) async fn channel(&self) -> Channel {
         self.endpoint().connect().await.expect("the server accepts")
     }
 
-    pub fn endpoint(&self) -> Endpoint {
+    pub(crate) fn endpoint(&self) -> Endpoint {
         Endpoint::from_shared(format!("http://{}", self.address)).expect("an address makes a URL")
     }
 
     /// Asks the server to end, and waits until it has.
-    pub async fn stop(self) {
+    pub(crate) async fn stop(self) {
         within_patience(self.begin_stop()).await.expect("the server does not panic");
     }
 
     /// Asks the server to end.
-    pub fn begin_stop(self) -> JoinHandle<()> {
+    pub(crate) fn begin_stop(self) -> JoinHandle<()> {
         // An error says that the server has ended already.
         let _ = self.stop.send(());
         self.served
@@ -91,58 +91,59 @@ impl TestServer {
 }
 
 /// A `Play` stream on a connection of its own.
-pub struct RawClient {
-    pub up: mpsc::Sender<pb::ClientMessage>,
-    pub down: Streaming<pb::ServerMessage>,
+pub(crate) struct RawClient {
+    pub(crate) up: mpsc::Sender<pb::ClientMessage>,
+    pub(crate) down: Streaming<pb::ServerMessage>,
 }
 
 /// A hello that any server takes.
-pub fn hello() -> pb::Hello {
+pub(crate) fn hello() -> pb::Hello {
     pb::Hello { protocol_version: PROTOCOL_VERSION, ..pb::Hello::default() }
 }
 
-pub fn input(sequence: u64, target_tick: u64) -> pb::Input {
+pub(crate) fn input(sequence: u64, target_tick: u64) -> pb::Input {
     pb::Input { sequence, target_tick, values: Vec::new() }
 }
 
 impl RawClient {
     /// A stream on which nothing has been said.
-    pub async fn open(server: &TestServer) -> Self {
+    pub(crate) async fn open(server: &TestServer) -> Self {
         Self::open_on(server.channel().await).await
     }
 
-    pub async fn open_on(channel: Channel) -> Self {
+    pub(crate) async fn open_on(channel: Channel) -> Self {
         let (up, messages) = mpsc::channel(4096);
-        let play = GameServiceClient::new(channel).play(ReceiverStream::new(messages));
+        let mut service = GameServiceClient::new(channel);
+        let play = service.play(ReceiverStream::new(messages));
         let down = within_patience(play).await.expect("headers come at once").into_inner();
         Self { up, down }
     }
 
     /// A stream that has said `hello`.
-    pub async fn greet(server: &TestServer, hello: pb::Hello) -> Self {
+    pub(crate) async fn greet(server: &TestServer, hello: pb::Hello) -> Self {
         let client = Self::open(server).await;
         client.send(client_message::Kind::Hello(hello)).await;
         client
     }
 
     /// A stream that plays.
-    pub async fn join(server: &TestServer) -> (Self, pb::Welcome) {
+    pub(crate) async fn join(server: &TestServer) -> (Self, pb::Welcome) {
         let mut client = Self::greet(server, hello()).await;
         let welcome = client.welcome().await;
         (client, welcome)
     }
 
-    pub async fn send(&self, kind: client_message::Kind) {
+    pub(crate) async fn send(&self, kind: client_message::Kind) {
         // An error says that the stream has ended; the test reads its status.
         let _ = self.up.send(pb::ClientMessage { kind: Some(kind) }).await;
     }
 
-    pub async fn ack(&self, newest_tick: u64) {
+    pub(crate) async fn ack(&self, newest_tick: u64) {
         self.send(client_message::Kind::Ack(pb::Ack { epoch: 0, newest_tick })).await;
     }
 
     /// The next message, or the status that the stream ended with.
-    pub async fn next(&mut self) -> Result<server_message::Kind, Status> {
+    pub(crate) async fn next(&mut self) -> Result<server_message::Kind, Status> {
         match within_patience(self.down.message()).await {
             Ok(Some(message)) => Ok(message.kind.expect("the server sends no empty message")),
             Ok(None) => Err(Status::ok("")),
@@ -150,7 +151,7 @@ impl RawClient {
         }
     }
 
-    pub async fn welcome(&mut self) -> pb::Welcome {
+    pub(crate) async fn welcome(&mut self) -> pb::Welcome {
         match self.next().await {
             Ok(server_message::Kind::Welcome(welcome)) => welcome,
             other => panic!("{other:?} instead of a welcome"),
@@ -158,7 +159,7 @@ impl RawClient {
     }
 
     /// The next snapshot; what else comes is passed over.
-    pub async fn snapshot(&mut self) -> pb::Snapshot {
+    pub(crate) async fn snapshot(&mut self) -> pb::Snapshot {
         loop {
             match self.next().await.expect("the stream goes on") {
                 server_message::Kind::Snapshot(snapshot) => return snapshot,
@@ -168,7 +169,7 @@ impl RawClient {
     }
 
     /// Reads, and acknowledges, until a snapshot is as wanted.
-    pub async fn play_until(&mut self, mut wanted: impl FnMut(&pb::Snapshot) -> bool) -> pb::Snapshot {
+    pub(crate) async fn play_until(&mut self, mut wanted: impl FnMut(&pb::Snapshot) -> bool) -> pb::Snapshot {
         let deadline = tokio::time::Instant::now() + PATIENCE;
         while tokio::time::Instant::now() < deadline {
             let snapshot = self.snapshot().await;
@@ -181,7 +182,7 @@ impl RawClient {
     }
 
     /// Reads to the end of the stream: its goodbye, if any, and its status.
-    pub async fn end(&mut self) -> (Option<pb::Goodbye>, Status) {
+    pub(crate) async fn end(&mut self) -> (Option<pb::Goodbye>, Status) {
         let mut goodbye = None;
         loop {
             match self.next().await {
@@ -194,25 +195,25 @@ impl RawClient {
 }
 
 /// The field that a status blames.
-pub fn field_of(status: &Status) -> String {
+pub(crate) fn field_of(status: &Status) -> String {
     let details = status.get_error_details();
     let violations = details.bad_request().map(|request| request.field_violations.as_slice());
     violations.and_then(<[_]>::first).map(|violation| violation.field.clone()).unwrap_or_default()
 }
 
 /// The reason that a status gives to programs.
-pub fn reason_of(status: &Status) -> String {
+pub(crate) fn reason_of(status: &Status) -> String {
     status.get_error_details().error_info().map(|info| info.reason.clone()).unwrap_or_default()
 }
 
 /// A player who behaves, beside one who does not.
-pub struct Witness {
+pub(crate) struct Witness {
     client: RawClient,
     sequence: u64,
 }
 
 impl Witness {
-    pub async fn join(server: &TestServer) -> Self {
+    pub(crate) async fn join(server: &TestServer) -> Self {
         let (mut client, _) = RawClient::join(server).await;
         let first = client.snapshot().await;
         assert!(first.reset, "a stream starts with a reset");
@@ -222,7 +223,7 @@ impl Witness {
 
     /// Plays until an input that it sends now has been consumed: the session steps, takes inputs and sends snapshots. The
     /// stream must be what it was: no reset, ticks that rise.
-    pub async fn plays_on(&mut self) {
+    pub(crate) async fn plays_on(&mut self) {
         let mut last = self.client.snapshot().await;
         self.sequence += 1;
         let sent = self.sequence;
@@ -248,7 +249,7 @@ impl Witness {
 }
 
 /// Waits until something that no message tells of has come true.
-pub async fn eventually(what: &str, mut is_true: impl FnMut() -> bool) {
+pub(crate) async fn eventually(what: &str, mut is_true: impl FnMut() -> bool) {
     let deadline = tokio::time::Instant::now() + PATIENCE;
     while !is_true() {
         assert!(tokio::time::Instant::now() < deadline, "not within {PATIENCE:?}: {what}");
@@ -257,12 +258,12 @@ pub async fn eventually(what: &str, mut is_true: impl FnMut() -> bool) {
 }
 
 /// Waits for what must come.
-pub async fn within_patience<T>(future: impl Future<Output = T>) -> T {
+pub(crate) async fn within_patience<T>(future: impl Future<Output = T>) -> T {
     tokio::time::timeout(PATIENCE, future).await.expect("it comes within the test's patience")
 }
 
 /// Opens a `Play` stream that sends bytes as they are, one gRPC message each.
-pub async fn play_bytes(channel: Channel, messages: Vec<Bytes>) -> Streaming<Bytes> {
+pub(crate) async fn play_bytes(channel: Channel, messages: Vec<Bytes>) -> Streaming<Bytes> {
     let mut grpc = tonic::client::Grpc::new(channel);
     grpc.ready().await.expect("it is connected");
     let (up, down) = mpsc::channel(messages.len().max(1));
@@ -318,13 +319,13 @@ impl Decoder for BytesCodec {
 }
 
 /// A cable between a client and the server that can be pulled: bytes then go nowhere, and neither side is told.
-pub struct Cable {
-    pub address: SocketAddr,
+pub(crate) struct Cable {
+    pub(crate) address: SocketAddr,
     pulled: watch::Sender<bool>,
 }
 
 impl Cable {
-    pub async fn to(server: &TestServer) -> Self {
+    pub(crate) async fn to(server: &TestServer) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
         let address = listener.local_addr().expect("it is bound");
         let (pulled, state) = watch::channel(false);
@@ -338,7 +339,7 @@ impl Cable {
         Self { address, pulled }
     }
 
-    pub fn pull(&self) {
+    pub(crate) fn pull(&self) {
         self.pulled.send_replace(true);
     }
 }

@@ -256,10 +256,10 @@ async fn open(url: &str, connector: Connector) -> Result<Channel, ClientError> {
         .connect_timeout(CONNECT_TIMEOUT)
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES);
-    endpoint.connect_with_connector(connector).await.map_err(|error| ClientError::Connect {
-        url: url.to_owned(),
-        reason: innermost(&error),
-    })
+    endpoint
+        .connect_with_connector(connector)
+        .await
+        .map_err(|error| ClientError::Connect { url: url.to_owned(), reason: innermost(&error) })
 }
 
 async fn join(

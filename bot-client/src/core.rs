@@ -16,22 +16,13 @@ mod server_clock;
 mod simulation;
 mod stats;
 
-use std::{
-    collections::VecDeque,
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use tickwire_proto::{PROTOCOL_VERSION, v1 as pb};
 use tickwire_shared::{PlayerId, Schema, SchemaHash, Tick, TickRate, TickRateError};
 use tickwire_wire::{Applied, ApplyError, Mirror, MirrorError, schema::SchemaDecodeError};
 
-use self::{
-    input_clock::InputClock,
-    inputs::Inputs,
-    server_clock::Timeline,
-    stats::AgeMeter,
-};
+use self::{input_clock::InputClock, inputs::Inputs, server_clock::Timeline, stats::AgeMeter};
 pub use self::{inputs::InputError, server_clock::ServerClock, stats::Stats};
 
 /// The first pings follow each other closely, so that the clock is good soon.
@@ -470,7 +461,8 @@ impl Core {
         let (sent, now) = (sent.as_secs_f64(), now.as_secs_f64());
         self.ages.sample(now, &self.clock, &mut self.stats);
         self.clock.pong(sent, now, tick, pong.phase_us, pong.slip_us);
-        if !self.input_clock.is_running() && !self.paused
+        if !self.input_clock.is_running()
+            && !self.paused
             && let (Some(server), Some(rtt)) = (self.clock.server_time(now), self.clock.min_rtt())
         {
             self.input_clock.start(now, server + rtt.as_secs_f64() / 2.0 - self.clock.slip_seconds());

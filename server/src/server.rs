@@ -67,12 +67,12 @@ pub enum RunError {
         source: tickwire_simulation::SessionError,
     },
     /// A recording that cannot be created.
-    #[error("cannot record to {}: {source}; choose another data directory, or make this one writable", .path.display())]
+    #[error("cannot record to {}: {source}; choose a data directory that can be written to", .directory.display())]
     Recording {
-        /// The file or directory.
-        path: PathBuf,
+        /// The directory.
+        directory: PathBuf,
         /// Why.
-        source: Box<dyn std::error::Error + Send + Sync>,
+        source: io::Error,
     },
     /// A thread or runtime that cannot be created.
     #[error("cannot start threads: {0}")]
@@ -173,8 +173,8 @@ impl Server {
         Probe { shared: Arc::clone(&self.serving.shared), threads: self.threads.iter().map(Arc::clone).collect() }
     }
 
-    /// The sessions' names.
-    pub fn session_names(&self) -> impl Iterator<Item = String> {
+    /// The sessions' names, in the order in which they were asked for.
+    pub fn sessions(&self) -> impl Iterator<Item = String> {
         self.serving.shared.registry.iter().map(|session| session.name.to_string())
     }
 
@@ -293,7 +293,7 @@ fn start_sessions(
             let session = session::start(name.clone(), Arc::clone(game), seed, config, relays);
             sessions.push(session.map_err(|error| match error {
                 StartError::Session(source) => RunError::Session { name: name.to_string(), source },
-                StartError::Recording { path, source } => RunError::Recording { path, source },
+                StartError::Recording { directory, source } => RunError::Recording { directory, source },
                 StartError::Thread(error) => RunError::Threads(error),
             })?);
         }
@@ -372,9 +372,8 @@ impl Probe {
     /// The newest tick of each session, and how often its loop has given up catching up.
     #[must_use]
     pub fn ticks(&self) -> Vec<(u64, u64)> {
-        let of = |session: &Arc<SessionHandle>| {
-            (session.clock.tick().0, session.counters.slips.load(Ordering::Relaxed))
-        };
+        let of =
+            |session: &Arc<SessionHandle>| (session.clock.tick().0, session.counters.slips.load(Ordering::Relaxed));
         self.shared.registry.iter().map(of).collect()
     }
 }

@@ -32,9 +32,8 @@ impl Sessions {
             Refusal::new(Code::InvalidArgument, "MALFORMED_NAME", error.to_string()).field("name")
         };
         let name: SessionName = request.name.parse().map_err(malformed)?;
-        let not_found = || {
-            Refusal::new(Code::NotFound, "NOT_FOUND", format!("there is no {name} on this server")).field("name")
-        };
+        let not_found =
+            || Refusal::new(Code::NotFound, "NOT_FOUND", format!("there is no {name} on this server")).field("name");
         self.shared.registry.get(&name).map(|session| self.describe(session)).ok_or_else(not_found)
     }
 

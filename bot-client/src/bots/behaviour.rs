@@ -8,7 +8,7 @@ use std::{
 };
 
 use rand::{RngExt, SeedableRng, rngs::Xoshiro256PlusPlus};
-use tickwire_shared::{KindId, NetId, Schema, Tick, TickRate};
+use tickwire_shared::{InputMode, KindId, NetId, Schema, Tick, TickRate};
 use tickwire_wire::Mirror;
 
 use super::{
@@ -146,7 +146,7 @@ pub struct Behaviour {
 enum Mind {
     Idle,
     Chaos,
-    /// Of a game that is not known: anything, anew once in a while.
+    /// Of a game that is not known: anything, held for about a second.
     Fidget(Walk),
     Wander(Controls, Walk),
     Chase(Controls, Walk, Hunt),
@@ -192,6 +192,9 @@ impl Behaviour {
             Mind::Fidget(walk) => {
                 if walk.turns(moment, rng) {
                     random(input, rng);
+                } else {
+                    let edges = input.iter_mut().zip(fields).filter(|(_, field)| field.mode == InputMode::Edge);
+                    edges.for_each(|(value, field)| *value = field.neutral);
                 }
             }
             Mind::Wander(controls, walk) => {
@@ -269,7 +272,8 @@ impl Hunt {
             let others = mirror.shown().filter(|shown| shown.kind() == own.kind && shown.net_id() != own.net_id);
             let far = |id: NetId| axes.place(mirror, id).map_or(f64::INFINITY, |place| distance(here, place));
             let ids = others.map(|shown| shown.net_id());
-            self.prey = ids.map(|id| (far(id), id)).min_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1))).map(|(_, id)| id);
+            self.prey =
+                ids.map(|id| (far(id), id)).min_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1))).map(|(_, id)| id);
         }
         let there = axes.place(mirror, self.prey?)?;
         Some((there.0 - here.0, there.1 - here.1))
@@ -337,6 +341,192 @@ impl Playback {
         }
         if sample.use_pressed {
             controls.rocket(input);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use tickwire_proto::v1 as pb;
+    use tickwire_shared::{Field, InputField, Kind, Quantity, SchemaParts, schema_of};
+    use tickwire_wire::zigzag;
+
+    use super::*;
+
+    const TRACE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/traces/freedm_DEMO2.lmp");
+
+    fn roles() -> Vec<Role> {
+        let words = ["idle", "wander", "chase", "chaos", &format!("trace:{TRACE}")];
+        assign(&words.map(|word| word.parse().unwrap()), 5).unwrap()
+    }
+
+    fn arena() -> Arc<Schema> {
+        schema_of(&tickwire_arena::Arena).unwrap()
+    }
+
+    /// All inputs of a bot that sees nothing, tick by tick.
+    fn inputs(role: &Role, schema: &Arc<Schema>, rate: u32, ticks: u64) -> Vec<Vec<i32>> {
+        let mirror = Mirror::new(Arc::clone(schema));
+        let mut behaviour = Behaviour::new(role, schema, 7);
+        let mut input = schema.neutral_input();
+        let rate = TickRate::new(rate).unwrap();
+        let mut all = Vec::new();
+        for tick in 0..ticks {
+            behaviour.choose(&Moment { tick: Tick(1000 + tick), rate, mirror: &mirror }, &mut input);
+            all.push(input.clone());
+        }
+        all
+    }
+
+    #[test]
+    fn choices_are_written_as_they_are_read() {
+        for word in ["idle", "wander", "chase", "chaos", "trace:some/file.lmp"] {
+            assert_eq!(word.parse::<BehaviourChoice>().unwrap().to_string(), word);
+        }
+        for word in ["", "trace", "trace:", "Wander", "run"] {
+            assert_eq!(word.parse::<BehaviourChoice>(), Err(BehaviourChoiceError(word.to_owned())));
+        }
+    }
+
+    #[test]
+    fn bots_take_choices_in_turn_and_a_traces_players_too() {
+        let trace: BehaviourChoice = format!("trace:{TRACE}").parse().unwrap();
+        let roles = assign(&[BehaviourChoice::Wander, trace], 14).unwrap();
+        assert_eq!(roles.iter().filter(|role| matches!(role, Role::Wander)).count(), 7);
+        let traced: Vec<(usize, u64)> = roles
+            .iter()
+            .filter_map(|role| match role {
+                Role::Trace { player, first_tic, .. } => Some((*player, *first_tic)),
+                _ => None,
+            })
+            .collect();
+        assert_eq!(traced.iter().map(|(player, _)| *player).collect::<Vec<_>>(), [0, 1, 2, 0, 1, 2, 0]);
+        assert_eq!(traced[..3].iter().map(|(_, tic)| *tic).collect::<Vec<_>>(), [0, 0, 0]);
+        assert!(traced[3].1.abs_diff(traced[6].1) > 500 && traced[3].1 > 500);
+    }
+
+    #[test]
+    fn a_trace_that_is_not_there_is_an_error() {
+        let choice = BehaviourChoice::Trace("/nowhere.lmp".into());
+        assert!(matches!(assign(&[choice], 1), Err(TraceFileError::Read { .. })));
+    }
+
+    #[test]
+    fn who_wanders_runs_at_full_speed_and_turns_about_once_a_second() {
+        let seconds = 60;
+        let walk = inputs(&Role::Wander, &arena(), 60, 60 * seconds);
+        let turns = walk.windows(2).filter(|pair| pair[0] != pair[1]).count() as u64;
+        assert!((seconds * 8 / 10..=seconds * 12 / 10).contains(&turns), "{turns}");
+        for input in &walk {
+            let speed = f64::from(input[0] * input[0] + input[1] * input[1]).sqrt();
+            assert!((speed - 127.0).abs() < 1.0, "{speed}");
+            assert_eq!(input[3..], [0, 0]);
+        }
+    }
+
+    #[test]
+    fn chaos_does_everything_and_idle_nothing() {
+        let chaos = inputs(&Role::Chaos, &arena(), 60, 600);
+        for (i, field) in arena().inputs.iter().enumerate() {
+            let (min, max) = (field.quantity.min, field.quantity.max);
+            let lowest = chaos.iter().map(|input| input[i]).min().unwrap();
+            let highest = chaos.iter().map(|input| input[i]).max().unwrap();
+            let slack = (max - min) / 20;
+            assert!(lowest - min <= slack && max - highest <= slack, "{}: {lowest} to {highest}", field.name);
+        }
+        assert!(inputs(&Role::Idle, &arena(), 60, 60).iter().all(|input| *input == arena().neutral_input()));
+    }
+
+    #[test]
+    fn a_trace_walks_aims_fires_and_launches() {
+        let trace = assign(&[format!("trace:{TRACE}").parse().unwrap()], 1).unwrap().remove(0);
+        let played = inputs(&trace, &arena(), 60, 60 * 106);
+        let share = |counts: fn(&Vec<i32>) -> bool| {
+            played.iter().filter(|input| counts(input)).count() as f64 / played.len() as f64
+        };
+        assert!(share(|input| input[0] != 0 || input[1] != 0) > 0.5);
+        assert!(share(|input| input[3] != 0) > 0.05);
+        assert!(played.iter().filter(|input| input[4] != 0).count() >= 1);
+    }
+
+    #[test]
+    fn one_seed_is_one_walk() {
+        assert_eq!(inputs(&Role::Wander, &arena(), 60, 300), inputs(&Role::Wander, &arena(), 60, 300));
+    }
+
+    #[test]
+    fn who_chases_runs_at_the_nearest_other_player_and_fires() {
+        let kind = |name: &str| {
+            let axis = |name| Field::plain(name, Quantity::count(-100_000..=100_000));
+            Kind::new(name, vec![axis("x"), axis("y")])
+        };
+        let arena = arena();
+        let parts = SchemaParts {
+            game: "test".into(),
+            kinds: vec![kind("player"), kind("rocket")],
+            inputs: arena.inputs.clone(),
+            ..SchemaParts::default()
+        };
+        let schema = Arc::new(Schema::new(parts).unwrap());
+        // Own entity 1 at (100, 0); 2 far to the west, 3 near to the north, a rocket nearer still.
+        let at = |gap: u32, x: i32, y: i32| [gap, zigzag(x), zigzag(y)];
+        let kinds = vec![
+            pb::KindUpdate {
+                kind: 0,
+                arrivals: [at(0, 100, 0), at(0, -900, 0), at(0, 100, 50)].concat(),
+                ..pb::KindUpdate::default()
+            },
+            pb::KindUpdate { kind: 1, arrivals: at(3, 101, 0).to_vec(), ..pb::KindUpdate::default() },
+        ];
+        let owner = pb::OwnerSection { net_id: 1, values: vec![100, 0], ..pb::OwnerSection::default() };
+        let snapshot = pb::Snapshot {
+            tick: 5,
+            reset: true,
+            owner: Some(owner),
+            cells: vec![pb::CellUpdate { cell: 0, kinds, ..pb::CellUpdate::default() }],
+            ..pb::Snapshot::default()
+        };
+        let mut mirror = Mirror::new(Arc::clone(&schema));
+        assert_eq!(mirror.apply(0, &snapshot).unwrap().entities, 4);
+
+        let mut behaviour = Behaviour::new(&Role::Chase, &schema, 1);
+        let mut input = schema.neutral_input();
+        let rate = TickRate::DEFAULT;
+        behaviour.choose(&Moment { tick: Tick(6), rate, mirror: &mirror }, &mut input);
+        assert_eq!(input, [0, 127, 1024, 1, 1]);
+        behaviour.choose(&Moment { tick: Tick(7), rate, mirror: &mirror }, &mut input);
+        assert_eq!(input, [0, 127, 1024, 1, 0]);
+    }
+
+    fn any_schema() -> impl Strategy<Value = Arc<Schema>> {
+        let field = (any::<i32>(), any::<i32>(), 0.0..=1.0_f64, any::<bool>()).prop_map(|(a, b, place, edge)| {
+            let (min, max) = (a.min(b), a.max(b));
+            let neutral = (f64::from(min) + place * (f64::from(max) - f64::from(min))) as i32;
+            let make = if edge { InputField::edge } else { InputField::hold };
+            InputField { neutral, ..make("", Quantity::count(min..=max)) }
+        });
+        (proptest::collection::vec(field, 5), any::<bool>()).prop_map(|(mut inputs, known)| {
+            let names = if known { ["move_x", "rocket", "aim", "fire", "move_y"] } else { ["a", "b", "c", "d", "e"] };
+            for (input, name) in inputs.iter_mut().zip(names) {
+                input.name = name.to_owned();
+            }
+            let parts = SchemaParts { game: "test".into(), inputs, ..SchemaParts::default() };
+            Arc::new(Schema::new(parts).unwrap())
+        })
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(48))]
+        #[test]
+        fn every_behaviour_stays_within_the_schemas_ranges(schema in any_schema(), rate in 1..=240_u32) {
+            for role in roles() {
+                for input in inputs(&role, &schema, rate, 200) {
+                    for (value, field) in input.iter().zip(&schema.inputs) {
+                        prop_assert!((field.quantity.min..=field.quantity.max).contains(value), "{role:?} {field:?}");
+                    }
+                }
+            }
         }
     }
 }

@@ -134,7 +134,10 @@ mod tests {
         let schema = tickwire_shared::schema_of(&tickwire_arena::Arena).unwrap();
         let controls = Controls::of(&schema).unwrap();
         assert!(controls.fire.is_some() && controls.rocket.is_some());
-        assert_eq!((controls.aim.quantity.min, controls.aim.quantity.max + 1), (0, schema.inputs[controls.aim.id.index()].quantity.max + 1));
+        assert_eq!(
+            (controls.aim.quantity.min, controls.aim.quantity.max + 1),
+            (0, schema.inputs[controls.aim.id.index()].quantity.max + 1)
+        );
         let turn = controls.aim.quantity.dequantize(controls.aim.quantity.max - controls.aim.quantity.min + 1);
         assert!((turn - 1.0).abs() < 1e-9, "aim spans {turn} turns");
     }

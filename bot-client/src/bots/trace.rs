@@ -202,13 +202,7 @@ impl Trace {
         let mut news = first.max(at.saturating_sub(length))..=at;
         let use_pressed = news.any(|tic| uses(tic) && !(tic > 0 && uses(tic - 1)));
 
-        TraceSample {
-            move_x: move_x / length_of,
-            move_y: move_y / length_of,
-            aim,
-            attack,
-            use_pressed,
-        }
+        TraceSample { move_x: move_x / length_of, move_y: move_y / length_of, aim, attack, use_pressed }
     }
 }
 
@@ -231,7 +225,6 @@ pub struct TraceSample {
 fn tick_to_tic(tick: u64, rate: TickRate) -> u64 {
     (u128::from(tick) * u128::from(TIC_HZ) / u128::from(rate.hz())) as u64
 }
-
 
 fn tic(before: Option<&Tic>, [forward, side, turn, buttons]: [u8; 4]) -> Tic {
     let heading = before.map_or(0, |tic| tic.heading).wrapping_add(turn);
@@ -303,7 +296,10 @@ mod tests {
         assert_eq!(parse(&good[..good.len() - 1]), Err(TraceError::NoEnd { offset: 29 }));
         assert_eq!(parse(&good[..19]), Err(TraceError::NoEnd { offset: 19 }));
         assert_eq!(parse(&[&HEADER[..], &[END]].concat()), Err(TraceError::Empty));
-        assert_eq!(TraceError::NoEnd { offset: 29 }.to_string(), "offset 29: the file ends without the end marker 0x80; it was cut");
+        assert_eq!(
+            TraceError::NoEnd { offset: 29 }.to_string(),
+            "offset 29: the file ends without the end marker 0x80; it was cut"
+        );
     }
 
     #[test]

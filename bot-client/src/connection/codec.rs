@@ -67,7 +67,9 @@ impl Decoder for ReceivedDecoder {
 /// The bytes of the one field, of a one-byte key, that makes up a message of `bytes`: the rest are its key and length.
 fn field_bytes(bytes: usize) -> usize {
     let after_key = bytes.saturating_sub(1);
-    (1..=5).map(|prefix| after_key.saturating_sub(prefix)).find(|&field| length_delimiter_len(field) + field == after_key)
+    (1..=5)
+        .map(|prefix| after_key.saturating_sub(prefix))
+        .find(|&field| length_delimiter_len(field) + field == after_key)
         .unwrap_or(after_key)
 }
 

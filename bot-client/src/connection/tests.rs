@@ -10,7 +10,10 @@ use tickwire_proto::v1::{
 };
 use tickwire_shared::{InputField, Quantity, Schema, SchemaParts};
 use tokio::{net::TcpListener, sync::mpsc, task::JoinHandle};
-use tokio_stream::{Stream, StreamExt as _, wrappers::{ReceiverStream, TcpListenerStream}};
+use tokio_stream::{
+    Stream, StreamExt as _,
+    wrappers::{ReceiverStream, TcpListenerStream},
+};
 use tonic::{Code, Response, transport::Server};
 use tonic_types::{ErrorDetails, StatusExt as _};
 
@@ -51,10 +54,7 @@ struct Script {
 impl GameService for Script {
     type PlayStream = Pin<Box<dyn Stream<Item = Result<pb::ServerMessage, Status>> + Send>>;
 
-    async fn play(
-        &self,
-        request: Request<Streaming<pb::ClientMessage>>,
-    ) -> Result<Response<Self::PlayStream>, Status> {
+    async fn play(&self, request: Request<Streaming<pb::ClientMessage>>) -> Result<Response<Self::PlayStream>, Status> {
         if let Some(refuse) = self.refuse {
             return Err(refuse());
         }
@@ -213,10 +213,10 @@ async fn a_status_in_mid_stream_ends_the_client_with_it() {
             Err(error) => break error,
         }
     };
-    assert_eq!((error.code(), error.to_string().as_str()), (
-        Code::InvalidArgument,
-        "the server answers INVALID_ARGUMENT: inputs.target_tick: 0"
-    ));
+    assert_eq!(
+        (error.code(), error.to_string().as_str()),
+        (Code::InvalidArgument, "the server answers INVALID_ARGUMENT: inputs.target_tick: 0")
+    );
 }
 
 #[tokio::test]

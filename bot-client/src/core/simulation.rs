@@ -434,10 +434,7 @@ fn a_welcome_that_cannot_be_played_by_is_refused() {
     assert_eq!(join(|welcome| welcome.schema = None), Err(ProtocolError::NoSchema));
     assert!(matches!(join(|welcome| welcome.schema = Some(pb::Schema::default())), Err(ProtocolError::Schema(_))));
     let pong = pb::ServerMessage { kind: Some(Down::Pong(pb::Pong::default())) };
-    assert_eq!(
-        Core::new(&JoinOptions::default(), pong, Duration::ZERO).map(drop),
-        Err(ProtocolError::NotWelcome)
-    );
+    assert_eq!(Core::new(&JoinOptions::default(), pong, Duration::ZERO).map(drop), Err(ProtocolError::NotWelcome));
     let options = JoinOptions { schema_hash: Some(tickwire_shared::SchemaHash([7; 32])), ..JoinOptions::default() };
     let refused = Core::new(&options, welcome(1), Duration::ZERO).map(drop);
     assert!(matches!(refused, Err(ProtocolError::SchemaHash { .. })));

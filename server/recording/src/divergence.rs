@@ -71,16 +71,13 @@ pub struct Value {
 }
 
 impl Divergence {
-    /// Compares a tick's outcome with the recorded one, from the truth that both had before.
-    pub(crate) fn of(
+    /// Says how a tick's outcome differs from the recorded one, from the truth that both had before.
+    pub(crate) fn between(
         schema: &Schema,
         before: &Truth,
         recorded: &RecordedResult,
         replayed: &RecordedResult,
-    ) -> Result<Option<Self>, TruthError> {
-        if recorded == replayed {
-            return Ok(None);
-        }
+    ) -> Result<Self, TruthError> {
         let (mut there, mut here) = (before.clone(), before.clone());
         there.apply(&recorded.truth)?;
         here.apply(&replayed.truth)?;
@@ -90,13 +87,13 @@ impl Divergence {
             Some(&id) => entity_difference(schema, id, there.rows.get(&id), here.rows.get(&id)),
             None => event_difference(schema, &recorded.events, &replayed.events).unwrap_or(Difference::Hidden),
         };
-        Ok(Some(Self {
+        Ok(Self {
             tick: recorded.tick,
             recorded_hash: recorded.state_hash,
             replayed_hash: replayed.state_hash,
             entities: different.count(),
             difference,
-        }))
+        })
     }
 }
 
@@ -130,7 +127,10 @@ fn event_difference(schema: &Schema, recorded: &[RecordedEvent], replayed: &[Rec
     Some(Difference::Event { ordinal, recorded: in_words(recorded), replayed: in_words(replayed) })
 }
 
-fn event_in_words(schema: &Schema, RecordedEvent { kind: EventId(kind), player, values, .. }: &RecordedEvent) -> String {
+fn event_in_words(
+    schema: &Schema,
+    RecordedEvent { kind: EventId(kind), player, values, .. }: &RecordedEvent,
+) -> String {
     let Some(definition) = schema.event(EventId(*kind)) else { return format!("event {kind}") };
     let value = |(field, &value): (&tickwire_shared::EventField, &i32)| {
         format!("{} {}", field.name, Value::of(&field.quantity, value))

@@ -6,12 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::{
-    End, Layout, Recording, RecordingError, Writer,
-    format::Topic,
-    list,
-    reader::Record,
-};
+use crate::{End, Layout, Recording, RecordingError, Writer, format::Topic, list, reader::Record};
 
 const LIVE: &str = ".live.mcap";
 const FINISHED: &str = ".mcap";
@@ -36,6 +31,11 @@ pub(crate) fn is_live(path: &Path) -> bool {
 
 pub(crate) fn is_recording(path: &Path) -> bool {
     name_of(path).ends_with(FINISHED)
+}
+
+/// Whether a live file has become a finished one, and only its removal was missed.
+pub(crate) fn is_finished_elsewhere(path: &Path) -> bool {
+    is_live(path) && with_ending(path, FINISHED).exists()
 }
 
 fn name_of(path: &Path) -> String {

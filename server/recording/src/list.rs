@@ -71,7 +71,7 @@ pub fn list(directory: impl AsRef<Path>) -> io::Result<Vec<Listed>> {
     let mut paths = Vec::new();
     for entry in fs::read_dir(directory)? {
         let path = entry?.path();
-        if files::is_recording(&path) {
+        if files::is_recording(&path) && !files::is_finished_elsewhere(&path) {
             paths.push(path);
         }
     }
@@ -98,7 +98,7 @@ impl Recording {
         let results = channel(&summary, Topic::TickResult)?;
         let ticks = summary.stats.as_ref()?.channel_message_counts.get(&results).copied().unwrap_or(0);
         let end = last_end(self.source(), &summary).ok()??;
-        Some((ticks, state_of(Some(&end))))
+        Some((ticks, state_of(ticks, Some(&end))))
     }
 
     fn scanned_state(&self) -> (u64, RecordingState) {
@@ -108,17 +108,19 @@ impl Recording {
             // Its last record may be half written.
             _ if in_use => RecordingState::Live,
             Some(error) => RecordingState::Damaged(error.to_string()),
-            None => state_of(end.as_ref()),
+            None => state_of(ticks, end.as_ref()),
         };
         (ticks, state)
     }
 }
 
-fn state_of(end: Option<&End>) -> RecordingState {
-    match end {
-        None => RecordingState::Unfinished,
-        Some(End { ticks_missing: 0, reason, .. }) => RecordingState::Complete(reason.clone()),
-        Some(&End { ticks_missing, .. }) => RecordingState::Incomplete { ticks_missing },
+fn state_of(ticks: u64, end: Option<&End>) -> RecordingState {
+    let Some(End { reason, tick, ticks_missing }) = end else { return RecordingState::Unfinished };
+    // A tick that panicked is not whole, and not missing.
+    let panicked = u64::from(matches!(reason, EndReason::Failed { .. }));
+    match tick.0.saturating_sub(ticks + panicked).max(*ticks_missing) {
+        0 => RecordingState::Complete(reason.clone()),
+        ticks_missing => RecordingState::Incomplete { ticks_missing },
     }
 }
 
@@ -177,7 +179,9 @@ fn channel(summary: &Summary, topic: Topic) -> Option<u16> {
 /// The end record, which is in the last chunk.
 fn last_end(source: &Source, summary: &Summary) -> io::Result<Option<End>> {
     let Some(channel) = channel(summary, Topic::End) else { return Ok(None) };
-    let Some(offset) = summary.chunk_indexes.iter().map(|chunk| chunk.chunk_start_offset).max() else { return Ok(None) };
+    let Some(offset) = summary.chunk_indexes.iter().map(|chunk| chunk.chunk_start_offset).max() else {
+        return Ok(None);
+    };
     match source {
         Source::File(path) => find_end(File::open(path)?, offset, channel),
         Source::Bytes(bytes) => find_end(Cursor::new(bytes), offset, channel),

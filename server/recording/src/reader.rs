@@ -186,6 +186,7 @@ pub(crate) struct Record {
 pub(crate) struct Records {
     path: PathBuf,
     messages: mcap::io::MessageReader<Box<dyn Read + Send>>,
+    failed: bool,
     before: Option<Topic>,
     /// The newest tick begun.
     begun: Tick,
@@ -203,7 +204,7 @@ impl Records {
             }
         };
         let messages = mcap::io::MessageReader::new_with_options(read, format::read_options());
-        Ok(Self { path, messages, before: None, begun: Tick::ZERO, whole: Tick::ZERO })
+        Ok(Self { path, messages, failed: false, before: None, begun: Tick::ZERO, whole: Tick::ZERO })
     }
 
     fn take(&mut self, topic: Topic, data: Vec<u8>) -> Result<Record, RecordingError> {
@@ -252,14 +253,17 @@ impl Iterator for Records {
     type Item = Result<Record, RecordingError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        loop {
-            let message = match self.messages.next()? {
-                Ok(message) => message,
-                Err(error) => return Some(Err(self.error(error))),
+        while !self.failed {
+            let record = match self.messages.next()? {
+                Err(error) => Err(self.error(error)),
+                Ok(message) => match Topic::of(&message.channel) {
+                    None => continue,
+                    Some(topic) => self.take(topic, message.data.into_owned()),
+                },
             };
-            if let Some(topic) = Topic::of(&message.channel) {
-                return Some(self.take(topic, message.data.into_owned()));
-            }
+            self.failed = record.is_err();
+            return Some(record);
         }
+        None
     }
 }

@@ -35,14 +35,37 @@ pub struct RecordedEvent {
 
 impl From<TickResult> for RecordedResult {
     fn from(TickResult { tick, state_hash, truth, events }: TickResult) -> Self {
-        let event = |(audience, Event { kind, ordinal, values })| {
-            let player = match audience {
-                Audience::Player(player) => Some(player),
-                Audience::At(_) => None,
-            };
-            RecordedEvent { kind, ordinal, player, values }
+        let event = |(audience, Event { kind, ordinal, values })| RecordedEvent {
+            kind,
+            ordinal,
+            player: recipient(&audience),
+            values,
         };
         Self { tick, state_hash, truth, events: events.into_iter().map(event).collect() }
+    }
+}
+
+/// Whether a result is the recorded one.
+impl PartialEq<TickResult> for RecordedResult {
+    fn eq(&self, result: &TickResult) -> bool {
+        let event = |(recorded, (audience, event)): (&RecordedEvent, &(Audience, Event))| {
+            recorded.kind == event.kind
+                && recorded.ordinal == event.ordinal
+                && recorded.player == recipient(audience)
+                && recorded.values == event.values
+        };
+        self.tick == result.tick
+            && self.state_hash == result.state_hash
+            && self.truth == result.truth
+            && self.events.len() == result.events.len()
+            && self.events.iter().zip(&result.events).all(event)
+    }
+}
+
+fn recipient(audience: &Audience) -> Option<PlayerId> {
+    match audience {
+        Audience::Player(player) => Some(*player),
+        Audience::At(_) => None,
     }
 }
 

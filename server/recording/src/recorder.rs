@@ -163,7 +163,12 @@ impl Recorder {
             problem.get_or_insert(format!("its end could not be written: {error}"));
         }
         let path = match files::finalize(&self.path, Some(&end)) {
-            Ok(finished) => finished.path,
+            Ok(finished) => {
+                if let Some(lost) = finished.lost {
+                    problem.get_or_insert(lost.to_string());
+                }
+                finished.path
+            }
             Err(error) => {
                 tracing::error!("{} could not be finished: {error}", self.path.display());
                 problem.get_or_insert(format!("it could not be finished, repair it later: {error}"));
@@ -190,7 +195,9 @@ impl Recorder {
         let [inputs, results] = [&self.progress.inputs, &self.progress.results].map(|n| n.load(Ordering::Relaxed));
         // A tick that panicked has no result, only a cause.
         let lacking = match reason {
-            EndReason::Failed { .. } => self.begun.0.saturating_sub(1).saturating_sub(results).max(self.begun.0 - inputs),
+            EndReason::Failed { .. } => {
+                self.begun.0.saturating_sub(1).saturating_sub(results).max(self.begun.0 - inputs)
+            }
             EndReason::Shutdown | EndReason::Ended => self.begun.0 - results,
         };
         End { reason, tick: self.begun, ticks_missing: lacking }

@@ -5,9 +5,7 @@ use std::{path::Path, sync::Arc};
 use tickwire_shared::{Digest, Game, Tick, Truth};
 use tickwire_simulation::{Session, TickOutput, TickPanic};
 
-use crate::{
-    Divergence, End, EndReason, RecordedResult, RecordedTick, Recording, ReplayError, Ticks, VerifyError,
-};
+use crate::{Divergence, End, EndReason, RecordedResult, RecordedTick, Recording, ReplayError, Ticks, VerifyError};
 
 /// A recording that is being played again, tick by tick.
 ///
@@ -120,15 +118,24 @@ impl Replay {
                 }
             }
         }
-        verified.end = self.end().cloned();
-        if let (Some(tick), Some(End { reason: EndReason::Failed { message }, tick: failed, .. })) =
-            (unfinished, &verified.end)
-            && tick == *failed
-        {
-            return Err(VerifyError::NotReproduced(TickPanic { tick, message: message.clone() }));
-        }
         verified.digest = hashes.finish();
-        Ok(verified)
+        verified.end = self.end().cloned();
+        let failed = match &verified.end {
+            Some(End { reason: EndReason::Failed { message }, tick, .. }) => {
+                Some(TickPanic { tick: *tick, message: message.clone() })
+            }
+            _ => None,
+        };
+        match (&verified.panic, failed) {
+            (None, Some(failed)) if unfinished == Some(failed.tick) => Err(VerifyError::NotReproduced(failed)),
+            // Without an end, the server itself may have gone down with the panic.
+            (Some(panic), failed)
+                if verified.end.is_some() && failed.as_ref().map(|failed| failed.tick) != Some(panic.tick) =>
+            {
+                Err(VerifyError::Panicked(panic.clone()))
+            }
+            _ => Ok(verified),
+        }
     }
 
     fn play(&mut self, recorded: RecordedTick) -> Result<ReplayedTick, ReplayError> {
@@ -136,10 +143,12 @@ impl Replay {
         let outcome = self.session.finish_tick(&recorded.input);
         let mut divergence = None;
         if let (Some(there), Ok(output)) = (&recorded.result, &outcome) {
-            let tick = there.tick;
-            let here = RecordedResult::from(output.result.clone());
-            let at = |source| ReplayError::Truth { tick, source };
-            divergence = Divergence::of(self.session.schema(), &self.truth, there, &here).map_err(at)?.map(Box::new);
+            let at = |source| ReplayError::Truth { tick: there.tick, source };
+            if *there != output.result {
+                let here = RecordedResult::from(output.result.clone());
+                let found = Divergence::between(self.session.schema(), &self.truth, there, &here);
+                divergence = Some(Box::new(found.map_err(at)?));
+            }
             self.truth.apply(&there.truth).map_err(at)?;
         }
         self.over = divergence.is_some() || outcome.is_err();

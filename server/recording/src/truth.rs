@@ -139,9 +139,8 @@ mod tests {
         let id = || prop_oneof![1..200_u32, any::<u32>().prop_map(|id| id.max(1))];
         let all = move || prop::collection::vec(any::<i32>(), fields);
         let mask = move || any::<u32>().prop_map(move |mask| if fields == 0 { 0 } else { mask >> (32 - fields) });
-        let change = mask().prop_flat_map(|mask| {
-            (Just(mask), prop::collection::vec(any::<i32>(), mask.count_ones() as usize))
-        });
+        let change =
+            mask().prop_flat_map(|mask| (Just(mask), prop::collection::vec(any::<i32>(), mask.count_ones() as usize)));
         (btree_map(id(), Just(()), 0..6), btree_map(id(), all(), 0..6), btree_map(id(), change, 0..6)).prop_map(
             move |(despawned, spawned, changed)| KindTruth {
                 kind: KindId(kind),
@@ -207,7 +206,10 @@ mod tests {
             error(pb::TruthUpdate { changed: vec![0, 4, 1], ..update(1) }),
             "truth of pair: a change's mask has more bits than the kind has fields"
         );
-        assert_eq!(error(pb::TruthUpdate { changed: vec![0], ..update(1) }), "truth of pair: a change ends before its mask");
+        assert_eq!(
+            error(pb::TruthUpdate { changed: vec![0], ..update(1) }),
+            "truth of pair: a change ends before its mask"
+        );
         assert_eq!(
             error(pb::TruthUpdate { despawned: vec![u32::MAX], ..update(1) }),
             "truth of pair: an id is beyond 2^32"

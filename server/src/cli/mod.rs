@@ -1,7 +1,111 @@
-//! The command line.
+//! The command line: `serve`, `replay`, `recordings`.
 
 mod options;
-use std::{process::ExitCode, sync::Arc};
+mod output;
+mod recordings;
+mod replay;
+mod serve;
+
+use std::{ffi::OsString, process::ExitCode, sync::Arc};
+
+use clap::Parser as _;
 use tickwire_shared::Game;
-/// temp
-pub fn cli_main(_games: Vec<Arc<dyn Game>>) -> ExitCode { ExitCode::SUCCESS }
+use tracing_subscriber::EnvFilter;
+
+use options::{LogFormat, OptionsError};
+
+/// Which log lines are written: as in `info,tickwire_server=debug`.
+const LOG_VARIABLE: &str = "TICKWIRE_LOG";
+/// An interrupted command ends with this code, as shells expect.
+const INTERRUPTED: i32 = 130;
+
+/// Hosts matches, and works with their recordings. Without a command it hosts.
+#[derive(Debug, clap::Parser)]
+#[command(name = "tickwire-server", version, args_conflicts_with_subcommands = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    serve: options::ServeFlags,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Command {
+    /// Host matches until interrupted; what the server does without a command.
+    ///
+    /// Every option may also come from an environment variable, such as TICKWIRE_TICK_RATE, or from a TOML file; flags go
+    /// first, then the environment.
+    Serve(options::ServeFlags),
+    /// Play a recording again
+    Replay(replay::ReplayArgs),
+    /// Look after recordings
+    #[command(subcommand)]
+    Recordings(recordings::RecordingsCommand),
+}
+
+/// Why a command failed, for whoever ran it.
+#[derive(Debug, thiserror::Error)]
+enum CliError {
+    #[error(transparent)]
+    Options(#[from] OptionsError),
+    #[error("cannot listen on {address}: {source}")]
+    Listen { address: std::net::SocketAddr, source: std::io::Error },
+    #[error(transparent)]
+    Run(#[from] crate::RunError),
+    #[error("{}: {source}", .path.display())]
+    Recording { path: std::path::PathBuf, source: tickwire_recording::RecordingError },
+    #[error("{}: {source}", .path.display())]
+    Replay { path: std::path::PathBuf, source: tickwire_recording::ReplayError },
+    #[error("{}: {source}", .path.display())]
+    Verify { path: std::path::PathBuf, source: tickwire_recording::VerifyError },
+    #[error("{}: {source}", .path.display())]
+    Export { path: std::path::PathBuf, source: tickwire_recording::ExportError },
+    #[error("{}: {source}", .path.display())]
+    List { path: std::path::PathBuf, source: std::io::Error },
+    #[error("ticks {from} to {to}: choose --from no greater than --to")]
+    Range { from: u64, to: u64 },
+    #[error(transparent)]
+    Io(#[from] std::io::Error),
+}
+
+/// The whole server as a program: reads the command line, runs the command, and says how it went. The first of `games` is
+/// hosted where none is asked for.
+pub fn cli_main(games: Vec<Arc<dyn Game>>) -> ExitCode {
+    run(std::env::args_os(), games)
+}
+
+fn run(arguments: impl IntoIterator<Item = OsString>, games: Vec<Arc<dyn Game>>) -> ExitCode {
+    let cli = match Cli::try_parse_from(arguments) {
+        Ok(cli) => cli,
+        // Help and version come this way, too, with code 0.
+        Err(error) => {
+            // Where even that cannot be printed, the code still says it.
+            let _ = error.print();
+            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(u8::MAX));
+        }
+    };
+    let result = match cli.command.unwrap_or(Command::Serve(cli.serve)) {
+        Command::Serve(flags) => serve::serve(&flags, games),
+        Command::Replay(arguments) => replay::replay(&arguments, &games),
+        Command::Recordings(command) => recordings::run(&command),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) if output::is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            output::complain(&error);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Writes log lines to standard error.
+fn start_log(format: LogFormat) {
+    let filter = EnvFilter::builder().with_env_var(LOG_VARIABLE).try_from_env().unwrap_or_else(|_| "info".into());
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // An error says that the program around the server logs already.
+    let _ = match format {
+        LogFormat::Text => log.with_target(false).try_init(),
+        LogFormat::Json => log.json().try_init(),
+    };
+}

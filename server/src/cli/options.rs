@@ -159,7 +159,8 @@ pub(super) struct Layers(Figment);
 impl Layers {
     /// Puts the flags over the environment, over the file, over the defaults.
     pub(super) fn new(flags: &ServeFlags) -> Result<Self, OptionsError> {
-        let mut figment = Figment::from(Layer { origin: "default", provider: Serialized::defaults(Options::default()) });
+        let mut figment =
+            Figment::from(Layer { origin: "default", provider: Serialized::defaults(Options::default()) });
         if let Some(file) = &flags.config {
             if !file.is_file() {
                 return Err(OptionsError::NoFile(file.clone()));
@@ -182,16 +183,16 @@ impl Layers {
             problem,
             origin: format!(" (from {})", self.origin(option)),
         };
-        let at_least_one =
-            |option| move |_| invalid(option, "0".into(), "is too few: choose 1 or more".into());
+        let at_least_one = |option| move |_| invalid(option, "0".into(), "is too few: choose 1 or more".into());
 
         if !options.listen.ip().is_loopback() && !options.insecure {
             let problem = "can be reached from other machines, but nothing is encrypted and nobody is asked who they are: \
                            listen on 127.0.0.1 or [::1], or say --insecure where you trust the network";
             return Err(invalid("listen", options.listen.to_string(), problem.into()));
         }
-        let tick_rate = TickRate::new(options.tick_rate)
-            .map_err(|_| invalid("tick_rate", options.tick_rate.to_string(), "is out of range: choose 1 to 240".into()))?;
+        let tick_rate = TickRate::new(options.tick_rate).map_err(|_| {
+            invalid("tick_rate", options.tick_rate.to_string(), "is out of range: choose 1 to 240".into())
+        })?;
         Ok(ServeConfig {
             listen: options.listen,
             log_format: options.log_format,

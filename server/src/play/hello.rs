@@ -23,8 +23,7 @@ const BUSY_RETRY: Duration = Duration::from_secs(1);
 /// The session that a client asks for, if the client fits it.
 pub(super) fn find_session(registry: &Registry, hello: &Hello) -> Result<Arc<SessionHandle>, Refusal> {
     let not_found = |field, message| Refusal::new(Code::NotFound, "NOT_FOUND", message).field(field);
-    let does_not_fit =
-        |field, reason, message| Refusal::new(Code::FailedPrecondition, reason, message).field(field);
+    let does_not_fit = |field, reason, message| Refusal::new(Code::FailedPrecondition, reason, message).field(field);
 
     let session = match (&hello.session, &hello.game) {
         (Some(name), _) => registry
@@ -33,9 +32,9 @@ pub(super) fn find_session(registry: &Registry, hello: &Hello) -> Result<Arc<Ses
         (None, Some(game)) => registry
             .default_for(Some(game))
             .ok_or_else(|| not_found("hello.game", format!("this server hosts no game {game:?}")))?,
-        (None, None) => registry.default_for(None).ok_or_else(|| {
-            not_found("hello.session", "this server has no session".to_owned())
-        })?,
+        (None, None) => registry
+            .default_for(None)
+            .ok_or_else(|| not_found("hello.session", "this server has no session".to_owned()))?,
     };
     if let Some(game) = hello.game.as_ref().filter(|game| **game != session.schema.game) {
         let message = format!("{} plays {:?}, not {game:?}", session.name, session.schema.game);
@@ -59,8 +58,12 @@ pub(super) async fn take_seat(session: &SessionHandle, player_name: String) -> R
     match session.mailbox.send(Command::Join(Join { name: player_name, reply })) {
         Ok(()) => {}
         Err(NotTaken::Full) => {
-            return Err(Refusal::new(Code::ResourceExhausted, "BUSY", format!("{} takes no more messages", session.name))
-                .retry_after(BUSY_RETRY));
+            return Err(Refusal::new(
+                Code::ResourceExhausted,
+                "BUSY",
+                format!("{} takes no more messages", session.name),
+            )
+            .retry_after(BUSY_RETRY));
         }
         Err(NotTaken::Closed) => return Err(ended(session)),
     }

@@ -133,9 +133,11 @@ fn read_hello(hello: pb::Hello) -> Result<Hello, MessageError> {
         0 => None,
         length => Some(SchemaHash(schema_hash.try_into().map_err(|_| MessageError::SchemaHashLength(length))?)),
     };
-    for (given, field) in
-        [(!ticket.is_empty(), "ticket"), (!resume_token.is_empty(), "resume_token"), (!attach_token.is_empty(), "attach_token")]
-    {
+    for (given, field) in [
+        (!ticket.is_empty(), "ticket"),
+        (!resume_token.is_empty(), "resume_token"),
+        (!attach_token.is_empty(), "attach_token"),
+    ] {
         if given {
             return Err(MessageError::Unsupported(field));
         }
@@ -191,7 +193,9 @@ impl MessageError {
             Self::ProtocolVersion(_) => "PROTOCOL_VERSION",
             Self::Unsupported(_) => "UNSUPPORTED",
             Self::Session(_) => "MALFORMED_NAME",
-            Self::SchemaHashLength(_) | Self::ViewRadius(_) | Self::InputCount(_) | Self::ResyncReason(_) => "OUT_OF_RANGE",
+            Self::SchemaHashLength(_) | Self::ViewRadius(_) | Self::InputCount(_) | Self::ResyncReason(_) => {
+                "OUT_OF_RANGE"
+            }
             Self::Input { .. } => "INVALID_INPUT",
             Self::NotRising { .. } => "NOT_RISING",
         }
@@ -310,7 +314,10 @@ mod tests {
     fn messages_of_no_or_another_kind_are_refused() {
         let refused = |result: Result<Message, MessageError>| code_and_field(result.expect_err("wrong"));
         let resync = |reason| with(pb::client_message::Kind::Resync(pb::Resync { reason }));
-        assert_eq!(refused(message(pb::ClientMessage { kind: None }, &schema())), (Code::InvalidArgument, "kind".into()));
+        assert_eq!(
+            refused(message(pb::ClientMessage { kind: None }, &schema())),
+            (Code::InvalidArgument, "kind".into())
+        );
         assert_eq!(refused(message(resync(99), &schema())), (Code::InvalidArgument, "resync.reason".into()));
         assert_eq!(refused(message(resync(0), &schema())), (Code::InvalidArgument, "resync.reason".into()));
         let twice = with(pb::client_message::Kind::Hello(pb::Hello::default()));

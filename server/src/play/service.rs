@@ -16,7 +16,13 @@ use tonic::{
 };
 use tower_service::Service;
 
-use super::{body::UplinkBody, codec::{Down, PlayCodec}, downlink::Downlink, peer::Peer, uplink};
+use super::{
+    body::UplinkBody,
+    codec::{Down, PlayCodec},
+    downlink::Downlink,
+    peer::Peer,
+    uplink,
+};
 use crate::{net::Connection, server::Shared};
 
 const PLAY: &str = "/tickwire.v1.GameService/Play";

@@ -167,12 +167,7 @@ async fn play(
 }
 
 /// Does what one message says.
-fn take(
-    peer: &Peer,
-    seated: &Seated,
-    message: pb::ClientMessage,
-    now: Instant,
-) -> Result<ControlFlow<End>, Refusal> {
+fn take(peer: &Peer, seated: &Seated, message: pb::ClientMessage, now: Instant) -> Result<ControlFlow<End>, Refusal> {
     let session = &*seated.session;
     match parse::message(message, &session.schema)? {
         Message::Inputs { ack, inputs } if is_current(session, ack) => {
@@ -203,7 +198,8 @@ fn is_current(session: &SessionHandle, ack: Ack) -> bool {
 
 fn acknowledge(peer: &Peer, ack: Ack, input: Option<(u64, i32)>, now: Instant) -> Result<(), Refusal> {
     peer.acknowledge(ack, input, now).map_err(|error| {
-        let message = format!("{} is newer than {}, the newest tick sent on this stream", error.acknowledged, error.sent);
+        let message =
+            format!("{} is newer than {}, the newest tick sent on this stream", error.acknowledged, error.sent);
         Refusal::new(Code::InvalidArgument, "ACK_BEYOND_SENT", message).field(ack.field)
     })
 }

@@ -94,7 +94,10 @@ impl Mailbox {
 
     /// Swaps what came in with `letters`, which has been emptied and keeps its memory for the time after next.
     pub(crate) fn swap(&self, letters: &mut Letters) {
-        debug_assert!(letters.commands.is_empty() && letters.partings.is_empty(), "letters are read before the next swap");
+        debug_assert!(
+            letters.commands.is_empty() && letters.partings.is_empty(),
+            "letters are read before the next swap"
+        );
         std::mem::swap(&mut *self.lock(), letters);
     }
 

@@ -3,7 +3,7 @@
 mod clock;
 mod handle;
 mod mailbox;
-mod recorder;
+mod recording;
 mod registry;
 mod thread;
 

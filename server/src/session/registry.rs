@@ -13,7 +13,9 @@ const ID_CHARS_MAX: usize = 80;
 
 /// A string that is no session's name.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is not a session's name: it is \"sessions/\" and an id of lower-case letters, digits, '_' and '-', such as \"sessions/arena-1\"")]
+#[error(
+    "{0:?} is not a session's name: it is \"sessions/\" and an id of lower-case letters, digits, '_' and '-', such as \"sessions/arena-1\""
+)]
 pub(crate) struct SessionNameError(String);
 
 impl SessionName {

@@ -13,6 +13,7 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
+use tickwire_recording::EndReason;
 use tickwire_replication::{ReplicationConfig, Replicator};
 use tickwire_shared::{Game, Tick};
 use tickwire_simulation::{JoinError, Session, SessionConfig, SessionError, SessionLimits, TickPanic};
@@ -25,7 +26,7 @@ use super::{
     clock::{Pace, Pacer},
     handle::SessionCounters,
     mailbox::{Command, Join, Letters, Mailbox, Parting},
-    recorder::{Ending, Recorder},
+    recording::SessionRecorder,
 };
 use crate::{config::ServerConfig, net::Relay};
 
@@ -43,7 +44,7 @@ pub(crate) struct SessionThread {
 #[derive(Debug)]
 pub(crate) enum StartError {
     Session(SessionError),
-    Recording { path: PathBuf, source: Box<dyn std::error::Error + Send + Sync> },
+    Recording { directory: PathBuf, source: io::Error },
     Thread(io::Error),
 }
 
@@ -62,8 +63,7 @@ pub(crate) fn start(
     let session = Session::new(Arc::clone(&game), session_config).map_err(StartError::Session)?;
 
     let create_time = SystemTime::now();
-    let recorder = Recorder::create(config.recordings.as_deref(), &name, &session, create_time)
-        .map_err(|(path, source)| StartError::Recording { path, source })?;
+    let recorder = SessionRecorder::start(config.recordings.as_deref(), &name, &session, create_time)?;
     let recording = recorder.path();
     let handle = Arc::new(SessionHandle {
         schema: Arc::clone(session.schema()),
@@ -124,21 +124,21 @@ impl Drop for SessionThread {
 }
 
 /// Steps a session to its end, and closes its recording.
-fn run(session: Session, recorder: Recorder, handle: &Arc<SessionHandle>) {
+fn run(session: Session, recorder: SessionRecorder, handle: &Arc<SessionHandle>) {
     let mut runner = Runner { session, recorder, handle, letters: Letters::default(), admitted: Vec::new() };
     // The engine catches what the game panics with; this is for the engine's own bugs, which are to cost one session too.
-    let ending = catch_unwind(AssertUnwindSafe(|| runner.run())).unwrap_or_else(|panic| {
+    let reason = catch_unwind(AssertUnwindSafe(|| runner.run())).unwrap_or_else(|panic| {
         let message = panic_message(&*panic);
         error!(session = %handle.name, message, "the session's thread panicked; this is a bug in Tickwire");
-        Ending::Failed(message.to_owned())
+        EndReason::Failed { message: message.to_owned() }
     });
-    handle.end(match ending {
-        Ending::Stopped => SessionState::Stopped,
-        Ending::Failed(_) => SessionState::Failed,
+    handle.end(match reason {
+        EndReason::Shutdown | EndReason::Ended => SessionState::Stopped,
+        EndReason::Failed { .. } => SessionState::Failed,
     });
     handle.mailbox.close();
     let Runner { session, recorder, .. } = runner;
-    recorder.close(ending, &handle.name);
+    recorder.close(reason, &handle.name);
     log_totals(&session, handle);
     // What a game's world does when it is dropped is the game's code, too.
     if let Err(panic) = catch_unwind(AssertUnwindSafe(|| drop(session))) {
@@ -148,7 +148,7 @@ fn run(session: Session, recorder: Recorder, handle: &Arc<SessionHandle>) {
 
 struct Runner<'a> {
     session: Session,
-    recorder: Recorder,
+    recorder: SessionRecorder,
     handle: &'a Arc<SessionHandle>,
     letters: Letters,
     /// Those who sit down at the tick being stepped, and wait for it.
@@ -156,18 +156,18 @@ struct Runner<'a> {
 }
 
 impl Runner<'_> {
-    fn run(&mut self) -> Ending {
+    fn run(&mut self) -> EndReason {
         info!(session = %self.handle.name, rate = %self.handle.tick_rate, "session started");
         let mut pacer = Pacer::new(self.handle.tick_rate);
         loop {
             let tick = self.session.tick().next();
             if !self.wait_for(tick, &mut pacer) {
-                return Ending::Stopped;
+                return EndReason::Shutdown;
             }
             self.read_letters();
             if let Err(TickPanic { tick, message }) = self.step() {
                 error!(session = %self.handle.name, %tick, message, "the game panicked; its session ends");
-                return Ending::Failed(message);
+                return EndReason::Failed { message };
             }
             self.answer_admitted();
             self.handle.wake_streams();

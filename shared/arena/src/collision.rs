@@ -40,7 +40,7 @@ pub(crate) fn part(
 }
 
 fn member((entity, &net_id, owner, state): (Entity, &NetId, &Owner, &MoveState)) -> Member {
-    Member { entity, net_id, player: owner.0, position: state.position }
+    Member::new(entity, net_id, owner.0, state.position)
 }
 
 /// How far a player is to give way: half of each overlap, and in a throng no more than their own radius.

@@ -25,6 +25,8 @@ pub(crate) struct Member {
     pub(crate) net_id: NetId,
     pub(crate) player: PlayerId,
     pub(crate) position: Vec2,
+    /// The row and column of the tile.
+    tile: (i32, i32),
 }
 
 impl Crowd {
@@ -65,20 +67,20 @@ impl Crowd {
     fn near(&self, from: Vec2, to: Vec2, reach: f32) -> impl Iterator<Item = &Member> {
         spans(from, to, reach, TILE).flat_map(|span| {
             let (first, last) = ((span.row, *span.columns.start()), (span.row, *span.columns.end()));
-            let start = self.members.partition_point(|member| member.tile() < first);
-            self.members[start..].iter().take_while(move |member| member.tile() <= last)
+            let start = self.members.partition_point(|member| member.tile < first);
+            self.members[start..].iter().take_while(move |member| member.tile <= last)
         })
     }
 }
 
 impl Member {
-    /// Row and column.
-    fn tile(&self) -> (i32, i32) {
-        (tile(self.position.y, TILE), tile(self.position.x, TILE))
+    pub(crate) fn new(entity: Entity, net_id: NetId, player: PlayerId, position: Vec2) -> Self {
+        let tile = (tile(position.y, TILE), tile(position.x, TILE));
+        Self { entity, net_id, player, position, tile }
     }
 
     fn order(&self) -> ((i32, i32), NetId) {
-        (self.tile(), self.net_id)
+        (self.tile, self.net_id)
     }
 }
 
@@ -106,12 +108,10 @@ mod tests {
 
     fn crowd(positions: &[(f32, f32)]) -> Crowd {
         let mut crowd = Crowd::default();
-        crowd.gather(positions.iter().zip(1..).map(|(&position, number)| Member {
-            entity: Entity::PLACEHOLDER,
-            net_id: NetId(number),
-            player: PlayerId(number),
-            position: position.into(),
-        }));
+        let member = |(&position, number): (&(f32, f32), u32)| {
+            Member::new(Entity::PLACEHOLDER, NetId(number), PlayerId(number), position.into())
+        };
+        crowd.gather(positions.iter().zip(1..).map(member));
         crowd
     }
 

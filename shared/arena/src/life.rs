@@ -44,11 +44,11 @@ pub(crate) fn define(definition: &mut Definition) {
     definition.score("deaths");
 }
 
-/// How much a player can still take.
+/// How much more a player can take.
 #[derive(Component, Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Health {
+pub(crate) struct Health {
     /// 0 to [`START_HEALTH`].
-    pub points: i32,
+    pub(crate) points: i32,
     /// Who brought the points to 0, between the blow and the death, which are in one tick.
     pub(crate) killer: Option<PlayerId>,
 }
@@ -140,7 +140,7 @@ pub(crate) fn spawn(
         let bundle = (net_id, Owner(player), Player, state, Aim::default(), health, Cooldowns::default());
         let entity = commands.spawn(bundle).id();
         // So that the next one to begin a life keeps away.
-        crowd.add(Member { entity, net_id, player, position });
+        crowd.add(Member::new(entity, net_id, player, position));
         false
     });
 }

@@ -71,10 +71,11 @@ impl Battle<'_> {
     /// The first thing on the way from `from` to `to` that is not the shooter, if there is one.
     pub(crate) fn impact(&self, from: Vec2, to: Vec2, shooter: PlayerId) -> Option<Impact> {
         let free = self.map.free_share(from, to);
-        let met = self.crowd.first_met(from, to, shooter).filter(|(share, _)| *share < free);
-        let share = met.map_or(free, |(share, _)| share);
-        let victim = met.map(|(_, member)| *member);
-        (share < 1.0).then(|| Impact { point: from.lerp(to, share), victim })
+        let end = from.lerp(to, free);
+        match self.crowd.first_met(from, end, shooter) {
+            Some((share, member)) => Some(Impact { point: from.lerp(end, share), victim: Some(*member) }),
+            None => (free < 1.0).then_some(Impact { point: end, victim: None }),
+        }
     }
 
     /// Does damage. None at all is not even a hit.

@@ -1,0 +1,136 @@
+//! Files that are not what they should be: a clear error and the readable part, whatever is wrong with them.
+
+use std::{collections::BTreeMap, io::Cursor, sync::OnceLock};
+
+use proptest::prelude::*;
+use tickwire_recording::{Layout, RecordedTick, Recording, RecordingError};
+
+use crate::game::play_match;
+
+const TICKS: u64 = 70;
+
+/// The same match in both forms, and its ticks.
+fn files() -> &'static ([Vec<u8>; 2], Vec<RecordedTick>) {
+    static FILES: OnceLock<([Vec<u8>; 2], Vec<RecordedTick>)> = OnceLock::new();
+    FILES.get_or_init(|| {
+        let played = play_match(TICKS);
+        let ticks = played.ticks.iter().cloned().map(|(input, result)| RecordedTick { input, result }).collect();
+        ([Layout::Live, Layout::Finished].map(|layout| played.bytes(layout)), ticks)
+    })
+}
+
+/// Reads all that can be read; whatever is read must be what was recorded.
+fn check(bytes: Vec<u8>) -> (u64, Option<RecordingError>) {
+    let (_, ticks) = files();
+    let recording = match Recording::from_bytes(bytes) {
+        Ok(recording) => recording,
+        Err(error) => return (0, Some(error)),
+    };
+    let summary = recording.summary();
+    assert!(summary.ticks <= TICKS || summary.state != tickwire_recording::RecordingState::Unfinished);
+    let (mut whole, mut broken) = (0, None);
+    for (i, tick) in recording.ticks().expect("memory").enumerate() {
+        match tick {
+            Ok(tick) => {
+                assert!(broken.is_none(), "a tick after an error");
+                assert_eq!(tick.input, ticks[i].input);
+                if tick.result.is_some() {
+                    assert_eq!(tick.result, ticks[i].result);
+                    whole += 1;
+                }
+            }
+            Err(error) => {
+                assert!(broken.is_none(), "a second error");
+                assert!(!error.to_string().is_empty());
+                broken = Some(error);
+            }
+        }
+    }
+    (whole, broken)
+}
+
+#[test]
+fn every_cut_of_a_live_recording_leaves_a_readable_beginning() {
+    let ([live, _], _) = files();
+    let header = (0..live.len()).find(|&cut| Recording::from_bytes(&live[..cut]).is_ok()).expect("a header");
+    let mut before = 0;
+    for cut in header..live.len() {
+        let (whole, broken) = check(live[..cut].to_vec());
+        assert!(whole == before || whole == before + 1, "{whole} ticks of {cut} bytes");
+        before = whole;
+        if let Some(error) = broken {
+            assert!(matches!(error, RecordingError::Truncated { after } if after.0 == whole), "{error:?}");
+        }
+    }
+    assert_eq!(before, TICKS);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 256, ..ProptestConfig::default() })]
+
+    #[test]
+    fn no_damage_gets_through_and_none_panics(
+        form in 0..2_usize,
+        flips in prop::collection::vec((any::<prop::sample::Index>(), 1..=255_u8), 0..4),
+        cut in prop::option::of(any::<prop::sample::Index>()),
+    ) {
+        let mut bytes = files().0[form].clone();
+        if let Some(cut) = cut {
+            bytes.truncate(cut.index(bytes.len()) + 1);
+        }
+        for (at, mask) in flips {
+            let i = at.index(bytes.len());
+            bytes[i] ^= mask;
+        }
+        check(bytes);
+    }
+
+    #[test]
+    fn lengths_and_counts_may_say_anything(
+        form in 0..2_usize, at in any::<prop::sample::Index>(), value in prop_oneof![any::<u64>(), Just(u64::MAX)]
+    ) {
+        let mut bytes = files().0[form].clone();
+        let i = at.index(bytes.len() - 8);
+        bytes[i..i + 8].copy_from_slice(&value.to_le_bytes());
+        check(bytes);
+    }
+
+    #[test]
+    fn any_bytes_are_no_recording(mut bytes in prop::collection::vec(any::<u8>(), 0..300), magic in any::<bool>()) {
+        if magic {
+            bytes.splice(0..0, *b"\x89MCAP0\r\n");
+        }
+        prop_assert!(Recording::from_bytes(bytes).is_err());
+    }
+}
+
+#[test]
+fn what_is_no_recording_is_called_so() {
+    let error = |bytes: &[u8]| Recording::from_bytes(bytes).expect_err("no recording").to_string();
+    assert_eq!(error(b""), "not a Tickwire recording: it has no records");
+    assert_eq!(error(b"hello, world"), "not a Tickwire recording: it is not an MCAP file");
+    assert_eq!(error(&alien(&[])), "not a Tickwire recording: it has no records");
+    let missing = Recording::open("no/such.mcap").expect_err("no file").to_string();
+    assert!(missing.starts_with("no/such.mcap: "), "{missing}");
+}
+
+#[test]
+fn a_header_of_another_time_is_named() {
+    let error = |header: &[u8]| Recording::from_bytes(alien(&[header])).expect_err("no recording").to_string();
+    assert_eq!(error(&[8, 2]), "the recording's format version is 2; this version of Tickwire reads 1");
+    assert_eq!(error(&[8, 1]), "the recording's header: schema: missing");
+    assert!(error(&[8]).starts_with("the recording's header: "));
+}
+
+/// An MCAP file with the given messages where a recording has its header.
+fn alien(headers: &[&[u8]]) -> Vec<u8> {
+    let mut writer = mcap::WriteOptions::new().use_chunks(false).create(Cursor::new(Vec::new())).expect("memory");
+    let schema = writer.add_schema("tickwire.v1.RecordingHeader", "protobuf", &[]).expect("memory");
+    let channel_id = writer.add_channel(schema, "header", "protobuf", &BTreeMap::new()).expect("memory");
+    for header in headers {
+        let message = mcap::records::MessageHeader { channel_id, sequence: 0, log_time: 0, publish_time: 0 };
+        writer.write_to_known_channel(&message, header).expect("memory");
+    }
+    writer.finish().expect("memory");
+    writer.into_inner().into_inner()
+}

@@ -1,0 +1,158 @@
+//! Both forms of a recording, and the way from one to the other.
+
+use std::{fs, path::Path, time::Duration};
+
+use tickwire_recording::{
+    EndReason, Layout, Recording, RecordingError, RecordingState, finished_path, list, live_path, repair,
+};
+
+use crate::game::{Match, play_broken_match, play_match};
+
+#[test]
+fn both_forms_hold_the_same_match() {
+    let played = play_match(150);
+    for layout in [Layout::Live, Layout::Finished] {
+        let recording = Recording::from_bytes(played.bytes(layout)).expect("a recording");
+        assert_eq!(*recording.meta(), played.meta);
+        let mut ticks = recording.ticks().expect("ticks");
+        for (input, result) in &played.ticks {
+            let tick = ticks.next().expect("one tick more").expect("sound");
+            assert_eq!((&tick.input, &tick.result), (input, result));
+        }
+        assert!(ticks.next().is_none());
+        assert_eq!(ticks.end(), Some(&played.end));
+    }
+}
+
+#[test]
+fn a_finished_recording_has_a_chunk_for_each_second_and_is_smaller() {
+    let played = play_match(200);
+    let bytes = played.bytes(Layout::Finished);
+    let summary = mcap::Summary::read(&bytes).expect("a sound file").expect("a summary");
+    assert_eq!(summary.chunk_indexes.len(), 4);
+    let stats = summary.stats.expect("statistics");
+    assert_eq!((stats.message_count, stats.message_end_time), (402, 3_333_333_333));
+    assert!(bytes.len() < played.bytes(Layout::Live).len());
+    for schema in summary.schemas.values() {
+        assert_eq!(schema.encoding, "protobuf");
+        assert!(schema.name.starts_with("tickwire.v1."), "{}", schema.name);
+    }
+}
+
+#[test]
+fn a_live_recording_that_nobody_ended_is_read_to_its_last_record() {
+    let played = play_match(20);
+    let recording = Recording::from_bytes(played.bytes_with(Layout::Live, None)).expect("a recording");
+    let mut ticks = recording.ticks().expect("ticks");
+    assert_eq!(ticks.by_ref().filter(|tick| tick.as_ref().is_ok_and(|tick| tick.result.is_some())).count(), 20);
+    assert_eq!(ticks.end(), None);
+    assert_eq!(recording.summary().state, RecordingState::Unfinished);
+}
+
+/// Where the last chunk starts.
+fn last_chunk(bytes: &[u8]) -> usize {
+    let chunks = mcap::Summary::read(bytes).expect("sound").expect("a summary").chunk_indexes;
+    chunks.iter().map(|chunk| chunk.chunk_start_offset).max().expect("chunks") as usize
+}
+
+fn put(path: &Path, bytes: &[u8]) {
+    fs::write(path, bytes).expect("a writable directory");
+}
+
+#[test]
+fn what_a_killed_server_left_becomes_a_finished_recording() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let (live, finished) = (live_path(directory.path(), "a"), finished_path(directory.path(), "a"));
+    let mut bytes = play_match(90).bytes_with(Layout::Live, None);
+    bytes.truncate(bytes.len() - 7);
+    put(&live, &bytes);
+    let repaired = repair(&live).expect("a repair");
+    assert_eq!((repaired.path.as_path(), repaired.ticks), (finished.as_path(), 89));
+    assert!(matches!(repaired.lost, Some(RecordingError::Truncated { .. })), "{:?}", repaired.lost);
+    assert!(!live.exists());
+    let summary = Recording::open(&finished).expect("a recording").summary();
+    assert_eq!((summary.ticks, summary.length), (89, Duration::from_nanos(1_483_333_333)));
+    assert_eq!(summary.state, RecordingState::Unfinished);
+    // A second repair finds nothing to do.
+    let again = repair(&finished).expect("nothing to do");
+    assert_eq!((again.ticks, again.lost.is_none(), again.kept), (89, true, None));
+}
+
+#[test]
+fn a_damaged_recording_is_kept_beside_its_readable_part() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = finished_path(directory.path(), "a");
+    let mut bytes = play_match(150).bytes(Layout::Finished);
+    let last = last_chunk(&bytes);
+    bytes[last + 200..last + 240].fill(0x55);
+    put(&path, &bytes);
+    let repaired = repair(&path).expect("a repair");
+    assert!((100..150).contains(&repaired.ticks), "{}", repaired.ticks);
+    assert!(matches!(repaired.lost, Some(RecordingError::Damaged { .. })), "{:?}", repaired.lost);
+    assert_eq!(fs::read(repaired.kept.expect("kept")).expect("readable"), bytes);
+    let summary = Recording::open(&path).expect("a recording").summary();
+    assert_eq!((summary.ticks, summary.state), (repaired.ticks, RecordingState::Unfinished));
+}
+
+#[test]
+fn a_recording_without_its_indexes_gets_them_back() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = finished_path(directory.path(), "a");
+    let played = play_match(90);
+    let bytes = played.bytes(Layout::Finished);
+    put(&path, &bytes[..bytes.len() - 40]);
+    let repaired = repair(&path).expect("a repair");
+    assert_eq!((repaired.ticks, repaired.lost.is_none()), (90, true));
+    let repaired = fs::read(&path).expect("readable");
+    assert!(mcap::Summary::read(&repaired).expect("sound").is_some());
+    assert_eq!(
+        Recording::open(&path).expect("a recording").summary().state,
+        RecordingState::Complete(EndReason::Ended)
+    );
+}
+
+#[test]
+fn a_list_tells_each_recordings_state() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let at = |name: &str| finished_path(directory.path(), name);
+    let played = play_match(120);
+    put(&at("a-complete"), &played.bytes(Layout::Finished));
+    let end = tickwire_recording::End { ticks_missing: 5, ..played.end.clone() };
+    put(&at("b-incomplete"), &played.bytes_with(Layout::Finished, Some(&end)));
+    put(&at("c-failed"), &play_broken_match(40).bytes(Layout::Finished));
+    put(&live_path(directory.path(), "d-unfinished"), &played.bytes_with(Layout::Live, None));
+    let bytes = played.bytes(Layout::Finished);
+    put(&at("e-damaged"), &bytes[..last_chunk(&bytes) + 100]);
+    put(&at("f-alien"), b"hello");
+    // Finished, but for the removal of its live file.
+    put(&live_path(directory.path(), "a-complete"), &played.bytes(Layout::Live));
+    put(&directory.path().join("notes.txt"), b"not of interest");
+
+    let listed = list(directory.path()).expect("a readable directory");
+    let names: Vec<_> =
+        listed.iter().map(|listed| listed.path.file_name().unwrap_or_default().to_string_lossy()).collect();
+    let expected = ["a-complete.mcap", "b-incomplete.mcap", "c-failed.mcap", "d-unfinished.live.mcap"];
+    assert_eq!(names[..4], expected);
+    let summary = |i: usize| listed[i].summary.as_ref().expect("a header");
+    assert_eq!((summary(0).ticks, summary(0).length), (120, Duration::from_secs(2)));
+    assert_eq!(summary(0).meta.session, "sessions/dots-1");
+    assert_eq!(summary(0).state, RecordingState::Complete(EndReason::Ended));
+    assert_eq!(summary(1).state, RecordingState::Incomplete { ticks_missing: 5 });
+    let message = "player 1 broke the game".to_owned();
+    assert_eq!(summary(2).state, RecordingState::Complete(EndReason::Failed { message }));
+    assert_eq!((summary(2).ticks, &summary(3).state), (39, &RecordingState::Unfinished));
+    let reason = "the file ends in the middle of a record; ticks 1 to 119 are readable".to_owned();
+    assert_eq!((summary(4).ticks, &summary(4).state), (119, &RecordingState::Damaged(reason)));
+    assert!(matches!(listed[5].summary, Err(RecordingError::NotARecording(_) | RecordingError::Truncated { .. })));
+    assert_eq!(listed.len(), 6);
+}
+
+#[test]
+fn an_empty_match_is_a_recording_too() {
+    let Match { meta, end, .. } = play_match(0);
+    let empty = Match { meta, ticks: Vec::new(), end };
+    for layout in [Layout::Live, Layout::Finished] {
+        let summary = Recording::from_bytes(empty.bytes(layout)).expect("a recording").summary();
+        assert_eq!((summary.ticks, summary.state), (0, RecordingState::Complete(EndReason::Ended)));
+    }
+}

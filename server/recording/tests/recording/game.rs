@@ -1,0 +1,276 @@
+//! Dots on a line: every player pushes one about, and can break the game. A twist makes the game another one from some tick
+//! on, without changing its schema: what a team does to its rules between recording and replay.
+
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use bevy_ecs::{
+    component::Component,
+    query::With,
+    resource::Resource,
+    system::{Commands, Query, Res, ResMut},
+    world::World,
+};
+use tickwire_recording::{End, EndReason, Layout, RecordedResult, Recording, RecordingMeta, Writer};
+use tickwire_shared::{
+    Audience, Clock, Definition, Digest, EventField, Field, Game, GameEvent, InputField, InputId, Inputs, NetIds,
+    Outbox, Owner, Place, PlayerId, Quantity, Scores, Seats, Settings, Systems, Tick,
+};
+use tickwire_simulation::{Input, Session, SessionConfig, TickInput};
+
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Dots {
+    pub(crate) version: u32,
+    pub(crate) twist: Option<(u64, Twist)>,
+    /// Forgives the input that breaks the game.
+    pub(crate) forgiving: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Twist {
+    Faster,
+    Extra,
+    OtherEvent,
+    NoEvent,
+    Hidden,
+    Score,
+    Panic,
+}
+
+#[derive(Resource)]
+struct Rules(Dots);
+
+#[derive(Resource)]
+struct Luck(u64);
+
+#[derive(Component)]
+struct Dot;
+
+#[derive(Component)]
+struct Position(f32);
+
+#[derive(Component)]
+struct Hue(i32);
+
+struct Jumped {
+    player: PlayerId,
+    height: f32,
+}
+
+impl GameEvent for Jumped {
+    const NAME: &'static str = "jumped";
+    fn fields() -> Vec<EventField> {
+        vec![
+            EventField::new("player", Quantity::count(0..=i32::MAX)),
+            EventField::new("height", Quantity::new("m", 0.25, 0.0..=100.0)),
+        ]
+    }
+    fn values(&self) -> Vec<f64> {
+        vec![self.player.0.into(), self.height.into()]
+    }
+}
+
+const PUSH: InputId = InputId(0);
+const JUMP: InputId = InputId(1);
+const BREAK: InputId = InputId(2);
+
+impl Game for Dots {
+    fn name(&self) -> &str {
+        "dots"
+    }
+
+    fn version(&self) -> u32 {
+        self.version
+    }
+
+    fn define(&self, definition: &mut Definition) {
+        let metres = Quantity::new("m", 1.0 / 128.0, -1000.0..=1000.0);
+        definition
+            .kind::<Dot>("dot")
+            .field(Field::linear("x", metres).owner_shift(3), |position: &Position| position.0)
+            .field(Field::plain("hue", Quantity::count(0..=255)), |hue: &Hue| hue.0);
+        definition.input(InputField::hold("push", Quantity::new("", 1.0 / 8.0, -1.0..=1.0)));
+        definition.input(InputField::edge("jump", Quantity::count(0..=1)));
+        definition.input(InputField::edge("break", Quantity::count(0..=1)));
+        definition.event::<Jumped>();
+        definition.setting("speed", Quantity::new("m/s", 0.5, 0.0..=100.0), 5.0);
+        definition.score("jumps");
+    }
+
+    fn setup(&self, world: &mut World, _: &Settings) {
+        world.insert_resource(Rules(*self));
+        world.insert_resource(Luck(1));
+        let id = world.resource_mut::<NetIds>().allocate();
+        world.spawn((id, Dot, Position(0.0), Hue(7)));
+    }
+
+    fn systems(&self, systems: &mut Systems) {
+        systems.add(seat).add(play).add(twist);
+    }
+
+    fn digest(&self, world: &World, digest: &mut Digest) {
+        digest.write(world.resource::<Luck>().0);
+    }
+}
+
+fn seat(
+    mut commands: Commands,
+    seats: Res<Seats>,
+    mut ids: ResMut<NetIds>,
+    dots: Query<(bevy_ecs::entity::Entity, &Owner), With<Dot>>,
+) {
+    for &player in &seats.joined {
+        let start = player.0 as f32;
+        commands.spawn((ids.allocate(), Owner(player), Dot, Position(start), Hue(start as i32)));
+    }
+    for (entity, owner) in &dots {
+        if seats.left.contains(&owner.0) {
+            commands.entity(entity).despawn();
+        }
+    }
+}
+
+fn play(
+    clock: Res<Clock>,
+    rules: Res<Rules>,
+    settings: Res<Settings>,
+    inputs: Res<Inputs>,
+    mut scores: ResMut<Scores>,
+    mut outbox: ResMut<Outbox>,
+    mut luck: ResMut<Luck>,
+    mut dots: Query<(&Owner, &mut Position, &mut Hue), With<Dot>>,
+) {
+    for (&Owner(player), mut position, mut hue) in &mut dots {
+        let step = inputs.quantity(player, PUSH) * settings.get("speed") as f32 * clock.dt();
+        if step != 0.0 {
+            position.0 += step;
+        }
+        if inputs.pressed(player, JUMP) {
+            hue.0 = (hue.0 + 1) % 256;
+            luck.0 = luck.0.wrapping_mul(3);
+            scores.add(player, tickwire_shared::ScoreId(0), 1);
+            if rules.0.twist.is_none_or(|(from, twist)| clock.tick.0 < from || twist != Twist::NoEvent) {
+                outbox.emit(Audience::At(Place::Always), &Jumped { player, height: 1.5 });
+                outbox.emit(Audience::Player(player), &Jumped { player, height: 0.5 });
+            }
+        }
+        assert!(!inputs.pressed(player, BREAK) || rules.0.forgiving, "player {player} broke the game");
+    }
+}
+
+fn twist(
+    mut commands: Commands,
+    clock: Res<Clock>,
+    rules: Res<Rules>,
+    mut ids: ResMut<NetIds>,
+    mut scores: ResMut<Scores>,
+    mut outbox: ResMut<Outbox>,
+    mut luck: ResMut<Luck>,
+    mut dots: Query<&mut Position, With<Owner>>,
+) {
+    let Some((_, twist)) = rules.0.twist.filter(|(at, _)| clock.tick.0 == *at) else { return };
+    match twist {
+        Twist::Faster => dots.iter_mut().for_each(|mut position| position.0 += 0.25),
+        Twist::Extra => {
+            commands.spawn((ids.allocate(), Dot, Position(0.0), Hue(0)));
+        }
+        Twist::OtherEvent => outbox.emit(Audience::Player(PlayerId(1)), &Jumped { player: PlayerId(1), height: 2.0 }),
+        Twist::NoEvent => {}
+        Twist::Hidden => luck.0 += 1,
+        Twist::Score => scores.add(PlayerId(1), tickwire_shared::ScoreId(0), 5),
+        Twist::Panic => panic!("a new bug"),
+    }
+}
+
+/// A match, with what it left behind.
+pub(crate) struct Match {
+    pub(crate) meta: RecordingMeta,
+    pub(crate) ticks: Vec<(TickInput, Option<RecordedResult>)>,
+    pub(crate) end: End,
+}
+
+/// A match of two players, three from tick 20 and two from tick 60 on; tick 30 has jumps.
+pub(crate) fn play_match(ticks: u64) -> Match {
+    play_until(ticks, |_, _| {})
+}
+
+/// A match whose last tick breaks the game.
+pub(crate) fn play_broken_match(ticks: u64) -> Match {
+    play_until(ticks, move |session, ada| {
+        let Tick(now) = session.tick();
+        if now + 1 == ticks {
+            let sent = input(session, now + 1000, now + 1, &[0, 0, 1]);
+            session.input(ada, sent);
+        }
+    })
+}
+
+fn play_until(ticks: u64, each: impl Fn(&mut Session, PlayerId)) -> Match {
+    let mut session = session();
+    let meta = RecordingMeta::of(&session, "sessions/dots-1", created());
+    let [ada, bob] = ["Ada", "Bob"].map(|name| session.join(name).expect("a free seat"));
+    let mut played =
+        Match { meta, ticks: Vec::new(), end: End { reason: EndReason::Ended, tick: Tick(ticks), ticks_missing: 0 } };
+    for now in 0..ticks {
+        each(&mut session, ada);
+        match now {
+            20 => drop(session.join("Eve")),
+            60 => session.leave(bob),
+            70 => session.disconnect(ada),
+            80 => assert!(session.reconnect(ada)),
+            _ => {}
+        }
+        let push = ((now / 20) % 3) as i32 * 8 - 8;
+        for player in [ada, bob] {
+            let sent = input(&session, now + 1, now + 1, &[push, i32::from(now + 1 == 30)]);
+            session.input(player, sent);
+        }
+        let record = session.begin_tick();
+        let result = session.finish_tick(&record);
+        if let Err(panic) = &result {
+            played.end.reason = EndReason::Failed { message: panic.message.clone() };
+        }
+        played.ticks.push((record, result.ok().map(|output| output.result.into())));
+    }
+    played
+}
+
+pub(crate) fn session() -> Session {
+    let config = SessionConfig { settings: vec![40], seed: 11, ..SessionConfig::default() };
+    Session::new(Arc::new(Dots::default()), config).expect("a session of dots")
+}
+
+pub(crate) fn created() -> SystemTime {
+    SystemTime::UNIX_EPOCH + Duration::from_millis(1_700_000_000_500)
+}
+
+pub(crate) fn input(session: &Session, sequence: u64, target: u64, values: &[i32]) -> Input {
+    Input::new(session.schema(), sequence, target, values.to_vec()).expect("a valid input")
+}
+
+impl Match {
+    /// As a recording's file.
+    pub(crate) fn bytes(&self, layout: Layout) -> Vec<u8> {
+        self.bytes_with(layout, Some(&self.end))
+    }
+
+    pub(crate) fn bytes_with(&self, layout: Layout, end: Option<&End>) -> Vec<u8> {
+        let mut writer = Writer::new(std::io::Cursor::new(Vec::new()), &self.meta, layout).expect("memory takes it");
+        for (input, result) in &self.ticks {
+            writer.tick_input(input).expect("memory takes it");
+            if let Some(result) = result {
+                writer.tick_result(result).expect("memory takes it");
+            }
+        }
+        if let Some(end) = end {
+            writer.end(end).expect("memory takes it");
+        }
+        writer.finish().expect("memory takes it").into_inner()
+    }
+
+    pub(crate) fn recording(&self) -> Recording {
+        Recording::from_bytes(self.bytes(Layout::Finished)).expect("a recording")
+    }
+}

@@ -1,0 +1,173 @@
+//! `recordings`: lists, shows, exports and repairs recordings.
+
+use std::{
+    io::{self, BufWriter, Write as _},
+    path::{Path, PathBuf},
+};
+
+use comfy_table::{Table, presets::NOTHING};
+use tickwire_recording::{
+    EndReason, Listed, Recording, RecordingMeta, RecordingState, RecordingSummary, export, list, repair,
+};
+use tickwire_shared::{Settings, Tick};
+
+use super::{
+    CliError,
+    options::{default_data_dir, recordings_dir},
+    output,
+};
+
+#[derive(Debug, clap::Subcommand)]
+pub(super) enum RecordingsCommand {
+    /// List the recordings of a data directory
+    List {
+        /// Where the server keeps its files [default: ./tickwire-data]
+        #[arg(long, value_name = "DIR", env = "TICKWIRE_DATA_DIR")]
+        data_dir: Option<PathBuf>,
+    },
+    /// Show what a recording is of, and whether it is all there
+    Show {
+        /// The recording
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+    },
+    /// Print a recording's inputs, events and changes as JSON, an object per line
+    Export {
+        /// The recording
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+        /// The first tick [default: 1]
+        #[arg(long, value_name = "TICK")]
+        from: Option<u64>,
+        /// The last tick [default: the recording's last]
+        #[arg(long, value_name = "TICK")]
+        to: Option<u64>,
+    },
+    /// Make a finished recording of what a killed server has left
+    Repair {
+        /// The recordings
+        #[arg(value_name = "FILE", required = true)]
+        files: Vec<PathBuf>,
+    },
+}
+
+/// Runs one of them.
+pub(super) fn run(command: &RecordingsCommand) -> Result<(), CliError> {
+    match command {
+        RecordingsCommand::List { data_dir } => {
+            print_list(&recordings_dir(&data_dir.clone().unwrap_or_else(default_data_dir)))
+        }
+        RecordingsCommand::Show { file } => show(file),
+        RecordingsCommand::Export { file, from, to } => {
+            print_export(file, from.unwrap_or(1), to.unwrap_or(Tick::MAX.0))
+        }
+        RecordingsCommand::Repair { files } => files.iter().try_for_each(|file| repair_one(file)),
+    }
+}
+
+fn print_list(directory: &Path) -> Result<(), CliError> {
+    let listed = match list(directory) {
+        Ok(listed) => listed,
+        // A server that has never run here.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+        Err(source) => return Err(CliError::List { path: directory.to_owned(), source }),
+    };
+    if listed.is_empty() {
+        output::line(format_args!("no recordings in {}", directory.display()))?;
+        return Ok(());
+    }
+    let mut table = Table::new();
+    table.load_style(NOTHING).set_header(["file", "game", "length", "ticks", "KiB", "state"]);
+    for Listed { path, bytes, summary } in listed {
+        let file = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
+        let kib = bytes.div_ceil(1024).to_string();
+        table.add_row(match summary {
+            Ok(summary) => [
+                file,
+                summary.meta.schema.game.clone(),
+                format!("{:.1} s", summary.length.as_secs_f64()),
+                summary.ticks.to_string(),
+                kib,
+                state_words(&summary.state),
+            ],
+            Err(error) => [file, String::new(), String::new(), String::new(), kib, format!("unreadable: {error}")],
+        });
+    }
+    output::line(table)?;
+    Ok(())
+}
+
+fn show(file: &Path) -> Result<(), CliError> {
+    let at_file = |source| CliError::Recording { path: file.to_owned(), source };
+    let RecordingSummary { meta, ticks, length, state } = Recording::open(file).map_err(at_file)?.summary();
+    let RecordingMeta { session, tickwire_version, schema, settings, seed, tick_rate, epoch, created, max_players } =
+        meta;
+    let mut table = Table::new();
+    table.load_style(NOTHING);
+    let rows = [
+        ("session", session),
+        ("game", format!("{} version {}", schema.game, schema.version)),
+        ("schema", schema.hash().to_string()),
+        ("created", humantime::format_rfc3339_millis(created).to_string()),
+        ("tickwire", tickwire_version),
+        ("rate", tick_rate.to_string()),
+        ("seats", max_players.to_string()),
+        ("seed", seed.to_string()),
+        ("epoch", epoch.to_string()),
+        ("length", format!("{:.1} s, {ticks} ticks", length.as_secs_f64())),
+        ("state", state_words(&state)),
+    ];
+    for (name, value) in rows {
+        table.add_row([name.to_owned(), value]);
+    }
+    match Settings::from_values(&schema, &settings) {
+        Ok(settings) => {
+            for setting in &schema.settings {
+                let value = format!("{} {}", settings.get(&setting.name), setting.quantity.unit);
+                table.add_row([format!("settings.{}", setting.name), value]);
+            }
+        }
+        Err(error) => {
+            table.add_row(["settings".to_owned(), error.to_string()]);
+        }
+    }
+    output::line(table)?;
+    Ok(())
+}
+
+fn state_words(state: &RecordingState) -> String {
+    match state {
+        RecordingState::Complete(EndReason::Shutdown) => "complete: the server was shut down".into(),
+        RecordingState::Complete(EndReason::Ended) => "complete: the match was over".into(),
+        RecordingState::Complete(EndReason::Failed { message }) => format!("complete: the game panicked: {message}"),
+        RecordingState::Incomplete { ticks_missing } => format!("incomplete: {ticks_missing} ticks are missing"),
+        RecordingState::Live => "live: the session is running".into(),
+        RecordingState::Unfinished => "unfinished: the server was killed; `recordings repair` finishes it".into(),
+        RecordingState::Damaged(reason) => format!("damaged: {reason}"),
+    }
+}
+
+fn print_export(file: &Path, from: u64, to: u64) -> Result<(), CliError> {
+    if from > to {
+        return Err(CliError::Range { from, to });
+    }
+    let at_file = |source| CliError::Recording { path: file.to_owned(), source };
+    let recording = Recording::open(file).map_err(at_file)?;
+    let mut out = BufWriter::new(io::stdout().lock());
+    let exported = export(&recording, Tick(from)..=Tick(to), &mut out);
+    exported.map_err(|source| CliError::Export { path: file.to_owned(), source })?;
+    out.flush()?;
+    Ok(())
+}
+
+fn repair_one(file: &Path) -> Result<(), CliError> {
+    let repaired = repair(file).map_err(|source| CliError::Recording { path: file.to_owned(), source })?;
+    output::line(format_args!("{}: {} ticks", repaired.path.display(), repaired.ticks))?;
+    if let Some(error) = repaired.lost {
+        output::line(format_args!("  the rest is lost: {error}"))?;
+    }
+    if let Some(kept) = repaired.kept {
+        output::line(format_args!("  the damaged file is kept as {}", kept.display()))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,100 @@
+//! `serve`: hosts matches until interrupted.
+
+use std::{process, sync::Arc};
+
+use tickwire_shared::Game;
+use tokio::{net::TcpListener, runtime::Builder};
+use tracing::{info, warn};
+
+use super::{
+    CliError, INTERRUPTED,
+    options::{Layers, ServeConfig, ServeFlags},
+    output, start_log,
+};
+use crate::server::Server;
+
+/// Hosts until the first signal, and ends cleanly then.
+pub(super) fn serve(flags: &ServeFlags, games: Vec<Arc<dyn Game>>) -> Result<(), CliError> {
+    let layers = Layers::new(flags)?;
+    if flags.print_config {
+        // It is printed where it is wrong, too: that is what somebody who asks for it may be looking for.
+        for line in layers.describe()? {
+            output::line(line)?;
+        }
+        return layers.resolve().map(drop).map_err(CliError::from);
+    }
+    let config = layers.resolve()?;
+    start_log(config.log_format);
+    // Network threads and sessions have their own threads; this one accepts.
+    Builder::new_current_thread().enable_all().build()?.block_on(host(config, games))
+}
+
+async fn host(config: ServeConfig, games: Vec<Arc<dyn Game>>) -> Result<(), CliError> {
+    let ServeConfig { listen, server: config, .. } = config;
+    // Before anything is created on disk: most often it is the port that is taken.
+    let listener = TcpListener::bind(listen).await.map_err(|source| CliError::Listen { address: listen, source })?;
+    let recordings = config.recordings.clone();
+    let mut signals = Signals::new()?;
+    let server = Server::start(config, games)?;
+
+    let address = listener.local_addr()?;
+    output::line(format_args!("Tickwire {} on http://{address} (gRPC)", env!("CARGO_PKG_VERSION")))?;
+    for session in server.sessions() {
+        output::line(format_args!("  session     {session}"))?;
+    }
+    if let Some(directory) = recordings {
+        output::line(format_args!("  recordings  {}", directory.display()))?;
+    }
+    output::line(format_args!("  play        tickwire-bots --connect http://{address} --bots 64 --seconds 30"))?;
+    output::line("  stop        Ctrl-C; twice to stop without a clean end")?;
+
+    let shutdown = async move {
+        let signal = signals.next().await;
+        info!(signal, "ending");
+        tokio::spawn(async move {
+            let signal = signals.next().await;
+            warn!(signal, "ending without a clean end; recordings may need `recordings repair`");
+            process::exit(INTERRUPTED);
+        });
+    };
+    server.serve(listener, shutdown).await;
+    Ok(())
+}
+
+/// The signals that ask a server to end.
+struct Signals {
+    #[cfg(unix)]
+    terminate: tokio::signal::unix::Signal,
+    #[cfg(unix)]
+    interrupt: tokio::signal::unix::Signal,
+}
+
+#[cfg(unix)]
+impl Signals {
+    fn new() -> std::io::Result<Self> {
+        use tokio::signal::unix::{SignalKind, signal};
+        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+    }
+
+    async fn next(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+        }
+    }
+}
+
+#[cfg(not(unix))]
+impl Signals {
+    fn new() -> std::io::Result<Self> {
+        Ok(Self {})
+    }
+
+    async fn next(&mut self) -> &'static str {
+        // Where it cannot be listened for, the program ends by the system's own ways.
+        if tokio::signal::ctrl_c().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+        "Ctrl-C"
+    }
+}

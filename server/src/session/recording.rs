@@ -1,0 +1,82 @@
+//! A session's recording: its name, and its part in the session's life.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::SystemTime,
+};
+
+use tickwire_recording::{Closed, EndReason, Recorder, RecorderOptions, RecordingMeta};
+use tickwire_simulation::{Session, TickInput, TickResult};
+use tracing::{error, info};
+
+use super::{SessionName, StartError};
+
+/// Records a session, or does nothing.
+#[derive(Debug)]
+pub(super) struct SessionRecorder(Option<Recorder>);
+
+impl SessionRecorder {
+    /// Starts a recording in `directory`, where there is one.
+    pub(super) fn start(
+        directory: Option<&Path>,
+        name: &SessionName,
+        session: &Session,
+        created: SystemTime,
+    ) -> Result<Self, StartError> {
+        let Some(directory) = directory else { return Ok(Self(None)) };
+        let meta = RecordingMeta::of(session, &name.to_string(), created);
+        let options = RecorderOptions::at(meta.tick_rate);
+        Recorder::start(directory, &file_name(name, created), &meta, options)
+            .map(|recorder| Self(Some(recorder)))
+            .map_err(|source| StartError::Recording { directory: directory.to_owned(), source })
+    }
+
+    /// The file that grows.
+    pub(super) fn path(&self) -> Option<PathBuf> {
+        self.0.as_ref().map(|recorder| recorder.path().to_owned())
+    }
+
+    pub(super) fn tick_input(&mut self, input: &Arc<TickInput>) {
+        if let Some(recorder) = &mut self.0 {
+            recorder.tick_input(Arc::clone(input));
+        }
+    }
+
+    pub(super) fn tick_result(&mut self, result: TickResult) {
+        if let Some(recorder) = &mut self.0 {
+            recorder.tick_result(result);
+        }
+    }
+
+    /// Makes a finished recording of it. This waits for the disk.
+    pub(super) fn close(self, reason: EndReason, session: &SessionName) {
+        let Some(recorder) = self.0 else { return };
+        let Closed { path, end, problem } = recorder.close(reason);
+        let (path, ticks_missing) = (path.display(), end.ticks_missing);
+        match problem {
+            None => info!(%session, %path, "recording closed"),
+            Some(problem) => error!(%session, %path, ticks_missing, problem, "the recording is not complete"),
+        }
+    }
+}
+
+/// Such as `arena-1-20260131T184502123Z`: sorted by name is sorted by time.
+fn file_name(session: &SessionName, created: SystemTime) -> String {
+    let time = humantime::format_rfc3339_millis(created).to_string();
+    let time: String = time.chars().filter(char::is_ascii_alphanumeric).collect();
+    format!("{}-{time}", session.id())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn a_files_name_tells_session_and_time() {
+        let created = SystemTime::UNIX_EPOCH + Duration::from_millis(1_769_885_102_123);
+        assert_eq!(file_name(&SessionName::numbered("arena", 1), created), "arena-1-20260131T184502123Z");
+    }
+}

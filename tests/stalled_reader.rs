@@ -1,0 +1,45 @@
+//! A client that stops reading: nothing stale piles up for it, and nobody else can tell.
+
+use crate::harness::{RawClient, TestServer, config};
+
+/// The window of a client whose round trip is shorter than a tick: WIRE.md's smallest.
+const CREDIT: usize = 3;
+/// How long it reads nothing, by the ticks that another client sees.
+const STALLED_TICKS: u64 = 150;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reader_that_stalls_gets_at_most_its_credit_of_stale_snapshots_and_others_miss_no_tick() {
+    let server = TestServer::arena(config()).await;
+    let (mut stalled, _) = RawClient::join(&server).await;
+    let (mut other, _) = RawClient::join(&server).await;
+    let mut read = 0;
+    let last_read = stalled
+        .play_until(|_| {
+            read += 1;
+            read == 30
+        })
+        .await
+        .tick;
+
+    // From here `stalled` neither reads nor acknowledges.
+    let mut seen = Vec::new();
+    let newest = other.play_until(|snapshot| {
+        seen.push(snapshot.tick);
+        snapshot.tick >= last_read + STALLED_TICKS
+    });
+    let newest = newest.await.tick;
+    let missed = seen.windows(2).filter(|pair| pair[1] != pair[0] + 1).count();
+    assert!(missed * 50 <= seen.len(), "the other missed {missed} of {} ticks", seen.len());
+
+    let mut stale = 0;
+    let fresh = stalled.play_until(|snapshot| {
+        let is_stale = snapshot.tick < newest;
+        stale += usize::from(is_stale);
+        !is_stale
+    });
+    let fresh = fresh.await;
+    // One more: HTTP/2 takes a message before it has room to send it.
+    assert!(stale <= CREDIT + 1, "{stale} stale snapshots");
+    assert!(!fresh.reset || fresh.tick > last_read + 180, "within the history it goes on from what it has");
+    server.stop().await;
+}
