@@ -214,6 +214,9 @@ impl Drop for Recorder {
     }
 }
 
+#[cfg(test)]
+mod tests;
+
 /// Where a live recording goes.
 trait Disk: Send + 'static {
     fn append(&mut self, bytes: &[u8]) -> io::Result<()>;

@@ -100,7 +100,7 @@ impl Replay {
         let mut hashes = Digest::default();
         // A tick without result, that went well now.
         let mut unfinished = None;
-        while let Some(tick) = self.next() {
+        for tick in self.by_ref() {
             let tick = tick.map_err(|source| VerifyError::Replay { verified: Tick(verified.ticks), source })?;
             each(&tick);
             let ReplayedTick { recorded: RecordedTick { input, result }, outcome, divergence } = tick;
@@ -163,22 +163,14 @@ impl Iterator for Replay {
         if self.session.tick() >= self.last {
             return None;
         }
-        // After a tick that broke, only how the recording ends is of interest.
-        while let Some(tick) = self.ticks.next() {
-            match tick {
-                Err(error) => {
-                    self.over = true;
-                    return Some(Err(error.into()));
-                }
-                Ok(tick) if !self.over => {
-                    let played = self.play(tick);
-                    self.over |= played.is_err();
-                    return Some(played);
-                }
-                Ok(_) => return None,
-            }
-        }
-        None
+        let played = match self.ticks.next()? {
+            // After a tick that broke, only how the recording ends is of interest.
+            Ok(_) if self.over => return None,
+            Ok(tick) => self.play(tick),
+            Err(error) => Err(error.into()),
+        };
+        self.over |= played.is_err();
+        Some(played)
     }
 }
 

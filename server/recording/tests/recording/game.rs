@@ -1,6 +1,8 @@
 //! Dots on a line: every player pushes one about, and can break the game. A twist makes the game another one from some tick
 //! on, without changing its schema: what a team does to its rules between recording and replay.
 
+#![expect(clippy::too_many_arguments, reason = "a system names what it uses")]
+
 use std::{
     sync::Arc,
     time::{Duration, SystemTime},

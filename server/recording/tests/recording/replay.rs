@@ -206,9 +206,8 @@ fn one_line_in_a_teams_test_is_enough() {
     fs::write(&path, play_match(100).bytes(Layout::Finished)).expect("a writable directory");
     assert_replays(&path, Dots::default());
 
-    let broken = std::panic::catch_unwind(|| {
-        assert_replays(&path, Dots { twist: Some((30, Twist::Faster)), ..Dots::default() })
-    });
+    let other = Dots { twist: Some((30, Twist::Faster)), ..Dots::default() };
+    let broken = std::panic::catch_unwind(|| assert_replays(&path, other));
     let message = broken.expect_err("it diverges").downcast::<String>().expect("a message");
     assert!(
         message.contains("duel.mcap does not replay: the replay diverges at tick 30: dot 2, field x: "),

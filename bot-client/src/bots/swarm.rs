@@ -1,0 +1,322 @@
+//! Many bots on few threads.
+
+use std::{
+    collections::BTreeMap,
+    io, panic,
+    pin::pin,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    thread,
+    time::Duration,
+};
+
+use tokio::{
+    runtime,
+    sync::watch,
+    task::JoinSet,
+    time::{Instant, sleep_until},
+};
+
+use super::{
+    behaviour::{Behaviour, BehaviourChoice, Moment, Role, assign},
+    report::Report,
+    trace::TraceFileError,
+};
+use crate::{
+    connection::{Client, ClientError, code_name},
+    core::{Event, JoinOptions, Stats},
+};
+
+/// What a swarm is to do.
+#[derive(Clone, Debug)]
+pub struct SwarmConfig {
+    /// The server, such as `http://127.0.0.1:7777`.
+    pub url: String,
+    /// How many bots.
+    pub bots: usize,
+    /// How long they all play together, once the last one was to join.
+    pub duration: Duration,
+    /// The session's name; empty: the server's first.
+    pub session: String,
+    /// What the bots do; they take these in turn. At least one.
+    pub behaviours: Vec<BehaviourChoice>,
+    /// One seed is one swarm: the same choices at the same moments.
+    pub seed: u64,
+    /// How many bots join each second; 0: all at once.
+    pub ramp_per_second: u32,
+    /// On how many threads, at least 1.
+    pub threads: usize,
+}
+
+/// A swarm that could not be started.
+#[derive(Debug, thiserror::Error)]
+pub enum SwarmError {
+    /// Bots without anything to do.
+    #[error("behaviours: name at least one")]
+    NoBehaviour,
+    /// A trace that cannot be had.
+    #[error(transparent)]
+    Trace(#[from] TraceFileError),
+    /// The operating system refused a thread or its event queue.
+    #[error("cannot start a thread for the bots: {0}")]
+    Thread(#[from] io::Error),
+}
+
+/// What a swarm's owner holds beside it: how it is going, and the means to end it early.
+#[derive(Clone, Debug)]
+pub struct SwarmHandle {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    stop: watch::Sender<bool>,
+    playing: AtomicU64,
+    failed: AtomicU64,
+    snapshots: AtomicU64,
+}
+
+impl Default for SwarmHandle {
+    fn default() -> Self {
+        let (stop, _) = watch::channel(false);
+        let zero = || AtomicU64::new(0);
+        Self { shared: Arc::new(Shared { stop, playing: zero(), failed: zero(), snapshots: zero() }) }
+    }
+}
+
+impl SwarmHandle {
+    /// Has all bots leave.
+    pub fn stop(&self) {
+        self.shared.stop.send_replace(true);
+    }
+
+    /// Bots in the session now.
+    #[must_use]
+    pub fn playing(&self) -> u64 {
+        self.shared.playing.load(Ordering::Relaxed)
+    }
+
+    /// Bots that failed so far.
+    #[must_use]
+    pub fn failed(&self) -> u64 {
+        self.shared.failed.load(Ordering::Relaxed)
+    }
+
+    /// Snapshots that all bots have received so far.
+    #[must_use]
+    pub fn snapshots(&self) -> u64 {
+        self.shared.snapshots.load(Ordering::Relaxed)
+    }
+
+    /// Until the swarm is to end.
+    async fn ended(&self, deadline: Instant) {
+        let mut stopped = self.shared.stop.subscribe();
+        tokio::select! {
+            // The sender is in `self`, so that the channel is open.
+            _ = stopped.wait_for(|stopped| *stopped) => {}
+            () = sleep_until(deadline) => {}
+        }
+    }
+}
+
+/// Plays a swarm to its end, on threads of its own, and reports. It blocks; do not call it from a task.
+///
+/// # Errors
+/// Where it cannot be started. Bots that fail are reported, not returned.
+pub fn run(config: &SwarmConfig, handle: &SwarmHandle) -> Result<(Report, Failures), SwarmError> {
+    if config.behaviours.is_empty() {
+        return Err(SwarmError::NoBehaviour);
+    }
+    let roles = assign(&config.behaviours, config.bots)?;
+    let cpu_before = process_cpu();
+    let start = Instant::now();
+    let ramp = |bot: usize| match config.ramp_per_second {
+        0 => Duration::ZERO,
+        per_second => Duration::from_secs_f64(bot as f64 / f64::from(per_second)),
+    };
+    let all_joined = start + ramp(config.bots.saturating_sub(1));
+    let deadline = all_joined + config.duration;
+
+    let threads = config.threads.clamp(1, config.bots.max(1));
+    let mut teams: Vec<Vec<Bot>> = (0..threads).map(|_| Vec::new()).collect();
+    for (i, role) in roles.into_iter().enumerate() {
+        teams[i % threads].push(Bot {
+            url: config.url.clone(),
+            options: JoinOptions {
+                session: config.session.clone(),
+                player_name: format!("bot-{}", i + 1),
+                ..JoinOptions::default()
+            },
+            role,
+            // Distinct, and spread by the generator's own seeding.
+            seed: config.seed.wrapping_add((i as u64) << 32),
+            start: start + ramp(i),
+            deadline,
+        });
+    }
+    let total = play_teams(teams, handle)?;
+    let seconds = all_joined.elapsed().min(config.duration).as_secs_f64();
+    let cpu = process_cpu().saturating_sub(cpu_before).as_secs_f64();
+    let report = Report::of(config.bots, seconds, cpu, &total);
+    Ok((report, total.errors))
+}
+
+/// Why bots failed: gRPC status → how many, and what the first of them met with.
+pub type Failures = BTreeMap<&'static str, (u64, String)>;
+
+fn play_teams(teams: Vec<Vec<Bot>>, handle: &SwarmHandle) -> Result<Outcome, SwarmError> {
+    let mut threads = Vec::new();
+    for (i, team) in teams.into_iter().enumerate() {
+        let runtime = runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
+        let handle = handle.clone();
+        let play = move || runtime.block_on(play_team(team, handle));
+        threads.push(thread::Builder::new().name(format!("bots-{i}")).spawn(play)?);
+    }
+    let mut total = Outcome::default();
+    for thread in threads {
+        total.merge(thread.join().unwrap_or_else(|cause| panic::resume_unwind(cause)));
+    }
+    Ok(total)
+}
+
+async fn play_team(team: Vec<Bot>, handle: SwarmHandle) -> Outcome {
+    let mut bots = JoinSet::new();
+    for bot in team {
+        bots.spawn(bot.play(handle.clone()));
+    }
+    let mut total = Outcome::default();
+    while let Some(outcome) = bots.join_next().await {
+        // Nobody aborts bots, so that a task that did not return has panicked.
+        total.merge(outcome.unwrap_or_else(|error| panic::resume_unwind(error.into_panic())));
+    }
+    total
+}
+
+/// What became of one bot, or of many.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Outcome {
+    pub(super) connected: u64,
+    pub(super) failed: u64,
+    pub(super) connected_seconds: f64,
+    pub(super) tick_rate: u32,
+    pub(super) snapshots_expected: u64,
+    pub(super) bytes_received: u64,
+    pub(super) payload_bytes_received: u64,
+    pub(super) late_timers: u64,
+    pub(super) stats: Stats,
+    pub(super) errors: Failures,
+}
+
+impl Outcome {
+    fn merge(&mut self, other: Self) {
+        self.connected += other.connected;
+        self.failed += other.failed;
+        self.connected_seconds += other.connected_seconds;
+        self.tick_rate = self.tick_rate.max(other.tick_rate);
+        self.snapshots_expected += other.snapshots_expected;
+        self.bytes_received += other.bytes_received;
+        self.payload_bytes_received += other.payload_bytes_received;
+        self.late_timers += other.late_timers;
+        self.stats.merge(&other.stats);
+        for (code, (count, first)) in other.errors {
+            self.errors.entry(code).or_insert((0, first)).0 += count;
+        }
+    }
+
+    pub(super) fn fail(&mut self, code: &'static str, first: String) {
+        self.failed += 1;
+        self.errors.entry(code).or_insert((0, first)).0 += 1;
+    }
+
+    fn measure(&mut self, client: &Client) {
+        let (core, connected) = (client.core(), client.connected_for().as_secs_f64());
+        self.connected = 1;
+        self.connected_seconds = connected;
+        self.tick_rate = core.tick_rate().hz();
+        self.snapshots_expected = (connected * f64::from(core.snapshot_rate())) as u64;
+        self.bytes_received = client.bytes_received();
+        self.payload_bytes_received = client.snapshot_bytes_received();
+        self.late_timers = client.late_timers();
+        self.stats = client.stats().clone();
+    }
+}
+
+struct Bot {
+    url: String,
+    options: JoinOptions,
+    role: Role,
+    seed: u64,
+    start: Instant,
+    deadline: Instant,
+}
+
+impl Bot {
+    async fn play(self, handle: SwarmHandle) -> Outcome {
+        let mut outcome = Outcome::default();
+        let mut end = pin!(handle.ended(self.deadline));
+        let join = async {
+            sleep_until(self.start).await;
+            Client::connect(&self.url, &self.options).await
+        };
+        let joined = tokio::select! {
+            biased;
+            () = &mut end => return outcome,
+            joined = join => joined,
+        };
+        let failure = match joined {
+            Ok(mut client) => {
+                handle.shared.playing.fetch_add(1, Ordering::Relaxed);
+                let played = tokio::select! {
+                    biased;
+                    () = &mut end => Ok(()),
+                    Err(failure) = self.act(&mut client, &handle) => Err(failure),
+                };
+                client.sample_age();
+                outcome.measure(&client);
+                handle.shared.playing.fetch_sub(1, Ordering::Relaxed);
+                match played {
+                    Ok(()) => client.leave().await,
+                    Err(failure) => Err(failure),
+                }
+            }
+            Err(failure) => Err(failure),
+        };
+        if let Err(failure) = failure {
+            handle.shared.failed.fetch_add(1, Ordering::Relaxed);
+            outcome.fail(code_name(failure.code()), failure.to_string());
+        }
+        outcome
+    }
+
+    /// Plays until the stream ends, which for a bot is a failure.
+    async fn act(&self, client: &mut Client, handle: &SwarmHandle) -> Result<Never, ClientError> {
+        let mut behaviour = Behaviour::new(&self.role, client.core().schema(), self.seed);
+        let mut input = client.core().schema().neutral_input();
+        let rate = client.core().tick_rate();
+        loop {
+            match client.next().await? {
+                Some(Event::InputDue(tick)) => {
+                    behaviour.choose(&Moment { tick, rate, mirror: client.mirror() }, &mut input);
+                    client.set_input(&input)?;
+                }
+                Some(Event::Snapshot(_)) => {
+                    handle.shared.snapshots.fetch_add(1, Ordering::Relaxed);
+                }
+                Some(Event::Goodbye { reason, text }) => return Err(ClientError::Goodbye { reason, text }),
+                Some(Event::Desync(_) | Event::Draining(_) | Event::Paused | Event::Resumed) => {}
+                None => return Err(ClientError::Ended),
+            }
+        }
+    }
+}
+
+/// What there is none of.
+enum Never {}
+
+/// The CPU time that this process has used, user and system.
+fn process_cpu() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+    Duration::try_from(time).unwrap_or_default()
+}
