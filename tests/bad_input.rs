@@ -309,8 +309,7 @@ async fn a_half_open_connection_is_found_and_closed() {
     });
     let server = TestServer::arena(config).await;
     let cable = Cable::to(&server).await;
-    let endpoint = tonic::transport::Endpoint::from_shared(format!("http://{}", cable.address)).expect("a URL");
-    let mut client = RawClient::open_on(endpoint.connect().await.expect("the cable connects")).await;
+    let mut client = RawClient::open_on(cable.channel().await).await;
     client.send(Kind::Hello(hello())).await;
     client.welcome().await;
     cable.pull();
@@ -355,11 +354,6 @@ async fn a_client_that_never_reads_is_cut_off() {
     let endpoint = server.endpoint().initial_stream_window_size(16);
     let client = RawClient::open_on(endpoint.connect().await.expect("the server accepts")).await;
     client.send(Kind::Hello(hello())).await;
-    let others_play = async {
-        loop {
-            witness.plays_on().await;
-        }
-    };
     let cut_off = async {
         eventually("it sits", || server.probe.seats() == 2).await;
         eventually("stream, connection and seat are gone", || {
@@ -367,11 +361,7 @@ async fn a_client_that_never_reads_is_cut_off() {
         })
         .await;
     };
-    tokio::select! {
-        () = others_play => {}
-        () = cut_off => {}
-    }
-    witness.plays_on().await;
+    witness.plays_during(cut_off).await;
     server.stop().await;
 }
 

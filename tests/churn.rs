@@ -1,6 +1,6 @@
 //! Clients that come and vanish leave nothing behind.
 
-use std::{num::NonZeroU32, time::Duration};
+use std::{num::NonZeroU32, sync::Arc, time::Duration};
 
 use tickwire_proto::v1::client_message::Kind;
 use tickwire_server::{ServerConfig, Timeouts};
@@ -18,7 +18,7 @@ async fn after_a_thousand_abrupt_ends_tasks_sockets_and_seats_are_as_before() {
         timeouts: Timeouts { grace: Duration::from_millis(50), ..config().timeouts },
         ..config()
     };
-    let server = std::sync::Arc::new(TestServer::arena(config).await);
+    let server = Arc::new(TestServer::arena(config).await);
     let mut witness = Witness::join(&server).await;
     let counts = |server: &TestServer| {
         let probe = &server.probe;
@@ -26,26 +26,25 @@ async fn after_a_thousand_abrupt_ends_tasks_sockets_and_seats_are_as_before() {
     };
     let before = counts(&server);
 
-    let mut vanishing = JoinSet::new();
-    for i in 0..JOINS {
-        if vanishing.len() == AT_ONCE {
-            vanishing.join_next().await.expect("there are some").expect("no client panics");
+    let all_vanish = async {
+        let mut vanishing = JoinSet::new();
+        for i in 0..JOINS {
+            if vanishing.len() == AT_ONCE {
+                vanishing.join_next().await.expect("there are some").expect("no client panics");
+            }
+            let server = Arc::clone(&server);
+            vanishing.spawn(async move { vanish(&server, i % 4).await });
         }
-        let server = std::sync::Arc::clone(&server);
-        vanishing.spawn(async move { vanish(&server, i % 4).await });
-    }
-    while let Some(vanished) = vanishing.join_next().await {
-        vanished.expect("no client panics");
-    }
+        while let Some(vanished) = vanishing.join_next().await {
+            vanished.expect("no client panics");
+        }
+        eventually(&format!("tasks, connections, streams and seats are {before:?}"), || counts(&server) == before).await;
+    };
+    witness.plays_during(all_vanish).await;
 
-    let mut now = counts(&server);
-    eventually(&format!("{before:?} before, {now:?} now"), || {
-        now = counts(&server);
-        now == before
-    })
-    .await;
-    witness.plays_on().await;
-    let server = std::sync::Arc::into_inner(server).expect("all clients are gone");
+    let (_, welcome) = RawClient::join(&server).await;
+    assert!(welcome.player as usize > JOINS / 2, "half of them had a seat");
+    let server = Arc::into_inner(server).expect("all clients are gone");
     server.stop().await;
 }
 

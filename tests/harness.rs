@@ -248,6 +248,23 @@ impl Witness {
     }
 }
 
+impl Witness {
+    /// Plays on until `other` is done, and a little longer.
+    pub(crate) async fn plays_during<T>(&mut self, other: impl Future<Output = T>) -> T {
+        let plays = async {
+            loop {
+                self.plays_on().await;
+            }
+        };
+        let done = tokio::select! {
+            () = plays => unreachable!("it plays on and on"),
+            done = other => done,
+        };
+        self.plays_on().await;
+        done
+    }
+}
+
 /// Waits until something that no message tells of has come true.
 pub(crate) async fn eventually(what: &str, mut is_true: impl FnMut() -> bool) {
     let deadline = tokio::time::Instant::now() + PATIENCE;
@@ -282,7 +299,7 @@ pub(crate) async fn play_bytes(channel: Channel, messages: Vec<Bytes>) -> Stream
 }
 
 /// Messages as bytes.
-struct BytesCodec;
+pub(crate) struct BytesCodec;
 
 impl Codec for BytesCodec {
     type Encode = Bytes;
@@ -318,10 +335,11 @@ impl Decoder for BytesCodec {
     }
 }
 
-/// A cable between a client and the server that can be pulled: bytes then go nowhere, and neither side is told.
+/// A cable between a client and the server.
 pub(crate) struct Cable {
-    pub(crate) address: SocketAddr,
+    address: SocketAddr,
     pulled: watch::Sender<bool>,
+    carrying: JoinHandle<()>,
 }
 
 impl Cable {
@@ -330,17 +348,29 @@ impl Cable {
         let address = listener.local_addr().expect("it is bound");
         let (pulled, state) = watch::channel(false);
         let server = server.address;
-        tokio::spawn(async move {
+        let carrying = tokio::spawn(async move {
             let (near, _) = listener.accept().await.expect("a client comes");
             let far = TcpStream::connect(server).await.expect("the server accepts");
             let ((near_in, near_out), (far_in, far_out)) = (near.into_split(), far.into_split());
             tokio::join!(carry(near_in, far_out, state.clone()), carry(far_in, near_out, state));
         });
-        Self { address, pulled }
+        Self { address, pulled, carrying }
     }
 
+    /// The connection over it.
+    pub(crate) async fn channel(&self) -> Channel {
+        let endpoint = Endpoint::from_shared(format!("http://{}", self.address)).expect("an address makes a URL");
+        endpoint.connect().await.expect("the cable connects")
+    }
+
+    /// From now on bytes go nowhere, and neither side is told.
     pub(crate) fn pull(&self) {
         self.pulled.send_replace(true);
+    }
+
+    /// Closes both sides, with whatever was under way.
+    pub(crate) fn cut(self) {
+        self.carrying.abort();
     }
 }
 

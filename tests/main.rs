@@ -2,9 +2,12 @@
 
 mod bad_input;
 mod churn;
+mod ending;
 mod golden;
 mod harness;
+mod leaving;
 mod lints;
 mod matches;
+mod services;
 mod stalled_reader;
 mod tiny_game;

@@ -2,10 +2,14 @@
 
 mod behaviour;
 mod controls;
+mod report;
+mod swarm;
 mod trace;
 
 pub use self::{
     behaviour::{Behaviour, BehaviourChoice, BehaviourChoiceError, Moment, Role, assign},
     controls::Controls,
+    report::Report,
+    swarm::{Failures, SwarmConfig, SwarmError, SwarmHandle, run},
     trace::{Trace, TraceError, TraceFileError, TraceSample},
 };

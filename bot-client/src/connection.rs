@@ -129,12 +129,16 @@ impl Client {
         self.core.set_input(values)
     }
 
+    /// Accounts for the age of what is held until now: see [`Core::sample_age`].
+    pub fn sample_age(&mut self) {
+        self.core.sample_age(self.now());
+    }
+
     /// Gives the seat up and waits for the stream's end, two seconds at most.
     ///
     /// # Errors
     /// Where the stream breaks before, or does not end in time. The server then keeps the seat for its grace period.
     pub async fn leave(&mut self) -> Result<(), ClientError> {
-        self.core.sample_age(self.now());
         self.core.leave();
         let all = async {
             if let (Some(uplink), Some(leave)) = (self.uplink.take(), self.core.poll_transmit(self.started.elapsed())) {

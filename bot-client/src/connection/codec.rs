@@ -49,7 +49,7 @@ impl Decoder for ReceivedDecoder {
     type Error = Status;
 
     fn decode(&mut self, source: &mut DecodeBuf<'_>) -> Result<Option<Received>, Status> {
-        use bytes::Buf as _;
+        use prost::bytes::Buf as _;
 
         let bytes = source.remaining();
         let message = pb::ServerMessage::decode(source)

@@ -1,6 +1,6 @@
 //! The client against a scripted server over loopback.
 
-use std::{net::SocketAddr, pin::Pin};
+use std::{net::Ipv4Addr, pin::Pin};
 
 use tickwire_proto::v1::{
     self as pb,
@@ -9,11 +9,8 @@ use tickwire_proto::v1::{
     server_message::Kind as Down,
 };
 use tickwire_shared::{InputField, Quantity, Schema, SchemaParts};
-use tokio::{net::TcpListener, sync::mpsc, task::JoinHandle};
-use tokio_stream::{
-    Stream, StreamExt as _,
-    wrappers::{ReceiverStream, TcpListenerStream},
-};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_stream::{Stream, wrappers::TcpListenerStream};
 use tonic::{Code, Response, transport::Server};
 use tonic_types::{ErrorDetails, StatusExt as _};
 
@@ -64,15 +61,17 @@ impl GameService for Script {
     }
 }
 
-async fn serve(refuse: Option<fn() -> Status>) -> (String, mpsc::Receiver<Peer>, JoinHandle<()>) {
-    let listener = TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], 0))).await.unwrap();
+const LOOPBACK: (Ipv4Addr, u16) = (Ipv4Addr::LOCALHOST, 0);
+
+async fn serve(refuse: Option<fn() -> Status>) -> (String, mpsc::Receiver<Peer>) {
+    let listener = TcpListener::bind(LOOPBACK).await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     let (peers, accepted) = mpsc::channel(4);
     let service = GameServiceServer::new(Script { peers, refuse });
-    let server = tokio::spawn(async move {
+    tokio::spawn(async move {
         Server::builder().add_service(service).serve_with_incoming(TcpListenerStream::new(listener)).await.unwrap();
     });
-    (url, accepted, server)
+    (url, accepted)
 }
 
 fn welcome() -> Down {
@@ -94,8 +93,8 @@ fn snapshot(tick: u64) -> pb::Snapshot {
 }
 
 /// A client that was let in, and the server's half of its stream.
-async fn joined() -> (Client, Peer, JoinHandle<()>) {
-    let (url, mut accepted, server) = serve(None).await;
+async fn joined() -> (Client, Peer) {
+    let (url, mut accepted) = serve(None).await;
     let greet = async {
         let mut peer = accepted.recv().await.unwrap();
         assert!(matches!(peer.receive().await, Some(Up::Hello(hello)) if hello.player_name == "ann"));
@@ -104,12 +103,21 @@ async fn joined() -> (Client, Peer, JoinHandle<()>) {
     };
     let options = JoinOptions { player_name: "ann".into(), ..JoinOptions::default() };
     let (client, peer) = tokio::join!(Client::connect(&url, &options), greet);
-    (client.unwrap(), peer, server)
+    (client.unwrap(), peer)
+}
+
+/// How the client's stream ends.
+async fn failure(client: &mut Client) -> ClientError {
+    loop {
+        if let Err(error) = client.next().await {
+            return error;
+        }
+    }
 }
 
 #[tokio::test]
 async fn a_client_joins_acknowledges_and_sends_inputs_and_leaves() {
-    let (mut client, mut peer, _server) = joined().await;
+    let (mut client, mut peer) = joined().await;
     assert_eq!((client.core().player().0, client.core().session()), (3, "sessions/test-1"));
     let sent = snapshot(101);
     let bytes = prost::Message::encoded_len(&sent) as u64;
@@ -160,7 +168,7 @@ async fn a_client_joins_acknowledges_and_sends_inputs_and_leaves() {
 
 #[tokio::test]
 async fn leave_is_said_before_the_stream_is_half_closed() {
-    let (mut client, mut peer, _server) = joined().await;
+    let (mut client, mut peer) = joined().await;
     let end = async {
         assert!(matches!(peer.receive_news().await, Some(Up::Leave(_))));
         assert!(matches!(peer.up.message().await, Ok(None)));
@@ -173,7 +181,7 @@ async fn leave_is_said_before_the_stream_is_half_closed() {
 
 #[tokio::test]
 async fn a_dropped_client_is_a_lost_connection_and_no_leave() {
-    let (client, mut peer, _server) = joined().await;
+    let (client, mut peer) = joined().await;
     drop(client);
     loop {
         match peer.up.message().await {
@@ -191,7 +199,7 @@ async fn a_refusal_keeps_its_code_and_details() {
         details.add_bad_request_violation("hello.session", "no such session");
         Status::with_error_details(Code::ResourceExhausted, "the session is full", details)
     };
-    let (url, _accepted, _server) = serve(Some(full)).await;
+    let (url, _accepted) = serve(Some(full)).await;
     let error = Client::connect(&url, &JoinOptions::default()).await.unwrap_err();
     assert_eq!(error.code(), Code::ResourceExhausted);
     let ClientError::Status(status) = &error else { panic!("{error:?}") };
@@ -205,7 +213,7 @@ async fn a_refusal_keeps_its_code_and_details() {
 
 #[tokio::test]
 async fn a_status_in_mid_stream_ends_the_client_with_it() {
-    let (mut client, peer, _server) = joined().await;
+    let (mut client, peer) = joined().await;
     peer.down.send(Err(Status::invalid_argument("inputs.target_tick: 0"))).await.unwrap();
     let error = loop {
         match client.next().await {
@@ -221,22 +229,32 @@ async fn a_status_in_mid_stream_ends_the_client_with_it() {
 
 #[tokio::test]
 async fn a_stream_that_ends_without_a_goodbye_is_an_error() {
-    let (mut client, peer, _server) = joined().await;
+    let (mut client, peer) = joined().await;
     drop(peer);
     assert!(matches!(client.next().await, Err(ClientError::Ended)));
 }
 
 #[tokio::test]
-async fn a_server_that_vanishes_is_a_lost_connection() {
-    let (mut client, _peer, server) = joined().await;
-    server.abort();
-    let error = loop {
-        match client.next().await {
-            Ok(_) => {}
-            Err(error) => break error,
-        }
+async fn a_connection_that_breaks_is_lost() {
+    let (url, mut accepted) = serve(None).await;
+    let server = url.trim_start_matches("http://").to_owned();
+    let listener = TcpListener::bind(LOOPBACK).await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let relay = tokio::spawn(async move {
+        let (mut near, _) = listener.accept().await.unwrap();
+        let mut far = TcpStream::connect(server).await.unwrap();
+        tokio::io::copy_bidirectional(&mut near, &mut far).await
+    });
+    let greet = async {
+        let peer = accepted.recv().await.unwrap();
+        peer.send(welcome()).await;
+        peer
     };
-    assert!(matches!(error, ClientError::Lost { .. } | ClientError::Ended), "{error:?}");
+    let options = JoinOptions::default();
+    let (client, _peer) = tokio::join!(Client::connect(&url, &options), greet);
+    relay.abort();
+    let error = failure(&mut client.unwrap()).await;
+    assert!(matches!(error, ClientError::Lost { .. }), "{error:?}");
     assert_eq!(error.code(), Code::Unavailable);
 }
 
@@ -250,7 +268,7 @@ async fn addresses_that_are_none_are_named() {
 
 #[tokio::test]
 async fn nobody_there_is_said_as_such() {
-    let listener = TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], 0))).await.unwrap();
+    let listener = TcpListener::bind(LOOPBACK).await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     drop(listener);
     let error = Client::connect(&url, &JoinOptions::default()).await.unwrap_err();

@@ -9,14 +9,15 @@ use std::{
 use criterion::{Criterion, criterion_group, criterion_main};
 use tickwire_replication::{InputFeedback, ReplicationConfig, Replicator, View, ViewConfig};
 use tickwire_shared::{
-    CellKey, Definition, Field, Frame, FrameBuilder, Game, Kind, KindId, NetId, Place, Quantity, Schema, SchemaParts,
-    Systems, TickExtras, TickRate,
+    CellKey, Definition, Field, Frame, FrameBuilder, Game, Kind, KindId, NetId, Place, PlayerId, Quantity, Schema,
+    SchemaParts, SeatExtras, Systems, TickExtras, TickRate,
 };
 
 /// Movers in a square of cells, all in everyone's view.
 struct Field64;
 
 const CELLS: u64 = 49;
+const PLAYER: PlayerId = PlayerId(1);
 
 impl Game for Field64 {
     fn name(&self) -> &'static str {
@@ -56,12 +57,13 @@ fn step(builder: &mut FrameBuilder, entities: u32, erratic: u32) -> Arc<Frame> {
         entity.set(1, id as i32 * 32 - tick.0 as i32 * speed % 4000);
         entity.set_place(Place::Cell(CellKey(u64::from(id) % CELLS)));
     }
-    builder.finish(TickExtras::default()).0
+    let seat = SeatExtras { player: PLAYER, consumed_input: tick.0, entity: Some(NetId(1)) };
+    builder.finish(TickExtras { seats: vec![seat], ..TickExtras::default() }).0
 }
 
 fn view() -> View {
     View::new(ViewConfig {
-        player: None,
+        player: Some(PLAYER),
         view_radius: 1.0,
         tick_rate: TickRate::DEFAULT,
         in_flight_bytes_max: usize::MAX,
@@ -92,8 +94,10 @@ fn compose(c: &mut Criterion) {
                             black_box(other.compose(&replicator, InputFeedback::default(), now));
                         }
                         let started = Instant::now();
-                        black_box(stream.compose(&replicator, InputFeedback::default(), now));
+                        let snapshot = black_box(stream.compose(&replicator, InputFeedback::default(), now));
                         spent += started.elapsed();
+                        let bytes = snapshot.expect("a new frame, and credit").encoded_len();
+                        assert!(bytes > entities as usize, "{bytes} bytes: the movers are not in view");
                     }
                     spent
                 });

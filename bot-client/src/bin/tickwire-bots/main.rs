@@ -1,1 +1,167 @@
-fn main() {}
+//! Headless players for a Tickwire server: load, correctness and latency in one report.
+
+#![forbid(unsafe_code)]
+
+mod screen;
+
+use std::{fs, num::NonZeroUsize, path::PathBuf, process::ExitCode, thread, time::Duration};
+
+use clap::Parser;
+use tickwire_client::bots::{self, BehaviourChoice, Report, SwarmConfig, SwarmError, SwarmHandle};
+use tokio::{runtime, signal, sync::oneshot, time};
+
+use self::screen::Screen;
+
+/// Every bot that started played to the end, and every mirror agreed with the server.
+const EXIT_CLEAN: u8 = 0;
+/// A bot failed, or a mirror did not match.
+const EXIT_FAILED: u8 = 1;
+/// Nothing was played, or the report could not be written. clap exits with it too.
+const EXIT_USAGE: u8 = 2;
+
+const SCREEN_INTERVAL: Duration = Duration::from_millis(200);
+
+/// Plays a session with headless bots, and reports what they saw.
+///
+/// Every bot verifies every hash that the server sends. Exit status: 0 when every bot played to the end and every mirror
+/// agreed with the server, 1 when a bot failed or a mirror did not agree, 2 when nothing could be played.
+#[derive(Debug, Parser)]
+#[command(name = "tickwire-bots", version)]
+struct Options {
+    /// The server.
+    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:7777")]
+    connect: String,
+    /// How many bots.
+    #[arg(long, value_name = "N", default_value = "16")]
+    bots: NonZeroUsize,
+    /// How long they all play, once the last one has joined.
+    #[arg(long, value_name = "S", default_value = "30", value_parser = seconds)]
+    seconds: Duration,
+    /// The session's name, such as sessions/arena-1; without it the server's first.
+    #[arg(long, value_name = "NAME", default_value = "", hide_default_value = true)]
+    session: String,
+    /// What bots do: idle, wander, chase, chaos, or trace:FILE with a Doom demo (.lmp) of recorded human input. Of several,
+    /// separated by commas or in options of their own, bots take one each in turn: "wander,trace:FILE" is half and half,
+    /// and a behaviour that is named twice gets twice the bots.
+    #[arg(long = "behaviour", value_name = "BEHAVIOUR", default_value = "wander", value_delimiter = ',')]
+    behaviours: Vec<BehaviourChoice>,
+    /// The same seed makes the same choices.
+    #[arg(long, value_name = "N", default_value = "1")]
+    seed: u64,
+    /// How many bots join per second; 0: all at once.
+    #[arg(long, value_name = "N", default_value = "100")]
+    ramp_per_second: u32,
+    /// On how many threads the bots run. One carries a few hundred.
+    #[arg(long, value_name = "N", default_value = "1")]
+    threads: NonZeroUsize,
+    /// Writes the figures to a file, as flat JSON.
+    #[arg(long, value_name = "FILE.json")]
+    report: Option<PathBuf>,
+    /// Prints errors only.
+    #[arg(long)]
+    quiet: bool,
+}
+
+fn seconds(word: &str) -> Result<Duration, String> {
+    let seconds: f64 = word.parse().map_err(|_| "not a number of seconds".to_owned())?;
+    match Duration::try_from_secs_f64(seconds) {
+        Ok(duration) if (0.001..=1e9).contains(&seconds) => Ok(duration),
+        _ => Err("choose 0.001 to 1000000000 seconds".to_owned()),
+    }
+}
+
+fn main() -> ExitCode {
+    let options = Options::parse();
+    let config = SwarmConfig {
+        url: options.connect,
+        bots: options.bots.get(),
+        duration: options.seconds,
+        session: options.session,
+        behaviours: options.behaviours,
+        seed: options.seed,
+        ramp_per_second: options.ramp_per_second,
+        threads: options.threads.get(),
+    };
+    let screen = Screen::new(options.quiet, &config);
+    let code = match play(config, &screen) {
+        Ok((report, failures)) => {
+            screen.finish(&report, &failures);
+            match options.report.map(|file| write_report(&file, &report)) {
+                Some(Err(error)) => {
+                    screen.error(&error);
+                    EXIT_USAGE
+                }
+                _ if report.is_clean() => EXIT_CLEAN,
+                _ => EXIT_FAILED,
+            }
+        }
+        Err(error) => {
+            screen.error(&error.to_string());
+            EXIT_USAGE
+        }
+    };
+    code.into()
+}
+
+/// Runs the swarm beside the screen; Ctrl-C has the bots leave.
+fn play(config: SwarmConfig, screen: &Screen) -> Result<(Report, bots::Failures), SwarmError> {
+    let handle = SwarmHandle::default();
+    let (done, mut finished) = oneshot::channel();
+    let swarm = {
+        let handle = handle.clone();
+        thread::Builder::new().name("swarm".to_owned()).spawn(move || {
+            let result = bots::run(&config, &handle);
+            // The main thread waits for this; it cannot be gone.
+            let _ = done.send(());
+            result
+        })?
+    };
+    runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
+        let mut interval = time::interval(SCREEN_INTERVAL);
+        loop {
+            tokio::select! {
+                _ = &mut finished => break,
+                Ok(()) = signal::ctrl_c() => handle.stop(),
+                _ = interval.tick() => screen.show(&handle),
+            }
+        }
+    });
+    swarm.join().unwrap_or_else(|cause| std::panic::resume_unwind(cause))
+}
+
+fn write_report(file: &PathBuf, report: &Report) -> Result<(), String> {
+    let json = serde_json::to_string_pretty(report).expect("a report is plain numbers and a map of strings");
+    fs::write(file, json + "\n").map_err(|error| format!("cannot write the report {}: {error}", file.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    fn parse(words: &str) -> Result<Options, clap::Error> {
+        Options::try_parse_from(std::iter::once("tickwire-bots").chain(words.split_whitespace()))
+    }
+
+    #[test]
+    fn the_options_are_well_formed() {
+        Options::command().debug_assert();
+    }
+
+    #[test]
+    fn behaviours_are_a_list_in_one_option_or_in_several() {
+        let options = parse("--behaviour wander,trace:a.lmp --behaviour idle").unwrap();
+        let words: Vec<String> = options.behaviours.iter().map(ToString::to_string).collect();
+        assert_eq!(words, ["wander", "trace:a.lmp", "idle"]);
+        assert_eq!(parse("").unwrap().behaviours, [BehaviourChoice::Wander]);
+    }
+
+    #[test]
+    fn numbers_that_make_no_swarm_are_refused() {
+        for words in ["--bots 0", "--seconds 0", "--seconds nan", "--seconds -1", "--threads 0", "--behaviour run"] {
+            assert!(parse(words).is_err(), "{words}");
+        }
+        assert_eq!(parse("--seconds 0.5").unwrap().seconds, Duration::from_millis(500));
+    }
+}

@@ -1,5 +1,7 @@
 //! What a tick yields depends on its records alone.
 
+use std::sync::Arc;
+
 use proptest::prelude::*;
 use tickwire_shared::{Frame, PlayerId, Provenance, Tick};
 use tickwire_simulation::{
@@ -91,6 +93,34 @@ fn every_tick_yields_the_same_result_again() {
     let results = run();
     assert_eq!(results, run());
     assert!(results.iter().any(|result| !result.events.is_empty()));
+}
+
+#[test]
+fn an_arena_is_the_same_arena_again() {
+    let config = SessionConfig { seed: 3, ..SessionConfig::default() };
+    let arena = || Session::new(Arc::new(tickwire_arena::Arena), config.clone()).expect("an arena");
+    let (mut first, mut second) = (arena(), arena());
+    let players: Vec<PlayerId> = (0..16).map(|_| first.join("").expect("a free seat")).collect();
+    let mut events = 0;
+    for now in 0..600_u64 {
+        for &player in &players {
+            // Everyone walks a way of their own for half a second, turning, firing, and launching a rocket now and then.
+            let choice = (now / 30 + 1).wrapping_mul(2_654_435_761) ^ u64::from(player.0).wrapping_mul(0x9e37_79b9);
+            let walk = |shift: u32| ((choice >> shift) % 255) as i32 - 127;
+            let aim = ((now * 40 + choice) % 4096) as i32;
+            let values =
+                [walk(3), walk(11), aim, i32::from(choice.is_multiple_of(2)), i32::from(now % 60 == choice % 60)];
+            let sent = input(&first, now + 1, now + 1, &values);
+            first.input(player, sent);
+        }
+        let record = first.begin_tick();
+        let (there, here) = (first.finish_tick(&record), second.finish_tick(&record));
+        let (there, here) = (there.expect("the arena is sound"), here.expect("the arena is sound"));
+        assert_eq!(there.result, here.result);
+        events += there.result.events.len();
+    }
+    assert_same_frame(first.frame(), second.frame());
+    assert!(events > 100, "{events} events are no fight");
 }
 
 #[test]
