@@ -289,6 +289,18 @@ async fn a_connection_without_a_request_is_closed() {
 }
 
 #[tokio::test]
+async fn a_connection_beyond_the_limit_is_closed_at_once() {
+    let server = TestServer::arena(with_limits(|limits| limits.connections_max = 1)).await;
+    let mut witness = Witness::join(&server).await;
+    let mut socket = tokio::net::TcpStream::connect(server.address).await.expect("the server accepts");
+    let mut buffer = [0];
+    let read = tokio::io::AsyncReadExt::read(&mut socket, &mut buffer);
+    assert_eq!(within_patience(read).await.ok(), Some(0));
+    witness.plays_on().await;
+    server.stop().await;
+}
+
+#[tokio::test]
 async fn silence_ends_the_stream_and_keeps_the_seat() {
     let config = with_timeouts(|timeouts| timeouts.silence = SHORT);
     let server = TestServer::arena(config).await;

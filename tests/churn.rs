@@ -38,7 +38,8 @@ async fn after_a_thousand_abrupt_ends_tasks_sockets_and_seats_are_as_before() {
         while let Some(vanished) = vanishing.join_next().await {
             vanished.expect("no client panics");
         }
-        eventually(&format!("tasks, connections, streams and seats are {before:?}"), || counts(&server) == before).await;
+        eventually(&format!("tasks, connections, streams and seats are {before:?}"), || counts(&server) == before)
+            .await;
     };
     witness.plays_during(all_vanish).await;
 

@@ -13,7 +13,9 @@ use tickwire_shared::{Definition, Game, InputField, InputId, Inputs, Quantity, S
 use tonic::Code;
 use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient};
 
-use crate::harness::{RawClient, TestServer, Witness, config, eventually, field_of, hello, input, reason_of, within_patience};
+use crate::harness::{
+    RawClient, TestServer, Witness, config, eventually, field_of, hello, input, reason_of, within_patience,
+};
 
 /// A game that panics, or dawdles, when a player wants it to.
 struct Fuse;

@@ -34,14 +34,11 @@ async fn who_says_that_they_leave_gets_a_goodbye_and_their_seat_goes() {
 #[tokio::test]
 async fn who_closes_their_side_leaves_once_what_they_sent_is_consumed() {
     let directory = tempfile::tempdir().expect("a directory");
-    let server =
-        TestServer::arena(ServerConfig { recordings: Some(directory.path().to_owned()), ..config() }).await;
+    let server = TestServer::arena(ServerConfig { recordings: Some(directory.path().to_owned()), ..config() }).await;
     let (mut client, welcome) = RawClient::join(&server).await;
     let newest = client.play_until(|snapshot| snapshot.tick > welcome.tick + 2).await.tick;
     let target = newest + 30;
-    client
-        .send(Kind::Inputs(pb::Inputs { epoch: 0, newest_tick: newest, inputs: vec![input(1, target)] }))
-        .await;
+    client.send(Kind::Inputs(pb::Inputs { epoch: 0, newest_tick: newest, inputs: vec![input(1, target)] })).await;
 
     let RawClient { up, mut down } = client;
     drop(up);

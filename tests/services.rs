@@ -37,7 +37,10 @@ async fn a_session_is_described() {
     let mut sessions = SessionServiceClient::new(server.channel().await);
     let request = GetSessionRequest { name: ARENA_1.into() };
     let session = sessions.get_session(request).await.expect("it is there").into_inner();
-    assert_eq!((session.name.as_str(), session.game.as_str(), session.state()), (ARENA_1, "arena", SessionState::Running));
+    assert_eq!(
+        (session.name.as_str(), session.game.as_str(), session.state()),
+        (ARENA_1, "arena", SessionState::Running)
+    );
     assert_eq!((session.tick_rate, session.epoch, session.players, session.max_players), (60, 0, 1, 256));
     assert!(session.tick > 0);
     assert!(session.create_time.is_some_and(|time| time.seconds > 0));

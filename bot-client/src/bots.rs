@@ -3,13 +3,15 @@
 mod behaviour;
 mod controls;
 mod report;
+mod roles;
 mod swarm;
 mod trace;
 
 pub use self::{
-    behaviour::{Behaviour, BehaviourChoice, BehaviourChoiceError, Moment, Role, assign},
+    behaviour::{Behaviour, Moment},
     controls::Controls,
     report::Report,
+    roles::{BehaviourChoice, BehaviourChoiceError, Role, assign},
     swarm::{Failures, SwarmConfig, SwarmError, SwarmHandle, run},
     trace::{Trace, TraceError, TraceFileError, TraceSample},
 };

@@ -3,6 +3,8 @@
 mod codec;
 mod error;
 #[cfg(test)]
+pub(crate) mod scripted;
+#[cfg(test)]
 mod tests;
 mod transport;
 
@@ -30,7 +32,6 @@ use self::{
 use crate::core::{Core, Event, InputError, JoinOptions, Stats};
 
 const PLAY: &str = "/tickwire.v1.GameService/Play";
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const WELCOME_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a leaving client waits for the server's goodbye.
 const GOODBYE_TIMEOUT: Duration = Duration::from_secs(2);
@@ -60,6 +61,8 @@ pub struct Client {
     wire: Arc<Wire>,
     started: Instant,
     timer: Pin<Box<Sleep>>,
+    /// When the core asked to be called, until it was.
+    asked_for: Option<Instant>,
     snapshot_bytes: u64,
     late_timers: u64,
     goodbye: bool,
@@ -86,6 +89,7 @@ impl Client {
             wire,
             started,
             timer: Box::pin(sleep_until(started)),
+            asked_for: None,
             snapshot_bytes: 0,
             late_timers: 0,
             goodbye: false,
@@ -106,6 +110,7 @@ impl Client {
                 self.goodbye |= matches!(event, Event::Goodbye { .. });
                 return Ok(Some(event));
             }
+            self.note_lateness();
             self.transmit();
             let timer = self.set_timer();
             tokio::select! {
@@ -116,7 +121,7 @@ impl Client {
                     Ok(None) => return Err(ClientError::Ended),
                     Err(status) => return Err(ended(status)),
                 },
-                () = self.timer.as_mut(), if timer => self.note_lateness(),
+                () = self.timer.as_mut(), if timer => {}
             }
         }
     }
@@ -234,11 +239,12 @@ impl Client {
         if self.timer.deadline() != deadline {
             self.timer.as_mut().reset(deadline);
         }
+        self.asked_for = Some(deadline);
         true
     }
 
     fn note_lateness(&mut self) {
-        let late = self.timer.deadline().elapsed();
+        let late = self.asked_for.take().map_or(Duration::ZERO, |deadline| deadline.elapsed());
         self.late_timers += u64::from(late > self.core.tick_rate().duration_of(1));
     }
 }
@@ -257,7 +263,6 @@ async fn open(url: &str, connector: Connector) -> Result<Channel, ClientError> {
         return Err(invalid("write it as http://HOST:PORT".to_owned()));
     }
     let endpoint = Endpoint::from(uri)
-        .connect_timeout(CONNECT_TIMEOUT)
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES);
     endpoint

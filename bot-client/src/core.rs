@@ -11,6 +11,7 @@
 
 mod input_clock;
 mod inputs;
+mod join;
 mod server_clock;
 #[cfg(test)]
 mod simulation;
@@ -18,12 +19,17 @@ mod stats;
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
-use tickwire_proto::{PROTOCOL_VERSION, v1 as pb};
-use tickwire_shared::{PlayerId, Schema, SchemaHash, Tick, TickRate, TickRateError};
-use tickwire_wire::{Applied, ApplyError, Mirror, MirrorError, schema::SchemaDecodeError};
+use tickwire_proto::v1 as pb;
+use tickwire_shared::{PlayerId, Schema, Tick, TickRate};
+use tickwire_wire::{Applied, ApplyError, Mirror, MirrorError};
 
 use self::{input_clock::InputClock, inputs::Inputs, server_clock::Timeline, stats::AgeMeter};
-pub use self::{inputs::InputError, server_clock::ServerClock, stats::Stats};
+pub use self::{
+    inputs::InputError,
+    join::{JoinOptions, ProtocolError},
+    server_clock::ServerClock,
+    stats::Stats,
+};
 
 /// The first pings follow each other closely, so that the clock is good soon.
 const FIRST_PINGS: u64 = 5;
@@ -36,85 +42,6 @@ const PINGS_MAX: usize = 16;
 const ACK_DELAY_TICKS: f64 = 1.5;
 /// The stripe of a client with a single stream.
 const STRIPE: usize = 0;
-
-/// What a client asks for when it joins. All of it may stay as it is by default.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct JoinOptions {
-    /// The session's name, such as `sessions/arena-1`; empty: the server's first.
-    pub session: String,
-    /// The game that the client was built for; empty: any.
-    pub game: String,
-    /// The schema that the client was built for; `None`: any, by the one that the server sends.
-    pub schema_hash: Option<SchemaHash>,
-    /// The name that other players see, 1 to 32 characters; empty: the server chooses.
-    pub player_name: String,
-    /// How far to see, in metres; 0: the server's choice.
-    pub view_radius: f64,
-    /// The most bytes of snapshots per second; 0: the server's choice.
-    pub bytes_per_second_max: u32,
-    /// The most snapshots per second; 0: the server's choice.
-    pub snapshots_per_second_max: u32,
-    /// Takes back the seat of a lost connection: [`Core::resume_token`] of the client that lost it.
-    pub resume_token: Vec<u8>,
-}
-
-impl JoinOptions {
-    /// The first message of a stream.
-    #[must_use]
-    pub fn hello(&self) -> pb::ClientMessage {
-        message(pb::client_message::Kind::Hello(pb::Hello {
-            protocol_version: PROTOCOL_VERSION,
-            schema_hash: self.schema_hash.map_or_else(Vec::new, |hash| hash.0.to_vec()),
-            session: self.session.clone(),
-            game: self.game.clone(),
-            player_name: self.player_name.clone(),
-            resume_token: self.resume_token.clone(),
-            view_radius: self.view_radius,
-            max_bytes_per_second: self.bytes_per_second_max,
-            max_rate: self.snapshots_per_second_max,
-            ..pb::Hello::default()
-        }))
-    }
-}
-
-/// A server that does not speak as agreed.
-#[derive(Clone, Debug, PartialEq, thiserror::Error)]
-pub enum ProtocolError {
-    /// Something else than a welcome came first.
-    #[error("the server's first message is not a welcome")]
-    NotWelcome,
-    /// A welcome came again.
-    #[error("the server sent a second welcome")]
-    SecondWelcome,
-    /// Player 0 is nobody.
-    #[error("welcome.player: 0 is no player")]
-    Player,
-    /// No such tick rate.
-    #[error("welcome.tick_rate: {0}")]
-    TickRate(#[from] TickRateError),
-    /// A tick beyond 2^53.
-    #[error("{field}: tick {tick} is beyond 2^53")]
-    Tick {
-        /// The field.
-        field: &'static str,
-        /// Its value.
-        tick: u64,
-    },
-    /// No schema.
-    #[error("welcome.schema: missing")]
-    NoSchema,
-    /// A schema that breaks the rules of schemas.
-    #[error("welcome.{0}")]
-    Schema(#[from] SchemaDecodeError),
-    /// Another schema than was asked for.
-    #[error("welcome.schema: its hash is {found}, this client was built for {expected}: update the older one")]
-    SchemaHash {
-        /// The client's.
-        expected: SchemaHash,
-        /// The server's.
-        found: SchemaHash,
-    },
-}
 
 /// What happened, as [`Core::poll_event`] tells it.
 #[derive(Clone, Debug, PartialEq)]

@@ -15,8 +15,8 @@ pub struct Report {
     pub bots_requested: u64,
     /// Bots that joined.
     pub bots_connected: u64,
-    /// Bots that could not join, or whose stream ended before they left. Bots that an early end kept from starting are
-    /// neither connected nor failed.
+    /// Bots that could not join, whose stream ended before they left, or whom the server did not let go. Bots that an
+    /// early end kept from starting are neither connected nor failed.
     pub bots_failed: u64,
     /// From the time at which the last bot was to join to the end.
     pub seconds: f64,
@@ -160,7 +160,14 @@ mod tests {
         let keys: Vec<&str> = json.as_object().unwrap().keys().map(String::as_str).collect();
         let mut expected = KEYS.to_vec();
         expected.sort_unstable();
-        assert_eq!({ let mut keys = keys; keys.sort_unstable(); keys }, expected);
+        assert_eq!(
+            {
+                let mut keys = keys;
+                keys.sort_unstable();
+                keys
+            },
+            expected
+        );
         assert_eq!(json["errors"], serde_json::json!({ "UNAVAILABLE": 2 }));
         assert!(json.as_object().unwrap().values().filter(|value| !value.is_number()).count() == 1);
     }

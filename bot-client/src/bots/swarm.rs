@@ -20,8 +20,9 @@ use tokio::{
 };
 
 use super::{
-    behaviour::{Behaviour, BehaviourChoice, Moment, Role, assign},
+    behaviour::{Behaviour, Moment},
     report::Report,
+    roles::{BehaviourChoice, Role, assign},
     trace::TraceFileError,
 };
 use crate::{
@@ -235,7 +236,7 @@ impl Outcome {
         self.connected = 1;
         self.connected_seconds = connected;
         self.tick_rate = core.tick_rate().hz();
-        self.snapshots_expected = (connected * f64::from(core.snapshot_rate())) as u64;
+        self.snapshots_expected = (connected * f64::from(core.snapshot_rate())).ceil() as u64;
         self.bytes_received = client.bytes_received();
         self.payload_bytes_received = client.snapshot_bytes_received();
         self.late_timers = client.late_timers();
@@ -319,4 +320,101 @@ enum Never {}
 fn process_cpu() -> Duration {
     let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
     Duration::try_from(time).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use tickwire_proto::v1::{self as pb, client_message::Kind as Up, server_message::Kind as Down};
+    use tokio::task::spawn_blocking;
+
+    use super::*;
+    use crate::connection::scripted::{LOOPBACK, Peer, serve, snapshot, welcome};
+
+    fn config(url: String, bots: usize) -> SwarmConfig {
+        SwarmConfig {
+            url,
+            bots,
+            duration: Duration::from_secs(60),
+            session: String::new(),
+            behaviours: vec![BehaviourChoice::Wander, BehaviourChoice::Idle],
+            seed: 1,
+            ramp_per_second: 0,
+            threads: 2,
+        }
+    }
+
+    /// Lets a bot in, answers its first ping, consumes its inputs, and lets it go. Sends to `heard` once three of
+    /// its snapshots are acknowledged.
+    async fn host(mut peer: Peer, heard: tokio::sync::mpsc::Sender<()>) {
+        peer.send(welcome()).await;
+        let (mut tick, mut told) = (100, false);
+        while let Some(message) = peer.receive().await {
+            match message {
+                Up::Ping(pb::Ping { echo }) => {
+                    peer.send(Down::Pong(pb::Pong { echo, tick, ..pb::Pong::default() })).await;
+                }
+                Up::Inputs(inputs) => {
+                    tick += 1;
+                    let consumed_input = inputs.inputs[0].sequence;
+                    peer.send(Down::Snapshot(pb::Snapshot { consumed_input, ..snapshot(tick) })).await;
+                    if inputs.newest_tick >= 103 && !std::mem::replace(&mut told, true) {
+                        heard.send(()).await.unwrap();
+                    }
+                }
+                Up::Leave(_) => break,
+                _ => {}
+            }
+        }
+        peer.send(Down::Goodbye(pb::Goodbye { reason: pb::GoodbyeReason::Left.into(), text: String::new() })).await;
+    }
+
+    #[tokio::test]
+    async fn a_swarm_joins_plays_leaves_when_it_is_stopped_and_reports() {
+        const BOTS: usize = 3;
+        let (url, mut accepted) = serve(None).await;
+        let handle = SwarmHandle::default();
+        let swarm = spawn_blocking({
+            let handle = handle.clone();
+            move || run(&config(url, BOTS), &handle)
+        });
+        let (heard, mut all) = tokio::sync::mpsc::channel(BOTS);
+        let mut hosts = JoinSet::new();
+        for _ in 0..BOTS {
+            hosts.spawn(host(accepted.recv().await.unwrap(), heard.clone()));
+        }
+        for _ in 0..BOTS {
+            all.recv().await.unwrap();
+        }
+        handle.stop();
+        let (report, failures) = swarm.await.unwrap().unwrap();
+        hosts.join_all().await;
+
+        assert_eq!((report.bots_requested, report.bots_connected, report.bots_failed), (3, 3, 0));
+        assert!(report.is_clean() && failures.is_empty() && report.errors.is_empty());
+        assert!(report.snapshots_received >= 9 && report.input_to_ack_ms_p50 > 0.0);
+        assert!(report.bytes_received > report.payload_bytes_received && report.payload_bytes_received > 0);
+        assert!(report.seconds < 60.0 && report.tick_rate == 60);
+        assert_eq!((handle.playing(), handle.snapshots()), (0, report.snapshots_received));
+    }
+
+    #[tokio::test]
+    async fn bots_that_cannot_join_are_counted_by_status() {
+        let listener = tokio::net::TcpListener::bind(LOOPBACK).await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        drop(listener);
+        let (report, failures) =
+            spawn_blocking(|| run(&config(url, 4), &SwarmHandle::default())).await.unwrap().unwrap();
+        assert_eq!((report.bots_connected, report.bots_failed, report.snapshots_expected), (0, 4, 0));
+        assert_eq!(report.errors, BTreeMap::from([("UNAVAILABLE", 4)]));
+        assert!(!report.is_clean() && failures["UNAVAILABLE"].1.contains("is a server running there?"));
+    }
+
+    #[test]
+    fn a_swarm_without_behaviours_or_with_a_trace_that_is_not_there_does_not_start() {
+        let handle = SwarmHandle::default();
+        let start =
+            |behaviours| run(&SwarmConfig { behaviours, ..config("http://127.0.0.1:1".into(), 1) }, &handle).map(drop);
+        assert!(matches!(start(vec![]), Err(SwarmError::NoBehaviour)));
+        assert!(matches!(start(vec![BehaviourChoice::Trace("/nowhere.lmp".into())]), Err(SwarmError::Trace(_))));
+    }
 }

@@ -81,7 +81,7 @@ pub struct ServerStatus {
 impl fmt::Display for ServerStatus {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "the server answers {}: {}", code_name(self.code), self.message)?;
-        for (field, description) in &self.violations {
+        for (field, description) in self.violations.iter().filter(|(_, said)| !self.message.contains(said)) {
             write!(f, "; {field}: {description}")?;
         }
         match self.retry_after {

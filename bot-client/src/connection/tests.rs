@@ -1,96 +1,14 @@
-//! The client against a scripted server over loopback.
+//! The client against a scripted server.
 
-use std::{net::Ipv4Addr, pin::Pin};
-
-use tickwire_proto::v1::{
-    self as pb,
-    client_message::Kind as Up,
-    game_service_server::{GameService, GameServiceServer},
-    server_message::Kind as Down,
-};
-use tickwire_shared::{InputField, Quantity, Schema, SchemaParts};
+use tickwire_proto::v1::{client_message::Kind as Up, server_message::Kind as Down};
 use tokio::net::{TcpListener, TcpStream};
-use tokio_stream::{Stream, wrappers::TcpListenerStream};
-use tonic::{Code, Response, transport::Server};
+use tonic::Code;
 use tonic_types::{ErrorDetails, StatusExt as _};
 
-use super::*;
-
-/// The server's half of a stream, in the hands of a test.
-struct Peer {
-    up: Streaming<pb::ClientMessage>,
-    down: mpsc::Sender<Result<pb::ServerMessage, Status>>,
-}
-
-impl Peer {
-    async fn send(&self, kind: Down) {
-        self.down.send(Ok(pb::ServerMessage { kind: Some(kind) })).await.unwrap();
-    }
-
-    async fn receive(&mut self) -> Option<Up> {
-        self.up.message().await.ok()?.map(|message| message.kind.unwrap())
-    }
-
-    /// The next message that is not a ping, which come when they come.
-    async fn receive_news(&mut self) -> Option<Up> {
-        loop {
-            match self.receive().await {
-                Some(Up::Ping(_)) => {}
-                other => return other,
-            }
-        }
-    }
-}
-
-struct Script {
-    peers: mpsc::Sender<Peer>,
-    refuse: Option<fn() -> Status>,
-}
-
-#[tonic::async_trait]
-impl GameService for Script {
-    type PlayStream = Pin<Box<dyn Stream<Item = Result<pb::ServerMessage, Status>> + Send>>;
-
-    async fn play(&self, request: Request<Streaming<pb::ClientMessage>>) -> Result<Response<Self::PlayStream>, Status> {
-        if let Some(refuse) = self.refuse {
-            return Err(refuse());
-        }
-        let (down, messages) = mpsc::channel(64);
-        self.peers.send(Peer { up: request.into_inner(), down }).await.unwrap();
-        Ok(Response::new(Box::pin(ReceiverStream::new(messages))))
-    }
-}
-
-const LOOPBACK: (Ipv4Addr, u16) = (Ipv4Addr::LOCALHOST, 0);
-
-async fn serve(refuse: Option<fn() -> Status>) -> (String, mpsc::Receiver<Peer>) {
-    let listener = TcpListener::bind(LOOPBACK).await.unwrap();
-    let url = format!("http://{}", listener.local_addr().unwrap());
-    let (peers, accepted) = mpsc::channel(4);
-    let service = GameServiceServer::new(Script { peers, refuse });
-    tokio::spawn(async move {
-        Server::builder().add_service(service).serve_with_incoming(TcpListenerStream::new(listener)).await.unwrap();
-    });
-    (url, accepted)
-}
-
-fn welcome() -> Down {
-    let inputs = vec![InputField::hold("walk", Quantity::count(-9..=9))];
-    let schema = Schema::new(SchemaParts { game: "test".into(), inputs, ..SchemaParts::default() }).unwrap();
-    Down::Welcome(pb::Welcome {
-        player: 3,
-        epoch: 1,
-        tick: 100,
-        tick_rate: 60,
-        schema: Some(tickwire_wire::schema::to_proto(&schema)),
-        session: "sessions/test-1".into(),
-        ..pb::Welcome::default()
-    })
-}
-
-fn snapshot(tick: u64) -> pb::Snapshot {
-    pb::Snapshot { epoch: 1, tick, reset: tick == 101, ..pb::Snapshot::default() }
-}
+use super::{
+    scripted::{LOOPBACK, Peer, serve, snapshot, welcome},
+    *,
+};
 
 /// A client that was let in, and the server's half of its stream.
 async fn joined() -> (Client, Peer) {

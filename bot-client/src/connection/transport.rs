@@ -8,6 +8,7 @@ use std::{
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     task::{Context, Poll, ready},
+    time::Duration,
 };
 
 use futures_util::task::AtomicWaker;
@@ -16,9 +17,11 @@ use hyper_util::rt::TokioIo;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
+    time::timeout,
 };
 use tower_service::Service;
 
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// The port of an address that names none.
 const DEFAULT_PORT: u16 = 80;
 
@@ -73,7 +76,9 @@ impl Service<Uri> for Connector {
             wire.check()?;
             // A literal IPv6 address stands in brackets.
             let host = uri.host().unwrap_or_default().trim_matches(['[', ']']);
-            let stream = TcpStream::connect((host, uri.port_u16().unwrap_or(DEFAULT_PORT))).await?;
+            let connect = TcpStream::connect((host, uri.port_u16().unwrap_or(DEFAULT_PORT)));
+            // Not by the endpoint's own timeout, which would wrap every read and write for good.
+            let stream = timeout(CONNECT_TIMEOUT, connect).await.map_err(|_| io::ErrorKind::TimedOut)??;
             // Inputs are small, and due now.
             stream.set_nodelay(true)?;
             Ok(TokioIo::new(Connection { stream, wire }))

@@ -27,7 +27,8 @@ const BATCH_BYTES_MAX: usize = 1 << 20;
 /// How a recorder works.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RecorderOptions {
-    /// For how many ticks the disk may stall before the recording is given up.
+    /// For how many ticks the disk may stall before the recording is given up. A session that is stepped faster than real
+    /// time may outrun a sound disk; record that with a [`Writer`].
     pub queue_ticks_max: u64,
 }
 

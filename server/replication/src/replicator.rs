@@ -8,7 +8,7 @@ use std::{
 
 use bytes::Bytes;
 use tickwire_shared::{CellId, CellState, Event, Frame, Game, PlayerId, Schema, SeatFrame, Tick};
-use tickwire_wire::{CellChange, ChunkEncoder};
+use tickwire_wire::{CellChange, ChunkEncoder, Layout};
 
 use crate::ReplicationConfig;
 
@@ -38,12 +38,13 @@ impl Replicator {
     #[must_use]
     pub fn new(game: Arc<dyn Game>, schema: Arc<Schema>, config: ReplicationConfig, frame: Arc<Frame>) -> Self {
         let history = History { frames: VecDeque::from([frame]) };
+        let layout = Layout::of(&schema);
         Self {
             game,
             schema,
             config,
             history: RwLock::new(Arc::new(history)),
-            memo: std::array::from_fn(|_| Mutex::default()),
+            memo: std::array::from_fn(|_| Mutex::new(MemoShard::new(layout.clone()))),
         }
     }
 
@@ -142,7 +143,7 @@ impl Replicator {
             events_lost,
             hash_interval: self.config.hash_interval,
         };
-        encoder.encode(&self.schema, &change, self.config.slice_bytes_max).into_iter().map(Bytes::from).collect()
+        encoder.encode(&change, self.config.slice_bytes_max).into_iter().map(Bytes::from).collect()
     }
 }
 
@@ -157,12 +158,17 @@ pub(crate) enum Base {
     Lost,
 }
 
-#[derive(Default)]
 struct MemoShard {
     /// The (epoch, tick) that the chunks lead to.
     now: (u32, Tick),
     chunks: std::collections::HashMap<(CellId, Base), Arc<[Bytes]>, BuildHasherDefault<std::hash::DefaultHasher>>,
     encoder: ChunkEncoder,
+}
+
+impl MemoShard {
+    fn new(layout: Layout) -> Self {
+        Self { now: (0, Tick::ZERO), chunks: Default::default(), encoder: ChunkEncoder::new(layout) }
+    }
 }
 
 /// The frames of the last seconds, of consecutive ticks.

@@ -6,7 +6,13 @@ mod recordings;
 mod replay;
 mod serve;
 
-use std::{ffi::OsString, process::ExitCode, sync::Arc};
+use std::{
+    ffi::OsString,
+    io::IsTerminal as _,
+    path::{Path, PathBuf},
+    process::ExitCode,
+    sync::Arc,
+};
 
 use clap::Parser as _;
 use tickwire_shared::Game;
@@ -53,19 +59,18 @@ enum CliError {
     #[error(transparent)]
     Run(#[from] crate::RunError),
     #[error("{}: {source}", .path.display())]
-    Recording { path: std::path::PathBuf, source: tickwire_recording::RecordingError },
-    #[error("{}: {source}", .path.display())]
-    Replay { path: std::path::PathBuf, source: tickwire_recording::ReplayError },
-    #[error("{}: {source}", .path.display())]
-    Verify { path: std::path::PathBuf, source: tickwire_recording::VerifyError },
-    #[error("{}: {source}", .path.display())]
-    Export { path: std::path::PathBuf, source: tickwire_recording::ExportError },
-    #[error("{}: {source}", .path.display())]
-    List { path: std::path::PathBuf, source: std::io::Error },
+    File { path: PathBuf, source: Box<dyn std::error::Error + Send + Sync> },
     #[error("ticks {from} to {to}: choose --from no greater than --to")]
     Range { from: u64, to: u64 },
     #[error(transparent)]
     Io(#[from] std::io::Error),
+}
+
+impl CliError {
+    /// Names the file that is to blame.
+    fn at<E: std::error::Error + Send + Sync + 'static>(path: &Path) -> impl Fn(E) -> Self + '_ {
+        move |source| Self::File { path: path.to_owned(), source: Box::new(source) }
+    }
 }
 
 /// The whole server as a program: reads the command line, runs the command, and says how it went. The first of `games` is
@@ -102,7 +107,8 @@ fn run(arguments: impl IntoIterator<Item = OsString>, games: Vec<Arc<dyn Game>>)
 /// Writes log lines to standard error.
 fn start_log(format: LogFormat) {
     let filter = EnvFilter::builder().with_env_var(LOG_VARIABLE).try_from_env().unwrap_or_else(|_| "info".into());
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let colours = std::io::stderr().is_terminal();
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colours).with_writer(std::io::stderr);
     // An error says that the program around the server logs already.
     let _ = match format {
         LogFormat::Text => log.with_target(false).try_init(),

@@ -2,7 +2,6 @@
 //! cannot be wrong.
 
 use std::{
-    collections::BTreeMap,
     net::SocketAddr,
     num::{NonZeroU32, NonZeroUsize},
     path::{Path, PathBuf},
@@ -14,6 +13,7 @@ use figment::{
     value::{Dict, Map},
 };
 use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::Value as Json;
 use tickwire_shared::TickRate;
 
 use crate::config::ServerConfig;
@@ -134,7 +134,7 @@ pub(super) struct ServeConfig {
 /// An option that the server cannot run with.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum OptionsError {
-    #[error("--config: there is no file {}", .0.display())]
+    #[error("config: there is no file {}", .0.display())]
     NoFile(PathBuf),
     /// It says which option, and where it came from.
     #[error("{0}")]
@@ -168,8 +168,8 @@ impl Layers {
             figment = figment.merge(Toml::file_exact(file));
         }
         // Others than the server's own are left to other programs of the family.
-        let names: Vec<String> = option_names();
-        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        let known = as_json(&Options::default());
+        let names: Vec<&str> = known.keys().map(String::as_str).collect();
         figment = figment.merge(Env::prefixed(ENV_PREFIX).only(&names));
         Ok(Self(figment.merge(Layer { origin: "flag", provider: Serialized::defaults(flags) })))
     }
@@ -215,14 +215,12 @@ impl Layers {
 
     /// A line per option, as TOML, each with its origin.
     pub(super) fn describe(&self) -> Result<Vec<String>, OptionsError> {
-        let values: BTreeMap<String, serde_json::Value> = self.0.extract().map_err(Box::new)?;
-        Ok(option_names()
-            .into_iter()
-            .map(|name| match values.get(&name) {
-                None | Some(serde_json::Value::Null) => format!("# {name} is not set"),
-                Some(value) => format!("{name} = {value} # {}", self.origin(&name)),
-            })
-            .collect())
+        let options: Options = self.0.extract().map_err(Box::new)?;
+        let line = |(name, value): (String, Json)| match value {
+            Json::Null => format!("# {name} is not set"),
+            value => format!("{name} = {value} # {}", self.origin(&name)),
+        };
+        Ok(as_json(&options).into_iter().map(line).collect())
     }
 
     fn origin(&self, option: &str) -> String {
@@ -253,10 +251,11 @@ impl<P: Provider> Provider for Layer<P> {
     }
 }
 
-fn option_names() -> Vec<String> {
-    let options = serde_json::to_value(Options::default()).expect("options are plain data");
-    let serde_json::Value::Object(options) = options else { unreachable!("options are a struct") };
-    options.into_iter().map(|(name, _)| name).collect()
+fn as_json(options: &Options) -> serde_json::Map<String, Json> {
+    match serde_json::to_value(options) {
+        Ok(Json::Object(options)) => options,
+        other => unreachable!("options are a struct of plain data, not {other:?}"),
+    }
 }
 
 /// A list, or one string with commas, as an environment variable has it.

@@ -70,7 +70,7 @@ fn print_list(directory: &Path) -> Result<(), CliError> {
         Ok(listed) => listed,
         // A server that has never run here.
         Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
-        Err(source) => return Err(CliError::List { path: directory.to_owned(), source }),
+        Err(error) => return Err(CliError::at(directory)(error)),
     };
     if listed.is_empty() {
         output::line(format_args!("no recordings in {}", directory.display()))?;
@@ -98,8 +98,7 @@ fn print_list(directory: &Path) -> Result<(), CliError> {
 }
 
 fn show(file: &Path) -> Result<(), CliError> {
-    let at_file = |source| CliError::Recording { path: file.to_owned(), source };
-    let RecordingSummary { meta, ticks, length, state } = Recording::open(file).map_err(at_file)?.summary();
+    let RecordingSummary { meta, ticks, length, state } = Recording::open(file).map_err(CliError::at(file))?.summary();
     let RecordingMeta { session, tickwire_version, schema, settings, seed, tick_rate, epoch, created, max_players } =
         meta;
     let mut table = Table::new();
@@ -151,17 +150,16 @@ fn print_export(file: &Path, from: u64, to: u64) -> Result<(), CliError> {
     if from > to {
         return Err(CliError::Range { from, to });
     }
-    let at_file = |source| CliError::Recording { path: file.to_owned(), source };
-    let recording = Recording::open(file).map_err(at_file)?;
+    let recording = Recording::open(file).map_err(CliError::at(file))?;
     let mut out = BufWriter::new(io::stdout().lock());
     let exported = export(&recording, Tick(from)..=Tick(to), &mut out);
-    exported.map_err(|source| CliError::Export { path: file.to_owned(), source })?;
+    exported.map_err(CliError::at(file))?;
     out.flush()?;
     Ok(())
 }
 
 fn repair_one(file: &Path) -> Result<(), CliError> {
-    let repaired = repair(file).map_err(|source| CliError::Recording { path: file.to_owned(), source })?;
+    let repaired = repair(file).map_err(CliError::at(file))?;
     output::line(format_args!("{}: {} ticks", repaired.path.display(), repaired.ticks))?;
     if let Some(error) = repaired.lost {
         output::line(format_args!("  the rest is lost: {error}"))?;

@@ -3,7 +3,7 @@
 use std::{path::PathBuf, sync::Arc, time::Instant};
 
 use serde_json::json;
-use tickwire_recording::{Recording, Replay, ReplayedTick, Verified, VerifyError, game_of};
+use tickwire_recording::{Difference, Recording, Replay, ReplayedTick, Verified, VerifyError, game_of};
 use tickwire_shared::{Game, Tick};
 
 use super::{CliError, output};
@@ -34,11 +34,9 @@ pub(super) fn replay(arguments: &ReplayArgs, games: &[Arc<dyn Game>]) -> Result<
     if from > to {
         return Err(CliError::Range { from, to });
     }
-    let at_file = |source| CliError::Recording { path: file.clone(), source };
-    let recording = Recording::open(file).map_err(at_file)?;
-    let replay_error = |source| CliError::Replay { path: file.clone(), source };
-    let game = game_of(&recording, games).map_err(replay_error)?;
-    let replay = Replay::new(&recording, game).map_err(replay_error)?.until(Tick(to));
+    let recording = Recording::open(file).map_err(CliError::at(file))?;
+    let game = game_of(&recording, games).map_err(CliError::at(file))?;
+    let replay = Replay::new(&recording, game).map_err(CliError::at(file))?.until(Tick(to));
 
     let started = Instant::now();
     let mut printed = Ok(());
@@ -55,11 +53,11 @@ pub(super) fn replay(arguments: &ReplayArgs, games: &[Arc<dyn Game>]) -> Result<
             print_verified(&verified, speed, *json)?;
             Ok(())
         }
-        Err(source) => {
+        Err(error) => {
             if *json {
-                print_failure(&source)?;
+                print_failure(&error)?;
             }
-            Err(CliError::Verify { path: file.clone(), source })
+            Err(CliError::at(file)(error))
         }
     }
 }
@@ -101,5 +99,26 @@ fn print_verified(verified: &Verified, speed: f64, as_json: bool) -> std::io::Re
 }
 
 fn print_failure(error: &VerifyError) -> std::io::Result<()> {
-    output::line(json!({ "verified": false, "error": error.to_string() }))
+    let mut line = json!({ "verified": false, "error": error.to_string() });
+    if let VerifyError::Diverged(divergence) = error {
+        line["tick"] = divergence.tick.0.into();
+        match &divergence.difference {
+            Difference::Field { kind, net_id, field, recorded, replayed } => {
+                line["kind"] = kind.as_str().into();
+                line["net_id"] = net_id.0.into();
+                line["field"] = field.as_str().into();
+                line["recorded"] = recorded.quantity.into();
+                line["replayed"] = replayed.quantity.into();
+                line["unit"] = recorded.unit.as_str().into();
+            }
+            Difference::Entity { kind, net_id, recorded } => {
+                line["kind"] = kind.as_str().into();
+                line["net_id"] = net_id.0.into();
+                line["only_in"] = if *recorded { "recording" } else { "replay" }.into();
+            }
+            // The error says all that there is to say.
+            Difference::Event { .. } | Difference::Hidden => {}
+        }
+    }
+    output::line(line)
 }

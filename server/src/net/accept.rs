@@ -21,7 +21,7 @@ pub(crate) async fn accept(listener: &TcpListener, threads: &NetworkThreads, ser
                 Err(error) => debug!(%peer, %error, "a connection was lost before it was served"),
             },
             Err(error) if is_of_one_connection(&error) => {
-                debug!(%error, "a connection was lost before it was accepted")
+                debug!(%error, "a connection was lost before it was accepted");
             }
             Err(error) => {
                 warn!(%error, "cannot accept connections; is the limit of open files too low?");

@@ -1,6 +1,9 @@
 //! From one wake-up per network thread and tick to that thread's streams.
 
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{
+    Arc, Mutex, MutexGuard,
+    atomic::{AtomicUsize, Ordering},
+};
 
 use slab::Slab;
 use tokio::sync::Notify;
@@ -11,6 +14,7 @@ use tokio::sync::Notify;
 pub(crate) struct Relay {
     notify: Notify,
     streams: Mutex<Slab<Arc<dyn Wake>>>,
+    count: AtomicUsize,
 }
 
 /// A stream that may wait for a newer frame.
@@ -20,9 +24,12 @@ pub(crate) trait Wake: Send + Sync + std::fmt::Debug {
 }
 
 impl Relay {
-    /// Has all streams woken soon. Calls that come before the relay's task runs are one.
+    /// Has all streams woken soon. Calls that come before the relay's task runs are one; where there are no streams, the
+    /// network thread sleeps on.
     pub(crate) fn notify(&self) {
-        self.notify.notify_one();
+        if self.count.load(Ordering::SeqCst) > 0 {
+            self.notify.notify_one();
+        }
     }
 
     /// Wakes streams whenever notified. It does not end.
@@ -35,14 +42,16 @@ impl Relay {
         }
     }
 
-    /// Takes a stream in.
+    /// Takes a stream in. What was published before, it must look for itself.
     pub(crate) fn add(&self, stream: Arc<dyn Wake>) -> usize {
+        self.count.fetch_add(1, Ordering::SeqCst);
         self.lock().insert(stream)
     }
 
     /// Lets the stream go that [`add`](Self::add) numbered so.
     pub(crate) fn remove(&self, number: usize) {
         let stream = self.lock().remove(number);
+        self.count.fetch_sub(1, Ordering::SeqCst);
         // Outside the lock: it may be the last reference.
         drop(stream);
     }

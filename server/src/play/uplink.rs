@@ -1,6 +1,7 @@
 //! The way up: a task per stream, which reads whatever the downlink does, and judges whether the peer is still there.
 
 use std::{
+    fmt,
     future::Future,
     ops::ControlFlow,
     pin::{Pin, pin},
@@ -54,6 +55,19 @@ struct Seated {
     player: PlayerId,
 }
 
+impl fmt::Display for End {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Left => f.write_str("left"),
+            Self::Closed => f.write_str("closed by the client"),
+            Self::Lost => f.write_str("lost"),
+            Self::Gone => f.write_str("over"),
+            Self::Refused(refusal) => write!(f, "{}: {}", refusal.reason, refusal.message),
+            Self::Malformed(status) => f.write_str(status.message()),
+        }
+    }
+}
+
 impl From<Refusal> for End {
     fn from(refusal: Refusal) -> Self {
         Self::Refused(refusal)
@@ -64,12 +78,18 @@ impl From<Refusal> for End {
 pub(super) async fn run(peer: Arc<Peer>, mut messages: Messages) {
     let mut gone = pin!(peer.gone.notified());
     let end = match arrive(&peer, &mut messages, gone.as_mut()).await {
-        Ok(seated) => play(&peer, &seated, &mut messages, gone.as_mut()).await,
-        Err(end) => end,
+        Ok(seated) => {
+            let end = play(&peer, &seated, &mut messages, gone.as_mut()).await;
+            info!(session = %seated.session.name, player = %seated.player, %end, "parted");
+            end
+        }
+        Err(end) => {
+            debug!(%end, "a stream ended before it played");
+            end
+        }
     };
     // What else the client sends is dropped from here on, without costing the connection's window.
     drop(messages);
-    debug!(?end, "uplink ended");
     let mut patience = peer.shared.timeouts.end;
     match end {
         End::Gone => return,

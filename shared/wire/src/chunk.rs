@@ -49,27 +49,63 @@ impl CellChange<'_> {
     }
 }
 
+/// What of a schema the streams of numbers depend on.
+#[derive(Clone, Debug)]
+pub struct Layout {
+    kinds: Vec<KindLayout>,
+}
+
+#[derive(Clone, Debug)]
+struct KindLayout {
+    /// Of the public fields, in their order.
+    lines: Vec<Option<Line>>,
+    /// All bits that a mask of changes can have.
+    mask: u32,
+}
+
+impl Layout {
+    /// The layout of a game's cells.
+    #[must_use]
+    pub fn of(schema: &Schema) -> Self {
+        let kind = |kind: &Kind| {
+            let bits: usize = kind.public_fields().map(|(_, field)| mask_bits(field)).sum();
+            KindLayout {
+                lines: kind.public_fields().map(|(_, field)| field.line()).collect(),
+                mask: ((1_u64 << bits) - 1) as u32,
+            }
+        };
+        Self { kinds: schema.kinds.iter().map(kind).collect() }
+    }
+}
+
 /// Encodes updates, reusing its buffers.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct ChunkEncoder {
+    layout: Layout,
     slices: Vec<pb::CellUpdate>,
 }
 
 impl ChunkEncoder {
+    /// An encoder for cells of this layout.
+    #[must_use]
+    pub fn new(layout: Layout) -> Self {
+        Self { layout, slices: Vec::new() }
+    }
+
     /// Encodes a change as the bodies of one or more `CellUpdate` messages: more than one where it would exceed
     /// `slice_bytes_max`, cut between entities. Events that would exceed it are left out, oldest first, and counted as
     /// lost.
-    pub fn encode(&mut self, schema: &Schema, change: &CellChange<'_>, slice_bytes_max: usize) -> Vec<Vec<u8>> {
+    pub fn encode(&mut self, change: &CellChange<'_>, slice_bytes_max: usize) -> Vec<Vec<u8>> {
         self.slices.clear();
         let mut cutter = Cutter { slices: &mut self.slices, bytes: 0, bytes_max: slice_bytes_max, change };
         cutter.start_slice();
-        for (i, kind) in schema.kinds.iter().enumerate() {
+        for (i, layout) in self.layout.kinds.iter().enumerate() {
             let base = change.base.map(|(_, base)| base.kinds[i].as_ref());
             let new = change.state.kinds[i].as_ref();
             if base.is_some_and(|base| std::ptr::eq(base, new)) {
                 continue;
             }
-            encode_kind(KindId(i as u16), kind, base, new, change, &mut cutter);
+            encode_kind(KindId(i as u16), layout, base, new, change, &mut cutter);
         }
 
         let count = self.slices.len();
@@ -138,13 +174,12 @@ impl Cutter<'_> {
 
 fn encode_kind(
     id: KindId,
-    kind: &Kind,
+    layout: &KindLayout,
     base: Option<&Columns>,
     new: &Columns,
     change: &CellChange<'_>,
     cutter: &mut Cutter<'_>,
 ) {
-    let lines: Vec<Option<Line>> = kind.public_fields().map(|(_, field)| field.line()).collect();
     let base_age = change.base_age();
     let mut gaps = None;
     let mut numbers = Vec::new();
@@ -169,7 +204,7 @@ fn encode_kind(
             }
             Step::Stayed(base_row, row) => {
                 let base = base.expect("only a base has rows that stay");
-                push_change((base, base_row), (new, row), &lines, (change.tick, base_age), &mut numbers);
+                push_change((base, base_row), (new, row), &layout.lines, (change.tick, base_age), &mut numbers);
                 if numbers[0] == 0 {
                     continue;
                 }
@@ -305,7 +340,7 @@ pub struct Moves {
 /// # Errors
 /// Where a position, id, kind, mask or age is out of range, an entity arrives twice, or the hash differs.
 pub fn apply(
-    schema: &Schema,
+    layout: &Layout,
     state: &mut CellState,
     slices: &[pb::CellUpdate],
     (base, tick): (Tick, Tick),
@@ -314,19 +349,17 @@ pub fn apply(
     let Some(last) = slices.last() else { return Ok(moves) };
     let cell = CellId(last.cell);
     let bad = |(field, reason)| ApplyError::Bad { cell, field, reason };
-    let base_age = tick.since(base);
-    for (i, kind) in schema.kinds.iter().enumerate() {
-        let updates: Vec<&pb::KindUpdate> =
-            slices.iter().flat_map(|slice| &slice.kinds).filter(|update| update.kind as usize == i).collect();
-        if !updates.is_empty() {
-            let columns = Arc::make_mut(&mut state.kinds[i]);
-            let mut applier = KindApplier::new(kind, columns, tick, base_age);
-            updates.iter().try_for_each(|update| applier.read(update)).map_err(bad)?;
+    let updates = || slices.iter().flat_map(|slice| &slice.kinds);
+    if updates().any(|update| update.kind as usize >= layout.kinds.len()) {
+        return Err(bad(("kinds.kind", "not in the schema")));
+    }
+    for (i, layout) in layout.kinds.iter().enumerate() {
+        let mut updates = updates().filter(|update| update.kind as usize == i).peekable();
+        if updates.peek().is_some() {
+            let mut applier = KindApplier::new(layout, Arc::make_mut(&mut state.kinds[i]), tick, tick.since(base));
+            updates.try_for_each(|update| applier.read(update)).map_err(bad)?;
             applier.finish(&mut moves).map_err(bad)?;
         }
-    }
-    if slices.iter().flat_map(|slice| &slice.kinds).any(|update| update.kind as usize >= schema.kinds.len()) {
-        return Err(bad(("kinds.kind", "not in the schema")));
     }
     if let Some(stated) = last.hash {
         let computed = state.hash();
@@ -340,30 +373,19 @@ pub fn apply(
 type Wrong = (&'static str, &'static str);
 
 struct KindApplier<'a> {
-    lines: Vec<Option<Line>>,
-    mask: u32,
+    layout: &'a KindLayout,
     columns: &'a mut Columns,
     tick: Tick,
     base_age: u64,
     /// Rows of the base.
     despawned: Vec<u32>,
     left: Vec<(u32, CellId)>,
-    arrivals: Columns,
+    arrivals: Option<Columns>,
 }
 
 impl<'a> KindApplier<'a> {
-    fn new(kind: &Kind, columns: &'a mut Columns, tick: Tick, base_age: u64) -> Self {
-        let bits: usize = kind.public_fields().map(|(_, field)| mask_bits(field)).sum();
-        Self {
-            lines: kind.public_fields().map(|(_, field)| field.line()).collect(),
-            mask: ((1_u64 << bits) - 1) as u32,
-            arrivals: columns.without_rows(),
-            columns,
-            tick,
-            base_age,
-            despawned: Vec::new(),
-            left: Vec::new(),
-        }
+    fn new(layout: &'a KindLayout, columns: &'a mut Columns, tick: Tick, base_age: u64) -> Self {
+        Self { layout, columns, tick, base_age, despawned: Vec::new(), left: Vec::new(), arrivals: None }
     }
 
     /// Takes in one slice: changes are made at once, since positions stay; comings and goings wait for all slices.
@@ -400,11 +422,11 @@ impl<'a> KindApplier<'a> {
             let row = self.row(&mut gaps, gap, FIELD)?;
             let mut next = || numbers.next().ok_or((FIELD, "it ends within an entity"));
             let mask = next()?;
-            if mask & !self.mask != 0 {
+            if mask & !self.layout.mask != 0 {
                 return Err((FIELD, "a mask with bits beyond the kind's fields"));
             }
             let mut bit = 0;
-            for (column, line) in self.columns.fields.iter_mut().zip(&self.lines) {
+            for (column, line) in self.columns.fields.iter_mut().zip(&self.layout.lines) {
                 let bits = mask >> bit;
                 match (column, line) {
                     (Column::Anchored(anchors), Some(line)) => {
@@ -441,16 +463,20 @@ impl<'a> KindApplier<'a> {
 
     fn read_arrivals(&mut self, numbers: &[u32]) -> Result<(), Wrong> {
         const FIELD: &str = "kinds.arrivals";
+        if numbers.is_empty() {
+            return Ok(());
+        }
+        let arrivals = self.arrivals.get_or_insert_with(|| self.columns.without_rows());
         let mut numbers = numbers.iter().copied();
         let mut gaps = Gaps::of_ids();
         while let Some(gap) = numbers.next() {
             let id = NetId(gaps.skip(gap).ok_or((FIELD, "an id beyond 32 bits"))?);
-            if self.arrivals.ids.last().is_some_and(|&before| before >= id) {
+            if arrivals.ids.last().is_some_and(|&before| before >= id) {
                 return Err((FIELD, "ids that do not rise from slice to slice"));
             }
-            self.arrivals.ids.push(id);
+            arrivals.ids.push(id);
             let mut next = || numbers.next().ok_or((FIELD, "it ends within an entity"));
-            for column in &mut self.arrivals.fields {
+            for column in &mut arrivals.fields {
                 match column {
                     Column::Plain(values) => values.push(unzigzag(next()?)),
                     Column::Anchored(anchors) => {
@@ -466,10 +492,11 @@ impl<'a> KindApplier<'a> {
         Ok(())
     }
 
-    fn finish(mut self, moves: &mut Moves) -> Result<(), Wrong> {
-        if self.despawned.is_empty() && self.left.is_empty() && self.arrivals.ids.is_empty() {
+    fn finish(self, moves: &mut Moves) -> Result<(), Wrong> {
+        if self.despawned.is_empty() && self.left.is_empty() && self.arrivals.is_none() {
             return Ok(());
         }
+        let arrivals = self.arrivals.unwrap_or_else(|| self.columns.without_rows());
         let mut gone = vec![false; self.columns.ids.len()];
         for &row in self.despawned.iter().chain(self.left.iter().map(|(row, _)| row)) {
             if std::mem::replace(&mut gone[row as usize], true) {
@@ -478,20 +505,18 @@ impl<'a> KindApplier<'a> {
         }
         moves.despawned.extend(self.despawned.iter().map(|&row| self.columns.ids[row as usize]));
         moves.left.extend(self.left.iter().map(|&(row, to)| (self.columns.ids[row as usize], to)));
-        moves.arrived.extend_from_slice(&self.arrivals.ids);
+        moves.arrived.extend_from_slice(&arrivals.ids);
 
         let base = std::mem::replace(self.columns, self.columns.without_rows());
-        let mut both = Ok(());
-        for step in delta::merge(&base.ids, &self.arrivals.ids) {
+        for step in delta::merge(&base.ids, &arrivals.ids) {
             match step {
                 Step::Gone(row) if gone[row] => {}
                 Step::Gone(row) => push_row(self.columns, &base, row),
-                Step::Arrived(row) => push_row(self.columns, &self.arrivals, row),
-                Step::Stayed(..) => both = Err(("kinds.arrivals", "an entity arrives that the base holds")),
+                Step::Arrived(row) => push_row(self.columns, &arrivals, row),
+                Step::Stayed(..) => return Err(("kinds.arrivals", "an entity arrives that the base holds")),
             }
         }
-        self.arrivals.ids.clear();
-        both
+        Ok(())
     }
 }
 

@@ -8,7 +8,7 @@ mod owner;
 pub mod schema;
 mod varint;
 
-pub use chunk::{ApplyError, CellChange, ChunkEncoder, ReceivedEvent};
+pub use chunk::{ApplyError, CellChange, ChunkEncoder, Layout, ReceivedEvent};
 pub use mirror::{Applied, Mirror, MirrorError, MirrorEvent, RosterEntry, STRIPES_MAX, Shown};
 pub use owner::{OwnerBase, OwnerState};
 pub use varint::{unzigzag, varint_len, zigzag};

@@ -14,7 +14,7 @@ use tickwire_proto::v1 as pb;
 use tickwire_shared::{CellId, CellState, Columns, KindId, NetId, NumberMap, PlayerId, PlayerStatus, Schema, Tick};
 
 use crate::{
-    chunk::{self, ApplyError, Moves, ReceivedEvent},
+    chunk::{self, ApplyError, Layout, Moves, ReceivedEvent},
     owner::{OwnerMirror, OwnerState},
 };
 
@@ -29,6 +29,7 @@ const EVENTS_REMEMBERED_MAX: usize = 1 << 14;
 #[derive(Debug)]
 pub struct Mirror {
     schema: Arc<Schema>,
+    layout: Layout,
     /// By kind and field: the column of a public field.
     columns: Vec<Vec<Option<usize>>>,
     epoch: u32,
@@ -50,11 +51,12 @@ pub struct Mirror {
 struct Stripe {
     tick: Tick,
     cells: BTreeMap<CellId, MirrorCell>,
+    /// In all its cells.
+    entities: usize,
     staging: Option<Staging>,
     owner: OwnerMirror,
     /// After an error: everything until a reset is ignored.
     broken: bool,
-    last_snapshot_cells_full: u32,
 }
 
 #[derive(Debug)]
@@ -208,6 +210,7 @@ impl Mirror {
             })
             .collect();
         Self {
+            layout: Layout::of(&schema),
             schema,
             columns,
             epoch: 0,
@@ -286,8 +289,7 @@ impl Mirror {
         self.advance(stripe, tick, &standing).map_err(|reason| bad("deferred_cells", reason))?;
         self.settle_ghosts();
         self.check_crowded()?;
-        applied.entities = self.stripes[stripe].cells.values().map(|cell| cell.state.len()).sum();
-        applied.cells_full = std::mem::take(&mut self.stripes[stripe].last_snapshot_cells_full);
+        applied.entities = self.stripes[stripe].entities;
         applied.events.sort_by_key(|event| (event.received.tick, event.received.event.ordinal));
         self.forget();
         Ok(applied)
@@ -396,71 +398,54 @@ impl Mirror {
     ) -> Result<(), MirrorError> {
         let bad = |field, reason| MirrorError::Bad { tick, field, reason };
         let last = slices.last().ok_or(bad("cells", "no slices"))?;
-        let whole = last.base_age == 0;
-        let mut held = if whole {
+        // Ghosts are taken before the update moves what they are made of.
+        let mut leaving = BTreeMap::new();
+        let base = if last.base_age == 0 {
             applied.cells_full += 1;
             self.remove_cell(stripe, cell);
-            MirrorCell { tick: Tick::ZERO, state: CellState::empty(&self.schema) }
+            let empty = MirrorCell { tick, state: CellState::empty(&self.schema) };
+            self.stripes[stripe].cells.insert(cell, empty);
+            tick
         } else {
             let base = tick.0.checked_sub(u64::from(last.base_age)).map(Tick);
-            let held = self.stripes[stripe].cells.remove(&cell);
-            held.filter(|held| Some(held.tick) == base).ok_or(bad("cells.base_age", "not the tick that is held"))?
+            let held = self.stripes[stripe].cells.get(&cell).filter(|held| Some(held.tick) == base);
+            let held = held.ok_or(bad("cells.base_age", "not the tick that is held"))?;
+            if slices.iter().flat_map(|slice| &slice.kinds).any(|update| !update.left.is_empty()) {
+                leaving = self.ghosts_of(&held.state, slices);
+            }
+            held.tick
         };
-
-        // Ghosts are taken before the update moves what they are made of.
-        let leaving = self.ghosts_of(stripe, cell, &held, slices);
-        let base = if whole { tick } else { held.tick };
-        let moves = chunk::apply(&self.schema, &mut held.state, slices, (base, tick))?;
-        applied.hash_checks += u32::from(last.hash.is_some());
-        applied.events_lost += u64::from(last.events_lost);
         let events = chunk::read_events(&self.schema, &last.events, tick);
         self.note_events(events.map_err(|reason| bad("cells.events", reason))?, false, applied);
-        held.tick = tick;
-        self.stripes[stripe].cells.insert(cell, held);
-        self.move_entities(stripe, cell, tick, &moves, leaving);
-        Ok(())
+        applied.events_lost += u64::from(last.events_lost);
+        let held = self.stripes[stripe].cells.get_mut(&cell).expect("held before, or just put there");
+        match chunk::apply(&self.layout, &mut held.state, slices, (base, tick)) {
+            Ok(moves) => {
+                held.tick = tick;
+                applied.hash_checks += u32::from(last.hash.is_some());
+                self.move_entities(stripe, cell, tick, &moves, leaving);
+                Ok(())
+            }
+            Err(error) => {
+                // Half applied, it is nothing to show.
+                self.stripes[stripe].cells.remove(&cell);
+                Err(error.into())
+            }
+        }
     }
 
-    /// The shown instances of entities that an update moves to cells that have not caught up.
-    fn ghosts_of(
-        &self,
-        stripe: usize,
-        cell: CellId,
-        held: &MirrorCell,
-        slices: &[pb::CellUpdate],
-    ) -> BTreeMap<NetId, Ghost> {
+    /// The shown instances of entities that an update of a cell moves to other cells.
+    fn ghosts_of(&self, held: &CellState, slices: &[pb::CellUpdate]) -> BTreeMap<NetId, Ghost> {
         let mut ghosts = BTreeMap::new();
-        for kind_update in slices.iter().flat_map(|slice| &slice.kinds) {
-            let kind = KindId(kind_update.kind as u16);
-            let Some(columns) = held.state.kinds.get(kind.index()) else { continue };
+        for update in slices.iter().flat_map(|slice| &slice.kinds) {
+            let Some(columns) = held.kinds.get(update.kind as usize) else { continue };
             let mut gaps = crate::varint::Gaps::of_positions();
-            for pair in kind_update.left.chunks_exact(2) {
-                let row = gaps.skip(pair[0]).map(|row| row as usize);
-                let Some((row, &id)) = row.and_then(|row| Some((row, columns.ids.get(row)?))) else { continue };
-                // The cell is out of the stripe while it is being updated: it competes with what else is shown.
-                let here = self.seen.get(&id).is_none_or(|&seen| held.tick >= seen).then_some((
-                    held.tick,
-                    columns.as_ref(),
-                    row,
-                ));
-                let elsewhere = self.standing(id, Some(Location { stripe: stripe as u8, cell }));
-                let (tick, columns, row, cell) = match (here, elsewhere) {
-                    (Some((tick, ..)), Some(other)) if other.tick > tick => {
-                        (other.tick, other.columns, other.row, other.cell)
-                    }
-                    (Some((tick, columns, row)), _) => (tick, columns, row, cell),
-                    (None, Some(other)) => (other.tick, other.columns, other.row, other.cell),
-                    (None, None) => continue,
-                };
-                let ghost = Ghost {
-                    kind,
-                    cell,
-                    tick,
-                    columns: single_row(columns, row),
-                    to_cell: CellId(pair[1]),
-                    left_at: Tick::ZERO,
-                };
-                ghosts.insert(id, ghost);
+            for pair in update.left.chunks_exact(2) {
+                let id = gaps.skip(pair[0]).and_then(|row| columns.ids.get(row as usize));
+                let Some(shown) = id.and_then(|&id| self.get(id)) else { continue };
+                let Shown { id, kind, cell, tick, columns, row, .. } = shown;
+                let (columns, to_cell) = (single_row(columns, row), CellId(pair[1]));
+                ghosts.insert(id, Ghost { kind, cell, tick, columns, to_cell, left_at: Tick::ZERO });
             }
         }
         ghosts
@@ -475,6 +460,8 @@ impl Mirror {
         mut leaving: BTreeMap<NetId, Ghost>,
     ) {
         let location = Location { stripe: stripe as u8, cell };
+        let entities = &mut self.stripes[stripe].entities;
+        *entities = (*entities + moves.arrived.len()).saturating_sub(moves.despawned.len() + moves.left.len());
         for &id in &moves.despawned {
             self.unlocate(id, location);
             self.saw(id, tick);
@@ -565,7 +552,7 @@ impl Mirror {
         let Some(held) = self.stripes[stripe].cells.get(&cell) else { return was_staged.then_some(()) };
         let ids: Vec<NetId> = held.state.kinds.iter().flat_map(|columns| columns.ids.iter().copied()).collect();
         let shown_here: Vec<NetId> =
-            ids.into_iter().filter(|&id| self.standing(id, None).is_some_and(|shown| shown.cell == cell)).collect();
+            ids.into_iter().filter(|&id| self.standing(id).is_some_and(|shown| shown.cell == cell)).collect();
         self.remove_cell(stripe, cell);
         for id in shown_here {
             self.saw(id, tick);
@@ -576,6 +563,8 @@ impl Mirror {
     /// Takes a cell out of a stripe; its entities were shown at its tick.
     fn remove_cell(&mut self, stripe: usize, cell: CellId) {
         let Some(held) = self.stripes[stripe].cells.remove(&cell) else { return };
+        let entities = &mut self.stripes[stripe].entities;
+        *entities = entities.saturating_sub(held.state.len());
         for id in held.state.kinds.iter().flat_map(|columns| columns.ids.iter().copied()) {
             self.unlocate(id, Location { stripe: stripe as u8, cell });
             // An instance from before what was seen was not shown, and changes nothing.
@@ -583,7 +572,7 @@ impl Mirror {
         }
     }
 
-    /// Takes all cells out of a stripe, one that an error left behind among them.
+    /// Takes all cells out of a stripe, and what is left of one that an error took out.
     fn clear_stripe(&mut self, stripe: usize) {
         let here = |at: &Location| usize::from(at.stripe) == stripe;
         let ids: Vec<NetId> =
@@ -639,10 +628,11 @@ impl Mirror {
     }
 
     /// The instance of an entity in the cell with the greatest tick, where that may be shown.
-    fn standing(&self, id: NetId, except: Option<Location>) -> Option<Shown<'_>> {
+    fn standing(&self, id: NetId) -> Option<Shown<'_>> {
         let seen = self.seen.get(&id).copied().unwrap_or_default();
-        let candidates = self.locations.get(&id)?.iter().filter(|at| Some(*at) != except);
-        let (at, held) = candidates
+        let locations = self.locations.get(&id)?;
+        let (at, held) = locations
+            .iter()
             .filter_map(|at| Some((at, self.cell(at)?)))
             .filter(|(_, held)| held.tick >= seen)
             .max_by_key(|(_, held)| held.tick)?;
@@ -658,7 +648,7 @@ impl Mirror {
     /// What is shown of an entity.
     #[must_use]
     pub fn get(&self, id: NetId) -> Option<Shown<'_>> {
-        self.standing(id, None).or_else(|| {
+        self.standing(id).or_else(|| {
             let (&id, Ghost { kind, cell, tick, columns, .. }) = self.ghosts.get_key_value(&id)?;
             Some(Shown { mirror: self, id, kind: *kind, cell: *cell, tick: *tick, columns, row: 0 })
         })

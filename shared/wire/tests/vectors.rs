@@ -10,7 +10,7 @@ use tickwire_shared::{
     Anchor, CellId, CellState, Column, Columns, Event, EventField, EventId, EventKind, Field, Kind, KindId, Line,
     NetId, Places, Quantity, Schema, SchemaParts, Tick,
 };
-use tickwire_wire::{CellChange, ChunkEncoder, chunk, schema, zigzag};
+use tickwire_wire::{CellChange, ChunkEncoder, Layout, chunk, schema, zigzag};
 
 fn check(name: &str, vectors: &Value) {
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("vectors").join(name);
@@ -139,15 +139,16 @@ fn cell_updates() {
         events_lost: 0,
         hash_interval: 11,
     };
-    let mut encoder = ChunkEncoder::default();
+    let mut encoder = ChunkEncoder::new(Layout::of(&schema));
     let mut vectors = Vec::new();
     for held in [None, Some((Tick(42), &base))] {
-        let bodies = encoder.encode(&schema, &change(held), 1 << 14);
+        let bodies = encoder.encode(&change(held), 1 << 14);
         let [body] = bodies.as_slice() else { panic!("it fits one update") };
         let update = <pb::CellUpdate as prost::Message>::decode(body.as_slice()).expect("an ordinary message");
         let mut applied = held.map_or_else(|| CellState::empty(&schema), |(_, base)| base.clone());
         let base_tick = held.map_or(Tick(44), |(tick, _)| tick);
-        chunk::apply(&schema, &mut applied, std::slice::from_ref(&update), (base_tick, Tick(44))).expect("honest");
+        chunk::apply(&Layout::of(&schema), &mut applied, std::slice::from_ref(&update), (base_tick, Tick(44)))
+            .expect("honest");
         assert_eq!(applied, new);
         vectors.push(json!({
             "base": held.map(|(tick, base)| json!({ "tick": tick.0, "state": state_json(base) })),

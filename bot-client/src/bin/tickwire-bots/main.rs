@@ -4,7 +4,7 @@
 
 mod screen;
 
-use std::{fs, num::NonZeroUsize, path::PathBuf, process::ExitCode, thread, time::Duration};
+use std::{fs, num::NonZeroUsize, path::PathBuf, pin::pin, process::ExitCode, thread, time::Duration};
 
 use clap::Parser;
 use tickwire_client::bots::{self, BehaviourChoice, Report, SwarmConfig, SwarmError, SwarmHandle};
@@ -118,10 +118,15 @@ fn play(config: SwarmConfig, screen: &Screen) -> Result<(Report, bots::Failures)
     };
     runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
         let mut interval = time::interval(SCREEN_INTERVAL);
+        let mut interrupt = pin!(signal::ctrl_c());
+        let mut stopping = false;
         loop {
             tokio::select! {
                 _ = &mut finished => break,
-                Ok(()) = signal::ctrl_c() => handle.stop(),
+                Ok(()) = &mut interrupt, if !stopping => {
+                    stopping = true;
+                    handle.stop();
+                }
                 _ = interval.tick() => screen.show(&handle),
             }
         }

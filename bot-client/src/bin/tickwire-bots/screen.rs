@@ -62,7 +62,9 @@ impl Screen {
         }
         if report.resyncs > 0 {
             let (mismatches, resyncs) = (report.hash_mismatches, report.resyncs);
-            self.error(&format!("the mirrors did not agree with the server: {mismatches} mismatches, {resyncs} resyncs"));
+            self.error(&format!(
+                "the mirrors did not agree with the server: {mismatches} mismatches, {resyncs} resyncs"
+            ));
         }
     }
 

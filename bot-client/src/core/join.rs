@@ -1,0 +1,88 @@
+//! How a client asks to be let in, and what it refuses of a server.
+
+use tickwire_proto::{PROTOCOL_VERSION, v1 as pb};
+use tickwire_shared::{SchemaHash, TickRateError};
+use tickwire_wire::schema::SchemaDecodeError;
+
+#[cfg(doc)]
+use super::Core;
+use super::message;
+
+/// What a client asks for when it joins. All of it may stay as it is by default.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct JoinOptions {
+    /// The session's name, such as `sessions/arena-1`; empty: the server's first.
+    pub session: String,
+    /// The game that the client was built for; empty: any.
+    pub game: String,
+    /// The schema that the client was built for; `None`: any, by the one that the server sends.
+    pub schema_hash: Option<SchemaHash>,
+    /// The name that other players see, 1 to 32 characters; empty: the server chooses.
+    pub player_name: String,
+    /// How far to see, in metres; 0: the server's choice.
+    pub view_radius: f64,
+    /// The most bytes of snapshots per second; 0: the server's choice.
+    pub bytes_per_second_max: u32,
+    /// The most snapshots per second; 0: the server's choice.
+    pub snapshots_per_second_max: u32,
+    /// Takes back the seat of a lost connection: [`Core::resume_token`] of the client that lost it.
+    pub resume_token: Vec<u8>,
+}
+
+impl JoinOptions {
+    /// The first message of a stream.
+    #[must_use]
+    pub fn hello(&self) -> pb::ClientMessage {
+        message(pb::client_message::Kind::Hello(pb::Hello {
+            protocol_version: PROTOCOL_VERSION,
+            schema_hash: self.schema_hash.map_or_else(Vec::new, |hash| hash.0.to_vec()),
+            session: self.session.clone(),
+            game: self.game.clone(),
+            player_name: self.player_name.clone(),
+            resume_token: self.resume_token.clone(),
+            view_radius: self.view_radius,
+            max_bytes_per_second: self.bytes_per_second_max,
+            max_rate: self.snapshots_per_second_max,
+            ..pb::Hello::default()
+        }))
+    }
+}
+
+/// A server that does not speak as agreed.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub enum ProtocolError {
+    /// Something else than a welcome came first.
+    #[error("the server's first message is not a welcome")]
+    NotWelcome,
+    /// A welcome came again.
+    #[error("the server sent a second welcome")]
+    SecondWelcome,
+    /// Player 0 is nobody.
+    #[error("welcome.player: 0 is no player")]
+    Player,
+    /// No such tick rate.
+    #[error("welcome.tick_rate: {0}")]
+    TickRate(#[from] TickRateError),
+    /// A tick beyond 2^53.
+    #[error("{field}: tick {tick} is beyond 2^53")]
+    Tick {
+        /// The field.
+        field: &'static str,
+        /// Its value.
+        tick: u64,
+    },
+    /// No schema.
+    #[error("welcome.schema: missing")]
+    NoSchema,
+    /// A schema that breaks the rules of schemas.
+    #[error("welcome.{0}")]
+    Schema(#[from] SchemaDecodeError),
+    /// Another schema than was asked for.
+    #[error("welcome.schema: its hash is {found}, this client was built for {expected}: update the older one")]
+    SchemaHash {
+        /// The client's.
+        expected: SchemaHash,
+        /// The server's.
+        found: SchemaHash,
+    },
+}

@@ -1,0 +1,53 @@
+//! The program `tickwire-bots` as it is run: exit status, report, errors.
+
+use std::{
+    net::TcpListener,
+    process::{Command, Output},
+};
+
+fn bots(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_tickwire-bots")).args(arguments).output().unwrap()
+}
+
+/// An address where nobody listens.
+fn nowhere() -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    format!("http://{}", listener.local_addr().unwrap())
+}
+
+#[test]
+fn bots_that_fail_make_a_report_and_status_1() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("report.json");
+    let url = nowhere();
+    let output = bots(&["--connect", &url, "--bots", "3", "--seconds", "60", "--report", file.to_str().unwrap()]);
+    assert_eq!(output.status.code(), Some(1));
+    let report: serde_json::Value = serde_json::from_slice(&std::fs::read(file).unwrap()).unwrap();
+    assert_eq!((&report["bots_requested"], &report["bots_failed"]), (&3.into(), &3.into()));
+    assert_eq!(report["errors"]["UNAVAILABLE"], 3);
+    assert!(String::from_utf8_lossy(&output.stdout).contains("0 of 3, 3 failed"));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("is a server running there?"));
+}
+
+#[test]
+fn quiet_prints_errors_only() {
+    let output = bots(&["--connect", &nowhere(), "--bots", "1", "--seconds", "60", "--quiet"]);
+    assert_eq!((output.status.code(), output.stdout.as_slice()), (Some(1), &b""[..]));
+    assert!(!output.stderr.is_empty());
+}
+
+#[test]
+fn what_cannot_be_started_is_said_with_status_2() {
+    let cases: [(&[&str], &str); 4] = [
+        (&["--behaviour", "trace:/nowhere/x.lmp"], "/nowhere/x.lmp"),
+        (&["--behaviour", "trace:Cargo.toml"], "offset 0: version 91"),
+        (&["--behaviour", "dance"], "choose idle, wander, chase, chaos or trace:FILE"),
+        (&["--bots", "0"], "--bots"),
+    ];
+    for (arguments, said) in cases {
+        let output = bots(arguments);
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}: {stderr}");
+        assert!(stderr.contains(said), "{arguments:?}: {stderr}");
+    }
+}

@@ -1,0 +1,319 @@
+//! The server as a process: how it starts, what it prints, how it ends, and what its commands make of what it leaves.
+
+#![cfg(unix)]
+
+use std::{
+    fs,
+    io::{BufRead as _, BufReader},
+    net::TcpStream,
+    path::{Path, PathBuf},
+    process::{Child, ChildStdout, Command, Output, Stdio},
+    time::{Duration, Instant},
+};
+
+use tempfile::TempDir;
+use tickwire_recording::{Layout, Recording, Writer};
+use tickwire_shared::Tick;
+use tickwire_simulation::SeatInput;
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+fn command() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tickwire-server"));
+    // What the test's own environment says of servers is not for these.
+    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("TICKWIRE_")) {
+        command.env_remove(name);
+    }
+    command
+}
+
+fn run(arguments: &[&str]) -> Output {
+    command().args(arguments).output().expect("the binary runs")
+}
+
+fn stdout(output: &Output) -> String {
+    String::from_utf8(output.stdout.clone()).expect("UTF-8")
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8(output.stderr.clone()).expect("UTF-8")
+}
+
+/// A server that runs, on a port and a data directory of its own.
+struct Running {
+    child: Child,
+    stdout: BufReader<ChildStdout>,
+    address: String,
+    data: TempDir,
+}
+
+impl Running {
+    fn start(arguments: &[&str]) -> Self {
+        let data = tempfile::tempdir().expect("a directory");
+        let mut child = command()
+            .args(["--listen", "127.0.0.1:0", "--data-dir"])
+            .arg(data.path())
+            .args(arguments)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("the binary runs");
+        let mut stdout = BufReader::new(child.stdout.take().expect("it is piped"));
+        let mut line = String::new();
+        stdout.read_line(&mut line).expect("it prints");
+        let address = line.split("http://").nth(1).and_then(|rest| rest.split(' ').next());
+        let address = address.unwrap_or_else(|| panic!("{line:?} names no address")).to_owned();
+        Self { child, stdout, address, data }
+    }
+
+    fn signal(&self, signal: &str) {
+        let status = Command::new("kill").args([signal, &self.child.id().to_string()]).status().expect("kill runs");
+        assert!(status.success());
+    }
+
+    /// The exit code, and the data that the server has left.
+    fn wait(mut self) -> (Option<i32>, TempDir) {
+        let status = self.child.wait().expect("it is a child");
+        (status.code(), self.data)
+    }
+
+    /// The recording, once it has grown.
+    fn growing_recording(&self) -> PathBuf {
+        let file = only_recording(self.data.path());
+        let length = || fs::metadata(&file).map(|metadata| metadata.len()).unwrap_or(0);
+        let at_first = length();
+        let deadline = Instant::now() + PATIENCE;
+        while length() < at_first + 1000 {
+            assert!(Instant::now() < deadline, "{} does not grow", file.display());
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        file
+    }
+}
+
+fn only_recording(data: &Path) -> PathBuf {
+    let mut files =
+        fs::read_dir(data.join("recordings")).expect("it is there").map(|file| file.expect("it is there").path());
+    let file = files.next().expect("there is one");
+    assert_eq!(files.next(), None, "there is only one");
+    file
+}
+
+#[test]
+fn a_server_says_where_to_go_and_ends_cleanly_and_its_recording_verifies() {
+    let mut server = Running::start(&["--seed", "7"]);
+    let mut said = String::new();
+    // Up to the line that says how to stop it.
+    while !said.contains("Ctrl-C") {
+        assert_ne!(server.stdout.read_line(&mut said).expect("it prints"), 0, "it ended after {said:?}");
+    }
+    TcpStream::connect(&server.address).expect("it listens where it says");
+    assert!(said.contains("sessions/arena-1"), "{said}");
+    assert!(said.contains(&format!("tickwire-bots --connect http://{}", server.address)), "{said}");
+    assert!(said.contains(server.data.path().to_str().expect("UTF-8")), "{said}");
+    server.growing_recording();
+    server.signal("-TERM");
+    let (code, data) = server.wait();
+    assert_eq!(code, Some(0));
+
+    let file = only_recording(data.path());
+    let file = file.to_str().expect("UTF-8");
+    let verified = run(&["replay", file, "--verify"]);
+    assert!(verified.status.success(), "{}", stderr(&verified));
+    assert!(stdout(&verified).starts_with("verified "), "{}", stdout(&verified));
+
+    let ticks = |output: &Output| {
+        let lines = stdout(output).lines().map(str::to_owned).collect::<Vec<_>>();
+        // The last two tell the speed and the digest.
+        lines[..lines.len() - 2].to_vec()
+    };
+    let (once, again) = (run(&["replay", file]), run(&["replay", file]));
+    assert_eq!(ticks(&once), ticks(&again));
+    assert_eq!(stdout(&once).lines().last(), stdout(&verified).lines().last(), "the digest is the same");
+    let some = run(&["replay", file, "--from", "2", "--to", "4", "--json"]);
+    let lines: Vec<serde_json::Value> =
+        stdout(&some).lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    assert_eq!(lines[..3].iter().map(|line| line["tick"].as_u64()).collect::<Vec<_>>(), [Some(2), Some(3), Some(4)]);
+    assert_eq!((&lines[3]["verified"], &lines[3]["ticks"]), (&true.into(), &4.into()));
+
+    let listed = stdout(&run(&["recordings", "list", "--data-dir", data.path().to_str().expect("UTF-8")]));
+    assert!(listed.contains("arena-1-") && listed.contains("complete: the server was shut down"), "{listed}");
+    let shown = stdout(&run(&["recordings", "show", file]));
+    assert!(shown.contains("sessions/arena-1") && shown.contains("60 Hz"), "{shown}");
+    let exported = stdout(&run(&["recordings", "export", file, "--to", "3"]));
+    let header: serde_json::Value = serde_json::from_str(exported.lines().next().expect("a line")).expect("JSON");
+    assert_eq!(header["seed"].to_string().trim_matches('"'), "7", "{header}");
+}
+
+#[test]
+fn ctrl_c_ends_a_server_cleanly() {
+    let server = Running::start(&[]);
+    server.signal("-INT");
+    assert_eq!(server.wait().0, Some(0));
+}
+
+#[test]
+fn log_lines_are_json_where_that_is_asked_for() {
+    let data = tempfile::tempdir().expect("a directory");
+    let mut server = command()
+        .args(["--listen", "127.0.0.1:0", "--log-format", "json", "--data-dir"])
+        .arg(data.path())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the binary runs");
+    let mut log = BufReader::new(server.stderr.take().expect("it is piped")).lines();
+    let first = log.next().expect("it logs its sessions").expect("UTF-8");
+    let first: serde_json::Value = serde_json::from_str(&first).expect("JSON");
+    assert_eq!(first["fields"]["session"], "sessions/arena-1");
+    server.kill().expect("it runs");
+    server.wait().expect("it is a child");
+}
+
+#[test]
+fn what_a_killed_server_leaves_is_repaired_and_verifies() {
+    let server = Running::start(&[]);
+    let live = server.growing_recording();
+    let in_use = run(&["recordings", "repair", live.to_str().expect("UTF-8")]);
+    assert_eq!(in_use.status.code(), Some(1), "nobody repairs what is being written: {}", stdout(&in_use));
+    server.signal("-KILL");
+    let (code, data) = server.wait();
+    assert_eq!(code, None);
+
+    let listed = stdout(&run(&["recordings", "list", "--data-dir", data.path().to_str().expect("UTF-8")]));
+    assert!(listed.contains("unfinished"), "{listed}");
+    let repaired = run(&["recordings", "repair", live.to_str().expect("UTF-8")]);
+    assert!(repaired.status.success(), "{}", stderr(&repaired));
+    let verified = run(&["replay", only_recording(data.path()).to_str().expect("UTF-8"), "--verify"]);
+    assert!(verified.status.success(), "{}", stderr(&verified));
+}
+
+#[test]
+fn a_replay_that_diverges_names_tick_kind_entity_field_and_values() {
+    let golden = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/recordings/deathmatch-60hz.mcap");
+    let golden = Recording::open(golden).expect("it is in the repository");
+    let directory = tempfile::tempdir().expect("a directory");
+    let forged = directory.path().join("forged.mcap");
+    let file = fs::File::create(&forged).expect("it can be written");
+    let mut writer = Writer::new(file, golden.meta(), Layout::Finished).expect("it can be written");
+    let mut altered = None;
+    for tick in golden.ticks().expect("it is readable") {
+        let mut tick = tick.expect("it is whole");
+        // Somebody who walks is turned round, once.
+        let walks = |input: &&mut SeatInput| input.values.first().is_some_and(|value| value.abs() > 60);
+        if altered.is_none()
+            && tick.input.tick > Tick(300)
+            && let Some(input) = tick.input.inputs.iter_mut().find(walks)
+        {
+            input.values[0] *= -1;
+            altered = Some(tick.input.tick.0);
+        }
+        writer.tick_input(&tick.input).expect("it can be written");
+        if let Some(result) = &tick.result {
+            writer.tick_result(result).expect("it can be written");
+        }
+    }
+    writer.finish().expect("it can be written");
+
+    let output = run(&["replay", forged.to_str().expect("UTF-8"), "--verify", "--json"]);
+    assert_eq!(output.status.code(), Some(1));
+    let said: serde_json::Value = serde_json::from_str(&stdout(&output)).expect("JSON");
+    assert_eq!((said["verified"].as_bool(), said["tick"].as_u64()), (Some(false), altered));
+    assert_eq!(said["kind"], "player");
+    assert!(said["net_id"].is_u64() && said["field"].is_string(), "{said}");
+    assert!(said["recorded"].is_number() && said["recorded"] != said["replayed"], "{said}");
+    assert!(stderr(&output).contains("the replay diverges at tick"), "{}", stderr(&output));
+}
+
+#[test]
+fn a_file_that_is_no_recording_gets_a_clear_error() {
+    let data = tempfile::tempdir().expect("a directory");
+    let file = data.path().join("cat.mcap");
+    fs::write(&file, "meow").expect("it can be written");
+    for arguments in [["replay", "FILE"].as_slice(), &["recordings", "show", "FILE"], &["recordings", "export", "FILE"]]
+    {
+        let file = file.to_str().expect("UTF-8");
+        let output = run(&arguments.iter().map(|a| if *a == "FILE" { file } else { a }).collect::<Vec<_>>());
+        assert_eq!(output.status.code(), Some(1));
+        assert!(stderr(&output).starts_with(&format!("error: {file}: ")), "{}", stderr(&output));
+    }
+}
+
+#[test]
+fn listening_beyond_this_machine_needs_a_word() {
+    let output = run(&["--listen", "0.0.0.0:0"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(
+        stderr(&output).contains("listen: 0.0.0.0:0") && stderr(&output).contains("--insecure"),
+        "{}",
+        stderr(&output)
+    );
+    assert!(run(&["--listen", "0.0.0.0:0", "--insecure", "--print-config"]).status.success());
+}
+
+#[test]
+fn a_port_that_is_taken_is_named_before_anything_is_created() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port is free");
+    let address = taken.local_addr().expect("it is bound").to_string();
+    let data = tempfile::tempdir().expect("a directory");
+    let output = run(&["--listen", &address, "--data-dir", data.path().to_str().expect("UTF-8")]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(stderr(&output).contains(&format!("cannot listen on {address}")), "{}", stderr(&output));
+    assert_eq!(fs::read_dir(data.path()).expect("it is there").count(), 0);
+}
+
+#[test]
+fn a_game_that_is_not_there_is_answered_with_those_that_are() {
+    let data = tempfile::tempdir().expect("a directory");
+    let arguments = ["--listen", "127.0.0.1:0", "--game", "chess", "--data-dir", data.path().to_str().expect("UTF-8")];
+    let output = run(&arguments);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(stderr(&output).contains("\"chess\"") && stderr(&output).contains("arena"), "{}", stderr(&output));
+}
+
+#[test]
+fn flags_go_before_the_environment_and_that_before_the_file() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = directory.path().join("server.toml");
+    fs::write(&file, "tick_rate = 20\nmax_players = 20\nsessions = 20\n").expect("it can be written");
+    let output = command()
+        .env("TICKWIRE_MAX_PLAYERS", "30")
+        .env("TICKWIRE_SESSIONS", "30")
+        .env("TICKWIRE_GAME", "arena,beads")
+        .args(["serve", "--sessions", "40", "--print-config", "--config"])
+        .arg(&file)
+        .output()
+        .expect("the binary runs");
+    assert!(output.status.success(), "{}", stderr(&output));
+    let printed = stdout(&output);
+    for line in [
+        format!("tick_rate = 20 # {}", file.display()),
+        "max_players = 30 # TICKWIRE_MAX_PLAYERS".into(),
+        "sessions = 40 # flag".into(),
+        "game = [\"arena\",\"beads\"] # TICKWIRE_GAME".into(),
+        "listen = \"127.0.0.1:7777\" # default".into(),
+        "# seed is not set".into(),
+    ] {
+        assert!(printed.lines().any(|printed| printed == line), "no {line:?} in\n{printed}");
+    }
+}
+
+#[test]
+fn options_that_are_wrong_are_named_with_their_origin() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = directory.path().join("server.toml");
+    fs::write(&file, "tick_rat = 20\n").expect("it can be written");
+    let from_file = command().arg("--config").arg(&file).output().expect("the binary runs");
+    let rate = command().env("TICKWIRE_TICK_RATE", "0").output().expect("the binary runs");
+    let players = run(&["--max-players", "0"]);
+    let missing = run(&["--config", "/nowhere/at/all.toml"]);
+    for (output, words) in [
+        (from_file, ["tick_rat", "server.toml"]),
+        (rate, ["tick_rate: 0 is out of range: choose 1 to 240", "(from TICKWIRE_TICK_RATE)"]),
+        (players, ["max_players: 0", "(from flag)"]),
+        (missing, ["config: there is no file", "/nowhere/at/all.toml"]),
+    ] {
+        assert_eq!(output.status.code(), Some(1));
+        assert!(words.iter().all(|word| stderr(&output).contains(word)), "{}", stderr(&output));
+    }
+}
