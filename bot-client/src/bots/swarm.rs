@@ -51,6 +51,21 @@ pub struct SwarmConfig {
     pub threads: usize,
 }
 
+impl SwarmConfig {
+    /// How long it takes until the last bot joins.
+    #[must_use]
+    pub fn ramp(&self) -> Duration {
+        self.join_delay(self.bots.saturating_sub(1))
+    }
+
+    fn join_delay(&self, bot: usize) -> Duration {
+        match self.ramp_per_second {
+            0 => Duration::ZERO,
+            per_second => Duration::from_secs_f64(bot as f64 / f64::from(per_second)),
+        }
+    }
+}
+
 /// A swarm that could not be started.
 #[derive(Debug, thiserror::Error)]
 pub enum SwarmError {
@@ -133,11 +148,7 @@ pub fn run(config: &SwarmConfig, handle: &SwarmHandle) -> Result<(Report, Failur
     let roles = assign(&config.behaviours, config.bots)?;
     let cpu_before = process_cpu();
     let start = Instant::now();
-    let ramp = |bot: usize| match config.ramp_per_second {
-        0 => Duration::ZERO,
-        per_second => Duration::from_secs_f64(bot as f64 / f64::from(per_second)),
-    };
-    let all_joined = start + ramp(config.bots.saturating_sub(1));
+    let all_joined = start + config.ramp();
     let deadline = all_joined + config.duration;
 
     let threads = config.threads.clamp(1, config.bots.max(1));
@@ -153,7 +164,7 @@ pub fn run(config: &SwarmConfig, handle: &SwarmHandle) -> Result<(Report, Failur
             role,
             // Distinct, and spread by the generator's own seeding.
             seed: config.seed.wrapping_add((i as u64) << 32),
-            start: start + ramp(i),
+            start: start + config.join_delay(i),
             deadline,
         });
     }

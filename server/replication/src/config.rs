@@ -23,12 +23,12 @@ pub struct ReplicationConfig {
 }
 
 impl ReplicationConfig {
-    /// The defaults at a tick rate: 4 s of history, a hash a second, snapshots of 64 KiB.
+    /// The defaults at a tick rate: 4 s of history, two hashes of each cell a second, snapshots of 64 KiB.
     #[must_use]
     pub fn new(rate: TickRate) -> Self {
         Self {
             history_ticks: rate.ticks_in_ms(4000) as usize + 1,
-            hash_interval: rate.hz(),
+            hash_interval: rate.hz().div_ceil(2),
             snapshot_bytes_max: 64 << 10,
             slice_bytes_max: 16 << 10,
             roster_rows_per_snapshot: 16,

@@ -19,6 +19,8 @@ const EXIT_FAILED: u8 = 1;
 /// Nothing was played, or the report could not be written. clap exits with it too.
 const EXIT_USAGE: u8 = 2;
 
+/// What one thread plays easily; it can do more, but later.
+const BOTS_PER_THREAD: usize = 100;
 const SCREEN_INTERVAL: Duration = Duration::from_millis(200);
 
 /// Plays a session with headless bots, and reports what they saw.
@@ -51,9 +53,9 @@ struct Options {
     /// How many bots join per second; 0: all at once.
     #[arg(long, value_name = "N", default_value = "100")]
     ramp_per_second: u32,
-    /// On how many threads the bots run. One carries a few hundred.
-    #[arg(long, value_name = "N", default_value = "1")]
-    threads: NonZeroUsize,
+    /// On how many threads the bots run; without it on one per 100 bots, but no more than there are cores.
+    #[arg(long, value_name = "N")]
+    threads: Option<NonZeroUsize>,
     /// Writes the figures to a file, as flat JSON.
     #[arg(long, value_name = "FILE.json")]
     report: Option<PathBuf>,
@@ -70,6 +72,10 @@ fn seconds(word: &str) -> Result<Duration, String> {
     }
 }
 
+fn threads_for(bots: usize) -> usize {
+    bots.div_ceil(BOTS_PER_THREAD).min(thread::available_parallelism().map_or(1, NonZeroUsize::get))
+}
+
 fn main() -> ExitCode {
     let options = Options::parse();
     let config = SwarmConfig {
@@ -80,7 +86,7 @@ fn main() -> ExitCode {
         behaviours: options.behaviours,
         seed: options.seed,
         ramp_per_second: options.ramp_per_second,
-        threads: options.threads.get(),
+        threads: options.threads.map_or_else(|| threads_for(options.bots.get()), NonZeroUsize::get),
     };
     let screen = Screen::new(options.quiet, &config);
     let code = match play(config, &screen) {

@@ -1,10 +1,7 @@
 //! What a person sees: a bar while bots play, a table at the end.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "this is the program's voice")]
 
-use std::{
-    cell::Cell,
-    time::{Duration, Instant},
-};
+use std::{cell::Cell, time::Instant};
 
 use comfy_table::{CellAlignment, Table, presets};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -24,13 +21,9 @@ pub(crate) struct Screen {
 impl Screen {
     /// A bar of the swarm's whole time. It is hidden where the output is no terminal.
     pub(crate) fn new(quiet: bool, config: &SwarmConfig) -> Self {
-        let ramp = match config.ramp_per_second {
-            0 => Duration::ZERO,
-            per_second => Duration::from_secs_f64((config.bots - 1) as f64 / f64::from(per_second)),
-        };
         let bar = match quiet {
             true => ProgressBar::hidden(),
-            false => ProgressBar::new((ramp + config.duration).as_millis() as u64),
+            false => ProgressBar::new((config.ramp() + config.duration).as_millis() as u64),
         };
         bar.set_style(ProgressStyle::with_template(BAR).expect("the template is a constant"));
         let start = Instant::now();
