@@ -80,7 +80,7 @@ fn check(played: &[Played]) {
         assert_eq!((stats.hash_mismatches, stats.resyncs, stats.snapshots_ignored), (0, 0, 0));
         assert!(stats.inputs_sent > 60, "{} inputs", stats.inputs_sent);
         assert!(*roster > 1 && *entities > 1, "{roster} players, {entities} entities");
-        assert!(stats.input_to_ack_us.len() > 0, "no input was consumed");
+        assert!(!stats.input_to_ack_us.is_empty(), "no input was consumed");
         assert!(*owned || *entities > 0, "a player has an entity, or has just died");
     }
 }

@@ -1,0 +1,81 @@
+//! A cell's change: encoding it, and applying it to a mirror.
+
+use std::{hint::black_box, sync::Arc};
+
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use prost::Message as _;
+use tickwire_proto::v1 as pb;
+use tickwire_shared::{
+    Anchor, CellId, CellState, Column, Columns, Field, Kind, NetId, Places, Quantity, Schema, SchemaParts, Tick,
+};
+use tickwire_wire::{CellChange, ChunkEncoder, Layout, chunk};
+
+const SLICE_BYTES_MAX: usize = 1 << 20;
+
+fn schema() -> Schema {
+    let metres = Quantity::new("m", 1.0 / 128.0, -250.0..=250.0);
+    let fields = vec![
+        Field::linear("x", metres.clone()).owner_shift(3).rate_shift(3),
+        Field::linear("y", metres).owner_shift(3).rate_shift(3),
+        Field::plain("aim", Quantity::count(0..=0)).angle(256, 1.0),
+        Field::plain("health", Quantity::count(0..=100)),
+    ];
+    let parts = SchemaParts { game: "bench".into(), kinds: vec![Kind::new("mover", fields)], ..Default::default() };
+    Schema::new(parts).expect("valid")
+}
+
+/// A cell of movers, all of which changed at `tick`.
+fn cell(entities: i32, tick: u64) -> CellState {
+    let moved = tick as i32 * 7;
+    let anchors = |scale: i32| -> Vec<Anchor> {
+        let anchor = |i: i32| Anchor { value: i * scale + moved, rate: moved % 160 - i % 80, tick: Tick(tick) };
+        (0..entities).map(anchor).collect()
+    };
+    let columns = Columns {
+        ids: (1..=entities as u32).map(NetId).collect(),
+        fields: vec![
+            Column::Anchored(anchors(40)),
+            Column::Anchored(anchors(-25)),
+            Column::Plain((0..entities).map(|i| (i + moved) % 256).collect()),
+            Column::Plain(vec![100; entities as usize]),
+        ],
+    };
+    CellState { kinds: vec![Arc::new(columns)] }
+}
+
+fn chunk_of_one_cell(c: &mut Criterion) {
+    let layout = Layout::of(&schema());
+    let mut group = c.benchmark_group("chunk");
+    for entities in [10, 100, 1000] {
+        let (base, new, places) = (cell(entities, 40), cell(entities, 41), Places::default());
+        let change = CellChange {
+            cell: CellId(3),
+            base: Some((Tick(40), &base)),
+            tick: Tick(41),
+            state: &new,
+            places: &places,
+            events: &[],
+            events_lost: 0,
+            hash_interval: 60,
+        };
+        let mut encoder = ChunkEncoder::new(layout.clone());
+        group.throughput(Throughput::Elements(entities as u64));
+        group.bench_function(format!("encode, {entities} movers"), |b| {
+            b.iter(|| black_box(encoder.encode(black_box(&change), SLICE_BYTES_MAX)));
+        });
+        let bodies = encoder.encode(&change, SLICE_BYTES_MAX);
+        group.bench_function(format!("decode and apply, {entities} movers"), |b| {
+            let mut held = base.clone();
+            b.iter(|| {
+                let update = pb::CellUpdate::decode(bodies[0].as_slice()).expect("encoded above");
+                // The base does not matter for the time: the changes are made to whatever is held.
+                black_box(chunk::apply(&layout, &mut held, &[update], (Tick(40), Tick(41))).expect("it fits"));
+            });
+        });
+        group.bench_function(format!("hash, {entities} movers"), |b| b.iter(|| black_box(black_box(&new).hash())));
+    }
+    group.finish();
+}
+
+criterion_group!(benches, chunk_of_one_cell);
+criterion_main!(benches);
