@@ -140,6 +140,6 @@ fn failed(session: &SessionHandle) -> Next {
     Next::End(goodbye(pb::GoodbyeReason::SessionFailed, text), refusal.into())
 }
 
-pub(super) fn goodbye(reason: pb::GoodbyeReason, text: &str) -> pb::Goodbye {
+fn goodbye(reason: pb::GoodbyeReason, text: &str) -> pb::Goodbye {
     pb::Goodbye { reason: reason.into(), text: text.into() }
 }

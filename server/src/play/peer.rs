@@ -178,12 +178,6 @@ impl Peer {
         }
     }
 
-    /// Gives the seat up, and ends the stream.
-    pub(super) fn leave_now(&self, goodbye: pb::Goodbye) {
-        self.leave();
-        self.end(Some(goodbye), Status::ok(""));
-    }
-
     /// Ends the stream, if it has not ended. A seat that was not given up counts as lost.
     pub(super) fn end(&self, goodbye: Option<pb::Goodbye>, status: Status) {
         let mut state = self.lock();

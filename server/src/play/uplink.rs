@@ -17,7 +17,6 @@ use tonic::{Code, Status, Streaming};
 use tracing::{debug, info};
 
 use super::{
-    downlink::goodbye,
     hello::{find_session, sit_down, take_seat},
     parse::{self, Ack, Hello, Message},
     peer::{Liveness, Peer},
@@ -34,7 +33,7 @@ type Messages = Streaming<pb::ClientMessage>;
 /// How an uplink ends.
 #[derive(Debug)]
 enum End {
-    /// The client said that it leaves.
+    /// The client said that it leaves: as if it had closed its side.
     Left,
     /// The client closed its side: a clean leave, once what it sent is consumed.
     Closed,
@@ -93,8 +92,8 @@ pub(super) async fn run(peer: Arc<Peer>, mut messages: Messages) {
     let mut patience = peer.shared.timeouts.end;
     match end {
         End::Gone => return,
-        End::Left => peer.leave_now(goodbye(pb::GoodbyeReason::Left, "you left")),
-        End::Closed => {
+        // The goodbye comes when the seat is free: who has it may send another player in.
+        End::Left | End::Closed => {
             peer.leave();
             patience += Duration::from_millis(INPUT_LEAD_MS_MAX);
         }

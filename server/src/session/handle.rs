@@ -79,7 +79,7 @@ impl SessionHandle {
 
     /// Seats taken, those of lost connections within their grace period among them.
     pub(crate) fn seats_taken(&self) -> u32 {
-        self.seats_taken.load(Ordering::Relaxed)
+        self.seats_taken.load(Ordering::Acquire)
     }
 
     /// Ends the session: its thread stops before the next tick, and its streams say goodbye.

@@ -232,9 +232,10 @@ impl Runner<'_> {
         let output = self.session.finish_tick(&input)?;
         let tick = output.frame.tick;
         self.recorder.tick_result(output.result);
+        // Before the frame: who sees there that a seat is gone finds it free.
+        self.handle.seats_taken.store(self.session.seats_taken(), Ordering::Release);
         self.handle.replicator.publish(output.frame);
         self.handle.clock.publish(tick);
-        self.handle.seats_taken.store(self.session.seats_taken(), Ordering::Relaxed);
         Ok(())
     }
 
