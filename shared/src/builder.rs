@@ -548,6 +548,8 @@ fn fine_step(field: &Field, before: i32, now: i32) -> i64 {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
     use crate::{Quantity, SchemaParts};
 
@@ -641,5 +643,42 @@ mod tests {
         let (second, truth) = step(&mut builder, |builder| builder.entity(DOT, NetId(1)).set(2, 4));
         assert!(Arc::ptr_eq(&first.cells[0].state, &second.cells[0].state));
         assert_eq!(truth.kinds[0].changed, [TruthChange { net_id: NetId(1), mask: 4, differences: vec![-1] }]);
+    }
+
+    proptest! {
+        #[test]
+        fn what_clients_read_is_within_tolerance_of_the_truth_on_every_frame(
+            tolerance in 0..5_i32,
+            steps in proptest::collection::vec((-3000..3000_i32, 1..20_u32), 1..30),
+        ) {
+            let metres = Quantity::new("m", 1.0 / 128.0, -50.0..=50.0);
+            let fields = vec![
+                Field::linear("x", metres.clone()).owner_shift(3).tolerance(tolerance),
+                Field::linear("heading", metres).angle(256, 1.0).owner_shift(2).tolerance(tolerance),
+            ];
+            let parts = SchemaParts { game: "t".into(), kinds: vec![Kind::new("dot", fields)], ..Default::default() };
+            let schema = Schema::new(parts).expect("valid");
+            let mut builder = FrameBuilder::new(&schema, 0);
+            let (min, max) = schema.kinds[0].fields[0].quantity.fine_range(3).expect("fits");
+            let (mut x, mut heading) = (0_i32, 0_i32);
+            for (speed, ticks) in steps {
+                for _ in 0..ticks {
+                    x = (x + speed).clamp(min, max);
+                    heading = (heading + speed).rem_euclid(256 << 2);
+                    let (frame, _) = step(&mut builder, |builder| {
+                        let mut entity = builder.entity(DOT, NetId(1));
+                        entity.set(0, x);
+                        entity.set(1, heading);
+                    });
+                    for (i, fine) in [x, heading].into_iter().enumerate() {
+                        let field = &schema.kinds[0].fields[i];
+                        let line = field.line().expect("linear");
+                        let read = frame.cells[0].state.kinds[0].fields[i].read(0, Some(line), frame.tick);
+                        let distance = line.distance(read, field.coarse(fine)).abs();
+                        prop_assert!(distance <= i64::from(tolerance), "{}: {distance} quanta off", field.name);
+                    }
+                }
+            }
+        }
     }
 }

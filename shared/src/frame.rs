@@ -291,3 +291,33 @@ pub struct OwnerRow {
     /// Every field of the kind, in quanta of `quantum / 2^owner_shift`.
     pub values: Vec<i32>,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn cell(hues: [i32; 2]) -> CellState {
+        let columns = Columns { ids: vec![NetId(4), NetId(9)], fields: vec![Column::Plain(hues.to_vec())] };
+        CellState { kinds: vec![Arc::new(columns)] }
+    }
+
+    #[test]
+    fn a_swap_of_two_entities_values_changes_the_cells_hash() {
+        assert_ne!(cell([1, 2]).hash(), cell([2, 1]).hash());
+        assert_eq!(cell([1, 2]).hash(), cell([1, 2]).hash());
+    }
+
+    #[test]
+    fn an_empty_cell_hashes_to_nothing() {
+        assert_eq!(CellState::default().hash(), 0);
+    }
+
+    #[test]
+    fn cells_are_numbered_in_order_of_first_use() {
+        let mut table = CellTable::default();
+        let (first, second) = (Place::Cell(CellKey(77)), Place::Cell(CellKey(3)));
+        assert_eq!([table.intern(first), table.intern(second), table.intern(first)], [CellId(1), CellId(2), CellId(1)]);
+        assert_eq!([table.id(Place::Always), table.id(second)], [Some(CellId::ALWAYS), Some(CellId(2))]);
+        assert_eq!([table.place(CellId(2)), table.place(CellId(3))], [Some(second), None]);
+    }
+}
