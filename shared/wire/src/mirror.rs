@@ -22,7 +22,7 @@ use crate::{
 pub const STRIPES_MAX: usize = 4;
 /// The most slices of one update: what is staged of a hostile one stays bounded.
 const SLICES_MAX: u32 = 1 << 10;
-/// How many of the newest events are remembered, so that a repeat is not shown twice.
+/// How many events are remembered at most, so that a repeat is not shown twice.
 const EVENTS_REMEMBERED_MAX: usize = 1 << 14;
 
 /// All that a client holds of a session.
@@ -532,6 +532,10 @@ impl Mirror {
         };
         if let Some(oldest) = self.stripes.iter().filter_map(oldest).min() {
             self.seen.retain(|_, seen| *seen > oldest);
+            // What happened until then has come: every further update starts there or later.
+            if self.events.first().is_some_and(|(tick, _)| *tick <= oldest) {
+                self.events = self.events.split_off(&(oldest.next(), 0));
+            }
         }
         while self.events.len() > EVENTS_REMEMBERED_MAX {
             self.events.pop_first();
