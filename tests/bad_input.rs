@@ -57,6 +57,34 @@ fn assert_refused(status: &Status, code: Code, field: &str) {
 }
 
 #[tokio::test]
+async fn a_wished_for_rate_is_granted_and_kept() {
+    let server = TestServer::arena(config()).await;
+    let mut client = RawClient::greet(&server, pb::Hello { max_rate: 25, ..hello() }).await;
+    // The largest rate of whole ticks that is not above the wish.
+    assert_eq!(client.welcome().await.max_rate, 20);
+    let mut last = None;
+    for _ in 0..10 {
+        let snapshot = client.snapshot().await;
+        client.ack(snapshot.tick).await;
+        assert!(last.is_none_or(|last| snapshot.tick >= last + 3), "tick {} after {last:?}", snapshot.tick);
+        last = Some(snapshot.tick);
+    }
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn who_breaks_a_rule_at_once_is_welcomed_first_and_leaves_no_seat_behind() {
+    let server = TestServer::arena(config()).await;
+    let mut client = RawClient::greet(&server, hello()).await;
+    client.send(Kind::Hello(hello())).await;
+    client.welcome().await;
+    let (goodbye, status) = client.end().await;
+    assert_eq!((goodbye, status.code()), (None, Code::FailedPrecondition));
+    eventually("the seat is free, without a grace period", || server.probe.seats() == 0).await;
+    server.stop().await;
+}
+
+#[tokio::test]
 async fn a_session_or_game_that_is_not_there_is_not_found() {
     let server = TestServer::arena(config()).await;
     let status = refusal_of(&server, |hello| hello.session = "sessions/arena-9".into()).await;

@@ -110,7 +110,7 @@ impl Default for Limits {
             messages_burst_max: NonZeroU32::new(3000).expect("3000 is not 0"),
             mailbox_messages_max: 16 * 1024,
             connections_max: 8192,
-            requests_per_connection_max: 8,
+            requests_per_connection_max: 128,
             view_radius_max: 1000.0,
         }
     }

@@ -66,6 +66,7 @@ fn view() -> View {
         player: Some(PLAYER),
         view_radius: 1.0,
         tick_rate: TickRate::DEFAULT,
+        ticks_per_snapshot: 1,
         in_flight_bytes_max: usize::MAX,
     })
 }

@@ -30,6 +30,8 @@ pub struct ViewConfig {
     pub view_radius: f64,
     /// The session's rate.
     pub tick_rate: TickRate,
+    /// How many ticks lie between two snapshots at least: 1 for a snapshot of every tick.
+    pub ticks_per_snapshot: u32,
     /// Unacknowledged bytes.
     pub in_flight_bytes_max: usize,
 }
@@ -154,10 +156,11 @@ impl View {
         self.sent
     }
 
-    /// Whether there is a frame to send, and credit to send it.
+    /// Whether there is a frame to send, at the stream's rate, and credit to send it.
     #[must_use]
     pub fn ready(&self, newest: &Frame) -> bool {
-        (newest.epoch != self.epoch || newest.tick > self.sent) && newest.tick > Tick::ZERO && self.credit.allows()
+        let is_due = newest.tick.since(self.sent) >= u64::from(self.config.ticks_per_snapshot.max(1));
+        (newest.epoch != self.epoch || is_due) && newest.tick > Tick::ZERO && self.credit.allows()
     }
 
     /// Composes the next snapshot from the newest frame, and takes it as sent. `None` where there is no newer frame, or

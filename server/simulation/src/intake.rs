@@ -76,6 +76,8 @@ struct Seat {
     /// The newest tick begun when the connection was lost, while it is.
     lost_at: Option<Tick>,
     leaving: bool,
+    /// Given to somebody else: it goes at the next tick.
+    vacated: bool,
     /// By target tick: sequence and values. Sequences rise with the ticks; targets are ahead by at most the lead.
     buffer: BTreeMap<Tick, (u64, Vec<i32>)>,
     /// The newest input that a tick has consumed: sequence 0 before the first.
@@ -97,7 +99,7 @@ impl Intake {
 
     pub(crate) fn join(&mut self, name: &str) -> Result<PlayerId, JoinError> {
         let SessionLimits { max_players, .. } = self.limits;
-        if self.seats_taken() >= max_players {
+        if self.seats_taken() >= max_players && !self.vacate_lost_seat() {
             return Err(JoinError::Full { max_players });
         }
         let player = PlayerId(self.last_player.0.checked_add(1).ok_or(JoinError::NumbersUsed)?);
@@ -107,6 +109,14 @@ impl Intake {
         Ok(player)
     }
 
+    /// Gives up the seat whose connection has been lost for longest: in a full house, who is there goes before who is not.
+    fn vacate_lost_seat(&mut self) -> bool {
+        let lost = self.seats.iter_mut().filter(|(_, seat)| !seat.vacated);
+        let longest =
+            lost.filter_map(|(player, seat)| Some(((seat.lost_at?, *player), seat))).min_by_key(|(key, _)| *key);
+        longest.map(|(_, seat)| seat.vacated = true).is_some()
+    }
+
     pub(crate) fn disconnect(&mut self, player: PlayerId) {
         if let Some(seat) = self.seats.get_mut(&player) {
             seat.lost_at.get_or_insert(self.tick);
@@ -114,7 +124,9 @@ impl Intake {
     }
 
     pub(crate) fn reconnect(&mut self, player: PlayerId) -> bool {
-        let Some(seat) = self.seats.get_mut(&player).filter(|seat| !seat.leaving) else { return false };
+        let Some(seat) = self.seats.get_mut(&player).filter(|seat| !seat.leaving && !seat.vacated) else {
+            return false;
+        };
         seat.lost_at = None;
         // The new stream goes on from the newest consumed sequence; what the old one left behind would stand in its way.
         seat.buffer.clear();
@@ -155,7 +167,7 @@ impl Intake {
 
     pub(crate) fn seats_taken(&self) -> u32 {
         // Fits: never more than `max_players`.
-        self.seats.len() as u32
+        self.seats.values().filter(|seat| !seat.vacated).count() as u32
     }
 
     pub(crate) fn counters(&self) -> &InputCounters {
@@ -220,7 +232,15 @@ impl Intake {
 
 impl Seat {
     fn new(name: Arc<str>, told: Option<PlayerStatus>) -> Self {
-        Self { name, told, lost_at: None, leaving: false, buffer: BTreeMap::new(), consumed: (0, Tick::ZERO) }
+        Self {
+            name,
+            told,
+            lost_at: None,
+            leaving: false,
+            vacated: false,
+            buffer: BTreeMap::new(),
+            consumed: (0, Tick::ZERO),
+        }
     }
 
     fn status(&self) -> PlayerStatus {
@@ -238,9 +258,12 @@ impl Seat {
             && after.is_none_or(|(tick, (later, _))| *tick > target && *later > sequence)
     }
 
-    /// Whether the seat is given up at `tick`: the player has left and all that they sent is consumed, or the grace is over.
+    /// Whether the seat is given up at `tick`: the player has left and all that they sent is consumed, the grace is over, or
+    /// somebody else has it.
     fn is_over(&self, tick: Tick, grace_ticks: u64) -> bool {
-        (self.leaving && self.buffer.is_empty()) || self.lost_at.is_some_and(|lost| tick.since(lost) > grace_ticks)
+        self.vacated
+            || (self.leaving && self.buffer.is_empty())
+            || self.lost_at.is_some_and(|lost| tick.since(lost) > grace_ticks)
     }
 
     /// Writes down what has become of the seat since the tick before.

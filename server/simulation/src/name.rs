@@ -13,7 +13,7 @@ pub enum NameError {
         /// How long it is.
         chars: usize,
     },
-    /// With a character that would upset terminals and logs.
+    /// With a character that would upset terminals and logs, or that nobody sees.
     #[error("it has the control character U+{:04X}; leave it out", *.character as u32)]
     ControlCharacter {
         /// The first of them.
@@ -34,7 +34,7 @@ pub(crate) fn choose(name: &str, player: PlayerId) -> Result<Arc<str>, NameError
 
 pub(crate) fn check(name: &str) -> Result<(), NameError> {
     let chars = name.chars().count();
-    if let Some(character) = name.chars().find(|c| c.is_control()) {
+    if let Some(character) = name.chars().find(|&c| c.is_control() || is_invisible(c)) {
         return Err(NameError::ControlCharacter { character });
     }
     match chars {
@@ -42,6 +42,13 @@ pub(crate) fn check(name: &str) -> Result<(), NameError> {
         1..=NAME_CHARS_MAX => Ok(()),
         _ => Err(NameError::TooLong { chars }),
     }
+}
+
+/// Whether a character turns the direction of text, or has no width: names that look alike must be alike.
+fn is_invisible(c: char) -> bool {
+    matches!(c,
+        '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}'
+        | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
 }
 
 #[cfg(test)]
@@ -56,6 +63,7 @@ mod tests {
         assert_eq!(choose(&"ä".repeat(32)), Ok("ä".repeat(32)));
         assert_eq!(choose(&"ä".repeat(33)), Err(NameError::TooLong { chars: 33 }));
         assert_eq!(choose("a\u{7}b"), Err(NameError::ControlCharacter { character: '\u{7}' }));
+        assert_eq!(choose("a\u{202e}b"), Err(NameError::ControlCharacter { character: '\u{202e}' }));
         assert_eq!(
             NameError::ControlCharacter { character: '\u{7}' }.to_string(),
             "it has the control character U+0007; leave it out"

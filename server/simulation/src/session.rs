@@ -104,7 +104,8 @@ impl Session {
         self.frame.tick
     }
 
-    /// Seats a player at the next tick. An empty name is replaced by `player-N`.
+    /// Seats a player at the next tick. An empty name is replaced by `player-N`. Where all seats are taken, the one whose
+    /// connection has been lost for longest is given up for it.
     ///
     /// # Errors
     /// Where all seats are taken, or nobody may bear the name.
@@ -112,7 +113,8 @@ impl Session {
         self.intake.join(name)
     }
 
-    /// Notes the loss of a player's connection: the seat is kept for the grace period, and inputs that have come are used.
+    /// Notes the loss of a player's connection: the seat is kept for the grace period, or until the session is full and
+    /// somebody else comes; and inputs that have come are used.
     pub fn disconnect(&mut self, player: PlayerId) {
         self.intake.disconnect(player);
     }

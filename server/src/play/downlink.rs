@@ -57,7 +57,9 @@ impl Stream for Downlink {
         if let (Stage::Playing(playing), Some(session)) = (&mut state.stage, peer.session()) {
             match next(playing, session, &peer.shared) {
                 Next::Send(message) => return Poll::Ready(Some(Ok(message))),
-                Next::End(goodbye, status) => state.stage = Stage::Ending(Some(goodbye), status),
+                Next::End(goodbye, status) => {
+                    state.stage = Stage::Ending(Some(Box::new(Kind::Goodbye(goodbye))), status);
+                }
                 Next::Nothing => {}
             }
         }
@@ -66,9 +68,9 @@ impl Stream for Downlink {
                 state.wait(cx);
                 Poll::Pending
             }
-            Stage::Ending(goodbye, status) => {
-                if let Some(goodbye) = goodbye.take() {
-                    return Poll::Ready(Some(Ok(Kind::Goodbye(goodbye).into())));
+            Stage::Ending(last, status) => {
+                if let Some(last) = last.take() {
+                    return Poll::Ready(Some(Ok((*last).into())));
                 }
                 let status = std::mem::replace(status, Status::ok(""));
                 state.stage = Stage::Ended;

@@ -98,6 +98,7 @@ pub(super) fn sit_down(shared: &Shared, session: &SessionHandle, mut seat: SeatG
     let player = seat.player();
     let most = shared.limits.view_radius_max;
     let view_radius = hello.view_radius.map_or(most, |wish| wish.min(most));
+    let ticks_per_snapshot = hello.max_rate.map_or(1, |wish| session.tick_rate.hz().div_ceil(wish.get()));
     let newest = session.replicator.newest();
     let welcome = pb::Welcome {
         player: player.0,
@@ -114,12 +115,13 @@ pub(super) fn sit_down(shared: &Shared, session: &SessionHandle, mut seat: SeatG
         view_radius,
         // No limit: bytes are not paced.
         max_bytes_per_second: 0,
-        max_rate: session.tick_rate.hz(),
+        max_rate: session.tick_rate.hz() / ticks_per_snapshot,
     };
     let view = View::new(ViewConfig {
         player: Some(player),
         view_radius,
         tick_rate: session.tick_rate,
+        ticks_per_snapshot,
         in_flight_bytes_max: session.replicator.config().in_flight_bytes_max,
     });
     Playing {

@@ -1,6 +1,8 @@
 //! From messages as they stand on the wire to what they mean, or to an error that names the field. What comes out of here
 //! needs no further checks, but for those that take the stream's history.
 
+use std::num::NonZeroU32;
+
 use tickwire_proto::{PROTOCOL_VERSION, v1 as pb};
 use tickwire_shared::{INPUTS_PER_MESSAGE_MAX, Schema, SchemaHash, Tick};
 use tickwire_simulation::{Input, InputError};
@@ -24,6 +26,8 @@ pub(super) struct Hello {
     pub(super) player_name: String,
     /// In metres, finite and positive; none: the server chooses.
     pub(super) view_radius: Option<f64>,
+    /// Snapshots per second; none: one per tick.
+    pub(super) max_rate: Option<NonZeroU32>,
 }
 
 /// A client's message after Hello.
@@ -122,9 +126,9 @@ fn read_hello(hello: pb::Hello) -> Result<Hello, MessageError> {
         resume_token,
         attach_token,
         view_radius,
-        // Wishes that this server grants by having no such limit; Welcome says so.
+        // Bytes are not paced yet: Welcome says that there is no limit.
         max_bytes_per_second: _,
-        max_rate: _,
+        max_rate,
     } = hello;
     if protocol_version != PROTOCOL_VERSION {
         return Err(MessageError::ProtocolVersion(protocol_version));
@@ -151,6 +155,7 @@ fn read_hello(hello: pb::Hello) -> Result<Hello, MessageError> {
         game: Some(game).filter(|game| !game.is_empty()),
         player_name,
         view_radius: Some(view_radius).filter(|radius| *radius > 0.0),
+        max_rate: NonZeroU32::new(max_rate),
     })
 }
 
@@ -270,8 +275,14 @@ mod tests {
 
     #[test]
     fn an_empty_hello_asks_for_anything() {
-        let anything =
-            Hello { schema_hash: None, session: None, game: None, player_name: String::new(), view_radius: None };
+        let anything = Hello {
+            schema_hash: None,
+            session: None,
+            game: None,
+            player_name: String::new(),
+            view_radius: None,
+            max_rate: None,
+        };
         assert_eq!(hello_of(|_| {}), Ok(anything));
     }
 

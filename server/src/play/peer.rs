@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tickwire_proto::v1 as pb;
+use tickwire_proto::v1::{self as pb, server_message::Kind};
 use tickwire_replication::{AckError, InputFeedback, View};
 use tonic::Status;
 
@@ -52,8 +52,8 @@ pub(super) enum Stage {
     /// Nothing to send before Hello.
     Arriving,
     Playing(Box<Playing>),
-    /// Goodbye, where there is one; then the status.
-    Ending(Option<pb::Goodbye>, Status),
+    /// The last message, where there is one; then the status.
+    Ending(Option<Box<Kind>>, Status),
     Ended,
 }
 
@@ -179,12 +179,16 @@ impl Peer {
     }
 
     /// Ends the stream, if it has not ended. A seat that was not given up counts as lost.
-    pub(super) fn end(&self, goodbye: Option<pb::Goodbye>, status: Status) {
+    pub(super) fn end(&self, status: Status) {
         let mut state = self.lock();
-        if matches!(state.stage, Stage::Arriving | Stage::Playing(_)) {
-            state.stage = Stage::Ending(goodbye, status);
-            state.wake();
-        }
+        let last = match &mut state.stage {
+            Stage::Arriving => None,
+            // Who was let in is told so, however short the stay.
+            Stage::Playing(playing) => playing.welcome.take().map(|welcome| Box::new(Kind::Welcome(*welcome))),
+            Stage::Ending(..) | Stage::Ended => return,
+        };
+        state.stage = Stage::Ending(last, status);
+        state.wake();
     }
 
     /// Whether the peer is there, judged by what comes from it: a write that succeeds proves nothing.

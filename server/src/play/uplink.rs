@@ -97,9 +97,17 @@ pub(super) async fn run(peer: Arc<Peer>, mut messages: Messages) {
             peer.leave();
             patience += Duration::from_millis(INPUT_LEAD_MS_MAX);
         }
-        End::Lost => peer.end(None, Status::cancelled("the stream was reset or its connection lost")),
-        End::Refused(refusal) => peer.end(None, refusal.into()),
-        End::Malformed(status) => peer.end(None, status),
+        End::Lost => peer.end(Status::cancelled("the stream was reset or its connection lost")),
+        // Who is silent may be cut off; who breaks a rule is there, and has played.
+        End::Refused(refusal) if refusal.code == Code::DeadlineExceeded => peer.end(refusal.into()),
+        End::Refused(refusal) => {
+            peer.leave();
+            peer.end(refusal.into());
+        }
+        End::Malformed(status) => {
+            peer.leave();
+            peer.end(status);
+        }
     }
     // A peer that reads nothing keeps HTTP/2 from asking the downlink for its end.
     if timeout(patience, gone).await.is_err() {

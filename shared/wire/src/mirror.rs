@@ -10,8 +10,11 @@ use std::{
     sync::Arc,
 };
 
+use prost::Message as _;
 use tickwire_proto::v1 as pb;
-use tickwire_shared::{CellId, CellState, Columns, KindId, NetId, NumberMap, PlayerId, PlayerStatus, Schema, Tick};
+use tickwire_shared::{
+    CELLS_MAX, CellId, CellState, Columns, KindId, NetId, NumberMap, PlayerId, PlayerStatus, Schema, Tick,
+};
 
 use crate::{
     chunk::{self, ApplyError, Layout, Moves, ReceivedEvent},
@@ -20,8 +23,9 @@ use crate::{
 
 /// The most streams of one player.
 pub const STRIPES_MAX: usize = 4;
-/// The most slices of one update: what is staged of a hostile one stays bounded.
+/// The most slices of one update, and the most bytes of them: what is staged of a hostile one stays bounded.
 const SLICES_MAX: u32 = 1 << 10;
+const STAGED_BYTES_MAX: usize = 16 << 20;
 /// How many events are remembered at most, so that a repeat is not shown twice.
 const EVENTS_REMEMBERED_MAX: usize = 1 << 14;
 
@@ -71,6 +75,7 @@ struct Staging {
     cell: CellId,
     tick: Tick,
     slices: Vec<pb::CellUpdate>,
+    bytes: usize,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -367,7 +372,7 @@ impl Mirror {
             if staging.is_some() {
                 return Err(bad("cells.slice", "a second sliced cell"));
             }
-            *staging = Some(Staging { cell, tick, slices: Vec::new() });
+            *staging = Some(Staging { cell, tick, slices: Vec::new(), bytes: 0 });
         }
         let same = |first: &pb::CellUpdate| (first.base_age, first.slices) == (update.base_age, update.slices);
         match staging {
@@ -376,6 +381,10 @@ impl Mirror {
                     && staging.slices.len() == update.slice as usize
                     && staging.slices.first().is_none_or(same) =>
             {
+                staging.bytes += update.encoded_len();
+                if staging.bytes > STAGED_BYTES_MAX {
+                    return Err(bad("cells.slices", "more than 16 MiB"));
+                }
                 staging.slices.push(update.clone());
             }
             _ => return Err(bad("cells.slice", "not the one that is due")),
@@ -403,6 +412,9 @@ impl Mirror {
         let base = if last.base_age == 0 {
             applied.cells_full += 1;
             self.remove_cell(stripe, cell);
+            if self.stripes[stripe].cells.len() >= CELLS_MAX {
+                return Err(bad("cells.cell", "more than 65,536 cells in view"));
+            }
             let empty = MirrorCell { tick, state: CellState::empty(&self.schema) };
             self.stripes[stripe].cells.insert(cell, empty);
             tick

@@ -263,8 +263,13 @@ pub(crate) struct Peer {
 
 impl Peer {
     pub(crate) fn new(radius: f64) -> Self {
-        let config =
-            ViewConfig { player: Some(PLAYER), view_radius: radius, tick_rate: RATE, in_flight_bytes_max: usize::MAX };
+        let config = ViewConfig {
+            player: Some(PLAYER),
+            view_radius: radius,
+            tick_rate: RATE,
+            ticks_per_snapshot: 1,
+            in_flight_bytes_max: usize::MAX,
+        };
         Self {
             view: View::new(config),
             mirror: Mirror::new(schema()),

@@ -44,6 +44,23 @@ fn a_full_session_says_so_until_a_seat_is_free() {
 }
 
 #[test]
+fn in_a_full_session_the_seat_that_was_lost_first_goes_to_who_is_there() {
+    let mut session = session_of(3, 60);
+    let [ada, bob, eve] = ["Ada", "Bob", "Eve"].map(|name| session.join(name).expect("a free seat"));
+    tick(&mut session);
+    session.disconnect(bob);
+    tick(&mut session);
+    session.disconnect(ada);
+    let fay = session.join("Fay").expect("Bob's seat");
+    assert_eq!((session.seats_taken(), session.reconnect(bob), session.reconnect(ada)), (3, false, true));
+    assert_eq!(session.join("Gus"), Err(JoinError::Full { max_players: 3 }));
+    let (record, _) = tick(&mut session);
+    let joined = SeatChange::Joined { player: fay, name: "Fay".into() };
+    assert_eq!(record.seat_changes, [SeatChange::Left { player: bob }, joined]);
+    assert_eq!(record.inputs.iter().map(|input| input.player).collect::<Vec<_>>(), [ada, eve, fay]);
+}
+
+#[test]
 fn a_bad_name_takes_no_seat() {
     let mut session = session();
     assert_eq!(session.join(&"x".repeat(33)), Err(JoinError::Name(NameError::TooLong { chars: 33 })));
