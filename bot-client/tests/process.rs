@@ -16,12 +16,12 @@ fn nowhere() -> String {
 }
 
 #[test]
-fn bots_that_fail_make_a_report_and_status_1() {
+fn where_no_server_runs_nothing_is_played_and_status_2_says_so() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("report.json");
     let url = nowhere();
     let output = bots(&["--connect", &url, "--bots", "3", "--seconds", "60", "--report", file.to_str().unwrap()]);
-    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(output.status.code(), Some(2));
     let report: serde_json::Value = serde_json::from_slice(&std::fs::read(file).unwrap()).unwrap();
     assert_eq!((&report["bots_requested"], &report["bots_failed"]), (&3.into(), &3.into()));
     assert_eq!(report["errors"]["UNAVAILABLE"], 3);
@@ -32,7 +32,7 @@ fn bots_that_fail_make_a_report_and_status_1() {
 #[test]
 fn quiet_prints_errors_only() {
     let output = bots(&["--connect", &nowhere(), "--bots", "1", "--seconds", "60", "--quiet"]);
-    assert_eq!((output.status.code(), output.stdout.as_slice()), (Some(1), &b""[..]));
+    assert_eq!((output.status.code(), output.stdout.as_slice()), (Some(2), &b""[..]));
     assert!(!output.stderr.is_empty());
 }
 

@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     thread::available_parallelism,
 };
@@ -77,6 +77,9 @@ pub enum RunError {
     /// A thread or runtime that cannot be created.
     #[error("cannot start threads: {0}")]
     Threads(io::Error),
+    /// Somebody wanted it to end before all of its sessions had started.
+    #[error("told to end before all sessions had started")]
+    Stopped,
 }
 
 /// What all of the server's threads share.
@@ -148,10 +151,19 @@ impl Server {
     /// # Errors
     /// Where a game is unknown, or a session, a recording or a thread cannot be created.
     pub fn start(config: ServerConfig, games: Vec<Arc<dyn Game>>) -> Result<Self, RunError> {
+        Self::start_unless(&AtomicBool::new(false), config, games)
+    }
+
+    /// As [`start`](Self::start), until `stop` comes true: the sessions that have started end cleanly then.
+    pub(crate) fn start_unless(
+        stop: &AtomicBool,
+        config: ServerConfig,
+        games: Vec<Arc<dyn Game>>,
+    ) -> Result<Self, RunError> {
         let hosted = choose_games(&config.games, games)?;
         let count = config.network_threads.or_else(|| available_parallelism().ok()).map_or(1, NonZeroUsize::get);
         let threads = NetworkThreads::start(count).map_err(RunError::Threads)?;
-        let sessions = start_sessions(&config, &hosted, &threads)?;
+        let sessions = start_sessions(stop, &config, &hosted, &threads)?;
 
         let shared = Arc::new(Shared {
             registry: Registry::new(sessions.iter().map(|session| Arc::clone(&session.handle)).collect()),
@@ -276,14 +288,20 @@ fn first_repeated<'a>(names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
 }
 
 fn start_sessions(
+    stop: &AtomicBool,
     config: &ServerConfig,
     games: &[Arc<dyn Game>],
     threads: &NetworkThreads,
 ) -> Result<Vec<SessionThread>, RunError> {
     let mut seeds = config.seed.unwrap_or_else(random_seed)..;
-    let mut sessions = Vec::new();
+    let mut sessions: Vec<SessionThread> = Vec::new();
     for game in games {
         for number in 1..=config.sessions.get() {
+            if stop.load(Ordering::Relaxed) {
+                // All at once: each is waited for when it is dropped.
+                sessions.iter().for_each(|session| session.handle.stop());
+                return Err(RunError::Stopped);
+            }
             let name = SessionName::numbered(game.name(), number);
             let seed = seeds.next().expect("as good as endless");
             let relays = threads.iter().map(|_| Arc::<Relay>::default()).collect::<Vec<_>>();

@@ -17,6 +17,8 @@ use tickwire_shared::Tick;
 use tickwire_simulation::SeatInput;
 
 const PATIENCE: Duration = Duration::from_secs(20);
+const GOLDEN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/recordings/deathmatch-60hz.mcap");
+const SHORT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/recordings/crowd-20hz.mcap");
 
 fn command() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_tickwire-server"));
@@ -124,11 +126,13 @@ fn a_server_says_where_to_go_and_ends_cleanly_and_its_recording_verifies() {
 
     let ticks = |output: &Output| {
         let lines = stdout(output).lines().map(str::to_owned).collect::<Vec<_>>();
-        // The last two tell the speed and the digest.
+        // The last two tell how many there were, and the digest.
         lines[..lines.len() - 2].to_vec()
     };
     let (once, again) = (run(&["replay", file]), run(&["replay", file]));
     assert_eq!(ticks(&once), ticks(&again));
+    assert_eq!(verified.stdout, run(&["replay", file, "--verify"]).stdout, "what is printed is the same each time");
+    assert!(stderr(&verified).contains("times as fast as played"), "{}", stderr(&verified));
     assert_eq!(stdout(&once).lines().last(), stdout(&verified).lines().last(), "the digest is the same");
     let some = run(&["replay", file, "--from", "2", "--to", "4", "--json"]);
     let lines: Vec<serde_json::Value> =
@@ -186,12 +190,94 @@ fn what_a_killed_server_leaves_is_repaired_and_verifies() {
     assert!(repaired.status.success(), "{}", stderr(&repaired));
     let verified = run(&["replay", only_recording(data.path()).to_str().expect("UTF-8"), "--verify"]);
     assert!(verified.status.success(), "{}", stderr(&verified));
+    let listed = stdout(&run(&["recordings", "list", "--data-dir", data.path().to_str().expect("UTF-8")]));
+    let shown = stdout(&run(&["recordings", "show", only_recording(data.path()).to_str().expect("UTF-8")]));
+    for said in [listed, shown] {
+        assert!(said.contains("complete until the server was killed after tick "), "{said}");
+        assert!(!said.contains("repair"), "there is nothing more to repair: {said}");
+    }
+}
+
+#[test]
+fn a_signal_ends_a_server_that_is_still_starting() {
+    let data = tempfile::tempdir().expect("a directory");
+    let mut server = command()
+        .args(["--listen", "127.0.0.1:0", "--sessions", "1000", "--data-dir"])
+        .arg(data.path())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the binary runs");
+    let mut log = BufReader::new(server.stderr.take().expect("it is piped"));
+    let mut first = String::new();
+    log.read_line(&mut first).expect("UTF-8");
+    assert!(first.contains("session started"), "{first}");
+    let status = Command::new("kill").args(["-TERM", &server.id().to_string()]).status().expect("kill runs");
+    assert!(status.success());
+    let rest: Vec<String> = log.lines().map(|line| line.expect("UTF-8")).collect();
+    assert_eq!(server.wait().expect("it is a child").code(), Some(0), "{rest:?}");
+    let said = std::io::read_to_string(server.stdout.take().expect("it is piped")).expect("UTF-8");
+    assert_eq!(said, "", "it has not come so far as to say where it is");
+    let left = fs::read_dir(data.path().join("recordings")).expect("it is there");
+    let left: Vec<PathBuf> = left.map(|file| file.expect("it is there").path()).collect();
+    assert!((1..1000).contains(&left.len()), "{} sessions had started", left.len());
+    assert!(left.iter().all(|file| !file.to_string_lossy().contains(".live.")), "all ended cleanly: {left:?}");
+}
+
+#[test]
+fn who_stops_reading_gets_a_quiet_end() {
+    for arguments in [["replay", SHORT].as_slice(), &["recordings", "export", SHORT]] {
+        let mut child =
+            command().args(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the binary runs");
+        drop(child.stdout.take());
+        let output = child.wait_with_output().expect("it is a child");
+        assert_eq!((output.status.code(), stderr(&output).as_str()), (Some(0), ""), "{arguments:?}");
+    }
+}
+
+#[test]
+fn several_recordings_are_replayed_in_turn_and_one_that_fails_is_told() {
+    let both = run(&["replay", SHORT, SHORT, "--verify"]);
+    assert!(both.status.success(), "{}", stderr(&both));
+    assert_eq!(stdout(&both).matches("verified 200 ticks").count(), 2);
+    let one = run(&["replay", "/nowhere.mcap", SHORT, "--verify", "--json"]);
+    assert_eq!(one.status.code(), Some(1));
+    let said: serde_json::Value = serde_json::from_str(&stdout(&one)).expect("one line of JSON");
+    assert_eq!((said["verified"].as_bool(), said["file"].as_str()), (Some(true), Some(SHORT)));
+    assert!(stderr(&one).contains("1 of 2 recordings do not replay"), "{}", stderr(&one));
+    assert_eq!(stderr(&one).matches("/nowhere.mcap").count(), 1, "{}", stderr(&one));
+}
+
+#[test]
+fn ticks_that_a_recording_does_not_have_are_refused_with_those_it_has() {
+    let output = run(&["replay", SHORT, "--from", "5000"]);
+    assert_eq!((output.status.code(), stdout(&output).as_str()), (Some(2), ""));
+    assert!(stderr(&output).contains("there is no tick 5000: choose --from 1 to 200"), "{}", stderr(&output));
+}
+
+#[test]
+fn damage_that_indexes_do_not_show_is_found() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = directory.path().join("a.mcap");
+    let path = file.to_str().expect("UTF-8");
+    let mut bytes = fs::read(GOLDEN).expect("it is in the repository");
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::write(&file, &bytes).expect("it can be written");
+    assert!(stdout(&run(&["recordings", "show", path])).contains("damaged: "));
+
+    bytes[middle] ^= 1;
+    fs::write(&file, &bytes[..bytes.len() - 20]).expect("it can be written");
+    let shown = stdout(&run(&["recordings", "show", path]));
+    assert!(shown.contains("complete: the match was over") && shown.contains("indexes, is missing"), "{shown}");
+    let verified = run(&["replay", path, "--verify"]);
+    assert!(verified.status.success(), "{}", stderr(&verified));
+    assert!(stderr(&verified).contains("indexes, is missing"), "{}", stderr(&verified));
 }
 
 #[test]
 fn a_replay_that_diverges_names_tick_kind_entity_field_and_values() {
-    let golden = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/recordings/deathmatch-60hz.mcap");
-    let golden = Recording::open(golden).expect("it is in the repository");
+    let golden = Recording::open(GOLDEN).expect("it is in the repository");
     let directory = tempfile::tempdir().expect("a directory");
     let forged = directory.path().join("forged.mcap");
     let file = fs::File::create(&forged).expect("it can be written");
@@ -242,7 +328,7 @@ fn a_file_that_is_no_recording_gets_a_clear_error() {
 #[test]
 fn listening_beyond_this_machine_needs_a_word() {
     let output = run(&["--listen", "0.0.0.0:0"]);
-    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(output.status.code(), Some(2));
     assert!(
         stderr(&output).contains("listen: 0.0.0.0:0") && stderr(&output).contains("--insecure"),
         "{}",
@@ -267,7 +353,7 @@ fn a_game_that_is_not_there_is_answered_with_those_that_are() {
     let data = tempfile::tempdir().expect("a directory");
     let arguments = ["--listen", "127.0.0.1:0", "--game", "chess", "--data-dir", data.path().to_str().expect("UTF-8")];
     let output = run(&arguments);
-    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(output.status.code(), Some(2));
     assert!(stderr(&output).contains("\"chess\"") && stderr(&output).contains("arena"), "{}", stderr(&output));
 }
 
@@ -306,14 +392,16 @@ fn options_that_are_wrong_are_named_with_their_origin() {
     let from_file = command().arg("--config").arg(&file).output().expect("the binary runs");
     let rate = command().env("TICKWIRE_TICK_RATE", "0").output().expect("the binary runs");
     let players = run(&["--max-players", "0"]);
+    let sessions = run(&["--sessions", "1001"]);
     let missing = run(&["--config", "/nowhere/at/all.toml"]);
     for (output, words) in [
         (from_file, ["tick_rat", "server.toml"]),
         (rate, ["tick_rate: 0 is out of range: choose 1 to 240", "(from TICKWIRE_TICK_RATE)"]),
+        (sessions, ["sessions: 1001 are too many: choose 1 to 1000", "(from flag)"]),
         (players, ["max_players: 0", "(from flag)"]),
         (missing, ["config: there is no file", "/nowhere/at/all.toml"]),
     ] {
-        assert_eq!(output.status.code(), Some(1));
+        assert_eq!(output.status.code(), Some(2));
         assert!(words.iter().all(|word| stderr(&output).contains(word)), "{}", stderr(&output));
     }
 }

@@ -74,6 +74,7 @@ pub fn export(recording: &Recording, range: RangeInclusive<Tick>, out: &mut impl
             EndReason::Shutdown => ("shutdown", None),
             EndReason::Ended => ("ended", None),
             EndReason::Failed { message } => ("failed", Some(message)),
+            EndReason::Killed => ("killed", None),
         };
         let mut object = json!({
             "type": "end", "reason": reason, "tick": end.tick.0, "ticks_missing": end.ticks_missing

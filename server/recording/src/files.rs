@@ -6,7 +6,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::{End, Layout, Recording, RecordingError, Writer, format::Topic, list, reader::Record};
+use tickwire_shared::Tick;
+
+use crate::{End, EndReason, Layout, Recording, RecordingError, Writer, format::Topic, list, reader::Record};
 
 const LIVE: &str = ".live.mcap";
 const FINISHED: &str = ".mcap";
@@ -65,7 +67,7 @@ pub struct Repaired {
 /// Makes a finished recording of what a killed process, or a bad disk, has left of one.
 ///
 /// A live file becomes a finished one. A finished one that is damaged is rewritten with its readable part, and kept as
-/// `NAME.damaged.mcap`; one that is sound is left as it is.
+/// `NAME.damaged.mcap`; one that is sound is left as it is. A recording without an end gets one: [`EndReason::Killed`].
 ///
 /// # Errors
 /// Where a session is still writing the file, its header cannot be read, or the disk fails.
@@ -78,15 +80,21 @@ pub fn repair(path: impl AsRef<Path>) -> Result<Repaired, RecordingError> {
     }
     let recording = Recording::open(path)?;
     let scan = list::scan(&recording);
-    if scan.broken.is_none() && list::indexes(recording.source()).is_some() {
+    let indexes = list::indexes(recording.source());
+    let sound = scan.broken.is_none() && indexes.is_some();
+    if sound && scan.end.is_some() {
         return Ok(Repaired { path: path.to_owned(), ticks: scan.ticks, lost: None, kept: None });
     }
+    // Where the damage is in the midst of the file, how the session ended may be readable beyond it.
+    let end = scan.end.or_else(|| list::last_end(recording.source(), &indexes?).ok()?);
     let partial = with_ending(path, PARTIAL);
-    let (ticks, lost) = rewrite(&recording, &partial, None)?;
-    let kept = with_ending(path, DAMAGED);
-    fs::rename(path, &kept).map_err(at(path))?;
+    let (ticks, lost) = rewrite(&recording, &partial, end.as_ref())?;
+    let kept = (!sound).then(|| with_ending(path, DAMAGED));
+    if let Some(kept) = &kept {
+        fs::rename(path, kept).map_err(at(path))?;
+    }
     put_in_place(&partial, path)?;
-    Ok(Repaired { path: path.to_owned(), ticks, lost, kept: Some(kept) })
+    Ok(Repaired { path: path.to_owned(), ticks, lost, kept })
 }
 
 /// Takes a live file for the caller alone.
@@ -109,29 +117,34 @@ pub(crate) fn finalize(live: &Path, end: Option<&End>) -> Result<Repaired, Recor
     Ok(Repaired { path, ticks, lost, kept: None })
 }
 
-/// Copies what is readable of a recording into a finished one: how many whole ticks, and why the rest is not.
+/// Copies what is readable of a recording into a finished one: how many whole ticks, and why the rest is not. `end` goes
+/// before the one in the file; where there is none, it is said to have been cut short.
 fn rewrite(
     recording: &Recording,
     to: &Path,
     end: Option<&End>,
 ) -> Result<(u64, Option<RecordingError>), RecordingError> {
     let (mut ticks, mut lost) = (0, None);
+    let killed = |tick| End { reason: EndReason::Killed, tick, ticks_missing: 0 };
     let mut copy = || -> io::Result<File> {
         let mut writer = Writer::new(BufWriter::new(File::create(to)?), recording.meta(), Layout::Finished)?;
         let records = recording.records().map_err(io::Error::other)?;
+        let (mut begun, mut ended) = (Tick::ZERO, false);
         for record in records {
             match record {
                 Ok(Record { topic: Topic::Header, .. }) => {}
                 Ok(Record { topic: Topic::End, .. }) if end.is_some() => {}
                 Ok(Record { topic, tick, data }) => {
                     writer.write(topic, tick, &data)?;
+                    begun = tick;
+                    ended |= topic == Topic::End;
                     ticks += u64::from(topic == Topic::TickResult);
                 }
                 Err(error) => lost = Some(error),
             }
         }
-        if let Some(end) = end {
-            writer.end(end)?;
+        if !ended {
+            writer.end(end.unwrap_or(&killed(begun)))?;
         }
         writer.finish()?.into_inner().map_err(io::IntoInnerError::into_error)
     };

@@ -2,7 +2,7 @@
 //!
 //! A recording is an [MCAP](https://mcap.dev) file of protobuf messages, with their descriptors inside: a header, for each
 //! tick a `TickInput` (everything nondeterministic that the tick consumes) and a `TickResult` (its state hash, and how the
-//! truth changed), and at a clean end a `RecordingEnd`.
+//! truth changed), and a `RecordingEnd`: at a clean end, or from the repair of what a killed server has left.
 //!
 //! - While a session runs, a [`Recorder`] writes `NAME.live.mcap` on a thread of its own, without chunks, flushed after each
 //!   record: a killed process loses nothing that was written.

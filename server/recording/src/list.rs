@@ -48,7 +48,7 @@ pub struct RecordingSummary {
 /// Whether a recording is all there.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RecordingState {
-    /// From the first tick to the last; or to the panic that ended the session.
+    /// From the first tick to the last; or to the one that the session, or the server, went down in.
     Complete(EndReason),
     /// The session ended, but ticks are missing.
     Incomplete {
@@ -85,10 +85,31 @@ pub fn list(directory: impl AsRef<Path>) -> io::Result<Vec<Listed>> {
 }
 
 impl Recording {
-    /// What is in the recording: from its indexes where it has any, else by reading all of it.
+    /// What is in the recording: from its indexes where it has any, else by reading all of it. Damage between the first
+    /// record and the indexes goes unseen; [`scan`](Self::scan) sees it.
     #[must_use]
     pub fn summary(&self) -> RecordingSummary {
-        let (ticks, state) = self.indexed_state().unwrap_or_else(|| self.scanned_state());
+        self.summary_of(self.indexed_state().unwrap_or_else(|| self.scanned_state()))
+    }
+
+    /// What is in the recording, by reading and checking all of it.
+    #[must_use]
+    pub fn scan(&self) -> RecordingSummary {
+        self.summary_of(self.scanned_state())
+    }
+
+    /// Whether the indexes of a finished recording are missing or damaged, as where the file's end is cut off. All ticks may
+    /// be there nonetheless. [`repair`](crate::repair) restores them; a live file needs none.
+    #[must_use]
+    pub fn lacks_indexes(&self) -> bool {
+        !self.is_live() && indexes(self.source()).is_none()
+    }
+
+    fn is_live(&self) -> bool {
+        matches!(self.source(), Source::File(path) if files::is_live(path))
+    }
+
+    fn summary_of(&self, (ticks, state): (u64, RecordingState)) -> RecordingSummary {
         let length = self.meta().tick_rate.duration_of(ticks);
         RecordingSummary { meta: self.meta().clone(), ticks, length, state }
     }
@@ -107,6 +128,8 @@ impl Recording {
         let state = match broken {
             // Its last record may be half written.
             _ if in_use => RecordingState::Live,
+            // So it is where the server was killed while it wrote.
+            Some(RecordingError::Truncated { .. }) if self.is_live() => RecordingState::Unfinished,
             Some(error) => RecordingState::Damaged(error.to_string()),
             None => state_of(ticks, end.as_ref()),
         };
@@ -116,9 +139,9 @@ impl Recording {
 
 fn state_of(ticks: u64, end: Option<&End>) -> RecordingState {
     let Some(End { reason, tick, ticks_missing }) = end else { return RecordingState::Unfinished };
-    // A tick that panicked is not whole, and not missing.
-    let panicked = u64::from(matches!(reason, EndReason::Failed { .. }));
-    match tick.0.saturating_sub(ticks + panicked).max(*ticks_missing) {
+    // A tick that panicked, or was cut short, is not whole, and not missing.
+    let cut_short = u64::from(matches!(reason, EndReason::Failed { .. } | EndReason::Killed));
+    match tick.0.saturating_sub(ticks + cut_short).max(*ticks_missing) {
         0 => RecordingState::Complete(reason.clone()),
         ticks_missing => RecordingState::Incomplete { ticks_missing },
     }
@@ -177,7 +200,7 @@ fn channel(summary: &Summary, topic: Topic) -> Option<u16> {
 }
 
 /// The end record, which is in the last chunk.
-fn last_end(source: &Source, summary: &Summary) -> io::Result<Option<End>> {
+pub(crate) fn last_end(source: &Source, summary: &Summary) -> io::Result<Option<End>> {
     let Some(channel) = channel(summary, Topic::End) else { return Ok(None) };
     let Some(offset) = summary.chunk_indexes.iter().map(|chunk| chunk.chunk_start_offset).max() else {
         return Ok(None);

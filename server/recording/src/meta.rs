@@ -55,6 +55,9 @@ pub enum EndReason {
         /// The panic's message.
         message: String,
     },
+    /// The server was killed, or went down, at the last tick, which may have no result; or the rest of the file is lost.
+    /// [`repair`](crate::repair) wrote this.
+    Killed,
 }
 
 impl RecordingMeta {
@@ -123,6 +126,7 @@ impl End {
             EndReason::Shutdown => (pb::RecordingEndReason::Shutdown, String::new()),
             EndReason::Ended => (pb::RecordingEndReason::Ended, String::new()),
             EndReason::Failed { message } => (pb::RecordingEndReason::Failed, message.clone()),
+            EndReason::Killed => (pb::RecordingEndReason::Killed, String::new()),
         };
         pb::RecordingEnd { reason: reason as i32, tick: self.tick.0, message, ticks_missing: self.ticks_missing }
     }
@@ -133,6 +137,7 @@ impl End {
             pb::RecordingEndReason::Shutdown => EndReason::Shutdown,
             pb::RecordingEndReason::Ended => EndReason::Ended,
             pb::RecordingEndReason::Failed => EndReason::Failed { message: end.message },
+            pb::RecordingEndReason::Killed => EndReason::Killed,
         };
         Ok(Self { reason, tick: Tick(end.tick), ticks_missing: end.ticks_missing })
     }

@@ -199,7 +199,7 @@ impl Recorder {
             EndReason::Failed { .. } => {
                 self.begun.0.saturating_sub(1).saturating_sub(results).max(self.begun.0 - inputs)
             }
-            EndReason::Shutdown | EndReason::Ended => self.begun.0 - results,
+            EndReason::Shutdown | EndReason::Ended | EndReason::Killed => self.begun.0 - results,
         };
         End { reason, tick: self.begun, ticks_missing: lacking }
     }

@@ -92,6 +92,7 @@ impl Replay {
     /// Plays all ticks and compares each with the recorded one, handing it to `each` first.
     ///
     /// A panic at the last tick of a recording that has no result for it is what was recorded, and counts as reproduced.
+    /// Where the server was killed, that tick may as well go well now.
     ///
     /// # Errors
     /// The first divergence, or what keeps the replay from going on.
@@ -128,9 +129,10 @@ impl Replay {
         };
         match (&verified.panic, failed) {
             (None, Some(failed)) if unfinished == Some(failed.tick) => Err(VerifyError::NotReproduced(failed)),
-            // Without an end, the server itself may have gone down with the panic.
+            // Without an end of its own, the server itself may have gone down with the panic.
             (Some(panic), failed)
-                if verified.end.is_some() && failed.as_ref().map(|failed| failed.tick) != Some(panic.tick) =>
+                if verified.end.as_ref().is_some_and(|end| end.reason != EndReason::Killed)
+                    && failed.as_ref().map(|failed| failed.tick) != Some(panic.tick) =>
             {
                 Err(VerifyError::Panicked(panic.clone()))
             }

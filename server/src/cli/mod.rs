@@ -15,13 +15,17 @@ use std::{
 };
 
 use clap::Parser as _;
+use tickwire_recording::RecordingError;
 use tickwire_shared::Game;
 use tracing_subscriber::EnvFilter;
 
+use crate::RunError;
 use options::{LogFormat, OptionsError};
 
 /// Which log lines are written: as in `info,tickwire_server=debug`.
 const LOG_VARIABLE: &str = "TICKWIRE_LOG";
+/// What was asked for makes no sense: the code that clap exits with, too.
+const USAGE: u8 = 2;
 /// An interrupted command ends with this code, as shells expect.
 const INTERRUPTED: i32 = 130;
 
@@ -57,19 +61,55 @@ enum CliError {
     #[error("cannot listen on {address}: {source}")]
     Listen { address: std::net::SocketAddr, source: std::io::Error },
     #[error(transparent)]
-    Run(#[from] crate::RunError),
+    Run(#[from] RunError),
     #[error("{}: {source}", .path.display())]
     File { path: PathBuf, source: Box<dyn std::error::Error + Send + Sync> },
+    /// An error that names its file itself.
+    #[error("{0}")]
+    Recording(#[source] RecordingError),
     #[error("ticks {from} to {to}: choose --from no greater than --to")]
     Range { from: u64, to: u64 },
-    #[error(transparent)]
+    #[error("{}: there is no tick {from}: choose --from {}", .path.display(), range_words(*.last))]
+    BeyondEnd { path: PathBuf, from: u64, last: u64 },
+    #[error("{failed} of {files} recordings do not replay")]
+    SomeFailed { failed: usize, files: usize },
+    // Not transparent, so that it is its own source: see `output::is_broken_pipe`.
+    #[error("{0}")]
     Io(#[from] std::io::Error),
+}
+
+fn range_words(last: u64) -> String {
+    if last == 0 { "of another recording, this one has no ticks".to_owned() } else { format!("1 to {last}") }
 }
 
 impl CliError {
     /// Names the file that is to blame.
     fn at<E: std::error::Error + Send + Sync + 'static>(path: &Path) -> impl Fn(E) -> Self + '_ {
         move |source| Self::File { path: path.to_owned(), source: Box::new(source) }
+    }
+
+    /// As [`at`](Self::at), where the error does not name a file already.
+    fn of_recording(path: &Path) -> impl Fn(RecordingError) -> Self + '_ {
+        move |source| match source {
+            RecordingError::Io { .. } | RecordingError::InUse { .. } => Self::Recording(source),
+            source => Self::at(path)(source),
+        }
+    }
+
+    /// What a program that fails so exits with.
+    fn exit_code(&self) -> ExitCode {
+        match self {
+            Self::Options(_)
+            | Self::Run(RunError::UnknownGame { .. } | RunError::GameTwice(_))
+            | Self::Range { .. }
+            | Self::BeyondEnd { .. } => ExitCode::from(USAGE),
+            Self::Listen { .. }
+            | Self::Run(_)
+            | Self::File { .. }
+            | Self::Recording(_)
+            | Self::SomeFailed { .. }
+            | Self::Io(_) => ExitCode::FAILURE,
+        }
     }
 }
 
@@ -99,7 +139,7 @@ fn run(arguments: impl IntoIterator<Item = OsString>, games: Vec<Arc<dyn Game>>)
         Err(error) if output::is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             output::complain(&error);
-            ExitCode::FAILURE
+            error.exit_code()
         }
     }
 }

@@ -20,6 +20,8 @@ use crate::config::ServerConfig;
 
 /// What every environment variable of the server begins with.
 pub(super) const ENV_PREFIX: &str = "TICKWIRE_";
+/// The most sessions of a game: each has a thread of its own.
+const SESSIONS_MAX: u32 = 1000;
 /// Where recordings are, below the data directory.
 const RECORDINGS: &str = "recordings";
 
@@ -38,7 +40,7 @@ pub(super) struct ServeFlags {
     #[arg(long, value_name = "NAME")]
     #[serde(skip_serializing_if = "Vec::is_empty")]
     game: Vec<String>,
-    /// Sessions of each game [default: 1]
+    /// Sessions of each game, 1 to 1000 [default: 1]
     #[arg(long, value_name = "N")]
     #[serde(skip_serializing_if = "Option::is_none")]
     sessions: Option<u32>,
@@ -193,6 +195,10 @@ impl Layers {
         let tick_rate = TickRate::new(options.tick_rate).map_err(|_| {
             invalid("tick_rate", options.tick_rate.to_string(), "is out of range: choose 1 to 240".into())
         })?;
+        if options.sessions > SESSIONS_MAX {
+            let problem = format!("are too many: choose 1 to {SESSIONS_MAX}");
+            return Err(invalid("sessions", options.sessions.to_string(), problem));
+        }
         Ok(ServeConfig {
             listen: options.listen,
             log_format: options.log_format,

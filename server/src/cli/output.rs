@@ -13,10 +13,15 @@ pub(super) fn line(text: impl fmt::Display) -> io::Result<()> {
     writeln!(io::stdout(), "{text}")
 }
 
+/// Tells something beside a command's result.
+pub(super) fn note(text: impl fmt::Display) {
+    // Where standard error is gone, nobody can be told.
+    let _ = writeln!(io::stderr(), "{text}");
+}
+
 /// Prints what went wrong.
 pub(super) fn complain(error: &CliError) {
-    // Where standard error is gone, nobody can be told.
-    let _ = writeln!(io::stderr(), "error: {error}");
+    note(format_args!("error: {error}"));
 }
 
 /// Whether a command failed only because nobody reads its output any more, as with `head`.

@@ -17,6 +17,10 @@ use super::{
     output,
 };
 
+/// Of a finished file whose end is cut off, or damaged.
+pub(super) const NO_INDEXES: &str =
+    "the end of the file, with its indexes, is missing; `recordings repair` restores it";
+
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum RecordingsCommand {
     /// List the recordings of a data directory
@@ -88,7 +92,7 @@ fn print_list(directory: &Path) -> Result<(), CliError> {
                 format!("{:.1} s", summary.length.as_secs_f64()),
                 summary.ticks.to_string(),
                 kib,
-                state_words(&summary.state),
+                state_words(&summary.state, summary.ticks),
             ],
             Err(error) => [file, String::new(), String::new(), String::new(), kib, format!("unreadable: {error}")],
         });
@@ -98,7 +102,9 @@ fn print_list(directory: &Path) -> Result<(), CliError> {
 }
 
 fn show(file: &Path) -> Result<(), CliError> {
-    let RecordingSummary { meta, ticks, length, state } = Recording::open(file).map_err(CliError::at(file))?.summary();
+    let recording = Recording::open(file).map_err(CliError::of_recording(file))?;
+    // All of it is read: the indexes of a finished file know nothing of damage before them.
+    let RecordingSummary { meta, ticks, length, state } = recording.scan();
     let RecordingMeta { session, tickwire_version, schema, settings, seed, tick_rate, epoch, created, max_players } =
         meta;
     let mut table = Table::new();
@@ -114,10 +120,13 @@ fn show(file: &Path) -> Result<(), CliError> {
         ("seed", seed.to_string()),
         ("epoch", epoch.to_string()),
         ("length", format!("{:.1} s, {ticks} ticks", length.as_secs_f64())),
-        ("state", state_words(&state)),
+        ("state", state_words(&state, ticks)),
     ];
     for (name, value) in rows {
         table.add_row([name.to_owned(), value]);
+    }
+    if recording.lacks_indexes() {
+        table.add_row(["warning", NO_INDEXES]);
     }
     match Settings::from_values(&schema, &settings) {
         Ok(settings) => {
@@ -134,11 +143,14 @@ fn show(file: &Path) -> Result<(), CliError> {
     Ok(())
 }
 
-fn state_words(state: &RecordingState) -> String {
+fn state_words(state: &RecordingState, ticks: u64) -> String {
     match state {
         RecordingState::Complete(EndReason::Shutdown) => "complete: the server was shut down".into(),
         RecordingState::Complete(EndReason::Ended) => "complete: the match was over".into(),
         RecordingState::Complete(EndReason::Failed { message }) => format!("complete: the game panicked: {message}"),
+        RecordingState::Complete(EndReason::Killed) => {
+            format!("complete until the server was killed after tick {ticks}")
+        }
         RecordingState::Incomplete { ticks_missing } => format!("incomplete: {ticks_missing} ticks are missing"),
         RecordingState::Live => "live: the session is running".into(),
         RecordingState::Unfinished => "unfinished: the server was killed; `recordings repair` finishes it".into(),
@@ -150,7 +162,7 @@ fn print_export(file: &Path, from: u64, to: u64) -> Result<(), CliError> {
     if from > to {
         return Err(CliError::Range { from, to });
     }
-    let recording = Recording::open(file).map_err(CliError::at(file))?;
+    let recording = Recording::open(file).map_err(CliError::of_recording(file))?;
     let mut out = BufWriter::new(io::stdout().lock());
     let exported = export(&recording, Tick(from)..=Tick(to), &mut out);
     exported.map_err(CliError::at(file))?;
@@ -159,7 +171,7 @@ fn print_export(file: &Path, from: u64, to: u64) -> Result<(), CliError> {
 }
 
 fn repair_one(file: &Path) -> Result<(), CliError> {
-    let repaired = repair(file).map_err(CliError::at(file))?;
+    let repaired = repair(file).map_err(CliError::of_recording(file))?;
     output::line(format_args!("{}: {} ticks", repaired.path.display(), repaired.ticks))?;
     if let Some(error) = repaired.lost {
         output::line(format_args!("  the rest is lost: {error}"))?;

@@ -1,18 +1,23 @@
 //! `replay`: plays a recording again.
 
-use std::{path::PathBuf, sync::Arc, time::Instant};
+use std::{
+    ops::RangeInclusive,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Instant,
+};
 
 use serde_json::json;
 use tickwire_recording::{Difference, Recording, Replay, ReplayedTick, Verified, VerifyError, game_of};
 use tickwire_shared::{Game, Tick};
 
-use super::{CliError, output};
+use super::{CliError, output, recordings::NO_INDEXES};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct ReplayArgs {
-    /// The recording
-    #[arg(value_name = "FILE")]
-    file: PathBuf,
+    /// The recordings
+    #[arg(value_name = "FILE", required = true)]
+    files: Vec<PathBuf>,
     /// Compare every tick; print the result alone, with exit code 1 at the first difference
     #[arg(long)]
     verify: bool,
@@ -27,35 +32,71 @@ pub(super) struct ReplayArgs {
     json: bool,
 }
 
-/// Plays, prints each tick's state hash unless only the result is asked for, and compares.
+/// Plays one recording after the other; one that fails does not keep the others from being played.
 pub(super) fn replay(arguments: &ReplayArgs, games: &[Arc<dyn Game>]) -> Result<(), CliError> {
-    let ReplayArgs { file, verify, from, to, json } = arguments;
-    let (from, to) = (from.unwrap_or(1), to.unwrap_or(Tick::MAX.0));
+    let (from, to) = (arguments.from.unwrap_or(1), arguments.to.unwrap_or(Tick::MAX.0));
     if from > to {
         return Err(CliError::Range { from, to });
     }
-    let recording = Recording::open(file).map_err(CliError::at(file))?;
+    if let [file] = arguments.files.as_slice() {
+        return replay_one(file, from..=to, arguments, games);
+    }
+    let (mut failed, files) = (0, arguments.files.len());
+    for file in &arguments.files {
+        if !arguments.json {
+            output::line(format_args!("{}:", file.display()))?;
+        }
+        match replay_one(file, from..=to, arguments, games) {
+            Ok(()) => {}
+            Err(error) if output::is_broken_pipe(&error) => return Err(error),
+            Err(error) => {
+                failed += 1;
+                output::complain(&error);
+            }
+        }
+    }
+    if failed == 0 { Ok(()) } else { Err(CliError::SomeFailed { failed, files }) }
+}
+
+/// Plays, prints each tick's state hash unless only the result is asked for, and compares.
+fn replay_one(
+    file: &Path,
+    printed: RangeInclusive<u64>,
+    &ReplayArgs { verify, json, .. }: &ReplayArgs,
+    games: &[Arc<dyn Game>],
+) -> Result<(), CliError> {
+    let recording = Recording::open(file).map_err(CliError::of_recording(file))?;
     let game = game_of(&recording, games).map_err(CliError::at(file))?;
-    let replay = Replay::new(&recording, game).map_err(CliError::at(file))?.until(Tick(to));
+    let replay = Replay::new(&recording, game).map_err(CliError::at(file))?.until(Tick(*printed.end()));
+    if recording.lacks_indexes() {
+        output::note(format_args!("{}: {NO_INDEXES}", file.display()));
+    }
 
     let started = Instant::now();
-    let mut printed = Ok(());
+    let mut last = 0;
+    let mut said = Ok(());
     let verified = replay.verify(|tick| {
-        if !verify && printed.is_ok() && tick.recorded.input.tick.0 >= from {
-            printed = print_tick(tick, *json);
+        last = tick.recorded.input.tick.0;
+        if !verify && said.is_ok() && printed.contains(&last) {
+            said = print_tick(tick, json);
         }
     });
-    printed?;
+    said?;
     let played = started.elapsed();
     match verified {
+        Ok(_) if *printed.start() > last.max(1) => {
+            Err(CliError::BeyondEnd { path: file.to_owned(), from: *printed.start(), last })
+        }
         Ok(verified) => {
+            print_verified(file, &verified, json)?;
+            // Not on standard output, which is the same at each replay.
             let speed = recording.meta().tick_rate.duration_of(verified.ticks).as_secs_f64() / played.as_secs_f64();
-            print_verified(&verified, speed, *json)?;
+            output::note(format_args!("{speed:.0} times as fast as played"));
             Ok(())
         }
         Err(error) => {
-            if *json {
-                print_failure(&error)?;
+            if json {
+                print_failure(file, &error)?;
             }
             Err(CliError::at(file)(error))
         }
@@ -78,19 +119,19 @@ fn print_tick(tick: &ReplayedTick, as_json: bool) -> std::io::Result<()> {
     }
 }
 
-fn print_verified(verified: &Verified, speed: f64, as_json: bool) -> std::io::Result<()> {
+fn print_verified(file: &Path, verified: &Verified, as_json: bool) -> std::io::Result<()> {
     let Verified { ticks, state_hash, digest, panic, end: _ } = verified;
     if as_json {
         return output::line(json!({
+            "file": file.display().to_string(),
             "verified": true,
             "ticks": ticks,
             "state_hash": format!("{state_hash:016x}"),
             "digest": format!("{digest:016x}"),
             "panic": panic.as_ref().map(|panic| panic.message.clone()),
-            "speed": speed,
         }));
     }
-    output::line(format_args!("verified {ticks} ticks, {speed:.0} times as fast as played"))?;
+    output::line(format_args!("verified {ticks} ticks"))?;
     output::line(format_args!("last state hash {state_hash:016x}, all of them {digest:016x}"))?;
     match panic {
         None => Ok(()),
@@ -98,8 +139,8 @@ fn print_verified(verified: &Verified, speed: f64, as_json: bool) -> std::io::Re
     }
 }
 
-fn print_failure(error: &VerifyError) -> std::io::Result<()> {
-    let mut line = json!({ "verified": false, "error": error.to_string() });
+fn print_failure(file: &Path, error: &VerifyError) -> std::io::Result<()> {
+    let mut line = json!({ "file": file.display().to_string(), "verified": false, "error": error.to_string() });
     if let VerifyError::Diverged(divergence) = error {
         line["tick"] = divergence.tick.0.into();
         match &divergence.difference {

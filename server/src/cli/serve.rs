@@ -1,9 +1,16 @@
 //! `serve`: hosts matches until interrupted.
 
-use std::{process, sync::Arc};
+use std::{
+    convert::Infallible,
+    panic, process,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
 use tickwire_shared::Game;
-use tokio::{net::TcpListener, runtime::Builder};
+use tokio::{net::TcpListener, runtime::Builder, task};
 use tracing::{info, warn};
 
 use super::{
@@ -11,7 +18,7 @@ use super::{
     options::{Layers, ServeConfig, ServeFlags},
     output, start_log,
 };
-use crate::server::Server;
+use crate::{RunError, config::ServerConfig, server::Server};
 
 /// Hosts until the first signal, and ends cleanly then.
 pub(super) fn serve(flags: &ServeFlags, games: Vec<Arc<dyn Game>>) -> Result<(), CliError> {
@@ -35,7 +42,7 @@ async fn host(config: ServeConfig, games: Vec<Arc<dyn Game>>) -> Result<(), CliE
     let listener = TcpListener::bind(listen).await.map_err(|source| CliError::Listen { address: listen, source })?;
     let recordings = config.recordings.clone();
     let mut signals = Signals::new()?;
-    let server = Server::start(config, games)?;
+    let Some(server) = start(config, games, &mut signals).await? else { return Ok(()) };
 
     let address = listener.local_addr()?;
     output::line(format_args!("Tickwire {} on http://{address} (gRPC)", env!("CARGO_PKG_VERSION")))?;
@@ -51,14 +58,48 @@ async fn host(config: ServeConfig, games: Vec<Arc<dyn Game>>) -> Result<(), CliE
     let shutdown = async move {
         let signal = signals.next().await;
         info!(signal, "ending");
-        tokio::spawn(async move {
-            let signal = signals.next().await;
-            warn!(signal, "ending without a clean end; recordings may need `recordings repair`");
-            process::exit(INTERRUPTED);
-        });
+        tokio::spawn(async move { exit_at_once(&mut signals).await });
     };
     server.serve(listener, shutdown).await;
     Ok(())
+}
+
+/// Starts the server beside the signals: many sessions take their time. `None` where one came first, and all is ended.
+async fn start(
+    config: ServerConfig,
+    games: Vec<Arc<dyn Game>>,
+    signals: &mut Signals,
+) -> Result<Option<Server>, CliError> {
+    let stop = Arc::new(AtomicBool::new(false));
+    let mut starting = task::spawn_blocking({
+        let stop = Arc::clone(&stop);
+        move || Server::start_unless(&stop, config, games)
+    });
+    let started = tokio::select! {
+        started = &mut starting => started,
+        signal = signals.next() => {
+            info!(signal, "ending, before all sessions have started");
+            stop.store(true, Ordering::Relaxed);
+            tokio::select! {
+                started = starting => started,
+                never = exit_at_once(signals) => match never {},
+            }
+        }
+    };
+    match started.unwrap_or_else(|error| panic::resume_unwind(error.into_panic())) {
+        Err(RunError::Stopped) => Ok(None),
+        Err(error) => Err(error.into()),
+        // Its sessions end when it is dropped.
+        Ok(_) if stop.load(Ordering::Relaxed) => Ok(None),
+        Ok(server) => Ok(Some(server)),
+    }
+}
+
+/// Waits for one more signal, and for nothing after it.
+async fn exit_at_once(signals: &mut Signals) -> Infallible {
+    let signal = signals.next().await;
+    warn!(signal, "ending without a clean end; recordings may need `recordings repair`");
+    process::exit(INTERRUPTED)
 }
 
 /// The signals that ask a server to end.

@@ -134,7 +134,7 @@ fn run(session: Session, recorder: SessionRecorder, handle: &Arc<SessionHandle>)
     });
     handle.end(match reason {
         EndReason::Shutdown | EndReason::Ended => SessionState::Stopped,
-        EndReason::Failed { .. } => SessionState::Failed,
+        EndReason::Failed { .. } | EndReason::Killed => SessionState::Failed,
     });
     handle.mailbox.close();
     let Runner { session, recorder, .. } = runner;

@@ -16,7 +16,7 @@ use self::screen::Screen;
 const EXIT_CLEAN: u8 = 0;
 /// A bot failed, or a mirror did not match.
 const EXIT_FAILED: u8 = 1;
-/// Nothing was played, or the report could not be written. clap exits with it too.
+/// No bot came to play, or the report could not be written. clap exits with it too.
 const EXIT_USAGE: u8 = 2;
 
 /// What one thread plays easily; it can do more, but later.
@@ -97,6 +97,7 @@ fn main() -> ExitCode {
                     screen.error(&error);
                     EXIT_USAGE
                 }
+                _ if report.bots_connected == 0 => EXIT_USAGE,
                 _ if report.is_clean() => EXIT_CLEAN,
                 _ => EXIT_FAILED,
             }

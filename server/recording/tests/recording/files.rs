@@ -3,8 +3,9 @@
 use std::{fs, path::Path, time::Duration};
 
 use tickwire_recording::{
-    EndReason, Layout, Recording, RecordingError, RecordingState, finished_path, list, live_path, repair,
+    End, EndReason, Layout, Recording, RecordingError, RecordingState, finished_path, list, live_path, repair,
 };
+use tickwire_shared::Tick;
 
 use crate::game::{Match, play_broken_match, play_match};
 
@@ -72,7 +73,9 @@ fn what_a_killed_server_left_becomes_a_finished_recording() {
     assert!(!live.exists());
     let summary = Recording::open(&finished).expect("a recording").summary();
     assert_eq!((summary.ticks, summary.length), (89, Duration::from_nanos(1_483_333_333)));
-    assert_eq!(summary.state, RecordingState::Unfinished);
+    assert_eq!(summary.state, RecordingState::Complete(EndReason::Killed));
+    let (ticks, end) = ticks_and_end(&finished);
+    assert_eq!((ticks, end), (90, End { reason: EndReason::Killed, tick: Tick(90), ticks_missing: 0 }));
     // A second repair finds nothing to do.
     let again = repair(&finished).expect("nothing to do");
     assert_eq!((again.ticks, again.lost.is_none(), again.kept), (89, true, None));
@@ -91,7 +94,60 @@ fn a_damaged_recording_is_kept_beside_its_readable_part() {
     assert!(matches!(repaired.lost, Some(RecordingError::Damaged { .. })), "{:?}", repaired.lost);
     assert_eq!(fs::read(repaired.kept.expect("kept")).expect("readable"), bytes);
     let summary = Recording::open(&path).expect("a recording").summary();
-    assert_eq!((summary.ticks, summary.state), (repaired.ticks, RecordingState::Unfinished));
+    // The end is in the damaged chunk, but not in its damaged part.
+    let ticks_missing = 150 - repaired.ticks;
+    assert_eq!((summary.ticks, summary.state), (repaired.ticks, RecordingState::Incomplete { ticks_missing }));
+}
+
+#[test]
+fn what_damage_amid_a_recording_costs_is_counted() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = finished_path(directory.path(), "a");
+    let mut bytes = play_match(200).bytes(Layout::Finished);
+    let chunks = mcap::Summary::read(&bytes).expect("sound").expect("a summary").chunk_indexes;
+    let second = chunks.iter().map(|chunk| chunk.chunk_start_offset).nth(1).expect("chunks") as usize;
+    bytes[second + 200] ^= 1;
+    put(&path, &bytes);
+    let recording = Recording::open(&path).expect("a recording");
+    assert_eq!(recording.summary().state, RecordingState::Complete(EndReason::Ended), "the indexes are sound");
+    let scanned = recording.scan();
+    assert!(matches!(scanned.state, RecordingState::Damaged(_)), "{:?}", scanned.state);
+    assert!(!recording.lacks_indexes());
+
+    let repaired = repair(&path).expect("a repair");
+    let summary = Recording::open(&path).expect("a recording").scan();
+    let ticks_missing = 200 - repaired.ticks;
+    assert_eq!((summary.ticks, summary.state), (repaired.ticks, RecordingState::Incomplete { ticks_missing }));
+}
+
+#[test]
+fn a_sound_recording_without_an_end_gets_one() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = finished_path(directory.path(), "a");
+    put(&path, &play_match(40).bytes_with(Layout::Finished, None));
+    assert_eq!(Recording::open(&path).expect("a recording").summary().state, RecordingState::Unfinished);
+    let repaired = repair(&path).expect("a repair");
+    assert_eq!((repaired.ticks, repaired.lost.is_none(), repaired.kept), (40, true, None));
+    let (ticks, end) = ticks_and_end(&path);
+    assert_eq!((ticks, end), (40, End { reason: EndReason::Killed, tick: Tick(40), ticks_missing: 0 }));
+}
+
+#[test]
+fn a_live_file_that_ends_amid_a_record_is_unfinished() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let live = live_path(directory.path(), "a");
+    let bytes = play_match(40).bytes_with(Layout::Live, None);
+    put(&live, &bytes[..bytes.len() - 7]);
+    let recording = Recording::open(&live).expect("a recording");
+    assert_eq!((recording.scan().ticks, recording.scan().state), (39, RecordingState::Unfinished));
+    assert!(!recording.lacks_indexes(), "a live file needs none");
+}
+
+/// How many ticks can be read, and the end.
+fn ticks_and_end(path: &Path) -> (usize, End) {
+    let mut ticks = Recording::open(path).expect("a recording").ticks().expect("ticks");
+    let read = ticks.by_ref().filter(Result::is_ok).count();
+    (read, ticks.end().expect("an end").clone())
 }
 
 #[test]
@@ -101,6 +157,7 @@ fn a_recording_without_its_indexes_gets_them_back() {
     let played = play_match(90);
     let bytes = played.bytes(Layout::Finished);
     put(&path, &bytes[..bytes.len() - 40]);
+    assert!(Recording::open(&path).expect("a recording").lacks_indexes());
     let repaired = repair(&path).expect("a repair");
     assert_eq!((repaired.ticks, repaired.lost.is_none()), (90, true));
     let repaired = fs::read(&path).expect("readable");
@@ -117,7 +174,7 @@ fn a_list_tells_each_recordings_state() {
     let at = |name: &str| finished_path(directory.path(), name);
     let played = play_match(120);
     put(&at("a-complete"), &played.bytes(Layout::Finished));
-    let end = tickwire_recording::End { ticks_missing: 5, ..played.end.clone() };
+    let end = End { ticks_missing: 5, ..played.end.clone() };
     put(&at("b-incomplete"), &played.bytes_with(Layout::Finished, Some(&end)));
     put(&at("c-failed"), &play_broken_match(40).bytes(Layout::Finished));
     put(&live_path(directory.path(), "d-unfinished"), &played.bytes_with(Layout::Live, None));

@@ -3,7 +3,7 @@
 use std::{fs, sync::Arc};
 
 use tickwire_recording::{
-    Difference, Divergence, EndReason, Layout, Recording, Replay, ReplayError, VerifyError, assert_replays,
+    Difference, Divergence, End, EndReason, Layout, Recording, Replay, ReplayError, VerifyError, assert_replays,
     finished_path, game_of, verify,
 };
 use tickwire_shared::{Game, NetId, Provenance, Tick};
@@ -126,6 +126,22 @@ fn a_server_that_went_down_with_the_panic_leaves_the_same() {
     let recording = Recording::from_bytes(played.bytes_with(Layout::Live, None)).expect("a recording");
     let verified = verify(&recording, Arc::new(Dots::default())).expect("the same panic");
     assert_eq!((verified.ticks, verified.panic.is_some(), verified.end), (39, true, None));
+}
+
+#[test]
+fn the_last_tick_of_a_killed_server_may_panic_or_go_well() {
+    let killed = |tick| End { reason: EndReason::Killed, tick: Tick(tick), ticks_missing: 0 };
+    let broken = play_broken_match(40).bytes_with(Layout::Finished, Some(&killed(40)));
+    let recording = Recording::from_bytes(broken).expect("a recording");
+    let verified = verify(&recording, Arc::new(Dots::default())).expect("the same panic");
+    assert_eq!((verified.ticks, verified.panic.is_some(), verified.end), (39, true, Some(killed(40))));
+
+    let mut played = play_match(30);
+    played.ticks[29].1 = None;
+    let torn = played.bytes_with(Layout::Finished, Some(&killed(30)));
+    let recording = Recording::from_bytes(torn).expect("a recording");
+    let verified = verify(&recording, Arc::new(Dots::default())).expect("it was cut short");
+    assert_eq!((verified.ticks, verified.panic, verified.end), (29, None, Some(killed(30))));
 }
 
 #[test]
