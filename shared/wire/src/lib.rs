@@ -4,11 +4,15 @@
 
 pub mod chunk;
 mod mirror;
+mod outcome;
 mod owner;
 pub mod schema;
+mod shown;
 mod varint;
 
 pub use chunk::{ApplyError, CellChange, ChunkEncoder, Layout, ReceivedEvent};
-pub use mirror::{Applied, Mirror, MirrorError, MirrorEvent, RosterEntry, STRIPES_MAX, Shown};
+pub use mirror::{Mirror, RosterEntry, STRIPES_MAX};
+pub use outcome::{Applied, MirrorError, MirrorEvent};
 pub use owner::{OwnerBase, OwnerState};
+pub use shown::Shown;
 pub use varint::{unzigzag, varint_len, zigzag};

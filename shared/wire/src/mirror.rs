@@ -17,8 +17,10 @@ use tickwire_shared::{
 };
 
 use crate::{
-    chunk::{self, ApplyError, Layout, Moves, ReceivedEvent},
+    chunk::{self, Layout, Moves, ReceivedEvent},
+    outcome::{Applied, MirrorError, MirrorEvent},
     owner::{OwnerMirror, OwnerState},
+    shown::Shown,
 };
 
 /// The most streams of one player.
@@ -117,86 +119,6 @@ pub struct RosterEntry {
     pub status: PlayerStatus,
     /// In the order of the schema's scores.
     pub scores: Vec<i32>,
-}
-
-/// What a snapshot brought.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Applied {
-    /// The snapshot's tick.
-    pub tick: Tick,
-    /// Whether it was ignored, since the stream waits for a reset. All else is then empty.
-    pub ignored: bool,
-    /// Whether the stream started anew.
-    pub reset: bool,
-    /// Whether the session was recovered since the last snapshot: ghosts, events and the clock are void.
-    pub new_epoch: bool,
-    /// The newest input sequence that a tick has consumed.
-    pub consumed_input: u64,
-    /// The newest input sequence that arrived.
-    pub received_input: u64,
-    /// By how much it was early, in µs; negative: late.
-    pub received_margin_us: i32,
-    /// How far the tick loop has slipped, in µs.
-    pub slip_us: i64,
-    /// Events that were not seen before, in order of tick and ordinal; a player's own ones with `own`.
-    pub events: Vec<MirrorEvent>,
-    /// Events that no snapshot will bring.
-    pub events_lost: u64,
-    /// Cell hashes that were checked and found right.
-    pub hash_checks: u32,
-    /// Entities in the stream's cells after it.
-    pub entities: usize,
-    /// Cells that came whole.
-    pub cells_full: u32,
-}
-
-/// An event, seen for the first time.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct MirrorEvent {
-    /// What happened, and when.
-    pub received: ReceivedEvent,
-    /// Whether it was for this player alone.
-    pub own: bool,
-}
-
-/// A snapshot that cannot be applied: the client asks for a reset.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum MirrorError {
-    /// An update that cannot be applied, or whose hash differs.
-    #[error(transparent)]
-    Apply(#[from] ApplyError),
-    /// An entity in two cells at one tick.
-    #[error("entity {net_id} stands in cells {cells:?} at one tick, {tick}")]
-    Doubled {
-        /// Which.
-        net_id: NetId,
-        /// Where.
-        cells: [CellId; 2],
-        /// When.
-        tick: Tick,
-    },
-    /// Something else that does not fit.
-    #[error("snapshot of tick {tick}: {field}: {reason}")]
-    Bad {
-        /// The snapshot's tick.
-        tick: Tick,
-        /// Which part.
-        field: &'static str,
-        /// What is wrong with it.
-        reason: &'static str,
-    },
-}
-
-impl MirrorError {
-    /// What to tell the server.
-    #[must_use]
-    pub const fn resync_reason(&self) -> pb::ResyncReason {
-        match self {
-            Self::Apply(ApplyError::Hash { .. }) => pb::ResyncReason::HashMismatch,
-            Self::Doubled { .. } => pb::ResyncReason::DoubledEntity,
-            Self::Apply(ApplyError::Bad { .. }) | Self::Bad { .. } => pb::ResyncReason::BadUpdate,
-        }
-    }
 }
 
 impl Mirror {
@@ -693,6 +615,11 @@ impl Mirror {
         self.stripes.get(stripe).into_iter().flat_map(|stripe| stripe.cells.keys().copied())
     }
 
+    /// The column of a kind's field, where everyone sees it.
+    pub(crate) fn column(&self, kind: KindId, field: usize) -> Option<usize> {
+        *self.columns.get(kind.index())?.get(field)?
+    }
+
     /// The schema.
     #[must_use]
     pub fn schema(&self) -> &Arc<Schema> {
@@ -731,64 +658,4 @@ fn single_row(columns: &Columns, row: usize) -> Columns {
         to.push_from(from, row);
     }
     single
-}
-
-/// An entity as it is shown.
-#[derive(Clone, Copy, Debug)]
-pub struct Shown<'a> {
-    mirror: &'a Mirror,
-    id: NetId,
-    kind: KindId,
-    cell: CellId,
-    tick: Tick,
-    columns: &'a Columns,
-    row: usize,
-}
-
-impl<'a> Shown<'a> {
-    /// The entity.
-    #[must_use]
-    pub const fn net_id(&self) -> NetId {
-        self.id
-    }
-
-    /// Its kind.
-    #[must_use]
-    pub const fn kind(&self) -> KindId {
-        self.kind
-    }
-
-    /// The cell that it is shown from.
-    #[must_use]
-    pub const fn cell(&self) -> CellId {
-        self.cell
-    }
-
-    /// The tick at which that cell stands.
-    #[must_use]
-    pub const fn tick(&self) -> Tick {
-        self.tick
-    }
-
-    /// The entity's columns, and its row in them.
-    #[must_use]
-    pub const fn columns(&self) -> (&'a Columns, usize) {
-        (self.columns, self.row)
-    }
-
-    /// A public field, by its place in the kind's fields, at `at`: linear fields are predicted to it. In quanta.
-    #[must_use]
-    pub fn value(&self, field: usize, at: Tick) -> Option<i32> {
-        let column = (*self.mirror.columns.get(self.kind.index())?.get(field)?)?;
-        let line = self.mirror.schema.kinds[self.kind.index()].fields[field].line();
-        Some(self.columns.fields[column].read(self.row, line, at))
-    }
-
-    /// A public field by name, at `at`, in its unit.
-    #[must_use]
-    pub fn quantity(&self, name: &str, at: Tick) -> Option<f64> {
-        let fields = &self.mirror.schema.kinds[self.kind.index()].fields;
-        let field = fields.iter().position(|field| field.name == name)?;
-        Some(fields[field].quantity.dequantize(self.value(field, at)?))
-    }
 }
