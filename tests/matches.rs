@@ -74,14 +74,13 @@ async fn a_match(game: Arc<dyn Game>, session: &'static str, directory: &tempfil
 }
 
 fn check(played: &[Played]) {
-    for Played { stats, roster, entities, owned } in played {
+    for Played { stats, roster, entities, .. } in played {
         assert!(stats.snapshots > 60, "{} snapshots", stats.snapshots);
         assert!(stats.hash_checks > 5, "{} hashes checked", stats.hash_checks);
         assert_eq!((stats.hash_mismatches, stats.resyncs, stats.snapshots_ignored), (0, 0, 0));
         assert!(stats.inputs_sent > 60, "{} inputs", stats.inputs_sent);
         assert!(*roster > 1 && *entities > 1, "{roster} players, {entities} entities");
         assert!(!stats.input_to_ack_us.is_empty(), "no input was consumed");
-        assert!(*owned || *entities > 0, "a player has an entity, or has just died");
     }
 }
 

@@ -8,7 +8,7 @@ const CREDIT: usize = 3;
 const STALLED_TICKS: u64 = 150;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_reader_that_stalls_gets_at_most_its_credit_of_stale_snapshots_and_others_miss_no_tick() {
+async fn a_reader_that_stalls_gets_at_most_its_credit_of_stale_snapshots_and_others_go_on() {
     let server = TestServer::arena(config()).await;
     let (mut stalled, _) = RawClient::join(&server).await;
     let (mut other, _) = RawClient::join(&server).await;
@@ -28,6 +28,7 @@ async fn a_reader_that_stalls_gets_at_most_its_credit_of_stale_snapshots_and_oth
         snapshot.tick >= last_read + STALLED_TICKS
     });
     let newest = newest.await.tick;
+    // A busy machine may cost a tick here and there; a peer that held others up would cost them all 150.
     let missed = seen.windows(2).filter(|pair| pair[1] != pair[0] + 1).count();
     assert!(missed * 50 <= seen.len(), "the other missed {missed} of {} ticks", seen.len());
 
@@ -40,6 +41,7 @@ async fn a_reader_that_stalls_gets_at_most_its_credit_of_stale_snapshots_and_oth
     let fresh = fresh.await;
     // One more: HTTP/2 takes a message before it has room to send it.
     assert!(stale <= CREDIT + 1, "{stale} stale snapshots");
-    assert!(!fresh.reset || fresh.tick > last_read + 180, "within the history it goes on from what it has");
+    // The history is 4 s long.
+    assert!(!fresh.reset || fresh.tick > last_read + 240, "within the history it goes on from what it has");
     server.stop().await;
 }

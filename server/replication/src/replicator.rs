@@ -20,6 +20,7 @@ pub struct Replicator {
     game: Arc<dyn Game>,
     schema: Arc<Schema>,
     config: ReplicationConfig,
+    encoder: ChunkEncoder,
     history: RwLock<Arc<History>>,
     memo: [Mutex<MemoShard>; MEMO_SHARDS],
 }
@@ -38,13 +39,13 @@ impl Replicator {
     #[must_use]
     pub fn new(game: Arc<dyn Game>, schema: Arc<Schema>, config: ReplicationConfig, frame: Arc<Frame>) -> Self {
         let history = History { frames: VecDeque::from([frame]) };
-        let layout = Layout::of(&schema);
         Self {
+            encoder: ChunkEncoder::new(Layout::of(&schema)),
             game,
             schema,
             config,
             history: RwLock::new(Arc::new(history)),
-            memo: std::array::from_fn(|_| Mutex::new(MemoShard::new(layout.clone()))),
+            memo: std::array::from_fn(|_| Mutex::default()),
         }
     }
 
@@ -107,14 +108,14 @@ impl Replicator {
         {
             return Arc::clone(chunk);
         }
-        let chunk = self.encode(&mut shard.encoder, history, cell, base);
+        let chunk = self.encode(history, cell, base);
         if is_shared {
             shard.chunks.insert((cell, base), Arc::clone(&chunk));
         }
         chunk
     }
 
-    fn encode(&self, encoder: &mut ChunkEncoder, history: &History, cell: CellId, base: Base) -> Arc<[Bytes]> {
+    fn encode(&self, history: &History, cell: CellId, base: Base) -> Arc<[Bytes]> {
         let newest = history.newest();
         let (base_tick, lost_with_base) = match base {
             Base::Tick(tick) => (Some(tick), 0),
@@ -143,7 +144,7 @@ impl Replicator {
             events_lost,
             hash_interval: self.config.hash_interval,
         };
-        encoder.encode(&change, self.config.slice_bytes_max).into_iter().map(Bytes::from).collect()
+        self.encoder.encode(&change, self.config.slice_bytes_max).into_iter().map(Bytes::from).collect()
     }
 }
 
@@ -158,17 +159,11 @@ pub(crate) enum Base {
     Lost,
 }
 
+#[derive(Default)]
 struct MemoShard {
     /// The (epoch, tick) that the chunks lead to.
     now: (u32, Tick),
     chunks: std::collections::HashMap<(CellId, Base), Arc<[Bytes]>, BuildHasherDefault<std::hash::DefaultHasher>>,
-    encoder: ChunkEncoder,
-}
-
-impl MemoShard {
-    fn new(layout: Layout) -> Self {
-        Self { now: (0, Tick::ZERO), chunks: Default::default(), encoder: ChunkEncoder::new(layout) }
-    }
 }
 
 /// The frames of the last seconds, of consecutive ticks.

@@ -58,7 +58,7 @@ fn chunk_of_one_cell(c: &mut Criterion) {
             events_lost: 0,
             hash_interval: 60,
         };
-        let mut encoder = ChunkEncoder::new(layout.clone());
+        let encoder = ChunkEncoder::new(layout.clone());
         group.throughput(Throughput::Elements(entities as u64));
         group.bench_function(format!("encode, {entities} movers"), |b| {
             b.iter(|| black_box(encoder.encode(black_box(&change), SLICE_BYTES_MAX)));

@@ -78,26 +78,25 @@ impl Layout {
     }
 }
 
-/// Encodes updates, reusing its buffers.
+/// Encodes updates of one game's cells.
 #[derive(Debug)]
 pub struct ChunkEncoder {
     layout: Layout,
-    slices: Vec<pb::CellUpdate>,
 }
 
 impl ChunkEncoder {
     /// An encoder for cells of this layout.
     #[must_use]
-    pub fn new(layout: Layout) -> Self {
-        Self { layout, slices: Vec::new() }
+    pub const fn new(layout: Layout) -> Self {
+        Self { layout }
     }
 
     /// Encodes a change as the bodies of one or more `CellUpdate` messages: more than one where it would exceed
     /// `slice_bytes_max`, cut between entities. Events that would exceed it are left out, oldest first, and counted as
     /// lost.
-    pub fn encode(&mut self, change: &CellChange<'_>, slice_bytes_max: usize) -> Vec<Vec<u8>> {
-        self.slices.clear();
-        let mut cutter = Cutter { slices: &mut self.slices, bytes: 0, bytes_max: slice_bytes_max, change };
+    pub fn encode(&self, change: &CellChange<'_>, slice_bytes_max: usize) -> Vec<Vec<u8>> {
+        let mut slices = Vec::new();
+        let mut cutter = Cutter { slices: &mut slices, bytes: 0, bytes_max: slice_bytes_max, change };
         cutter.start_slice();
         for (i, layout) in self.layout.kinds.iter().enumerate() {
             let base = change.base.map(|(_, base)| base.kinds[i].as_ref());
@@ -108,17 +107,17 @@ impl ChunkEncoder {
             encode_kind(KindId(i as u16), layout, base, new, change, &mut cutter);
         }
 
-        let count = self.slices.len();
-        let last = self.slices.last_mut().expect("a slice was started");
+        let count = slices.len();
+        let last = slices.last_mut().expect("a slice was started");
         encode_events(change, slice_bytes_max, last);
         last.hash = change.hash_due().then(|| change.state.hash());
         if count > 1 {
-            for (i, slice) in self.slices.iter_mut().enumerate() {
+            for (i, slice) in slices.iter_mut().enumerate() {
                 slice.slice = i as u32;
                 slice.slices = count as u32;
             }
         }
-        self.slices.iter().map(prost::Message::encode_to_vec).collect()
+        slices.iter().map(prost::Message::encode_to_vec).collect()
     }
 }
 

@@ -139,7 +139,7 @@ fn cell_updates() {
         events_lost: 0,
         hash_interval: 11,
     };
-    let mut encoder = ChunkEncoder::new(Layout::of(&schema));
+    let encoder = ChunkEncoder::new(Layout::of(&schema));
     let mut vectors = Vec::new();
     for held in [None, Some((Tick(42), &base))] {
         let bodies = encoder.encode(&change(held), 1 << 14);
