@@ -433,13 +433,15 @@ impl Mirror {
         Ok(())
     }
 
-    /// A ghost goes once the cell that it went to has caught up, or is not viewed.
+    /// A ghost goes once the cell that it went to has caught up, or is not viewed; or once the entity is shown elsewhere,
+    /// since that is newer, and stays so when it is gone again.
     fn settle_ghosts(&mut self) {
         let reached = |ghost: &Ghost| {
             let ticks = self.stripes.iter().filter_map(|stripe| stripe.cells.get(&ghost.to_cell)).map(|cell| cell.tick);
             ticks.max().is_none_or(|tick| tick >= ghost.left_at)
         };
-        let settled: Vec<NetId> = self.ghosts.iter().filter(|(_, ghost)| reached(ghost)).map(|(id, _)| *id).collect();
+        let is_settled = |(id, ghost): &(&NetId, &Ghost)| reached(ghost) || self.standing(**id).is_some();
+        let settled: Vec<NetId> = self.ghosts.iter().filter(is_settled).map(|(id, _)| *id).collect();
         for id in settled {
             self.ghosts.remove(&id);
         }

@@ -15,7 +15,7 @@ use tickwire_shared::{
     Game, Kind, KindId, NetId, Place, PlayerId, PlayerStatus, Quantity, Roster, RosterRow, Schema, SchemaParts,
     SeatExtras, Systems, Tick, TickExtras, TickRate,
 };
-use tickwire_wire::{Applied, Mirror, MirrorError};
+use tickwire_wire::{Applied, Mirror, MirrorError, Shown};
 
 pub(crate) const PLAYER: PlayerId = PlayerId(1);
 const DOT: KindId = KindId(0);
@@ -270,6 +270,7 @@ pub(crate) struct Peer {
     on_the_way: VecDeque<Vec<u8>>,
     acks: VecDeque<Tick>,
     shown_at: BTreeMap<NetId, Tick>,
+    /// Whose death the client was told of.
     gone: BTreeSet<NetId>,
     events: BTreeSet<(Tick, u32)>,
     pub(crate) applied: u64,
@@ -342,7 +343,10 @@ impl Peer {
     ) -> Result<Applied, MirrorError> {
         let before: BTreeMap<CellId, Tick> =
             self.mirror.cells(0).map(|cell| (cell, self.mirror.cell_state(0, cell).expect("listed").0)).collect();
+        let led_on = snapshot.cells.iter().filter(|update| update.base_age > 0).map(|update| CellId(update.cell));
+        let held: Vec<(CellId, Vec<NetId>)> = led_on.map(|cell| (cell, self.ids_in(cell))).collect();
         let applied = self.mirror.apply(0, snapshot)?;
+        self.note_deaths(&held, world);
         self.applied += 1;
         self.resets += u64::from(applied.reset);
         self.deferred += u64::from(!snapshot.deferred_cells.is_empty());
@@ -368,6 +372,21 @@ impl Peer {
         Row.cells_in_view(own, self.radius, &mut seen);
         let held: BTreeSet<CellId> = self.mirror.cells(0).collect();
         seen.into_iter().filter_map(|key| frame.table.id(Place::Cell(key))).all(|cell| held.contains(&cell))
+    }
+
+    fn ids_in(&self, cell: CellId) -> Vec<NetId> {
+        let state = self.mirror.cell_state(0, cell).map(|(_, state)| state);
+        state.into_iter().flat_map(|state| &state.kinds).flat_map(|columns| columns.ids.iter().copied()).collect()
+    }
+
+    /// Who is no longer in a cell that has been led on, and was dead by then, is known to be.
+    fn note_deaths(&mut self, held: &[(CellId, Vec<NetId>)], world: &RandomWorld) {
+        for (cell, before) in held {
+            let Some((tick, _)) = self.mirror.cell_state(0, *cell) else { continue };
+            let now = self.ids_in(*cell);
+            let is_dead = |id: &&NetId| world.died_at.get(id).is_some_and(|died| *died <= tick);
+            self.gone.extend(before.iter().filter(|id| !now.contains(id)).filter(is_dead));
+        }
     }
 
     fn check_cells(&self, world: &RandomWorld) {
@@ -401,6 +420,9 @@ impl Peer {
 
     fn check_shown(&mut self, header: &Frame, snapshot: &pb::Snapshot, world: &RandomWorld) {
         let mut shown: BTreeMap<NetId, Tick> = BTreeMap::new();
+        let stands = |entity: &Shown<'_>| self.ids_in(entity.cell()).contains(&entity.net_id());
+        let on_the_way: BTreeSet<NetId> =
+            self.mirror.shown().filter(|entity| !stands(entity)).map(|entity| entity.net_id()).collect();
         for entity in self.mirror.shown() {
             let (id, tick) = (entity.net_id(), entity.tick());
             assert!(shown.insert(id, tick).is_none(), "entity {id} is shown twice");
@@ -412,15 +434,11 @@ impl Peer {
         for cell in self.mirror.cells(0) {
             let (tick, state) = self.mirror.cell_state(0, cell).expect("listed");
             for id in state.kinds.iter().flat_map(|columns| &columns.ids) {
-                let newest = shown.get(id).is_none_or(|shown| *shown >= tick);
+                // What is on its way from one cell to another is shown as it was when it left.
+                let newest = shown.get(id).is_none_or(|shown| *shown >= tick || on_the_way.contains(id));
                 assert!(newest, "entity {id} is shown as of {:?}, but stands in cell {cell} at {tick}", shown.get(id));
                 let is_shown = tick < header.tick || shown.contains_key(id);
                 assert!(is_shown, "entity {id} stands in cell {cell} at the newest tick, and is not shown");
-            }
-        }
-        for (id, died) in &world.died_at {
-            if *died <= header.tick && self.shown_at.contains_key(id) && !shown.contains_key(id) {
-                self.gone.insert(*id);
             }
         }
         self.shown_at.extend(shown.iter().map(|(id, tick)| (*id, *tick)));
