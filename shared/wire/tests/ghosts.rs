@@ -1,0 +1,64 @@
+//! Who has left a cell toward one that has not caught up is shown as it was, for as long as nothing newer is known.
+
+use std::sync::Arc;
+
+use tickwire_proto::v1 as pb;
+use tickwire_shared::{Field, Kind, NetId, Quantity, Schema, SchemaParts};
+use tickwire_wire::{Mirror, zigzag};
+
+const DOT: NetId = NetId(5);
+
+fn mirror() -> Mirror {
+    let kinds = vec![Kind::new("dot", vec![Field::plain("hue", Quantity::count(0..=99))])];
+    let parts = SchemaParts { game: "t".into(), kinds, ..SchemaParts::default() };
+    Mirror::new(Arc::new(Schema::new(parts).expect("valid")))
+}
+
+/// The dot comes to a cell.
+fn arrival(hue: i32) -> pb::KindUpdate {
+    pb::KindUpdate { arrivals: vec![DOT.0 - 1, zigzag(hue)], ..pb::KindUpdate::default() }
+}
+
+/// The first of a cell leaves for another.
+fn left(to_cell: u32) -> pb::KindUpdate {
+    pb::KindUpdate { left: vec![0, to_cell], ..pb::KindUpdate::default() }
+}
+
+fn update(cell: u32, base_age: u32, kinds: Vec<pb::KindUpdate>) -> pb::CellUpdate {
+    pb::CellUpdate { cell, base_age, kinds, ..pb::CellUpdate::default() }
+}
+
+/// In which cell the dot is shown, and as of when.
+fn apply(mirror: &mut Mirror, snapshot: pb::Snapshot) -> Option<(u32, u64)> {
+    mirror.apply(0, &snapshot).expect("it fits");
+    mirror.get(DOT).map(|shown| (shown.cell().0, shown.tick().0))
+}
+
+#[test]
+fn a_ghost_that_something_newer_has_replaced_does_not_come_back() {
+    let mut mirror = mirror();
+    let cells = vec![update(1, 0, vec![arrival(7)]), update(2, 0, Vec::new()), update(3, 0, Vec::new())];
+    let first = pb::Snapshot { tick: 10, reset: true, cells, ..pb::Snapshot::default() };
+    assert_eq!(apply(&mut mirror, first), Some((1, 10)));
+
+    // Cell 2 changes from now on, and is deferred.
+    let snapshot = |tick, cells| pb::Snapshot { tick, cells, deferred_cells: vec![2], ..pb::Snapshot::default() };
+    let leaves = snapshot(11, vec![update(1, 1, vec![left(2)])]);
+    assert_eq!(apply(&mut mirror, leaves), Some((1, 10)), "its ghost");
+    let comes = snapshot(12, vec![update(3, 1, vec![arrival(8)])]);
+    assert_eq!(apply(&mut mirror, comes), Some((3, 12)));
+    let dropped = pb::Snapshot { dropped_cells: vec![3], ..snapshot(13, Vec::new()) };
+    assert_eq!(apply(&mut mirror, dropped), None);
+}
+
+#[test]
+fn a_ghost_stays_until_the_cell_that_it_went_to_has_caught_up() {
+    let mut mirror = mirror();
+    let cells = vec![update(1, 0, vec![arrival(7)]), update(2, 0, Vec::new())];
+    apply(&mut mirror, pb::Snapshot { tick: 10, reset: true, cells, ..pb::Snapshot::default() });
+    let deferred = |tick, cells| pb::Snapshot { tick, cells, deferred_cells: vec![2], ..pb::Snapshot::default() };
+    assert_eq!(apply(&mut mirror, deferred(11, vec![update(1, 1, vec![left(2)])])), Some((1, 10)));
+    assert_eq!(apply(&mut mirror, deferred(12, Vec::new())), Some((1, 10)));
+    let cells = vec![update(2, 3, vec![arrival(8)])];
+    assert_eq!(apply(&mut mirror, pb::Snapshot { tick: 13, cells, ..pb::Snapshot::default() }), Some((2, 13)));
+}
