@@ -8,7 +8,7 @@ use std::{
 
 use bytes::Bytes;
 use tickwire_shared::{CellId, CellState, Event, Frame, Game, PlayerId, Schema, SeatFrame, Tick};
-use tickwire_wire::{CellChange, ChunkEncoder, Layout};
+use tickwire_wire::{CellChange, ChunkBuffer, ChunkEncoder, Layout};
 
 use crate::ReplicationConfig;
 
@@ -144,7 +144,9 @@ impl Replicator {
             events_lost,
             hash_interval: self.config.hash_interval,
         };
-        self.encoder.encode(&change, self.config.slice_bytes_max).into_iter().map(Bytes::from).collect()
+        let mut bodies = Vec::new();
+        self.encoder.encode(&change, self.config.slice_bytes_max, &mut ChunkBuffer::default(), &mut bodies);
+        bodies.into()
     }
 }
 

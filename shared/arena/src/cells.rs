@@ -1,32 +1,57 @@
 //! Who sees what: the ground in squares, which are the cells of interest.
 
+use bevy_ecs::resource::Resource;
 use glam::Vec2;
-use tickwire_shared::{CellKey, Place};
+use tickwire_shared::{CellKey, Place, Settings};
+
+use crate::settings::SIZE;
 
 /// The side of a square, in metres. The corner of square (0, 0) is the middle of the arena.
 ///
-/// An update costs about 10 bytes and a lookup for each cell that it touches, so squares are large: at 64 m a match on
+/// An update costs about 8 bytes and a lookup for each cell that it touches, so squares are large: at 64 m a match on
 /// human inputs takes 30 % fewer bytes than at 32 m.
 pub const SIDE: f32 = 64.0;
+/// An arena of up to this side, in metres, is a single square: everyone there is in view in any case.
+pub const UNDIVIDED_SIZE: f64 = 256.0;
 /// How far, in metres, something stays in the square that it leaves: who walks along an edge does not cross it each tick.
 pub const MARGIN: f32 = 2.0;
 
 /// No view reaches further than this, in squares: more than the largest arena has.
 const REACH_MAX: f64 = 64.0;
 
-/// The square of something at `position` that is in square `current` so far.
-#[must_use]
-pub fn key_of(position: Vec2, current: Option<CellKey>) -> CellKey {
-    current.filter(|&key| is_near(position, key)).unwrap_or_else(|| {
-        let Vec2 { x, y } = position / SIDE;
-        pack(x.floor() as i32, y.floor() as i32)
-    })
+/// How an arena is divided.
+#[derive(Resource, Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Squares {
+    are_divided: bool,
 }
 
-/// Where an event at `position` happens.
-#[must_use]
-pub fn place_of(position: Vec2) -> Place {
-    Place::Cell(key_of(position, None))
+impl Squares {
+    /// The division of the arena that a session's settings make.
+    ///
+    /// # Panics
+    /// Where the settings are not the arena's.
+    #[must_use]
+    pub fn of(settings: &Settings) -> Self {
+        Self { are_divided: settings.get(SIZE) > UNDIVIDED_SIZE }
+    }
+
+    /// The square of something at `position` that is in square `current` so far.
+    #[must_use]
+    pub fn key_of(self, position: Vec2, current: Option<CellKey>) -> CellKey {
+        if !self.are_divided {
+            return pack(0, 0);
+        }
+        current.filter(|&key| is_near(position, key)).unwrap_or_else(|| {
+            let Vec2 { x, y } = position / SIDE;
+            pack(x.floor() as i32, y.floor() as i32)
+        })
+    }
+
+    /// Where an event at `position` happens.
+    #[must_use]
+    pub fn place_of(self, position: Vec2) -> Place {
+        Place::Cell(self.key_of(position, None))
+    }
 }
 
 /// Appends the squares in which something may be that is within `radius` metres of something in square `from`, nearest
@@ -72,6 +97,8 @@ mod tests {
 
     use super::*;
 
+    const DIVIDED: Squares = Squares { are_divided: true };
+
     fn view(from: CellKey, radius: f64) -> Vec<CellKey> {
         let mut cells = Vec::new();
         in_view(from, radius, &mut cells);
@@ -80,15 +107,28 @@ mod tests {
 
     #[test]
     fn who_walks_along_an_edge_stays_in_one_square() {
-        let mut cell = key_of(Vec2::new(-1.0, 5.0), None);
+        let mut cell = DIVIDED.key_of(Vec2::new(-1.0, 5.0), None);
         assert_eq!(cell, pack(-1, 0));
         for x in [0.5, -0.5, 1.9, -3.0, 2.0] {
-            cell = key_of(Vec2::new(x, 5.0), Some(cell));
+            cell = DIVIDED.key_of(Vec2::new(x, 5.0), Some(cell));
             assert_eq!(cell, pack(-1, 0), "at {x}");
         }
-        cell = key_of(Vec2::new(2.1, 5.0), Some(cell));
+        cell = DIVIDED.key_of(Vec2::new(2.1, 5.0), Some(cell));
         assert_eq!(cell, pack(0, 0));
-        assert_eq!(key_of(Vec2::new(-1.9, 5.0), Some(cell)), pack(0, 0));
+        assert_eq!(DIVIDED.key_of(Vec2::new(-1.9, 5.0), Some(cell)), pack(0, 0));
+    }
+
+    #[test]
+    fn a_small_arena_is_one_square() {
+        let schema = tickwire_shared::schema_of(&crate::Arena).expect("valid");
+        let squares = |size| {
+            let mut settings = Settings::defaults(&schema);
+            settings.set(SIZE, size).expect("in range");
+            Squares::of(&settings)
+        };
+        let corners = [Vec2::splat(-128.0), Vec2::new(127.0, -90.0), Vec2::ZERO];
+        assert_eq!(corners.map(|corner| squares(256.0).key_of(corner, None)), [pack(0, 0); 3]);
+        assert_eq!(corners.map(|corner| squares(257.0).key_of(corner, None)), [pack(-2, -2), pack(1, -2), pack(0, 0)]);
     }
 
     #[test]
@@ -123,9 +163,9 @@ mod tests {
             let here = Vec2::new(x, y);
             let there = here + crate::aim::Aim::from_steps(angle).direction() * radius * share;
             // Each may still be in the square of a place nearby.
-            let old = |at: Vec2, dx, dy| Some(key_of(at + Vec2::new(dx, dy), None));
-            let from = key_of(here, old(here, shifts[0], shifts[1]));
-            let to = key_of(there, old(there, shifts[2], shifts[3]));
+            let old = |at: Vec2, dx, dy| Some(DIVIDED.key_of(at + Vec2::new(dx, dy), None));
+            let from = DIVIDED.key_of(here, old(here, shifts[0], shifts[1]));
+            let to = DIVIDED.key_of(there, old(there, shifts[2], shifts[3]));
             prop_assert!(view(from, f64::from(radius)).contains(&to));
         }
 

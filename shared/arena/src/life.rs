@@ -17,12 +17,12 @@ use tickwire_shared::{
 
 use crate::{
     aim::Aim,
-    cells::place_of,
+    cells::Squares,
     crowd::{Crowd, Member},
     events::{Died, Hit, Hurt, Landed},
     kinds::Player,
     map::Map,
-    movement::MoveState,
+    movement::{Course, MoveState},
     settings::Rules,
     weapons::{Cooldowns, Damage, Damages},
 };
@@ -75,6 +75,7 @@ pub(crate) fn seat(
 
 /// The system: deals the damage that the weapons did. Who is dead already takes no more.
 pub(crate) fn hurt(
+    squares: Res<Squares>,
     mut damages: ResMut<Damages>,
     mut outbox: ResMut<Outbox>,
     mut victims: Query<(&NetId, &Owner, &MoveState, &mut Health)>,
@@ -88,7 +89,7 @@ pub(crate) fn hurt(
         health.points -= damage;
         health.killer = (health.points == 0).then_some(shooter);
 
-        outbox.emit(Audience::At(place_of(state.position)), &Hit { victim: net_id, shooter, damage });
+        outbox.emit(Audience::At(squares.place_of(state.position)), &Hit { victim: net_id, shooter, damage });
         outbox.emit(Audience::Player(owner.0), &Hurt { damage, from: Aim::toward(source - state.position) });
         if shooter != owner.0 {
             outbox.emit(Audience::Player(shooter), &Landed { victim: net_id, damage });
@@ -98,6 +99,7 @@ pub(crate) fn hurt(
 
 /// The system: those without health die, and wait for their next life.
 pub(crate) fn die(
+    squares: Res<Squares>,
     rules: Res<Rules>,
     seats: Res<Seats>,
     mut scores: ResMut<Scores>,
@@ -115,7 +117,7 @@ pub(crate) fn die(
         if killer != owner.0 && seats.players.contains_key(&killer) {
             scores.add(killer, KILLS, 1);
         }
-        outbox.emit(Audience::At(place_of(state.position)), &Died { victim: owner.0, killer });
+        outbox.emit(Audience::At(squares.place_of(state.position)), &Died { victim: owner.0, killer });
     }
 }
 
@@ -137,7 +139,8 @@ pub(crate) fn spawn(
         let net_id = net_ids.allocate();
         let state = MoveState { position, ..MoveState::default() };
         let health = Health { points: START_HEALTH, killer: None };
-        let bundle = (net_id, Owner(player), Player, state, Aim::default(), health, Cooldowns::default());
+        let bundle =
+            (net_id, Owner(player), Player, state, Course::default(), Aim::default(), health, Cooldowns::default());
         let entity = commands.spawn(bundle).id();
         // So that the next one to begin a life keeps away.
         crowd.add(Member::new(entity, net_id, player, position));

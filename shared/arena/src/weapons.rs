@@ -15,6 +15,7 @@ use tickwire_shared::{Clock, Inputs, NetId, Outbox, Owner, PlayerId};
 
 use crate::{
     aim::Aim,
+    cells::Squares,
     crowd::{Crowd, Member},
     map::Map,
     movement::MoveState,
@@ -55,6 +56,7 @@ pub(crate) struct Battle<'w> {
     pub(crate) inputs: Res<'w, Inputs>,
     pub(crate) outbox: ResMut<'w, Outbox>,
     damages: ResMut<'w, Damages>,
+    pub(crate) squares: Res<'w, Squares>,
     map: Res<'w, Map>,
     crowd: Res<'w, Crowd>,
 }

@@ -10,7 +10,7 @@ pub mod schema;
 mod shown;
 mod varint;
 
-pub use chunk::{ApplyError, CellChange, ChunkEncoder, Layout, ReceivedEvent};
+pub use chunk::{ApplyError, CellChange, ChunkBuffer, ChunkEncoder, Layout, ReceivedEvent};
 pub use mirror::{Mirror, RosterEntry, STRIPES_MAX};
 pub use outcome::{Applied, MirrorError, MirrorEvent};
 pub use owner::{OwnerBase, OwnerState};

@@ -331,7 +331,8 @@ impl Mirror {
         let last = slices.last().ok_or(bad("cells", "no slices"))?;
         // Ghosts are taken before the update moves what they are made of.
         let mut leaving = BTreeMap::new();
-        let base = if last.base_age == 0 {
+        let base_age = last.base_age.unwrap_or(1);
+        let base = if base_age == 0 {
             applied.cells_full += 1;
             self.remove_cell(stripe, cell);
             if self.stripes[stripe].cells.len() >= CELLS_MAX {
@@ -341,7 +342,7 @@ impl Mirror {
             self.stripes[stripe].cells.insert(cell, empty);
             tick
         } else {
-            let base = tick.0.checked_sub(u64::from(last.base_age)).map(Tick);
+            let base = tick.0.checked_sub(u64::from(base_age)).map(Tick);
             let held = self.stripes[stripe].cells.get(&cell).filter(|held| Some(held.tick) == base);
             let held = held.ok_or(bad("cells.base_age", "not the tick that is held"))?;
             if slices.iter().flat_map(|slice| &slice.kinds).any(|update| !update.left.is_empty()) {
@@ -653,9 +654,6 @@ impl Mirror {
 
 fn single_row(columns: &Columns, row: usize) -> Columns {
     let mut single = columns.without_rows();
-    single.ids.push(columns.ids[row]);
-    for (to, from) in single.fields.iter_mut().zip(&columns.fields) {
-        to.push_from(from, row);
-    }
+    single.push_from(columns, row);
     single
 }

@@ -37,12 +37,13 @@ impl OwnerBase {
         for &event in events {
             write_event(event, tick, &mut section.events);
         }
-        let new = row.map(|row| OwnerState { net_id: row.net_id, kind: row.kind, values: row.values.clone() });
+        let new = row.map(|row| OwnerState { net_id: row.net_id, kind: row.kind, values: row.values.to_vec() });
         let base = self.sent.replace((tick, new));
         let new = self.sent.as_ref().and_then(|(_, new)| new.as_ref());
         match (base, new) {
             (Some((base_tick, Some(base))), Some(new)) if base.net_id == new.net_id => {
-                section.base_age = tick.since(base_tick) as u32;
+                let age = tick.since(base_tick) as u32;
+                section.base_age = (age != 1).then_some(age);
                 for (i, (before, after)) in base.values.iter().zip(&new.values).enumerate() {
                     if before != after {
                         section.mask |= 1 << i;
@@ -54,12 +55,16 @@ impl OwnerBase {
             }
             (Some((_, None)), None) if section.events.is_empty() && events_lost == 0 => None,
             (_, Some(new)) => {
+                section.base_age = Some(0);
                 section.net_id = new.net_id.0;
                 section.kind = u32::from(new.kind.0);
                 section.values.clone_from(&new.values);
                 Some(section)
             }
-            (_, None) => Some(section),
+            (_, None) => {
+                section.base_age = Some(0);
+                Some(section)
+            }
         }
     }
 }
@@ -84,11 +89,12 @@ impl OwnerMirror {
     ) -> Result<Vec<ReceivedEvent>, &'static str> {
         let base = std::mem::replace(&mut self.tick, tick);
         let Some(section) = section else { return Ok(Vec::new()) };
-        if section.base_age == 0 {
+        let base_age = section.base_age.unwrap_or(1);
+        if base_age == 0 {
             self.state = Self::whole(schema, section)?;
         } else {
             let state = self.state.as_mut().ok_or("differences without a base")?;
-            if tick.since(base) != u64::from(section.base_age) {
+            if tick.since(base) != u64::from(base_age) {
                 return Err("base_age: not the stream's last snapshot");
             }
             let mut differences = section.values.iter();

@@ -1,6 +1,6 @@
 //! An entity as a client shows it.
 
-use tickwire_shared::{CellId, Columns, KindId, NetId, Tick};
+use tickwire_shared::{CellId, Columns, KindId, NetId, Reading, Tick};
 
 use crate::Mirror;
 
@@ -47,12 +47,12 @@ impl<'a> Shown<'a> {
         (self.columns, self.row)
     }
 
-    /// A public field, by its place in the kind's fields, at `at`: linear fields are predicted to it. In quanta.
+    /// A public field, by its place in the kind's fields, at `at`: fields with a predictor are predicted to it. In quanta.
     #[must_use]
     pub fn value(&self, field: usize, at: Tick) -> Option<i32> {
         let column = self.mirror.column(self.kind, field)?;
-        let line = self.mirror.schema().kinds[self.kind.index()].fields[field].line();
-        Some(self.columns.fields[column].read(self.row, line, at))
+        let reading = Reading::of(&self.mirror.schema().kinds[self.kind.index()].fields[field]);
+        Some(self.columns.read(self.row, column, reading, at))
     }
 
     /// A public field by name, at `at`, in its unit.

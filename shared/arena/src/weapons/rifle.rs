@@ -26,6 +26,7 @@ pub(crate) fn fire(mut battle: Battle, mut shooters: Shooters) {
             battle.damage(victim.entity, owner.0, points, from);
         }
         let to = impact.map_or(reach, |impact| impact.point);
-        battle.outbox.emit(Audience::At(crate::cells::place_of(from)), &Shot { shooter: net_id, from, to });
+        let here = battle.squares.place_of(from);
+        battle.outbox.emit(Audience::At(here), &Shot { shooter: net_id, from, to });
     }
 }
