@@ -3,7 +3,6 @@
 use std::{any::Any, marker::PhantomData};
 
 use bevy_ecs::{
-    change_detection::{DetectChanges as _, Ref},
     component::Component,
     query::{Added, Changed, Or, QueryState, With},
     world::World,
@@ -69,7 +68,7 @@ impl<M: Component> Capture for Membership<M> {
     }
 }
 
-type Query<M, C> = QueryState<(&'static NetId, Ref<'static, C>), With<M>>;
+type Query<M, C> = QueryState<(&'static NetId, &'static C), (With<M>, Changed<C>)>;
 type Read<C> = Box<dyn Fn(&C) -> f64 + Send + Sync>;
 type ReadPlace<C> = Box<dyn Fn(&C, &World, Option<CellKey>) -> CellKey + Send + Sync>;
 
@@ -93,24 +92,21 @@ impl<M: Component, C: Component> Capture for Group<M, C> {
         let query = self.query.get_or_insert_with(|| QueryState::new(world));
         let world = &*world;
         for (&id, component) in query.iter(world) {
-            if !component.is_changed() {
-                continue;
-            }
             let mut entity = builder.entity(kind, id);
             for (index, field, read) in &self.fields {
-                entity.set(*index, field.quantize_fine(read(&component)));
+                entity.set(*index, field.quantize_fine(read(component)));
             }
             for (index, field, read) in &self.rates {
-                entity.set_rate(*index, quantize_rate(field, read(&component), rate));
+                entity.set_rate(*index, quantize_rate(field, read(component), rate));
             }
             if let Some(read) = &self.ramp {
-                let ticks = read(&component) * f64::from(rate.hz());
+                let ticks = read(component) * f64::from(rate.hz());
                 // NaN and what is negative become 0.
                 entity.set_ramp((ticks * RAMP_STEPS as f64).round().clamp(0.0, f64::from(RAMP_MAX)) as u16);
             }
             if let Some(read) = &self.place {
                 let current = entity.cell_key();
-                entity.set_place(Place::Cell(read(&component, world, current)));
+                entity.set_place(Place::Cell(read(component, world, current)));
             }
         }
     }

@@ -104,7 +104,7 @@ impl FrameBuilder {
     pub fn entity(&mut self, kind: KindId, id: NetId) -> EntityWriter<'_> {
         let table = &mut self.kinds[kind.index()];
         let tick = self.tick;
-        let slot = self.index.entry(id).or_insert_with(|| Slot { kind, row: table.allocate(id, tick) });
+        let slot = self.index.entry(id).or_insert_with(|| Slot { kind, row: table.allocate(kind, id, tick) });
         assert_eq!(slot.kind, kind, "entity {id} is of two kinds; give each entity the marker of one kind only");
         EntityWriter { table, row: slot.row as usize }
     }
@@ -123,7 +123,7 @@ impl FrameBuilder {
         let Some(Slot { kind, row }) = self.index.remove(&id) else { return };
         let table = &mut self.kinds[kind.index()];
         let removed = table.release(row as usize);
-        self.truth_sum = self.truth_sum.wrapping_sub(removed.truth_hash);
+        self.truth_sum = self.truth_sum.wrapping_sub(removed.truth_sum);
         if let Some(cell) = removed.cell {
             self.cells[cell.index()].remove(kind, id);
             self.mark_dirty(cell);
@@ -189,12 +189,14 @@ impl FrameBuilder {
         for &row in &rows {
             let table = &mut self.kinds[kind.index()];
             let row = row as usize;
-            let (before, now) = table.note_truth(kind, row, &mut delta);
-            self.truth_sum = self.truth_sum.wrapping_sub(before).wrapping_add(now);
+            self.truth_sum = self.truth_sum.wrapping_add(table.note_truth(row, &mut delta));
             let changed = table.renew(row, tick);
-            let (id, place, from) = table.whereabouts(row);
+            let (id, place, from) = table.take_whereabouts(row);
 
-            let to = cells::intern(place, next);
+            let to = match (place, from) {
+                (None, Some(from)) => from,
+                (place, _) => cells::intern(place.unwrap_or_default(), next),
+            };
             if from == Some(to) {
                 if changed {
                     self.cells[to.index()].change(kind, id, row as u32);
@@ -282,7 +284,7 @@ impl FrameBuilder {
             let Some((net_id, Slot { kind, row })) = own(extras) else { continue };
             let table = &self.kinds[kind.index()];
             let end = start + table.truth(row as usize).len();
-            let cell = table.whereabouts(row as usize).2.expect("its place was settled at this tick or before");
+            let cell = table.cell(row as usize).expect("its place was settled at this tick or before");
             seat.owner = Some(OwnerRow { net_id, kind, cell, values: OwnerValues::new(&all, start..end) });
             start = end;
         }

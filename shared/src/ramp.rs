@@ -54,6 +54,7 @@ impl Ramp {
     /// With age a = t − tick, Δ = to − rate, and m the lesser of a and the ramp's whole ticks:
     /// `value + ((rate·a + ⌊8·Δ·m·(m + 1) / ramp⌋ + Δ·(a − m)) >> shift)`: the sum of the rates after each tick, where the
     /// rate after k ticks is rate + Δ · k / (ramp / 16), and `to` from the end of the ramp on.
+    #[inline]
     #[must_use]
     pub const fn predict(&self, held: &Ramped, motion: &Motion, tick: Tick) -> i64 {
         let age = tick.since(motion.tick) as i64;
@@ -70,6 +71,7 @@ impl Ramp {
 
     /// The rate at `tick`, which a new ramp starts from unless it says otherwise: rate + ⌊Δ · 16·a / ramp⌋, and `to` after
     /// the ramp.
+    #[inline]
     #[must_use]
     pub const fn slope(&self, held: &Ramped, motion: &Motion, tick: Tick) -> i32 {
         let age = tick.since(motion.tick) as i64;
@@ -95,6 +97,7 @@ impl Ramp {
     }
 
     /// The signed distance in fine quanta from the prediction at `tick` to `truth`; for angles the shortest way round.
+    #[inline]
     #[must_use]
     pub fn error(&self, held: &Ramped, motion: &Motion, tick: Tick, truth: i32) -> i64 {
         let predicted = self.predict(held, motion, tick);
@@ -111,6 +114,7 @@ impl Ramp {
     }
 
     /// d of a restated value, as the wire carries it: `value − P(tick)` modulo 2^32, for angles the shortest way.
+    #[inline]
     #[must_use]
     pub fn difference(&self, base: (&Ramped, &Motion), value: i32, tick: Tick) -> i32 {
         // Modulo 2^32 on purpose.
@@ -118,6 +122,7 @@ impl Ramp {
     }
 
     /// The value restated at `tick` from its [`difference`](Self::difference).
+    #[inline]
     #[must_use]
     pub fn apply(&self, base: (&Ramped, &Motion), tick: Tick, difference: i32) -> i32 {
         let value = self.predict(base.0, base.1, tick).wrapping_add(i64::from(difference));

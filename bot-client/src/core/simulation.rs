@@ -365,7 +365,7 @@ fn a_snapshot_that_does_not_fit_is_answered_with_one_resync_and_healed_by_a_rese
     game.run(1.0);
     // A cell's change against a base that nobody holds.
     let tick = game.server.tick + 1;
-    let cells = vec![pb::CellUpdate { cell: 5, base_age: 1, ..pb::CellUpdate::default() }];
+    let cells = vec![pb::CellUpdate { cell: 5, ..pb::CellUpdate::default() }];
     let bad = pb::Snapshot { cells, ..game.server.step() };
     game.down.send(game.now, 0.020, Down::Snapshot(bad));
     game.run(1.0);

@@ -11,15 +11,12 @@ use bevy_ecs::{
 };
 use glam::Vec2;
 use rand::Rng;
-use tickwire_shared::{
-    Audience, Definition, NetId, NetIds, Outbox, Owner, PlayerId, Randomness, ScoreId, Scores, Seats,
-};
+use tickwire_shared::{Definition, NetId, NetIds, Owner, PlayerId, Randomness, ScoreId, Scores, Seats};
 
 use crate::{
     aim::Aim,
-    cells::Squares,
     crowd::{Crowd, Member},
-    events::{Died, Hit, Hurt, Landed},
+    events::{Died, Herald, Hit, Hurt, Landed},
     kinds::Player,
     map::Map,
     movement::{Course, MoveState},
@@ -75,9 +72,8 @@ pub(crate) fn seat(
 
 /// The system: deals the damage that the weapons did. Who is dead already takes no more.
 pub(crate) fn hurt(
-    squares: Res<Squares>,
     mut damages: ResMut<Damages>,
-    mut outbox: ResMut<Outbox>,
+    mut herald: Herald,
     mut victims: Query<(&NetId, &Owner, &MoveState, &mut Health)>,
 ) {
     for Damage { victim, shooter, points, source } in damages.0.drain(..) {
@@ -89,22 +85,21 @@ pub(crate) fn hurt(
         health.points -= damage;
         health.killer = (health.points == 0).then_some(shooter);
 
-        outbox.emit(Audience::At(squares.place_of(state.position)), &Hit { victim: net_id, shooter, damage });
-        outbox.emit(Audience::Player(owner.0), &Hurt { damage, from: Aim::toward(source - state.position) });
+        herald.tell_at(state.position, &Hit { victim: net_id, shooter, damage });
+        herald.tell(owner.0, &Hurt { damage, from: Aim::toward(source - state.position) });
         if shooter != owner.0 {
-            outbox.emit(Audience::Player(shooter), &Landed { victim: net_id, damage });
+            herald.tell(shooter, &Landed { victim: net_id, damage });
         }
     }
 }
 
 /// The system: those without health die, and wait for their next life.
 pub(crate) fn die(
-    squares: Res<Squares>,
     rules: Res<Rules>,
     seats: Res<Seats>,
     mut scores: ResMut<Scores>,
     mut spawns: ResMut<Spawns>,
-    mut outbox: ResMut<Outbox>,
+    mut herald: Herald,
     mut commands: Commands,
     players: Query<(Entity, &NetId, &Owner, &MoveState, &Health), Changed<Health>>,
 ) {
@@ -117,7 +112,7 @@ pub(crate) fn die(
         if killer != owner.0 && seats.players.contains_key(&killer) {
             scores.add(killer, KILLS, 1);
         }
-        outbox.emit(Audience::At(squares.place_of(state.position)), &Died { victim: owner.0, killer });
+        herald.tell_at(state.position, &Died { victim: owner.0, killer });
     }
 }
 

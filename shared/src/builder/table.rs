@@ -45,17 +45,21 @@ struct Row {
     /// Not in a frame yet.
     is_new: bool,
     touched: bool,
+    /// Where it was set to be.
     place: Place,
+    /// Whether that is news since its cell was last looked up.
+    is_placed_anew: bool,
     cell: Option<CellId>,
     motion: Motion,
     /// How long the rates still change, in 1/16 of a tick, as the game has set it.
     ramp: u16,
-    truth_hash: u64,
+    /// What the entity's share of the sum of truth starts from.
+    truth_seed: u64,
 }
 
 /// What a removed entity leaves behind.
 pub(super) struct Removed {
-    pub(super) truth_hash: u64,
+    pub(super) truth_sum: u64,
     pub(super) cell: Option<CellId>,
 }
 
@@ -96,7 +100,7 @@ impl Table {
         self.rows.iter().map(|row| row.id).filter(|&id| id != NetId::NONE)
     }
 
-    pub(super) fn allocate(&mut self, id: NetId, tick: Tick) -> u32 {
+    pub(super) fn allocate(&mut self, kind: KindId, id: NetId, tick: Tick) -> u32 {
         let row = self.free.pop().unwrap_or_else(|| {
             self.rows.push(Row::default());
             let len = self.rows.len() * self.fields.len();
@@ -108,14 +112,22 @@ impl Table {
             self.ramped.resize(self.rows.len() * self.ramped_fields.len(), Ramped::default());
             self.rows.len() as u32 - 1
         });
-        self.rows[row as usize] = Row { id, is_new: true, motion: Motion { tick, ramp: 0 }, ..Row::default() };
+        self.rows[row as usize] = Row {
+            id,
+            is_new: true,
+            is_placed_anew: true,
+            motion: Motion { tick, ramp: 0 },
+            truth_seed: Digest::of(u64::from(kind.0) << 32 | u64::from(id.0)),
+            ..Row::default()
+        };
         self.touch(row as usize);
         row
     }
 
     pub(super) fn release(&mut self, row: usize) -> Removed {
         let range = self.range(row);
-        let Row { id, is_new, cell, truth_hash, .. } = std::mem::take(&mut self.rows[row]);
+        let Row { id, is_new, cell, truth_seed, .. } = std::mem::take(&mut self.rows[row]);
+        let truth_sum = if is_new { 0 } else { truth_sum(truth_seed, &self.coarse[range.clone()]) };
         self.fine[range.clone()].fill(0);
         self.fine_before[range.clone()].fill(0);
         self.coarse[range.clone()].fill(0);
@@ -127,7 +139,7 @@ impl Table {
         if !is_new {
             self.despawned.push(id);
         }
-        Removed { truth_hash, cell }
+        Removed { truth_sum, cell }
     }
 
     pub(super) fn set(&mut self, row: usize, field: usize, fine: i32) {
@@ -148,18 +160,26 @@ impl Table {
     }
 
     pub(super) fn set_place(&mut self, row: usize, place: Place) {
-        self.rows[row].place = place;
-        self.touch(row);
+        let state = &mut self.rows[row];
+        if state.place != place {
+            state.place = place;
+            state.is_placed_anew = true;
+            self.touch(row);
+        }
     }
 
     pub(super) fn place(&self, row: usize) -> Place {
         self.rows[row].place
     }
 
-    /// The row's entity, where it was set to be, and the cell that it is in so far.
-    pub(super) fn whereabouts(&self, row: usize) -> (NetId, Place, Option<CellId>) {
-        let Row { id, place, cell, .. } = self.rows[row];
-        (id, place, cell)
+    /// The row's entity, where it was set to be since this was last asked, and the cell that it is in so far.
+    pub(super) fn take_whereabouts(&mut self, row: usize) -> (NetId, Option<Place>, Option<CellId>) {
+        let Row { id, place, is_placed_anew, cell, .. } = &mut self.rows[row];
+        (*id, std::mem::take(is_placed_anew).then_some(*place), *cell)
+    }
+
+    pub(super) fn cell(&self, row: usize) -> Option<CellId> {
+        self.rows[row].cell
     }
 
     pub(super) fn put(&mut self, row: usize, cell: CellId) {
@@ -194,37 +214,35 @@ impl Table {
         self.spare = rows;
     }
 
-    /// Writes down how the row's truth at field quanta changed, and hashes it anew: its hash before, and now.
-    pub(super) fn note_truth(&mut self, kind: KindId, row: usize, delta: &mut KindTruth) -> (u64, u64) {
+    /// Writes down how the row's truth at field quanta changed: by how much, modulo 2^64, the sum of truth did.
+    pub(super) fn note_truth(&mut self, row: usize, delta: &mut KindTruth) -> u64 {
         let range = self.range(row);
-        let Row { id, is_new, touched, truth_hash: before, .. } = self.rows[row];
+        let Row { id, is_new, touched, truth_seed, .. } = self.rows[row];
         if !touched {
-            return (before, before);
+            return 0;
         }
-        let mut mask = 0;
-        for (i, ((state, &fine), held)) in
-            self.fields.iter().zip(&self.fine[range.clone()]).zip(&mut self.coarse[range.clone()]).enumerate()
-        {
+        let (mut mask, mut change) = (0, 0_u64);
+        let values = self.fine[range.clone()].iter().zip(&mut self.coarse[range.clone()]);
+        for (i, (state, (&fine, held))) in self.fields.iter().zip(values).enumerate() {
             let coarse = state.field.coarse(fine);
-            let difference = coarse.wrapping_sub(*held);
-            *held = coarse;
-            if difference != 0 {
+            let before = std::mem::replace(held, coarse);
+            if before != coarse {
                 mask |= 1 << i;
+                change = change.wrapping_add(share(truth_seed, i, coarse)).wrapping_sub(share(truth_seed, i, before));
                 if !is_new {
-                    delta.differences.push(difference);
+                    delta.differences.push(coarse.wrapping_sub(before));
                 }
             }
         }
         if is_new {
-            delta.spawned.push((id, self.coarse[range.clone()].to_vec()));
-        } else if mask != 0 {
-            delta.changed.push((id, mask));
-        } else {
-            return (before, before);
+            let values = &self.coarse[range];
+            delta.spawned.push((id, values.to_vec()));
+            return truth_sum(truth_seed, values);
         }
-        let now = truth_hash(kind, id, &self.coarse[range]);
-        self.rows[row].truth_hash = now;
-        (before, now)
+        if mask != 0 {
+            delta.changed.push((id, mask));
+        }
+        change
     }
 
     /// Brings what clients hold of the row up to its truth. Whether anything of it changed.
@@ -406,13 +424,13 @@ fn restate(ramp: Ramp, base: (&Ramped, &Motion), motion: &Motion, truth: Truth) 
     if is_near(truth.tick, truth.now) && is_near(settled, after) { expected } else { exact }
 }
 
-fn truth_hash(kind: KindId, id: NetId, values: &[i32]) -> u64 {
-    let mut digest = Digest::default();
-    digest.write(u64::from(kind.0) << 32 | u64::from(id.0));
-    for &value in values {
-        digest.write(u64::from(value as u32));
-    }
-    digest.finish()
+/// An entity's share of the sum of truth: its own, and that of each field's value. Sums change as cheaply as values do.
+fn truth_sum(seed: u64, values: &[i32]) -> u64 {
+    values.iter().enumerate().fold(seed, |sum, (field, &value)| sum.wrapping_add(share(seed, field, value)))
+}
+
+fn share(seed: u64, field: usize, value: i32) -> u64 {
+    Digest::of(seed ^ (field as u64) << 32 ^ u64::from(value as u32))
 }
 
 /// How far the truth moved in one tick, in fine quanta; for angles the shortest way round.

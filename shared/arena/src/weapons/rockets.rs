@@ -6,7 +6,7 @@ use bevy_ecs::{
     system::{Commands, Query, ResMut},
 };
 use glam::Vec2;
-use tickwire_shared::{Audience, NetId, NetIds, PlayerId, Tick};
+use tickwire_shared::{NetId, NetIds, PlayerId, Tick};
 
 use crate::{
     events::Explosion,
@@ -74,8 +74,7 @@ pub(crate) fn launch(battle: Battle, mut commands: Commands, mut net_ids: ResMut
 
 /// Harms everyone near whom cover does not shield, the shooter among them.
 fn explode(battle: &mut Battle, point: Vec2, owner: PlayerId) {
-    let here = battle.squares.place_of(point);
-    battle.outbox.emit(Audience::At(here), &Explosion { owner, point });
+    battle.herald.tell_at(point, &Explosion { owner, point });
     let exposed: Vec<(Entity, f32)> = battle
         .crowd
         .within(point, SPLASH_RADIUS + PLAYER_RADIUS)

@@ -263,8 +263,8 @@ impl<'a, 'b> KindEncoder<'a, 'b> {
         }
         let ChunkBuffer { streams, numbers, .. } = &mut *self.cutter.buffer;
         let before = streams[stream].len();
-        encode_varint(u64::from(self.gaps[stream].gap_to(number)), &mut streams[stream]);
-        numbers.iter().for_each(|&number| encode_varint(u64::from(number), &mut streams[stream]));
+        push_varint(self.gaps[stream].gap_to(number), &mut streams[stream]);
+        numbers.iter().for_each(|&number| push_varint(number, &mut streams[stream]));
         self.bytes += streams[stream].len() - before;
     }
 
@@ -301,6 +301,15 @@ impl<'a, 'b> KindEncoder<'a, 'b> {
 
 fn gaps() -> [Gaps; 4] {
     [Gaps::of_positions(), Gaps::of_positions(), Gaps::of_ids(), Gaps::of_positions()]
+}
+
+/// Most numbers take one byte.
+fn push_varint(number: u32, bytes: &mut Vec<u8>) {
+    match number {
+        0..0x80 => bytes.push(number as u8),
+        0x80..0x4000 => bytes.extend_from_slice(&[number as u8 | 0x80, (number >> 7) as u8]),
+        _ => encode_varint(u64::from(number), bytes),
+    }
 }
 
 /// Marks the rows in which two columns differ.
