@@ -330,12 +330,13 @@ mod tests {
             },
             pb::KindUpdate { kind: 1, arrivals: at(3, 101, 0).to_vec(), ..pb::KindUpdate::default() },
         ];
-        let owner = pb::OwnerSection { net_id: 1, values: vec![100, 0], ..pb::OwnerSection::default() };
+        let owner =
+            pb::OwnerSection { base_age: Some(0), net_id: 1, values: vec![100, 0], ..pb::OwnerSection::default() };
         let snapshot = pb::Snapshot {
             tick: 5,
             reset: true,
             owner: Some(owner),
-            cells: vec![pb::CellUpdate { cell: 0, kinds, ..pb::CellUpdate::default() }],
+            cells: vec![pb::CellUpdate { base_age: Some(0), kinds, ..pb::CellUpdate::default() }],
             ..pb::Snapshot::default()
         };
         let mut mirror = Mirror::new(Arc::clone(&schema));
