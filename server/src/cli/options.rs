@@ -20,7 +20,7 @@ use crate::config::ServerConfig;
 
 /// What every environment variable of the server begins with.
 pub(super) const ENV_PREFIX: &str = "TICKWIRE_";
-/// The most sessions of a game: each has a thread of its own.
+/// The most sessions of a game: each has a world, a recording and three seconds of history of its own.
 const SESSIONS_MAX: u32 = 1000;
 /// Where recordings are, below the data directory.
 const RECORDINGS: &str = "recordings";
@@ -60,6 +60,10 @@ pub(super) struct ServeFlags {
     #[arg(long, value_name = "N")]
     #[serde(skip_serializing_if = "Option::is_none")]
     seed: Option<u64>,
+    /// Threads that step sessions, never more than there are sessions [default: one per core]
+    #[arg(long, value_name = "N")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    simulation_threads: Option<usize>,
     /// Threads that serve connections [default: one per core]
     #[arg(long, value_name = "N")]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -102,6 +106,7 @@ struct Options {
     max_players: u32,
     data_dir: PathBuf,
     seed: Option<u64>,
+    simulation_threads: Option<usize>,
     network_threads: Option<usize>,
     log_format: LogFormat,
 }
@@ -118,6 +123,7 @@ impl Default for Options {
             max_players: config.max_players.get(),
             data_dir: default_data_dir(),
             seed: config.seed,
+            simulation_threads: None,
             network_threads: None,
             log_format: LogFormat::Text,
         }
@@ -186,6 +192,8 @@ impl Layers {
             origin: format!(" (from {})", self.origin(option)),
         };
         let at_least_one = |option| move |_| invalid(option, "0".into(), "is too few: choose 1 or more".into());
+        let threads =
+            |option, count: Option<usize>| count.map(NonZeroUsize::try_from).transpose().map_err(at_least_one(option));
 
         if !options.listen.ip().is_loopback() && !options.insecure {
             let problem = "can be reached from other machines, but nothing is encrypted and nobody is asked who they are: \
@@ -209,11 +217,8 @@ impl Layers {
                 max_players: NonZeroU32::try_from(options.max_players).map_err(at_least_one("max_players"))?,
                 seed: options.seed,
                 recordings: Some(recordings_dir(&options.data_dir)),
-                network_threads: options
-                    .network_threads
-                    .map(NonZeroUsize::try_from)
-                    .transpose()
-                    .map_err(at_least_one("network_threads"))?,
+                simulation_threads: threads("simulation_threads", options.simulation_threads)?,
+                network_threads: threads("network_threads", options.network_threads)?,
                 ..ServerConfig::default()
             },
         })
