@@ -74,6 +74,21 @@ pub struct Limits {
     pub requests_per_connection_max: u32,
     /// The farthest that a player sees, in the game's metres, and what those get who do not ask.
     pub view_radius_max: f64,
+    /// Bytes of snapshots per second of one stream, for those who do not ask.
+    pub bytes_per_second_default: NonZeroU32,
+    /// The most that those get who ask for more.
+    pub bytes_per_second_max: NonZeroU32,
+}
+
+/// The least bytes of snapshots per second of one stream: with fewer, headers would leave nothing for the rest.
+pub(crate) const BYTES_PER_SECOND_MIN: NonZeroU32 = NonZeroU32::new(4096).expect("4096 is not 0");
+
+impl Limits {
+    /// The bytes of snapshots per second that a stream gets that asks for `wish`.
+    #[must_use]
+    pub fn bytes_per_second(&self, wish: Option<NonZeroU32>) -> NonZeroU32 {
+        wish.unwrap_or(self.bytes_per_second_default).min(self.bytes_per_second_max).max(BYTES_PER_SECOND_MIN)
+    }
 }
 
 impl Default for ServerConfig {
@@ -120,6 +135,8 @@ impl Default for Limits {
             connections_max: 8192,
             requests_per_connection_max: 128,
             view_radius_max: 1000.0,
+            bytes_per_second_default: NonZeroU32::new(1 << 20).expect("2^20 is not 0"),
+            bytes_per_second_max: NonZeroU32::new(4 << 20).expect("2^22 is not 0"),
         }
     }
 }

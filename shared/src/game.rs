@@ -58,6 +58,20 @@ pub trait Game: Send + Sync + 'static {
         cells.push(from);
     }
 
+    /// At which share of a stream's snapshots `cell` is sent to a player in `from` who sees `radius` far: 1 in each, 2 in
+    /// every other, 4 in every fourth; more counts as 4. What is near enough to react to belongs in each.
+    ///
+    /// It depends on nothing but its arguments.
+    fn rate_divisor(&self, _from: CellKey, _cell: CellKey, _radius: f64) -> u32 {
+        1
+    }
+
+    /// How much a change of an entity of `kind` matters beside those of other kinds, where a stream's bytes do not suffice
+    /// for all: 1 to 16. It orders cells among those that wait equally long and are equally far.
+    fn weight(&self, _kind: &Kind) -> u32 {
+        1
+    }
+
     /// Mixes in whatever of the world decides its future and is not replicated, in an order that does not depend on
     /// bevy's `Entity` numbers.
     fn digest(&self, _world: &World, _digest: &mut Digest) {}

@@ -67,6 +67,7 @@ fn view() -> View {
         view_radius: 1.0,
         tick_rate: TickRate::DEFAULT,
         ticks_per_snapshot: 1,
+        bytes_per_second: None,
         in_flight_bytes_max: usize::MAX,
     })
 }

@@ -10,10 +10,8 @@ use tickwire_shared::{Tick, TickRate};
 
 /// The window that is never gone below.
 const WINDOW_MIN: usize = 3;
-/// How long a round trip counts, and how old the newest one taken with an empty window may be.
-const ROUND_TRIP_AGE_MAX: Duration = Duration::from_secs(10);
-/// Over how long the peer's pace is measured.
-const PACE_SPAN: Duration = Duration::from_secs(1);
+/// How old the newest round trip that was taken with an empty window may be.
+const EMPTY_SAMPLE_AGE_MAX: Duration = Duration::from_secs(10);
 
 /// One stream's credit. Times are durations since any fixed moment.
 #[derive(Clone, Debug)]
@@ -22,10 +20,8 @@ pub struct Credit {
     bytes_max: usize,
     in_flight: VecDeque<InFlight>,
     bytes: usize,
-    /// Rising by time, and by round trip: the first is the smallest of the span.
-    round_trips: VecDeque<(Duration, Duration)>,
-    acknowledged: VecDeque<Duration>,
-    acknowledged_tick: Tick,
+    round_trips: RoundTrips,
+    pace: Pace,
     empty_sample_at: Option<Duration>,
     /// Nothing is sent until the window is empty.
     draining: bool,
@@ -35,8 +31,23 @@ pub struct Credit {
 struct InFlight {
     tick: Tick,
     sent_at: Duration,
-    bytes: usize,
+    bytes: u32,
     into_empty: bool,
+}
+
+/// The smallest round trip of the last 10 s: one number for each second.
+#[derive(Clone, Copy, Debug, Default)]
+struct RoundTrips {
+    minima: [Option<Duration>; Self::SECONDS],
+    second: u64,
+}
+
+/// How many snapshots were acknowledged in the last second: one number for each eighth.
+#[derive(Clone, Copy, Debug, Default)]
+struct Pace {
+    counts: [u32; Self::PARTS + 1],
+    part: u64,
+    at: Duration,
 }
 
 impl Credit {
@@ -48,9 +59,8 @@ impl Credit {
             bytes_max,
             in_flight: VecDeque::new(),
             bytes: 0,
-            round_trips: VecDeque::new(),
-            acknowledged: VecDeque::new(),
-            acknowledged_tick: Tick::ZERO,
+            round_trips: RoundTrips::default(),
+            pace: Pace::default(),
             empty_sample_at: None,
             draining: false,
         }
@@ -59,10 +69,9 @@ impl Credit {
     /// K: how many snapshots may be unacknowledged.
     #[must_use]
     pub fn window(&self) -> usize {
-        let Some(&(_, round_trip)) = self.round_trips.front() else { return WINDOW_MIN };
-        let per_second = self.acknowledged.len() as f64 / PACE_SPAN.as_secs_f64();
-        let on_the_way = (round_trip.as_secs_f64() * per_second).ceil() as usize;
-        (on_the_way + 2).clamp(WINDOW_MIN, self.window_max.max(WINDOW_MIN))
+        let Some(round_trip) = self.round_trips.min() else { return WINDOW_MIN };
+        let on_the_way = (round_trip.as_secs_f64() * self.pace.per_second()).ceil() as usize;
+        (on_the_way + 2).clamp(WINDOW_MIN, self.window_max)
     }
 
     /// Snapshots that are unacknowledged.
@@ -83,41 +92,76 @@ impl Credit {
         if self.in_flight.is_empty() {
             return true;
         }
-        !self.draining && self.in_flight.len() < self.window() && self.bytes < self.bytes_max
+        let has_room = self.in_flight.len() < WINDOW_MIN || self.in_flight.len() < self.window();
+        !self.draining && has_room && self.bytes < self.bytes_max
     }
 
     /// A snapshot was sent.
     pub fn sent(&mut self, tick: Tick, bytes: usize, now: Duration) {
         let into_empty = self.in_flight.is_empty();
         self.draining &= !into_empty;
-        let empty_sample_is_old = self.empty_sample_at.is_some_and(|at| now.saturating_sub(at) > ROUND_TRIP_AGE_MAX);
+        let empty_sample_is_old = self.empty_sample_at.is_some_and(|at| now.saturating_sub(at) > EMPTY_SAMPLE_AGE_MAX);
         if empty_sample_is_old && !into_empty {
             self.draining = true;
         }
+        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
         self.in_flight.push_back(InFlight { tick, sent_at: now, bytes, into_empty });
-        self.bytes += bytes;
+        self.bytes += bytes as usize;
     }
 
     /// The peer has received `tick`, and all that was sent before it.
     pub fn acknowledge(&mut self, tick: Tick, now: Duration) {
         while let Some(oldest) = self.in_flight.pop_front_if(|oldest| oldest.tick <= tick) {
-            self.bytes -= oldest.bytes;
-            self.acknowledged.push_back(now);
-            self.acknowledged_tick = oldest.tick;
+            self.bytes -= oldest.bytes as usize;
+            self.pace.count(now);
             if oldest.tick == tick {
-                self.sample(now.saturating_sub(oldest.sent_at), oldest.into_empty, now);
+                self.round_trips.sample(now.saturating_sub(oldest.sent_at), now);
+                if oldest.into_empty || self.empty_sample_at.is_none() {
+                    self.empty_sample_at = Some(now);
+                }
             }
         }
-        while self.acknowledged.pop_front_if(|at| now.saturating_sub(*at) >= PACE_SPAN).is_some() {}
+    }
+}
+
+impl RoundTrips {
+    /// The current one, and ten whole ones before it.
+    const SECONDS: usize = 11;
+
+    fn sample(&mut self, round_trip: Duration, now: Duration) {
+        let second = now.as_secs();
+        for skipped in (self.second + 1..=second).rev().take(Self::SECONDS) {
+            self.minima[skipped as usize % Self::SECONDS] = None;
+        }
+        self.second = self.second.max(second);
+        let min = &mut self.minima[self.second as usize % Self::SECONDS];
+        *min = Some(min.map_or(round_trip, |min| min.min(round_trip)));
     }
 
-    fn sample(&mut self, round_trip: Duration, into_empty: bool, now: Duration) {
-        while self.round_trips.pop_front_if(|(at, _)| now.saturating_sub(*at) > ROUND_TRIP_AGE_MAX).is_some() {}
-        while self.round_trips.pop_back_if(|(_, other)| *other >= round_trip).is_some() {}
-        self.round_trips.push_back((now, round_trip));
-        if into_empty || self.empty_sample_at.is_none() {
-            self.empty_sample_at = Some(now);
+    fn min(&self) -> Option<Duration> {
+        self.minima.iter().flatten().min().copied()
+    }
+}
+
+impl Pace {
+    const PARTS: usize = 8;
+    const PART: Duration = Duration::from_millis(125);
+
+    fn count(&mut self, now: Duration) {
+        let part = (now.as_nanos() / Self::PART.as_nanos()) as u64;
+        for skipped in (self.part + 1..=part).rev().take(self.counts.len()) {
+            self.counts[skipped as usize % (Self::PARTS + 1)] = 0;
         }
+        self.part = self.part.max(part);
+        self.at = self.at.max(now);
+        self.counts[self.part as usize % (Self::PARTS + 1)] += 1;
+    }
+
+    /// As of the newest acknowledgement: of the oldest part, the share that the last second still holds.
+    fn per_second(&self) -> f64 {
+        let oldest = self.counts[(self.part as usize + 1) % (Self::PARTS + 1)];
+        let passed = (self.at.as_nanos() % Self::PART.as_nanos()) as f64 / Self::PART.as_nanos() as f64;
+        f64::from(self.counts.iter().sum::<u32>()) - f64::from(oldest) * passed
     }
 }
 

@@ -1,11 +1,17 @@
-//! Frames in, snapshots out: the history of frames, chunks that streams share, and for each stream its view and credit.
-//! No sockets, no clock, no threads; it never sees the simulation, only its frames.
+//! Frames in, snapshots out: the history of frames, chunks that streams share, and for each stream its view, credit and
+//! budget. No sockets, no clock, no threads; it never sees the simulation, only its frames.
 
 #![forbid(unsafe_code)]
 
+mod budget;
+mod cells;
 mod config;
 mod credit;
+mod history;
+mod interest;
+mod memo;
 mod replicator;
+mod roster;
 mod snapshot;
 mod view;
 

@@ -1,28 +1,32 @@
 //! Frames in: the history that snapshots are computed from, and the chunks that streams share.
 
-use std::{
-    collections::VecDeque,
-    hash::BuildHasherDefault,
-    sync::{Arc, Mutex, PoisonError, RwLock},
-};
+use std::sync::{Arc, PoisonError, RwLock};
 
 use bytes::Bytes;
-use tickwire_shared::{CellId, CellState, Event, Frame, Game, PlayerId, Schema, SeatFrame, Tick};
-use tickwire_wire::{CellChange, ChunkBuffer, ChunkEncoder, Layout};
+use tickwire_shared::{CellId, CellKey, CellState, Event, Frame, Game, Schema, Tick};
+use tickwire_wire::{CellChange, ChunkBuffer, ChunkEncoder, Layout, SLICES_MAX};
 
-use crate::ReplicationConfig;
+use crate::{
+    ReplicationConfig,
+    history::History,
+    interest::{Interest, Interests},
+    memo::{Base, Chunk, ChunkKey, Memo},
+};
 
-/// How many locks the memo is spread over, so that streams on several threads rarely meet.
-const MEMO_SHARDS: usize = 16;
+/// The most that a kind weighs.
+const WEIGHT_MAX: u32 = 16;
 
 /// One session's frames, and what has been encoded of the newest: shared by all its streams.
 pub struct Replicator {
     game: Arc<dyn Game>,
     schema: Arc<Schema>,
     config: ReplicationConfig,
+    /// By kind.
+    weights: Vec<u32>,
     encoder: ChunkEncoder,
     history: RwLock<Arc<History>>,
-    memo: [Mutex<MemoShard>; MEMO_SHARDS],
+    memo: Memo,
+    interests: Interests,
 }
 
 impl std::fmt::Debug for Replicator {
@@ -38,36 +42,34 @@ impl Replicator {
     /// A replicator for a session whose newest frame is `frame`.
     #[must_use]
     pub fn new(game: Arc<dyn Game>, schema: Arc<Schema>, config: ReplicationConfig, frame: Arc<Frame>) -> Self {
-        let history = History { frames: VecDeque::from([frame]) };
+        let weight = |kind| game.weight(kind).clamp(1, WEIGHT_MAX);
         Self {
             encoder: ChunkEncoder::new(Layout::of(&schema)),
+            weights: schema.kinds.iter().map(weight).collect(),
             game,
             schema,
             config,
-            history: RwLock::new(Arc::new(history)),
-            memo: std::array::from_fn(|_| Mutex::default()),
+            history: RwLock::new(Arc::new(History::new(frame, config.history_ticks))),
+            memo: Memo::new(config.memo_chunks_max, config.memo_bytes_max),
+            interests: Interests::default(),
         }
     }
 
     /// Takes in the next frame. It costs the caller a few microseconds, whatever the number of streams.
     pub fn publish(&self, frame: Arc<Frame>) {
-        let mut history = History::clone(&self.history());
-        if history.newest().epoch != frame.epoch || frame.tick.0 != history.newest().tick.0 + 1 {
-            // Another epoch, or a gap: no older frame is a base any more.
-            history.frames.clear();
-        }
-        while history.frames.len() >= self.config.history_ticks.max(1) {
-            history.frames.pop_front();
-        }
-        history.frames.push_back(frame);
+        let next = Arc::new(self.history().with(frame));
         // A poisoned lock holds a whole Arc all the same: it is only ever replaced.
-        *self.history.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(history);
+        let mut history = self.history.write().unwrap_or_else(PoisonError::into_inner);
+        let before = std::mem::replace(&mut *history, next);
+        drop(history);
+        // It may be the last to hold the chunks of the tick before, which streams need not wait for.
+        drop(before);
     }
 
     /// The newest frame.
     #[must_use]
     pub fn newest(&self) -> Arc<Frame> {
-        Arc::clone(self.history().newest())
+        Arc::clone(self.history.read().unwrap_or_else(PoisonError::into_inner).newest())
     }
 
     /// The limits.
@@ -88,35 +90,59 @@ impl Replicator {
         self.game.as_ref()
     }
 
+    /// The newest frame's epoch and tick.
+    pub(crate) fn now(&self) -> (u32, Tick) {
+        let history = self.history.read().unwrap_or_else(PoisonError::into_inner);
+        (history.newest().epoch, history.newest().tick)
+    }
+
     pub(crate) fn history(&self) -> Arc<History> {
         Arc::clone(&self.history.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// The change of a cell from `base` (or from nothing) to the newest frame of `history`: as the bodies of one or more
-    /// `CellUpdate`s. Encoded once for all streams while that frame is the newest.
-    pub(crate) fn chunk(&self, history: &History, cell: CellId, base: Base) -> Arc<[Bytes]> {
-        let newest = history.newest();
-        let mut shard = self.memo[cell.index() % MEMO_SHARDS].lock().unwrap_or_else(PoisonError::into_inner);
-        let now = (newest.epoch, newest.tick);
-        if shard.now < now {
-            shard.now = now;
-            shard.chunks.clear();
-        }
-        let is_shared = shard.now == now && shard.chunks.len() < self.config.memo_chunks_max / MEMO_SHARDS;
-        if shard.now == now
-            && let Some(chunk) = shard.chunks.get(&(cell, base))
-        {
-            return Arc::clone(chunk);
-        }
-        let chunk = self.encode(history, cell, base);
-        if is_shared {
-            shard.chunks.insert((cell, base), Arc::clone(&chunk));
-        }
-        chunk
+    /// The cells that are seen from `focus`.
+    pub(crate) fn interest(&self, frame: &Frame, focus: Option<CellKey>, radius: f64) -> Arc<Interest> {
+        self.interests.get(self.game(), frame, focus, radius)
     }
 
-    fn encode(&self, history: &History, cell: CellId, base: Base) -> Arc<[Bytes]> {
+    /// How much it matters what changed in a cell after the tick at which a receiver holds it: the most that any kind of
+    /// it weighs.
+    pub(crate) fn weight(&self, history: &History, cell: CellId, held: Option<Tick>) -> u32 {
+        let Some(new) = history.newest().cell(cell) else { return 1 };
+        let old = held.and_then(|held| history.frame(held)?.cell(cell));
+        let changed = |kind: usize| match old {
+            Some(old) => !Arc::ptr_eq(&old.state.kinds[kind], &new.state.kinds[kind]),
+            None => !new.state.kinds[kind].ids.is_empty(),
+        };
+        let weights = self.weights.iter().enumerate().filter(|(kind, _)| changed(*kind)).map(|(_, weight)| *weight);
+        weights.max().unwrap_or(1)
+    }
+
+    /// The change of a cell from `base` (or from nothing) to the newest frame of `history`. Encoded once for all streams
+    /// while that frame is the newest.
+    pub(crate) fn chunk(&self, history: &History, cell: CellId, base: Base, halvings: u8) -> Chunk {
+        let key = ChunkKey { cell, base, halvings: 0 };
         let newest = history.newest();
+        let is_fresh = matches!(base, Base::Tick(base) if base.next() == newest.tick);
+        let chunk = match history.fresh().slot(cell).filter(|_| is_fresh) {
+            Some(slot) => slot.get_or_init(|| self.encode(history, key)).clone(),
+            None => self.memoised(history, key),
+        };
+        match &chunk {
+            Chunk::Whole(body) if body.len() <= self.config.slice_bytes_max >> halvings => chunk,
+            _ if halvings == 0 => chunk,
+            _ => self.memoised(history, ChunkKey { halvings, ..key }),
+        }
+    }
+
+    fn memoised(&self, history: &History, key: ChunkKey) -> Chunk {
+        let newest = history.newest();
+        self.memo.get_or_encode((newest.epoch, newest.tick), key, || self.encode(history, key))
+    }
+
+    fn encode(&self, history: &History, key: ChunkKey) -> Chunk {
+        let newest = history.newest();
+        let ChunkKey { cell, base, halvings } = key;
         let (base_tick, lost_with_base) = match base {
             Base::Tick(tick) => (Some(tick), 0),
             Base::Nothing => (None, 0),
@@ -144,56 +170,19 @@ impl Replicator {
             events_lost,
             hash_interval: self.config.hash_interval,
         };
+        // Slices may be as short as a stream's bytes per second ask for, and no more than a mirror takes.
+        let cut = |halvings| self.bodies(&change, self.config.slice_bytes_max >> halvings);
+        let fits = |bodies: &Vec<Bytes>| bodies.len() <= SLICES_MAX as usize;
+        let bodies = (1..=halvings).rev().map(cut).find(fits).unwrap_or_else(|| cut(0));
+        match <[Bytes; 1]>::try_from(bodies) {
+            Ok([body]) => Chunk::Whole(body),
+            Err(slices) => Chunk::Cut(slices.into()),
+        }
+    }
+
+    fn bodies(&self, change: &CellChange<'_>, slice_bytes_max: usize) -> Vec<Bytes> {
         let mut bodies = Vec::new();
-        self.encoder.encode(&change, self.config.slice_bytes_max, &mut ChunkBuffer::default(), &mut bodies);
-        bodies.into()
-    }
-}
-
-/// What a stream holds of a cell.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum Base {
-    /// The cell at this tick, which is in history.
-    Tick(Tick),
-    /// Nothing: the cell enters the view.
-    Nothing,
-    /// Something that has left history: it gets the whole cell, and is told that events are missing.
-    Lost,
-}
-
-#[derive(Default)]
-struct MemoShard {
-    /// The (epoch, tick) that the chunks lead to.
-    now: (u32, Tick),
-    chunks: std::collections::HashMap<(CellId, Base), Arc<[Bytes]>, BuildHasherDefault<std::hash::DefaultHasher>>,
-}
-
-/// The frames of the last seconds, of consecutive ticks.
-#[derive(Clone, Debug)]
-pub(crate) struct History {
-    frames: VecDeque<Arc<Frame>>,
-}
-
-impl History {
-    pub(crate) fn newest(&self) -> &Arc<Frame> {
-        self.frames.back().expect("history starts with a frame and keeps at least one")
-    }
-
-    /// The frame of a tick, where it is still there.
-    pub(crate) fn frame(&self, tick: Tick) -> Option<&Arc<Frame>> {
-        let oldest = self.frames.front()?.tick;
-        self.frames.get(usize::try_from(tick.0.checked_sub(oldest.0)?).ok()?)
-    }
-
-    /// The frames after `tick`, oldest first.
-    pub(crate) fn after(&self, tick: Tick) -> impl Iterator<Item = &Arc<Frame>> {
-        let oldest = self.frames.front().map_or(Tick::ZERO, |frame| frame.tick);
-        let skipped = (tick.0 + 1).saturating_sub(oldest.0);
-        self.frames.iter().skip(usize::try_from(skipped).unwrap_or(usize::MAX))
-    }
-
-    /// A player's part of the frames after `tick`, oldest first.
-    pub(crate) fn seats_after(&self, tick: Tick, player: PlayerId) -> impl Iterator<Item = (Tick, &SeatFrame)> {
-        self.after(tick).filter_map(move |frame| Some((frame.tick, frame.seat(player)?)))
+        self.encoder.encode(change, slice_bytes_max, &mut ChunkBuffer::default(), &mut bodies);
+        bodies
     }
 }

@@ -1,25 +1,30 @@
 //! Snapshots out: what has been sent on one stream, and the next snapshot, composed as late as possible.
 
-use std::{
-    collections::{BTreeMap, VecDeque},
-    sync::Arc,
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use prost::Message as _;
 use tickwire_proto::v1 as pb;
-use tickwire_shared::{
-    CellFrame, CellId, CellKey, CellTable, Frame, Place, PlayerId, PlayerStatus, Roster, RosterRow, SeatFrame, Tick,
-    TickRate,
-};
+use tickwire_shared::{CellId, Frame, Place, PlayerId, Tick, TickRate};
 use tickwire_wire::OwnerBase;
 
 use crate::{
+    budget::Budget,
+    cells::{Standing, ViewCell, ViewCells, changed_at},
     credit::Credit,
-    replicator::{Base, History, Replicator},
-    snapshot::{Snapshot, framed_len_max},
+    history::History,
+    memo::{Base, Chunk},
+    replicator::Replicator,
+    roster::RosterCursor,
+    snapshot::{Snapshot, cells_len_max, framed_len_max},
 };
+
+/// The share of a snapshot's bytes that rows of the roster may take.
+const ROSTER_SHARE: usize = 4;
+/// How much more a cell that enters the view matters than one that changes in it: what is not there is missed most.
+const ENTERING_WEIGHT: u64 = 4;
+/// Distance counts in steps of so many cells, nearest first, up to so many steps.
+const CELLS_PER_STEP: u32 = 4;
+const STEPS_MAX: u32 = 8;
 
 /// What a stream is.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -30,8 +35,10 @@ pub struct ViewConfig {
     pub view_radius: f64,
     /// The session's rate.
     pub tick_rate: TickRate,
-    /// How many ticks lie between two snapshots at least: 1 for a snapshot of every tick.
+    /// A snapshot for each so many ticks at most: 1 for a snapshot of every tick.
     pub ticks_per_snapshot: u32,
+    /// Bytes of snapshots per second; `None`: no limit.
+    pub bytes_per_second: Option<u32>,
     /// Unacknowledged bytes.
     pub in_flight_bytes_max: usize,
 }
@@ -62,33 +69,18 @@ pub struct AckError {
 pub struct View {
     config: ViewConfig,
     credit: Credit,
+    budget: Budget,
     /// The newest snapshot.
     epoch: u32,
     sent: Tick,
     reset_due: bool,
-    cells: BTreeMap<CellId, CellView>,
-    wanted: Wanted,
+    /// The newest snapshot had no room for all that was due.
+    is_short: bool,
+    cells: ViewCells,
     slicing: Option<Slicing>,
     owner: OwnerBase,
     roster: RosterCursor,
-}
-
-/// What has been sent of one cell.
-#[derive(Clone, Copy, Debug)]
-struct CellView {
-    /// The tick at which the receiver holds it; `None` until it has entered the view.
-    held: Option<Tick>,
-    /// Since when it waits to enter.
-    since: Tick,
-}
-
-/// The cells that the view should hold.
-#[derive(Debug, Default)]
-struct Wanted {
-    focus: Option<CellKey>,
-    table: Option<Arc<CellTable>>,
-    /// `always` first, then nearest first.
-    cells: Vec<CellId>,
+    scratch: Scratch,
 }
 
 /// An update that was cut, and of which slices remain.
@@ -96,31 +88,78 @@ struct Wanted {
 struct Slicing {
     cell: CellId,
     tick: Tick,
-    rest: VecDeque<Bytes>,
+    slices: Arc<[Bytes]>,
+    next: usize,
 }
 
-/// Which rows of the roster have been sent: all up to one, in order of version and player.
+/// Buffers of one composition that serve the next one.
 #[derive(Debug, Default)]
-struct RosterCursor {
-    sent: (Tick, PlayerId),
-    done: Option<Arc<Roster>>,
+struct Scratch {
+    owner: pb::OwnerSection,
+    removed: Vec<ViewCell>,
+    numbers: Vec<u32>,
+    due: Vec<Due>,
+}
+
+/// A cell that this snapshot is to carry, and when its turn is: the smallest first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Due {
+    class: Class,
+    order: u64,
+    place: u32,
+}
+
+/// What goes first where the bytes do not suffice for all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Class {
+    /// Has waited for a second, as happens only where the budget is too small for the view; then all take turns.
+    Starving,
+    Own,
+    Always,
+    Sliced,
+    /// Has waited for half a second: the longest first.
+    Overdue,
+    /// By time, weight and nearness.
+    Other,
+}
+
+/// What a snapshot has room for, in bytes.
+#[derive(Clone, Copy, Debug)]
+struct Room {
+    left: usize,
+    budget_left: usize,
+    /// The budget is all saved up: it will never have more room for a single update than now.
+    is_saved_up: bool,
+}
+
+/// What became of a cell's update.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Filled {
+    /// The receiver then has it all.
+    Whole,
+    /// It is to be cut, and another is being cut.
+    Later,
+    NoRoom,
 }
 
 impl View {
     /// Nothing sent yet: the first snapshot is a reset.
     #[must_use]
     pub fn new(config: ViewConfig) -> Self {
+        let ticks = config.ticks_per_snapshot.max(1);
         Self {
-            config,
             credit: Credit::new(config.tick_rate, config.in_flight_bytes_max),
+            budget: Budget::new(config.bytes_per_second, config.tick_rate.duration_of(u64::from(ticks))),
+            config: ViewConfig { ticks_per_snapshot: ticks, ..config },
             epoch: 0,
             sent: Tick::ZERO,
             reset_due: true,
-            cells: BTreeMap::new(),
-            wanted: Wanted::default(),
+            is_short: false,
+            cells: ViewCells::default(),
             slicing: None,
             owner: OwnerBase::default(),
             roster: RosterCursor::default(),
+            scratch: Scratch::default(),
         }
     }
 
@@ -156,241 +195,335 @@ impl View {
         self.sent
     }
 
-    /// Whether there is a frame to send, at the stream's rate, and credit to send it.
+    /// Whether there is a frame to send, at the stream's rate, credit to send it, and a byte to pay with.
     #[must_use]
-    pub fn ready(&self, newest: &Frame) -> bool {
-        let is_due = newest.tick.since(self.sent) >= u64::from(self.config.ticks_per_snapshot.max(1));
-        (newest.epoch != self.epoch || is_due) && newest.tick > Tick::ZERO && self.credit.allows()
+    pub fn ready(&self, replicator: &Replicator, now: Duration) -> bool {
+        let (epoch, newest) = replicator.now();
+        self.is_ready(epoch, newest, now)
     }
 
-    /// Composes the next snapshot from the newest frame, and takes it as sent. `None` where there is no newer frame, or
-    /// no credit.
+    fn is_ready(&self, epoch: u32, newest: Tick, now: Duration) -> bool {
+        // By the number of the tick, not from the last snapshot: streams of one pace then share what is encoded.
+        let turn = |tick: Tick| tick.0 / self.ticks_per_snapshot();
+        let is_due = epoch != self.epoch || turn(newest) > turn(self.sent);
+        is_due && newest > Tick::ZERO && self.credit.allows() && self.budget.allows(now)
+    }
+
+    fn ticks_per_snapshot(&self) -> u64 {
+        u64::from(self.config.ticks_per_snapshot)
+    }
+
+    /// Composes the next snapshot from the newest frame, and takes it as sent. `None` where the view is not
+    /// [`ready`](Self::ready).
     pub fn compose(&mut self, replicator: &Replicator, feedback: InputFeedback, now: Duration) -> Option<Snapshot> {
+        let mut snapshot = Snapshot::default();
+        self.compose_into(replicator, feedback, now, &mut snapshot).then_some(snapshot)
+    }
+
+    /// Composes the next snapshot into `snapshot`, whatever that held: where its buffers, and the view's, have grown to
+    /// what they need, and the cells' changes have been encoded for another stream, nothing is allocated. False, and
+    /// `snapshot` as it was, where the view is not [`ready`](Self::ready).
+    pub fn compose_into(
+        &mut self,
+        replicator: &Replicator,
+        feedback: InputFeedback,
+        now: Duration,
+        snapshot: &mut Snapshot,
+    ) -> bool {
         let history = replicator.history();
         let frame = history.newest();
-        if !self.ready(frame) {
-            return None;
+        if !self.is_ready(frame.epoch, frame.tick, now) {
+            return false;
         }
         let has_base = frame.epoch == self.epoch && history.frame(self.sent).is_some();
         let reset = self.reset_due || !has_base;
         if reset {
             self.start_anew();
         }
-        let mut snapshot = Snapshot::new(frame.tick, reset);
-        let mut header = pb::Snapshot {
+        self.budget.fill(now);
+
+        let base = if reset { Tick(frame.tick.0 - 1) } else { self.sent };
+        let seat = self.config.player.and_then(|player| frame.seat(player));
+        let header = pb::Snapshot {
             epoch: frame.epoch,
             tick: frame.tick.0,
+            consumed_input: seat.map_or(0, |seat| seat.consumed_input),
             received_input: feedback.received_input,
             received_margin_us: feedback.received_margin_us,
             slip_us: feedback.slip_us,
             reset,
             ..pb::Snapshot::default()
         };
-        let base = if reset { Tick(frame.tick.0 - 1) } else { self.sent };
-        let own_cell = self.fill_owner(&history, base, &mut header);
-        self.fill_roster(&frame.roster, replicator.config().roster_rows_per_snapshot, &mut header);
-        self.aim(replicator, frame, own_cell, &mut header);
-
-        let budget = replicator.config().snapshot_bytes_max.saturating_sub(header_len_max(&header, self.cells.len()));
-        self.fill_cells(replicator, &history, own_cell, budget, &mut snapshot, &mut header);
-        snapshot.set_header(header.encode_to_vec());
+        snapshot.start(&header);
+        self.put_owner(&history, base, snapshot);
+        let own_cell = seat.and_then(|seat| seat.owner.as_ref()).map(|owner| owner.cell);
+        self.aim(replicator, frame, own_cell, snapshot);
+        let roster_bytes_max = self.budget.bytes().min(replicator.config().snapshot_bytes_max) / ROSTER_SHARE;
+        self.roster.fill(&history, replicator.config().roster_rows_per_snapshot, roster_bytes_max, snapshot);
+        self.put_cells(replicator, &history, own_cell, snapshot);
 
         self.epoch = frame.epoch;
         self.sent = frame.tick;
         self.reset_due = false;
+        self.budget.spend(snapshot.encoded_len());
         self.credit.sent(frame.tick, snapshot.encoded_len(), now);
-        Some(snapshot)
+        true
     }
 
     fn start_anew(&mut self) {
-        self.cells.clear();
+        self.cells = ViewCells::default();
         self.slicing = None;
         self.owner = OwnerBase::default();
         self.roster = RosterCursor::default();
     }
 
-    /// The owner section and the input acknowledgement; the cell of the player's entity.
-    fn fill_owner(&mut self, history: &History, base: Tick, header: &mut pb::Snapshot) -> Option<CellId> {
-        let player = self.config.player?;
+    /// The owner section, where there is anything new.
+    fn put_owner(&mut self, history: &History, base: Tick, snapshot: &mut Snapshot) {
+        let Some(player) = self.config.player else { return };
         let frame = history.newest();
-        let seat: Option<&SeatFrame> = frame.seat(player);
-        let (mut events, mut events_lost) = (Vec::new(), 0_u32);
-        for (tick, seat) in history.seats_after(base, player) {
-            events.extend(seat.events.iter().flat_map(|events| events.iter()).map(|event| (tick, event)));
-            events_lost = events_lost.saturating_add(seat.events_lost);
-        }
-        let row = seat.and_then(|seat| seat.owner.as_ref());
-        header.consumed_input = seat.map_or(0, |seat| seat.consumed_input);
-        header.owner = self.owner.encode(row, &events, events_lost, frame.tick);
-        row.map(|row| row.cell)
-    }
-
-    /// The next rows of the roster: those that changed longest ago first.
-    fn fill_roster(&mut self, roster: &Arc<Roster>, rows_max: usize, header: &mut pb::Snapshot) {
-        let cursor = &mut self.roster;
-        if cursor.done.as_ref().is_some_and(|done| Arc::ptr_eq(done, roster)) {
-            return;
-        }
-        let mut due: Vec<&RosterRow> =
-            roster.rows.iter().filter(|row| (row.version, row.player) > cursor.sent).collect();
-        due.sort_unstable_by_key(|row| (row.version, row.player));
-        for row in due.iter().take(rows_max) {
-            cursor.sent = (row.version, row.player);
-            header.roster.push(roster_row(row));
-        }
-        if due.len() <= rows_max {
-            cursor.done = Some(Arc::clone(roster));
+        let row = frame.seat(player).and_then(|seat| seat.owner.as_ref());
+        let seats = || history.seats_after(base, player);
+        let events_lost = seats().fold(0_u32, |lost, (_, seat)| lost.saturating_add(seat.events_lost));
+        let events = seats().flat_map(|(tick, seat)| {
+            seat.events.iter().flat_map(|events| events.iter()).map(move |event| (tick, event))
+        });
+        let section = &mut self.scratch.owner;
+        if self.owner.encode(row, events, events_lost, frame.tick, section) {
+            snapshot.put_owner(section);
         }
     }
 
-    /// Turns the view to where its player is: cells that are out of it now are dropped.
-    fn aim(&mut self, replicator: &Replicator, frame: &Frame, own_cell: Option<CellId>, header: &mut pb::Snapshot) {
-        let focus = own_cell.and_then(|cell| frame.table.place(cell)).and_then(|place| match place {
+    /// Turns the view to where its player is. What it has turned away from stays for a while, unless the player has jumped
+    /// too far for it to be seen again soon.
+    fn aim(&mut self, replicator: &Replicator, frame: &Frame, own_cell: Option<CellId>, snapshot: &mut Snapshot) {
+        let own_key = own_cell.and_then(|cell| frame.table.place(cell)).and_then(|place| match place {
             Place::Always => None,
             Place::Cell(key) => Some(key),
         });
-        // Without an entity the view stays where it last was.
-        let focus = focus.or(self.wanted.focus);
-        let is_as_before = self.wanted.table.as_ref().is_some_and(|table| Arc::ptr_eq(table, &frame.table));
-        if !is_as_before || focus != self.wanted.focus {
-            let mut keys = Vec::new();
-            if let Some(focus) = focus {
-                replicator.game().cells_in_view(focus, self.config.view_radius, &mut keys);
-            }
-            // Cells that the session has not used yet hold nothing; they enter when they are.
-            let known = keys.into_iter().filter_map(|key| frame.table.id(Place::Cell(key)));
-            let cells = std::iter::once(CellId::ALWAYS).chain(known).collect();
-            self.wanted = Wanted { focus, table: Some(Arc::clone(&frame.table)), cells };
-            let wanted: std::collections::BTreeSet<CellId> = self.wanted.cells.iter().copied().collect();
-            let out: Vec<CellId> = self.cells.keys().copied().filter(|cell| !wanted.contains(cell)).collect();
-            for cell in out {
-                let was_sliced = self.slicing.take_if(|slicing| slicing.cell == cell).is_some();
-                let view = self.cells.remove(&cell);
-                if was_sliced || view.is_some_and(|view| view.held.is_some()) {
-                    header.dropped_cells.push(cell.0);
-                }
+        let before = self.cells.focus();
+        let focus = own_key.or(before);
+        let mut removed = std::mem::take(&mut self.scratch.removed);
+        if !self.cells.is_aimed(focus, frame) {
+            let interest = replicator.interest(frame, focus, self.config.view_radius);
+            let stood_in = before.and_then(|before| frame.table.id(Place::Cell(before)));
+            let is_near = stood_in.is_some_and(|cell| interest.wants(cell));
+            let keep_until = is_near.then(|| Tick(frame.tick.0 + replicator.config().edge_ticks));
+            self.cells.aim(focus, interest, frame, keep_until, &mut removed);
+        }
+        self.cells.expire(frame.tick, self.overdue_ticks(), &mut removed);
+
+        let dropped = &mut self.scratch.numbers;
+        dropped.clear();
+        for cell in removed.drain(..) {
+            let was_sliced = self.slicing.take_if(|slicing| slicing.cell == cell.id).is_some();
+            if was_sliced || !matches!(cell.standing, Standing::Entering { .. }) {
+                dropped.push(cell.id.0);
             }
         }
-        for &cell in &self.wanted.cells {
-            self.cells.entry(cell).or_insert(CellView { held: None, since: frame.tick });
-        }
+        snapshot.put_dropped(dropped);
+        self.scratch.removed = removed;
     }
 
-    /// Updates as many cells as the budget takes: the player's own, `always`, one that is being sliced, then those that
-    /// have waited longest, nearest first. The others are deferred.
-    fn fill_cells(
+    fn overdue_ticks(&self) -> u64 {
+        u64::from(self.config.tick_rate.hz()).div_ceil(2)
+    }
+
+    /// Updates as many cells as there is room for; the others are deferred.
+    fn put_cells(
         &mut self,
         replicator: &Replicator,
         history: &History,
         own_cell: Option<CellId>,
-        mut budget: usize,
         snapshot: &mut Snapshot,
-        header: &mut pb::Snapshot,
     ) {
         let frame = history.newest();
-        let sliced = self.slicing.as_ref().map(|slicing| slicing.cell);
-        let mut due: Vec<(u8, Tick, usize, CellId)> = Vec::new();
-        for (order, &cell) in self.wanted.cells.iter().enumerate() {
-            let view = self.cells.get_mut(&cell).expect("the view was aimed at these cells");
-            let changed = frame.cell(cell).map_or(Tick::ZERO, |cell: &CellFrame| cell.changed);
-            match view.held {
-                Some(held) if changed <= held && sliced != Some(cell) => view.held = Some(frame.tick),
-                held => {
-                    let class = match cell {
-                        _ if Some(cell) == own_cell => 0,
-                        CellId::ALWAYS => 1,
-                        _ if Some(cell) == sliced => 2,
-                        _ => 3,
-                    };
-                    due.push((class, held.unwrap_or(view.since), order, cell));
-                }
-            }
+        self.cells.note_changes(history, self.sent);
+        self.find_due(history, own_cell);
+        let others = cells_len_max(self.cells.waiting().map(|(_, cell)| cell.id));
+        let reserved = snapshot.header_len() + others;
+        let room = Room {
+            left: replicator.config().snapshot_bytes_max.saturating_sub(reserved),
+            budget_left: self.budget.bytes().saturating_sub(reserved),
+            is_saved_up: self.budget.is_full(),
+        };
+        if !self.put_all(replicator, history, room, snapshot) {
+            self.put_by_priority(replicator, history, own_cell, room, snapshot);
         }
-        due.sort_unstable();
-        for (.., cell) in due {
-            let is_whole = self.fill_cell(replicator, history, cell, &mut budget, snapshot);
-            let is_known = self.cells[&cell].held.is_some();
-            let is_slicing = self.slicing.as_ref().is_some_and(|slicing| slicing.cell == cell);
-            if !is_whole && (is_known || is_slicing) {
-                header.deferred_cells.push(cell.0);
+
+        let deferred = &mut self.scratch.numbers;
+        deferred.clear();
+        let sliced = self.slicing.as_ref().map(|slicing| slicing.cell);
+        deferred.extend(self.cells.waiting().filter_map(|(_, cell)| match cell.standing {
+            Standing::Behind { held, .. } => (changed_at(frame, cell.id) > held).then_some(cell.id.0),
+            Standing::Entering { .. } => (Some(cell.id) == sliced).then_some(cell.id.0),
+            Standing::Current => None,
+        }));
+        snapshot.put_deferred(deferred);
+    }
+
+    /// Which cells this snapshot is to carry, of those that wait: the own cell first, in no order else.
+    fn find_due(&mut self, history: &History, own_cell: Option<CellId>) {
+        let frame = history.newest();
+        let sliced = self.slicing.as_ref().map(|slicing| slicing.cell);
+        let ticks_per_snapshot = self.ticks_per_snapshot();
+        let due = &mut self.scratch.due;
+        due.clear();
+        for (place, cell) in self.cells.waiting() {
+            let is_own = Some(cell.id) == own_cell;
+            if is_own || Some(cell.id) == sliced || cell.is_its_turn(frame.tick, ticks_per_snapshot) {
+                due.push(Due { class: Class::Other, order: 0, place });
+            }
+            if is_own {
+                let last = due.len() - 1;
+                due.swap(0, last);
             }
         }
     }
 
-    /// Puts a cell's update, or what fits of it, into the snapshot. Whether the receiver then holds it whole.
-    fn fill_cell(
-        &mut self,
-        replicator: &Replicator,
-        history: &History,
-        cell: CellId,
-        budget: &mut usize,
-        snapshot: &mut Snapshot,
-    ) -> bool {
-        let frame = history.newest();
-        if self.slicing.as_ref().is_none_or(|slicing| slicing.cell != cell) {
-            let base = match self.cells[&cell].held {
-                None => Base::Nothing,
-                Some(held) if history.frame(held).is_some() => Base::Tick(held),
-                Some(_) => Base::Lost,
-            };
-            let chunk = replicator.chunk(history, cell, base);
-            if let [body] = &*chunk {
-                let len = framed_len_max(body);
-                if len > *budget {
+    /// The usual case: there is room for all that is due. False, and nothing put, where there is not.
+    fn put_all(&mut self, replicator: &Replicator, history: &History, mut room: Room, snapshot: &mut Snapshot) -> bool {
+        if self.is_short || self.slicing.is_some() {
+            return false;
+        }
+        let halvings = self.budget.slice_halvings(replicator.config().slice_bytes_max);
+        for due in &self.scratch.due {
+            let cell = self.cells.get(due.place);
+            match replicator.chunk(history, cell.id, base_of(cell, history), halvings) {
+                Chunk::Whole(body) if room.take(framed_len_max(&body), snapshot) => snapshot.push(body, 0),
+                Chunk::Whole(_) | Chunk::Cut(_) => {
+                    snapshot.clear_updates();
                     return false;
                 }
-                *budget -= len;
-                snapshot.push(body.clone(), 0);
-                self.hold(cell, frame.tick);
-                return true;
             }
-            // Slicing starts with a slice on its way: the receiver knows of it from that.
-            if self.slicing.is_some() || chunk.first().is_none_or(|first| framed_len_max(first) > *budget) {
-                return false;
-            }
-            self.slicing = Some(Slicing { cell, tick: frame.tick, rest: chunk.iter().cloned().collect() });
         }
-
-        let slicing = self.slicing.as_mut().expect("of this cell, from before or just started");
-        while let Some(body) = slicing.rest.front() {
-            let len = framed_len_max(body);
-            if len > *budget {
-                return false;
-            }
-            *budget -= len;
-            let body = slicing.rest.pop_front().expect("there was a front");
-            snapshot.push(body, frame.tick.since(slicing.tick) as u32);
+        for due in &self.scratch.due {
+            self.cells.set(due.place, Standing::Current);
         }
-        let tick = slicing.tick;
-        self.slicing = None;
-        self.hold(cell, tick);
         true
     }
 
-    fn hold(&mut self, cell: CellId, tick: Tick) {
-        if let Some(view) = self.cells.get_mut(&cell) {
-            view.held = Some(tick);
+    /// What matters most goes first, until the first update for which there is no room.
+    fn put_by_priority(
+        &mut self,
+        replicator: &Replicator,
+        history: &History,
+        own_cell: Option<CellId>,
+        mut room: Room,
+        snapshot: &mut Snapshot,
+    ) {
+        let mut due = std::mem::take(&mut self.scratch.due);
+        for due in &mut due {
+            (due.class, due.order) = self.priority(replicator, history, own_cell, self.cells.get(due.place));
         }
+        due.sort_unstable();
+        self.is_short = false;
+        for due in &due {
+            if self.put_cell(replicator, history, due.place, &mut room, snapshot) == Filled::NoRoom {
+                self.is_short = true;
+                break;
+            }
+        }
+        self.scratch.due = due;
+    }
+
+    fn priority(
+        &self,
+        replicator: &Replicator,
+        history: &History,
+        own_cell: Option<CellId>,
+        cell: &ViewCell,
+    ) -> (Class, u64) {
+        let now = history.newest().tick;
+        let waited = cell.waited(now);
+        let rank = u64::from(cell.rank.min(u32::from(u16::MAX)));
+        let longest_first = (now.0 + 1).saturating_sub(waited) << 16 | rank;
+        let sliced = self.slicing.as_ref().map(|slicing| slicing.cell);
+        match cell.id {
+            _ if waited > u64::from(self.config.tick_rate.hz()) => (Class::Starving, longest_first),
+            id if Some(id) == own_cell => (Class::Own, 0),
+            CellId::ALWAYS => (Class::Always, 0),
+            id if Some(id) == sliced => (Class::Sliced, 0),
+            _ if waited > self.overdue_ticks() => (Class::Overdue, longest_first),
+            id => {
+                let (held, factor) = match cell.standing {
+                    Standing::Behind { held, .. } => (Some(held), 1),
+                    Standing::Current | Standing::Entering { .. } => (None, ENTERING_WEIGHT),
+                };
+                let weight = u64::from(replicator.weight(history, id, held)) * factor;
+                let step = u64::from((1 + cell.rank / CELLS_PER_STEP).min(STEPS_MAX));
+                let priority = ((waited * weight) << 8) / step;
+                (Class::Other, (u64::from(u32::MAX) - priority) << 16 | rank)
+            }
+        }
+    }
+
+    /// Puts a cell's update, or what there is room for of it, into the snapshot.
+    fn put_cell(
+        &mut self,
+        replicator: &Replicator,
+        history: &History,
+        place: u32,
+        room: &mut Room,
+        snapshot: &mut Snapshot,
+    ) -> Filled {
+        let now = history.newest().tick;
+        let cell = *self.cells.get(place);
+        if self.slicing.as_ref().is_none_or(|slicing| slicing.cell != cell.id) {
+            let halvings = self.budget.slice_halvings(replicator.config().slice_bytes_max);
+            match replicator.chunk(history, cell.id, base_of(&cell, history), halvings) {
+                Chunk::Whole(body) if room.take(framed_len_max(&body), snapshot) => {
+                    snapshot.push(body, 0);
+                    self.cells.set(place, Standing::Current);
+                    return Filled::Whole;
+                }
+                Chunk::Whole(_) => return Filled::NoRoom,
+                Chunk::Cut(_) if self.slicing.is_some() => return Filled::Later,
+                Chunk::Cut(slices) => {
+                    // It starts with a slice on its way: the receiver knows of it from that.
+                    if !room.take(framed_len_max(&slices[0]), snapshot) {
+                        return Filled::NoRoom;
+                    }
+                    snapshot.push(slices[0].clone(), 0);
+                    self.slicing = Some(Slicing { cell: cell.id, tick: now, slices, next: 1 });
+                }
+            }
+        }
+
+        let slicing = self.slicing.as_mut().expect("of this cell, from before or just started");
+        while let Some(body) = slicing.slices.get(slicing.next) {
+            if !room.take(framed_len_max(body), snapshot) {
+                return Filled::NoRoom;
+            }
+            slicing.next += 1;
+            snapshot.push(body.clone(), now.since(slicing.tick) as u32);
+        }
+        let tick = slicing.tick;
+        self.slicing = None;
+        // The slices lead to the tick at which the first was sent.
+        let standing =
+            if tick == now { Standing::Current } else { Standing::Behind { held: tick, since: tick.next() } };
+        self.cells.set(place, standing);
+        Filled::Whole
     }
 }
 
-/// The header's length with every cell of the view deferred.
-fn header_len_max(header: &pb::Snapshot, cells: usize) -> usize {
-    const LIST_BYTES: usize = 8;
-    const CELL_BYTES: usize = 3;
-    header.encoded_len() + LIST_BYTES + cells * CELL_BYTES
+impl Room {
+    /// Takes up `bytes` of it, where there are so many.
+    fn take(&mut self, bytes: usize, snapshot: &Snapshot) -> bool {
+        let is_affordable = bytes <= self.budget_left || self.is_saved_up && !snapshot.has_updates();
+        if bytes > self.left || !is_affordable {
+            return false;
+        }
+        self.left -= bytes;
+        self.budget_left = self.budget_left.saturating_sub(bytes);
+        true
+    }
 }
 
-fn roster_row(row: &RosterRow) -> pb::RosterRow {
-    let status = match row.status {
-        PlayerStatus::Connected => pb::PlayerStatus::Connected,
-        PlayerStatus::Disconnected => pb::PlayerStatus::Disconnected,
-        PlayerStatus::Left => pb::PlayerStatus::Left,
-    };
-    pb::RosterRow {
-        player: row.player.0,
-        name: row.name.to_string(),
-        status: status as i32,
-        scores: row.scores.clone(),
+fn base_of(cell: &ViewCell, history: &History) -> Base {
+    match cell.standing {
+        Standing::Behind { held, .. } if history.frame(held).is_some() => Base::Tick(held),
+        Standing::Behind { .. } => Base::Lost,
+        Standing::Current | Standing::Entering { .. } => Base::Nothing,
     }
 }

@@ -110,6 +110,8 @@ fn honest_match(seed: u64) -> (Mirror, Vec<pb::Snapshot>) {
         hash_interval: 5,
         crossing_percent: 10,
         pace_percent: [100, 100],
+        bytes_per_second: None,
+        edge_ticks: 0,
         ack_loss_percent: 0,
         resync_percent: 0,
     };

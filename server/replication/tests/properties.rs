@@ -12,7 +12,8 @@ use tickwire_wire::{ApplyError, MirrorError};
 fn plan() -> impl Strategy<Value = Plan> {
     let sizes = (5..80_usize, 300..3000_usize, 60..400_usize, 5..80_usize, 1..40_u32);
     let chances = (0..30_u32, [5..100_u32, 5..100_u32], 0..30_u32, 0..4_u32);
-    (any::<u64>(), sizes, chances).prop_map(|(seed, sizes, chances)| {
+    let limits = (prop::option::of(5_000..60_000_u32), prop_oneof![Just(0), 1..100_u64]);
+    (any::<u64>(), sizes, chances, limits).prop_map(|(seed, sizes, chances, (bytes_per_second, edge_ticks))| {
         let (entities_max, snapshot_bytes_max, slice_bytes_max, history_ticks, hash_interval) = sizes;
         let (crossing_percent, pace_percent, ack_loss_percent, resync_percent) = chances;
         Plan {
@@ -25,6 +26,8 @@ fn plan() -> impl Strategy<Value = Plan> {
             hash_interval,
             crossing_percent,
             pace_percent,
+            bytes_per_second,
+            edge_ticks,
             ack_loss_percent,
             resync_percent,
         }
@@ -77,6 +80,8 @@ fn plans_reach_deferral_slices_resets_and_catching_up() {
         hash_interval: 7,
         crossing_percent: 10,
         pace_percent: [80, 15],
+        bytes_per_second: None,
+        edge_ticks: 10,
         ack_loss_percent: 10,
         resync_percent: 5,
     };
@@ -100,6 +105,8 @@ fn one_wrong_value_in_a_mirror_is_named_by_its_hash() {
         hash_interval: 1,
         crossing_percent: 0,
         pace_percent: [100, 100],
+        bytes_per_second: None,
+        edge_ticks: 0,
         ack_loss_percent: 0,
         resync_percent: 0,
     };

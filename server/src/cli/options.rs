@@ -16,7 +16,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value as Json;
 use tickwire_shared::TickRate;
 
-use crate::config::ServerConfig;
+use crate::config::{BYTES_PER_SECOND_MIN, Limits, ServerConfig};
 
 /// What every environment variable of the server begins with.
 pub(super) const ENV_PREFIX: &str = "TICKWIRE_";
@@ -68,6 +68,14 @@ pub(super) struct ServeFlags {
     #[arg(long, value_name = "N")]
     #[serde(skip_serializing_if = "Option::is_none")]
     network_threads: Option<usize>,
+    /// Bytes of snapshots per second that a client gets who does not ask, 4096 or more [default: 1048576]
+    #[arg(long, value_name = "N")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    bytes_per_second: Option<u32>,
+    /// The most bytes of snapshots per second that a client can ask for [default: 4194304]
+    #[arg(long, value_name = "N")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    bytes_per_second_max: Option<u32>,
     /// How log lines are written to standard error [default: text]
     #[arg(long, value_name = "FORMAT")]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -108,6 +116,8 @@ struct Options {
     seed: Option<u64>,
     simulation_threads: Option<usize>,
     network_threads: Option<usize>,
+    bytes_per_second: u32,
+    bytes_per_second_max: u32,
     log_format: LogFormat,
 }
 
@@ -125,6 +135,8 @@ impl Default for Options {
             seed: config.seed,
             simulation_threads: None,
             network_threads: None,
+            bytes_per_second: config.limits.bytes_per_second_default.get(),
+            bytes_per_second_max: config.limits.bytes_per_second_max.get(),
             log_format: LogFormat::Text,
         }
     }
@@ -207,6 +219,15 @@ impl Layers {
             let problem = format!("are too many: choose 1 to {SESSIONS_MAX}");
             return Err(invalid("sessions", options.sessions.to_string(), problem));
         }
+        let bytes = |option, bytes| match NonZeroU32::new(bytes) {
+            Some(bytes) if bytes >= BYTES_PER_SECOND_MIN => Ok(bytes),
+            _ => Err(invalid(option, bytes.to_string(), format!("are too few: choose {BYTES_PER_SECOND_MIN} or more"))),
+        };
+        let limits = Limits {
+            bytes_per_second_default: bytes("bytes_per_second", options.bytes_per_second)?,
+            bytes_per_second_max: bytes("bytes_per_second_max", options.bytes_per_second_max)?,
+            ..Limits::default()
+        };
         Ok(ServeConfig {
             listen: options.listen,
             log_format: options.log_format,
@@ -219,6 +240,7 @@ impl Layers {
                 recordings: Some(recordings_dir(&options.data_dir)),
                 simulation_threads: threads("simulation_threads", options.simulation_threads)?,
                 network_threads: threads("network_threads", options.network_threads)?,
+                limits,
                 ..ServerConfig::default()
             },
         })

@@ -1,5 +1,7 @@
 //! The codec of `Play`: the messages are those of the `.proto`, but snapshots are spliced from shared bytes.
 
+use std::sync::{Arc, Mutex, MutexGuard};
+
 use bytes::Buf as _;
 use prost::Message as _;
 use tickwire_proto::v1 as pb;
@@ -32,14 +34,44 @@ impl From<pb::server_message::Kind> for Down {
     }
 }
 
+/// One stream's snapshot between two compositions: encoding gives back the buffers that composing takes.
+#[derive(Clone, Debug, Default)]
+pub(super) struct SpareSnapshot(Arc<Mutex<Snapshot>>);
+
 #[derive(Debug, Default)]
-pub(super) struct PlayCodec;
+pub(super) struct PlayCodec {
+    spare: SpareSnapshot,
+}
 
 #[derive(Debug)]
-pub(super) struct DownEncoder;
+pub(super) struct DownEncoder {
+    spare: SpareSnapshot,
+}
 
 #[derive(Debug)]
 pub(super) struct UpDecoder;
+
+impl SpareSnapshot {
+    pub(super) fn take(&self) -> Snapshot {
+        std::mem::take(&mut *self.lock())
+    }
+
+    pub(super) fn give_back(&self, mut snapshot: Snapshot) {
+        snapshot.clear();
+        *self.lock() = snapshot;
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Snapshot> {
+        self.0.lock().expect("no holder of this lock panics")
+    }
+}
+
+impl PlayCodec {
+    /// A codec for a stream that composes into what `spare` holds.
+    pub(super) fn new(spare: SpareSnapshot) -> Self {
+        Self { spare }
+    }
+}
 
 impl Codec for PlayCodec {
     type Encode = Down;
@@ -48,7 +80,7 @@ impl Codec for PlayCodec {
     type Decoder = UpDecoder;
 
     fn encoder(&mut self) -> DownEncoder {
-        DownEncoder
+        DownEncoder { spare: self.spare.clone() }
     }
 
     fn decoder(&mut self) -> UpDecoder {
@@ -65,6 +97,7 @@ impl Encoder for DownEncoder {
             Down::Snapshot(snapshot) => {
                 buf.reserve(snapshot.server_message_len());
                 snapshot.encode_server_message(buf);
+                self.spare.give_back(snapshot);
             }
             Down::Message(message) => {
                 buf.reserve(message.encoded_len());

@@ -12,7 +12,7 @@ use tokio_stream::Stream;
 use tonic::{Code, Status};
 
 use super::{
-    codec::Down,
+    codec::{Down, SpareSnapshot},
     peer::{Peer, Playing, Stage},
 };
 use crate::{
@@ -26,13 +26,14 @@ use crate::{
 #[derive(Debug)]
 pub(super) struct Downlink {
     peer: Arc<Peer>,
+    spare: SpareSnapshot,
     /// The relay that wakes it, and its number there.
     relay: Option<(Arc<Relay>, usize)>,
 }
 
 impl Downlink {
-    pub(super) fn new(peer: Arc<Peer>) -> Self {
-        Self { peer, relay: None }
+    pub(super) fn new(peer: Arc<Peer>, spare: SpareSnapshot) -> Self {
+        Self { peer, spare, relay: None }
     }
 
     /// Has itself woken at each tick, from when it plays.
@@ -55,7 +56,7 @@ impl Stream for Downlink {
         let peer = &*self.peer;
         let mut state = peer.lock();
         if let (Stage::Playing(playing), Some(session)) = (&mut state.stage, peer.session()) {
-            match next(playing, session, &peer.shared) {
+            match next(playing, session, &peer.shared, &self.spare) {
                 Next::Send(message) => return Poll::Ready(Some(Ok(message))),
                 Next::End(goodbye, status) => {
                     state.stage = Stage::Ending(Some(Box::new(Kind::Goodbye(goodbye))), status);
@@ -99,7 +100,7 @@ enum Next {
 }
 
 /// What a stream that plays sends next.
-fn next(playing: &mut Playing, session: &SessionHandle, shared: &Shared) -> Next {
+fn next(playing: &mut Playing, session: &SessionHandle, shared: &Shared, spare: &SpareSnapshot) -> Next {
     if let Some(welcome) = playing.welcome.take() {
         return Next::Send(Kind::Welcome(*welcome).into());
     }
@@ -119,8 +120,13 @@ fn next(playing: &mut Playing, session: &SessionHandle, shared: &Shared) -> Next
         return left();
     }
     playing.feedback.slip_us = session.clock.slip_us();
-    let snapshot = playing.view.compose(&session.replicator, playing.feedback, session.clock.since_start(now));
-    snapshot.map_or(Next::Nothing, |snapshot| Next::Send(Down::Snapshot(snapshot)))
+    let now = session.clock.since_start(now);
+    let mut snapshot = spare.take();
+    if playing.view.compose_into(&session.replicator, playing.feedback, now, &mut snapshot) {
+        return Next::Send(Down::Snapshot(snapshot));
+    }
+    spare.give_back(snapshot);
+    Next::Nothing
 }
 
 fn pong(session: &SessionHandle, echo: u64, now: Instant) -> pb::Pong {

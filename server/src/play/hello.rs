@@ -110,6 +110,7 @@ pub(super) fn sit_down(shared: &Shared, session: &SessionHandle, mut seat: SeatG
     let player = seat.player();
     let most = shared.limits.view_radius_max;
     let view_radius = hello.view_radius.map_or(most, |wish| wish.min(most));
+    let bytes_per_second = shared.limits.bytes_per_second(hello.max_bytes_per_second);
     let ticks_per_snapshot = hello.max_rate.map_or(1, |wish| session.tick_rate.hz().div_ceil(wish.get()));
     let newest = session.replicator.newest();
     let welcome = pb::Welcome {
@@ -125,8 +126,7 @@ pub(super) fn sit_down(shared: &Shared, session: &SessionHandle, mut seat: SeatG
         last_consumed_input: newest.seat(player).map_or(0, |seat| seat.consumed_input),
         session: session.name.to_string(),
         view_radius,
-        // No limit: bytes are not paced.
-        max_bytes_per_second: 0,
+        max_bytes_per_second: bytes_per_second.get(),
         max_rate: session.tick_rate.hz() / ticks_per_snapshot,
     };
     let view = View::new(ViewConfig {
@@ -134,6 +134,7 @@ pub(super) fn sit_down(shared: &Shared, session: &SessionHandle, mut seat: SeatG
         view_radius,
         tick_rate: session.tick_rate,
         ticks_per_snapshot,
+        bytes_per_second: Some(bytes_per_second.get()),
         in_flight_bytes_max: session.replicator.config().in_flight_bytes_max,
     });
     Playing {

@@ -26,6 +26,8 @@ pub(super) struct Hello {
     pub(super) player_name: String,
     /// In metres, finite and positive; none: the server chooses.
     pub(super) view_radius: Option<f64>,
+    /// Bytes of snapshots per second; none: the server chooses.
+    pub(super) max_bytes_per_second: Option<NonZeroU32>,
     /// Snapshots per second; none: one per tick.
     pub(super) max_rate: Option<NonZeroU32>,
 }
@@ -126,8 +128,7 @@ fn read_hello(hello: pb::Hello) -> Result<Hello, MessageError> {
         resume_token,
         attach_token,
         view_radius,
-        // Bytes are not paced yet: Welcome says that there is no limit.
-        max_bytes_per_second: _,
+        max_bytes_per_second,
         max_rate,
     } = hello;
     if protocol_version != PROTOCOL_VERSION {
@@ -155,6 +156,7 @@ fn read_hello(hello: pb::Hello) -> Result<Hello, MessageError> {
         game: Some(game).filter(|game| !game.is_empty()),
         player_name,
         view_radius: Some(view_radius).filter(|radius| *radius > 0.0),
+        max_bytes_per_second: NonZeroU32::new(max_bytes_per_second),
         max_rate: NonZeroU32::new(max_rate),
     })
 }
@@ -281,6 +283,7 @@ mod tests {
             game: None,
             player_name: String::new(),
             view_radius: None,
+            max_bytes_per_second: None,
             max_rate: None,
         };
         assert_eq!(hello_of(|_| {}), Ok(anything));

@@ -143,7 +143,7 @@ impl Peer {
             playing.feedback.received_margin_us = margin_us;
         }
         // It may have given back the credit that the downlink waits for.
-        if state.waits && state.has_snapshot(session) {
+        if state.waits && state.has_snapshot(session, now) {
             state.wake();
         }
         Ok(())
@@ -243,8 +243,9 @@ impl DownlinkState {
         }
     }
 
-    fn has_snapshot(&self, session: &SessionHandle) -> bool {
-        matches!(&self.stage, Stage::Playing(playing) if playing.view.ready(&session.replicator.newest()))
+    fn has_snapshot(&self, session: &SessionHandle, now: Instant) -> bool {
+        let now = session.clock.since_start(now);
+        matches!(&self.stage, Stage::Playing(playing) if playing.view.ready(&session.replicator, now))
     }
 }
 

@@ -18,7 +18,7 @@ use tower_service::Service;
 
 use super::{
     body::UplinkBody,
-    codec::{Down, PlayCodec},
+    codec::{Down, PlayCodec, SpareSnapshot},
     downlink::Downlink,
     peer::Peer,
     uplink,
@@ -60,14 +60,17 @@ impl Service<http::Request<Body>> for GameService {
         };
         let peer = Arc::new(Peer::new(Arc::clone(&self.shared), connection));
         let request = request.map(|body| UplinkBody::new(body, Arc::clone(&peer)));
-        let mut grpc = Grpc::new(PlayCodec).max_decoding_message_size(self.shared.limits.message_bytes_max);
-        Box::pin(async move { Ok(grpc.streaming(Play { peer }, request).await) })
+        let spare = SpareSnapshot::default();
+        let mut grpc =
+            Grpc::new(PlayCodec::new(spare.clone())).max_decoding_message_size(self.shared.limits.message_bytes_max);
+        Box::pin(async move { Ok(grpc.streaming(Play { peer, spare }, request).await) })
     }
 }
 
 /// The method `Play`, for one request.
 struct Play {
     peer: Arc<Peer>,
+    spare: SpareSnapshot,
 }
 
 impl StreamingService<pb::ClientMessage> for Play {
@@ -78,6 +81,6 @@ impl StreamingService<pb::ClientMessage> for Play {
     fn call(&mut self, request: Request<Streaming<pb::ClientMessage>>) -> Self::Future {
         tokio::spawn(uplink::run(Arc::clone(&self.peer), request.into_inner()));
         // Headers go out at once: clients that wait for them before they say hello need not be told apart.
-        ready(Ok(Response::new(Downlink::new(Arc::clone(&self.peer)))))
+        ready(Ok(Response::new(Downlink::new(Arc::clone(&self.peer), self.spare.clone()))))
     }
 }

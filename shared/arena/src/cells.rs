@@ -73,6 +73,22 @@ pub fn in_view(from: CellKey, radius: f64, cells: &mut Vec<CellKey>) {
     cells.extend(seen.into_iter().map(|(_, (dx, dy))| pack(column.wrapping_add(dx), row.wrapping_add(dy))));
 }
 
+/// At which share of its snapshots a player in square `from` gets square `to`: the neighbours, which a shot reaches at once,
+/// and all within half of the radius in each; from there on in every other, beyond three quarters in every fourth.
+#[must_use]
+pub fn rate_divisor(from: CellKey, to: CellKey, radius: f64) -> u32 {
+    let ((column, row), (other_column, other_row)) = (unpack(from), unpack(to));
+    let between = |a: i32, b: i32| f64::from(a.abs_diff(b).saturating_sub(1)) * f64::from(SIDE);
+    let (x, y) = (between(column, other_column), between(row, other_row));
+    let share_squared = (x * x + y * y) / (radius * radius);
+    match share_squared {
+        // Neighbours at a radius of 0 are at 0 / 0.
+        share if share.is_nan() || share <= 1.0 / 4.0 => 1,
+        share if share <= 9.0 / 16.0 => 2,
+        _ => 4,
+    }
+}
+
 fn is_near(position: Vec2, key: CellKey) -> bool {
     let (column, row) = unpack(key);
     let low = Vec2::new(column as f32, row as f32) * SIDE;
@@ -146,6 +162,19 @@ mod tests {
         assert_eq!(view(pack(i32::MAX, i32::MIN), f64::NAN).len(), 9);
         assert_eq!(view(pack(0, 0), f64::NEG_INFINITY).len(), 9);
         assert_eq!(view(pack(0, 0), f64::INFINITY).len(), 131 * 131);
+    }
+
+    #[test]
+    fn the_rate_falls_with_the_distance_and_never_for_neighbours() {
+        let from = pack(-3, 2);
+        let divisor = |dx: i32, dy: i32, radius| rate_divisor(from, pack(-3 + dx, 2 + dy), radius);
+        for (dx, dy) in (-1..=1).flat_map(|dx| (-1..=1).map(move |dy| (dx, dy))) {
+            assert!([0.0, 10.0, 1000.0].iter().all(|radius| divisor(dx, dy, *radius) == 1), "{dx}, {dy}");
+        }
+        // From edge to edge it is one square less.
+        assert_eq!([2, 3, 4, 5].map(|dx| divisor(dx, 0, 4.0 * 64.0)), [1, 1, 2, 2]);
+        assert_eq!([divisor(-5, 0, 256.0), divisor(0, 5, 256.0), divisor(4, 4, 256.0)], [2, 2, 4]);
+        assert_eq!(rate_divisor(pack(i32::MIN, 0), pack(i32::MAX, 0), 256.0), 4);
     }
 
     proptest! {

@@ -34,7 +34,7 @@ mod weapons;
 mod tests;
 
 use bevy_ecs::world::World;
-use tickwire_shared::{CellKey, Clock, Definition, Digest, Game, Settings, Systems};
+use tickwire_shared::{CellKey, Clock, Definition, Digest, Game, Kind, Settings, Systems};
 
 use crate::{
     cells::Squares,
@@ -88,6 +88,15 @@ impl Game for Arena {
 
     fn cells_in_view(&self, from: CellKey, radius: f64, cells: &mut Vec<CellKey>) {
         cells::in_view(from, radius, cells);
+    }
+
+    fn rate_divisor(&self, from: CellKey, cell: CellKey, radius: f64) -> u32 {
+        cells::rate_divisor(from, cell, radius)
+    }
+
+    fn weight(&self, kind: &Kind) -> u32 {
+        // Of a rocket there is one word in its whole flight; of a player the next comes soon.
+        if kind.name == "rocket" { 2 } else { 1 }
     }
 
     fn digest(&self, world: &World, digest: &mut Digest) {

@@ -11,7 +11,7 @@ mod shown;
 mod varint;
 
 pub use chunk::{ApplyError, CellChange, ChunkBuffer, ChunkEncoder, Layout, ReceivedEvent};
-pub use mirror::{Mirror, RosterEntry, STRIPES_MAX};
+pub use mirror::{Mirror, RosterEntry, SLICES_MAX, STRIPES_MAX};
 pub use outcome::{Applied, MirrorError, MirrorEvent};
 pub use owner::{OwnerBase, OwnerState};
 pub use shown::Shown;

@@ -25,8 +25,9 @@ use crate::{
 
 /// The most streams of one player.
 pub const STRIPES_MAX: usize = 4;
-/// The most slices of one update, and the most bytes of them: what is staged of a hostile one stays bounded.
-const SLICES_MAX: u32 = 1 << 10;
+/// The most slices of one update: what is staged of a hostile one stays bounded.
+pub const SLICES_MAX: u32 = 1 << 10;
+/// The most bytes of them.
 const STAGED_BYTES_MAX: usize = 16 << 20;
 /// How many events are remembered at most, so that a repeat is not shown twice.
 const EVENTS_REMEMBERED_MAX: usize = 1 << 14;

@@ -19,51 +19,60 @@ pub struct OwnerState {
 /// What a stream's last snapshot said of the owner, on the server's side.
 #[derive(Clone, Debug, Default)]
 pub struct OwnerBase {
-    sent: Option<(Tick, Option<OwnerState>)>,
+    /// Of the last snapshot, where there was one.
+    tick: Option<Tick>,
+    state: Option<OwnerState>,
 }
 
 impl OwnerBase {
-    /// Encodes the section of the snapshot of `tick`, and takes it as the next one's base. `None`: as before.
+    /// Encodes the section of the snapshot of `tick` into `section`, whatever that held, and takes it as the next one's
+    /// base. False: all is as before, and the section is to be left out. Buffers that have grown are used again.
     ///
     /// `events` are the owner's of (last snapshot, tick], or of `tick` alone in a stream's first.
-    pub fn encode(
+    pub fn encode<'a>(
         &mut self,
         row: Option<&OwnerRow>,
-        events: &[(Tick, &Event)],
+        events: impl Iterator<Item = (Tick, &'a Event)>,
         events_lost: u32,
         tick: Tick,
-    ) -> Option<pb::OwnerSection> {
-        let mut section = pb::OwnerSection { events_lost, ..pb::OwnerSection::default() };
-        for &event in events {
+        section: &mut pb::OwnerSection,
+    ) -> bool {
+        let (mut values, mut numbers) = (std::mem::take(&mut section.values), std::mem::take(&mut section.events));
+        values.clear();
+        numbers.clear();
+        *section = pb::OwnerSection { values, events: numbers, events_lost, ..pb::OwnerSection::default() };
+        for event in events {
             write_event(event, tick, &mut section.events);
         }
-        let new = row.map(|row| OwnerState { net_id: row.net_id, kind: row.kind, values: row.values.to_vec() });
-        let base = self.sent.replace((tick, new));
-        let new = self.sent.as_ref().and_then(|(_, new)| new.as_ref());
-        match (base, new) {
-            (Some((base_tick, Some(base))), Some(new)) if base.net_id == new.net_id => {
+        let is_silent = section.events.is_empty() && events_lost == 0;
+        let base_tick = self.tick.replace(tick);
+        match (&mut self.state, row) {
+            (Some(base), Some(row)) if base.net_id == row.net_id => {
+                let base_tick = base_tick.expect("what was sent was sent at a tick");
                 let age = tick.since(base_tick) as u32;
                 section.base_age = (age != 1).then_some(age);
-                for (i, (before, after)) in base.values.iter().zip(&new.values).enumerate() {
-                    if before != after {
+                for (i, (held, &value)) in base.values.iter_mut().zip(row.values.iter()).enumerate() {
+                    if *held != value {
                         section.mask |= 1 << i;
-                        section.values.push(after.wrapping_sub(*before));
+                        section.values.push(value.wrapping_sub(*held));
+                        *held = value;
                     }
                 }
-                let is_news = section.mask != 0 || !section.events.is_empty() || events_lost > 0;
-                is_news.then_some(section)
+                section.mask != 0 || !is_silent
             }
-            (Some((_, None)), None) if section.events.is_empty() && events_lost == 0 => None,
-            (_, Some(new)) => {
+            (None, None) => {
                 section.base_age = Some(0);
-                section.net_id = new.net_id.0;
-                section.kind = u32::from(new.kind.0);
-                section.values.clone_from(&new.values);
-                Some(section)
+                base_tick.is_none() || !is_silent
             }
-            (_, None) => {
+            (state, row) => {
+                *state = row.map(|row| OwnerState { net_id: row.net_id, kind: row.kind, values: row.values.to_vec() });
                 section.base_age = Some(0);
-                Some(section)
+                if let Some(row) = row {
+                    section.net_id = row.net_id.0;
+                    section.kind = u32::from(row.kind.0);
+                    section.values.extend_from_slice(&row.values);
+                }
+                true
             }
         }
     }

@@ -39,12 +39,17 @@ pub(crate) struct Plan {
     pub(crate) crossing_percent: u32,
     /// In percent per tick and stream: how often a stream gets to compose.
     pub(crate) pace_percent: [u32; 2],
+    /// Bytes per second of the first stream; the second has no limit.
+    pub(crate) bytes_per_second: Option<u32>,
+    /// How long cells stay in a view that has turned away from them.
+    pub(crate) edge_ticks: u64,
     /// In percent per snapshot: how often an acknowledgement is lost, and how often the client asks for a reset.
     pub(crate) ack_loss_percent: u32,
     pub(crate) resync_percent: u32,
 }
 
-struct Row;
+/// Cells in a row: of those that a view shows, the neighbours come in each snapshot, and farther ones more rarely.
+pub(crate) struct Row;
 
 impl Game for Row {
     fn name(&self) -> &'static str {
@@ -61,6 +66,18 @@ impl Game for Row {
             cells.extend(from.0.checked_sub(distance).map(CellKey));
             cells.push(CellKey(from.0 + distance));
         }
+    }
+
+    fn rate_divisor(&self, from: CellKey, cell: CellKey, _: f64) -> u32 {
+        match from.0.abs_diff(cell.0) {
+            0..=1 => 1,
+            2 => 2,
+            _ => 4,
+        }
+    }
+
+    fn weight(&self, kind: &Kind) -> u32 {
+        if kind.name == "dot" { 3 } else { 1 }
     }
 }
 
@@ -265,6 +282,7 @@ impl RandomWorld {
 
 /// One stream: the server's view, messages on their way, the client's mirror, and what was seen.
 pub(crate) struct Peer {
+    radius: f64,
     pub(crate) view: View,
     pub(crate) mirror: Mirror,
     on_the_way: VecDeque<Vec<u8>>,
@@ -280,15 +298,17 @@ pub(crate) struct Peer {
 }
 
 impl Peer {
-    pub(crate) fn new(radius: f64) -> Self {
+    pub(crate) fn new(radius: f64, bytes_per_second: Option<u32>) -> Self {
         let config = ViewConfig {
             player: Some(PLAYER),
             view_radius: radius,
             tick_rate: RATE,
             ticks_per_snapshot: 1,
+            bytes_per_second,
             in_flight_bytes_max: usize::MAX,
         };
         Self {
+            radius,
             view: View::new(config),
             mirror: Mirror::new(schema()),
             on_the_way: VecDeque::new(),
@@ -356,6 +376,17 @@ impl Peer {
         assert_eq!(values, own.map(|own| (own.net_id, &*own.values)));
         assert_eq!(applied.consumed_input, snapshot.tick, "the header's acknowledgement is the frame's");
         Ok(applied)
+    }
+
+    /// Whether the mirror holds every cell that is seen from the own one.
+    fn has_entered_all(&self, replicator: &Replicator) -> bool {
+        let frame = replicator.newest();
+        let Some(own) = frame.seat(PLAYER).and_then(|seat| seat.owner.as_ref()) else { return true };
+        let Some(Place::Cell(own)) = frame.table.place(own.cell) else { return true };
+        let mut seen = Vec::new();
+        Row.cells_in_view(own, self.radius, &mut seen);
+        let held: BTreeSet<CellId> = self.mirror.cells(0).collect();
+        seen.into_iter().filter_map(|key| frame.table.id(Place::Cell(key))).all(|cell| held.contains(&cell))
     }
 
     fn check_cells(&self, world: &RandomWorld) {
@@ -443,10 +474,11 @@ pub(crate) fn play(plan: Plan) -> [Peer; 2] {
         snapshot_bytes_max: plan.snapshot_bytes_max,
         slice_bytes_max: plan.slice_bytes_max,
         roster_rows_per_snapshot: 3,
+        edge_ticks: plan.edge_ticks,
         ..ReplicationConfig::new(RATE)
     };
     let replicator = Replicator::new(Arc::new(Row), schema(), config, Arc::clone(&world.frames[0]));
-    let mut peers = [Peer::new(2.0), Peer::new(1.0)];
+    let mut peers = [Peer::new(3.0, plan.bytes_per_second), Peer::new(1.0, None)];
     let mut rng = ChaCha8Rng::seed_from_u64(!plan.seed);
     for tick in 1..=plan.ticks {
         replicator.publish(world.step());
@@ -489,11 +521,12 @@ fn finish(world: &mut RandomWorld, replicator: &Replicator, peers: &mut [Peer; 2
             // Whatever was lost before: a client names the newest tick again and again.
             peer.acks = VecDeque::from([peer.mirror.tick()]);
             peer.acknowledge(now);
-            if peer.caught_up > before {
+            if peer.caught_up > before && peer.has_entered_all(replicator) {
                 break;
             }
             world.calm();
         }
+        assert!(peer.has_entered_all(replicator), "every cell that is seen enters");
         assert!(peer.caught_up > before, "a peer that is served each tick of a calm world catches up");
     }
 }
@@ -516,5 +549,5 @@ pub(crate) fn quiet_pair(plan: Plan) -> (RandomWorld, Replicator, Peer) {
     let world = RandomWorld::new(plan);
     let config = ReplicationConfig { hash_interval: plan.hash_interval, ..ReplicationConfig::new(RATE) };
     let replicator = Replicator::new(Arc::new(Row), schema(), config, Arc::clone(&world.frames[0]));
-    (world, replicator, Peer::new(9.0))
+    (world, replicator, Peer::new(9.0, None))
 }
