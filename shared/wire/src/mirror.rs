@@ -414,6 +414,10 @@ impl Mirror {
         }
         for &id in &moves.arrived {
             self.locate(id, location);
+            // Who has come back is no ghost, wherever they had left for: that cell may lag behind for long.
+            if self.ghosts.get(&id).is_some_and(|ghost| ghost.left_at <= tick) {
+                self.ghosts.remove(&id);
+            }
         }
     }
 

@@ -431,7 +431,13 @@ impl Peer {
         for cell in self.mirror.cells(0) {
             let (tick, state) = self.mirror.cell_state(0, cell).expect("listed");
             for id in state.kinds.iter().flat_map(|columns| &columns.ids) {
-                let newest = shown.get(id).is_none_or(|shown| *shown >= tick);
+                // Who left for this cell later than it stands is shown as a ghost, until it has caught up.
+                let is_ghost = self.mirror.get(*id).is_some_and(|shown| {
+                    let stands =
+                        self.mirror.cell_state(0, shown.cell()).into_iter().flat_map(|(_, state)| &state.kinds);
+                    !stands.into_iter().any(|columns| columns.row(*id).is_some())
+                });
+                let newest = is_ghost || shown.get(id).is_none_or(|shown| *shown >= tick);
                 assert!(newest, "entity {id} is shown as of {:?}, but stands in cell {cell} at {tick}", shown.get(id));
                 let is_shown = tick < header.tick || shown.contains_key(id);
                 assert!(is_shown, "entity {id} stands in cell {cell} at the newest tick, and is not shown");
