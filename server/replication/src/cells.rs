@@ -130,7 +130,7 @@ impl ViewCells {
                     Some(_) if matches!(cell.standing, Standing::Entering { .. }) => removed.push(cell),
                     None => removed.push(cell),
                     drop_at => {
-                        self.cells.push(ViewCell { rank: u32::MAX, divisor: RATE_DIVISOR_MAX as u8, drop_at, ..cell })
+                        self.cells.push(ViewCell { rank: u32::MAX, divisor: RATE_DIVISOR_MAX as u8, drop_at, ..cell });
                     }
                 },
                 (None, false) => unreachable!("one of the two has a next cell"),
