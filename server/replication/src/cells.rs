@@ -127,11 +127,11 @@ impl ViewCells {
                     self.cells.push(ViewCell { id, rank, divisor, standing, drop_at: None });
                 }
                 (Some(cell), false) => match cell.drop_at.or(keep_until) {
-                    Some(_) if matches!(cell.standing, Standing::Entering { .. }) => removed.push(cell),
-                    None => removed.push(cell),
-                    drop_at => {
-                        self.cells.push(ViewCell { rank: u32::MAX, divisor: RATE_DIVISOR_MAX as u8, drop_at, ..cell });
+                    Some(drop_at) if !matches!(cell.standing, Standing::Entering { .. }) => {
+                        let (rank, divisor) = (u32::MAX, RATE_DIVISOR_MAX as u8);
+                        self.cells.push(ViewCell { rank, divisor, drop_at: Some(drop_at), ..cell });
                     }
+                    Some(_) | None => removed.push(cell),
                 },
                 (None, false) => unreachable!("one of the two has a next cell"),
             }

@@ -2,7 +2,8 @@
 //! any buffer on the way.
 //!
 //! K follows the smallest round trip of the last 10 s, as BBR's window does (Cardwell et al., 2016), and not a smoothed
-//! one: that would take the queue that K itself makes for distance, and grow.
+//! one: that would take the queue that K itself makes for distance, and grow. What it allows beyond the round trip is two
+//! snapshots, but where a queue shows only two ticks' worth: on a thin link two snapshots are a long queue.
 
 use std::{collections::VecDeque, time::Duration};
 
@@ -10,6 +11,8 @@ use tickwire_shared::{Tick, TickRate};
 
 /// The window that is never gone below.
 const WINDOW_MIN: usize = 3;
+/// What is allowed beyond the round trip.
+const SLACK_TICKS: u64 = 2;
 /// How old the newest round trip that was taken with an empty window may be.
 const EMPTY_SAMPLE_AGE_MAX: Duration = Duration::from_secs(10);
 
@@ -17,10 +20,13 @@ const EMPTY_SAMPLE_AGE_MAX: Duration = Duration::from_secs(10);
 #[derive(Clone, Debug)]
 pub struct Credit {
     window_max: usize,
+    /// The time of [`SLACK_TICKS`].
+    slack: Duration,
     bytes_max: usize,
     in_flight: VecDeque<InFlight>,
     bytes: usize,
     round_trips: RoundTrips,
+    newest_round_trip: Duration,
     pace: Pace,
     empty_sample_at: Option<Duration>,
     /// Nothing is sent until the window is empty.
@@ -56,10 +62,12 @@ impl Credit {
     pub fn new(rate: TickRate, bytes_max: usize) -> Self {
         Self {
             window_max: (rate.hz() as usize).div_ceil(2).max(WINDOW_MIN),
+            slack: rate.duration_of(SLACK_TICKS),
             bytes_max,
             in_flight: VecDeque::new(),
             bytes: 0,
             round_trips: RoundTrips::default(),
+            newest_round_trip: Duration::ZERO,
             pace: Pace::default(),
             empty_sample_at: None,
             draining: false,
@@ -70,8 +78,11 @@ impl Credit {
     #[must_use]
     pub fn window(&self) -> usize {
         let Some(round_trip) = self.round_trips.min() else { return WINDOW_MIN };
-        let on_the_way = (round_trip.as_secs_f64() * self.pace.per_second()).ceil() as usize;
-        (on_the_way + 2).clamp(WINDOW_MIN, self.window_max)
+        let pace = self.pace.per_second();
+        let is_queueing = self.newest_round_trip > round_trip + self.slack / 2;
+        let beyond = if is_queueing { pace * self.slack.as_secs_f64() } else { SLACK_TICKS as f64 };
+        let window = (round_trip.as_secs_f64() * pace + beyond).ceil() as usize;
+        window.clamp(WINDOW_MIN, self.window_max)
     }
 
     /// Snapshots that are unacknowledged.
@@ -115,7 +126,8 @@ impl Credit {
             self.bytes -= oldest.bytes as usize;
             self.pace.count(now);
             if oldest.tick == tick {
-                self.round_trips.sample(now.saturating_sub(oldest.sent_at), now);
+                self.newest_round_trip = now.saturating_sub(oldest.sent_at);
+                self.round_trips.sample(self.newest_round_trip, now);
                 if oldest.into_empty || self.empty_sample_at.is_none() {
                     self.empty_sample_at = Some(now);
                 }
