@@ -19,6 +19,8 @@ pub struct ServerConfig {
     pub tick_rate: TickRate,
     /// Seats of each session.
     pub max_players: NonZeroU32,
+    /// Settings of the sessions' game, by name and in their units; the others take their defaults.
+    pub settings: Vec<(String, f64)>,
     /// Where the sessions' randomness starts; none: somewhere else at each start. Sessions get it and the numbers after
     /// it, in their order.
     pub seed: Option<u64>,
@@ -98,6 +100,7 @@ impl Default for ServerConfig {
             sessions: NonZeroU32::MIN,
             tick_rate: TickRate::DEFAULT,
             max_players: NonZeroU32::new(256).expect("256 is not 0"),
+            settings: Vec::new(),
             seed: None,
             recordings: None,
             simulation_threads: None,

@@ -366,6 +366,7 @@ fn flags_go_before_the_environment_and_that_before_the_file() {
         .env("TICKWIRE_MAX_PLAYERS", "30")
         .env("TICKWIRE_SESSIONS", "30")
         .env("TICKWIRE_GAME", "arena,beads")
+        .env("TICKWIRE_SET", "cover=0, size=64")
         .args(["serve", "--sessions", "40", "--print-config", "--config"])
         .arg(&file)
         .output()
@@ -377,6 +378,7 @@ fn flags_go_before_the_environment_and_that_before_the_file() {
         "max_players = 30 # TICKWIRE_MAX_PLAYERS".into(),
         "sessions = 40 # flag".into(),
         "game = [\"arena\",\"beads\"] # TICKWIRE_GAME".into(),
+        "set = [\"cover=0\",\"size=64\"] # TICKWIRE_SET".into(),
         "listen = \"127.0.0.1:7777\" # default".into(),
         "# seed is not set".into(),
     ] {
@@ -393,12 +395,14 @@ fn options_that_are_wrong_are_named_with_their_origin() {
     let rate = command().env("TICKWIRE_TICK_RATE", "0").output().expect("the binary runs");
     let players = run(&["--max-players", "0"]);
     let sessions = run(&["--sessions", "1001"]);
+    let setting = run(&["--set", "cover"]);
     let missing = run(&["--config", "/nowhere/at/all.toml"]);
     for (output, words) in [
         (from_file, ["tick_rat", "server.toml"]),
         (rate, ["tick_rate: 0 is out of range: choose 1 to 240", "(from TICKWIRE_TICK_RATE)"]),
         (sessions, ["sessions: 1001 are too many: choose 1 to 1000", "(from flag)"]),
         (players, ["max_players: 0", "(from flag)"]),
+        (setting, ["set: \"cover\" is no setting: write NAME=VALUE", "(from flag)"]),
         (missing, ["config: there is no file", "/nowhere/at/all.toml"]),
     ] {
         assert_eq!(output.status.code(), Some(2));

@@ -52,6 +52,10 @@ pub(super) struct ServeFlags {
     #[arg(long, value_name = "N")]
     #[serde(skip_serializing_if = "Option::is_none")]
     max_players: Option<u32>,
+    /// A setting of the game, such as cover=0; may be given several times
+    #[arg(long, value_name = "NAME=VALUE")]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    set: Vec<String>,
     /// Where the server keeps its files; recordings in its `recordings` [default: ./tickwire-data]
     #[arg(long, value_name = "DIR")]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -112,6 +116,8 @@ struct Options {
     sessions: u32,
     tick_rate: u32,
     max_players: u32,
+    #[serde(deserialize_with = "one_or_many")]
+    set: Vec<String>,
     data_dir: PathBuf,
     seed: Option<u64>,
     simulation_threads: Option<usize>,
@@ -131,6 +137,7 @@ impl Default for Options {
             sessions: config.sessions.get(),
             tick_rate: config.tick_rate.hz(),
             max_players: config.max_players.get(),
+            set: Vec::new(),
             data_dir: default_data_dir(),
             seed: config.seed,
             simulation_threads: None,
@@ -228,6 +235,11 @@ impl Layers {
             bytes_per_second_max: bytes("bytes_per_second_max", options.bytes_per_second_max)?,
             ..Limits::default()
         };
+        let setting = |text: &String| {
+            let problem = "is no setting: write NAME=VALUE, such as cover=0";
+            read_setting(text).ok_or_else(|| invalid("set", format!("{text:?}"), problem.into()))
+        };
+        let settings = options.set.iter().map(setting).collect::<Result<_, _>>()?;
         Ok(ServeConfig {
             listen: options.listen,
             log_format: options.log_format,
@@ -236,6 +248,7 @@ impl Layers {
                 sessions: NonZeroU32::try_from(options.sessions).map_err(at_least_one("sessions"))?,
                 tick_rate,
                 max_players: NonZeroU32::try_from(options.max_players).map_err(at_least_one("max_players"))?,
+                settings,
                 seed: options.seed,
                 recordings: Some(recordings_dir(&options.data_dir)),
                 simulation_threads: threads("simulation_threads", options.simulation_threads)?,
@@ -289,6 +302,12 @@ fn as_json(options: &Options) -> serde_json::Map<String, Json> {
         Ok(Json::Object(options)) => options,
         other => unreachable!("options are a struct of plain data, not {other:?}"),
     }
+}
+
+/// A setting of a game as it is written: its name, and its value in its unit.
+fn read_setting(text: &str) -> Option<(String, f64)> {
+    let (name, value) = text.split_once('=')?;
+    Some((name.trim().to_owned(), value.trim().parse().ok()?))
 }
 
 /// A list, or one string with commas, as an environment variable has it.

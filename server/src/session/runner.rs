@@ -65,7 +65,8 @@ pub(crate) fn start(
     let rate = config.tick_rate;
     let grace_ms = u64::try_from(config.timeouts.grace.as_millis()).unwrap_or(u64::MAX / 1000);
     let limits = SessionLimits { max_players: config.max_players.get(), grace_ticks: rate.ticks_in_ms(grace_ms) };
-    let session_config = SessionConfig { seed, tick_rate: rate, limits, ..SessionConfig::default() };
+    let named_settings = config.settings.clone();
+    let session_config = SessionConfig { named_settings, seed, tick_rate: rate, limits, ..SessionConfig::default() };
     let session = Session::new(Arc::clone(&game), session_config).map_err(StartError::Session)?;
 
     let create_time = SystemTime::now();

@@ -26,13 +26,18 @@ pub struct Squares {
 }
 
 impl Squares {
+    /// A single square.
+    pub const ONE: Self = Self { are_divided: false };
+    /// Squares of [`SIDE`] metres.
+    pub const MANY: Self = Self { are_divided: true };
+
     /// The division of the arena that a session's settings make.
     ///
     /// # Panics
     /// Where the settings are not the arena's.
     #[must_use]
     pub fn of(settings: &Settings) -> Self {
-        Self { are_divided: settings.get(SIZE) > UNDIVIDED_SIZE }
+        if settings.get(SIZE) > UNDIVIDED_SIZE { Self::MANY } else { Self::ONE }
     }
 
     /// The square of something at `position` that is in square `current` so far.
@@ -113,8 +118,6 @@ mod tests {
 
     use super::*;
 
-    const DIVIDED: Squares = Squares { are_divided: true };
-
     fn view(from: CellKey, radius: f64) -> Vec<CellKey> {
         let mut cells = Vec::new();
         in_view(from, radius, &mut cells);
@@ -123,15 +126,15 @@ mod tests {
 
     #[test]
     fn who_walks_along_an_edge_stays_in_one_square() {
-        let mut cell = DIVIDED.key_of(Vec2::new(-1.0, 5.0), None);
+        let mut cell = Squares::MANY.key_of(Vec2::new(-1.0, 5.0), None);
         assert_eq!(cell, pack(-1, 0));
         for x in [0.5, -0.5, 1.9, -3.0, 2.0] {
-            cell = DIVIDED.key_of(Vec2::new(x, 5.0), Some(cell));
+            cell = Squares::MANY.key_of(Vec2::new(x, 5.0), Some(cell));
             assert_eq!(cell, pack(-1, 0), "at {x}");
         }
-        cell = DIVIDED.key_of(Vec2::new(2.1, 5.0), Some(cell));
+        cell = Squares::MANY.key_of(Vec2::new(2.1, 5.0), Some(cell));
         assert_eq!(cell, pack(0, 0));
-        assert_eq!(DIVIDED.key_of(Vec2::new(-1.9, 5.0), Some(cell)), pack(0, 0));
+        assert_eq!(Squares::MANY.key_of(Vec2::new(-1.9, 5.0), Some(cell)), pack(0, 0));
     }
 
     #[test]
@@ -192,9 +195,9 @@ mod tests {
             let here = Vec2::new(x, y);
             let there = here + crate::aim::Aim::from_steps(angle).direction() * radius * share;
             // Each may still be in the square of a place nearby.
-            let old = |at: Vec2, dx, dy| Some(DIVIDED.key_of(at + Vec2::new(dx, dy), None));
-            let from = DIVIDED.key_of(here, old(here, shifts[0], shifts[1]));
-            let to = DIVIDED.key_of(there, old(there, shifts[2], shifts[3]));
+            let old = |at: Vec2, dx, dy| Some(Squares::MANY.key_of(at + Vec2::new(dx, dy), None));
+            let from = Squares::MANY.key_of(here, old(here, shifts[0], shifts[1]));
+            let to = Squares::MANY.key_of(there, old(there, shifts[2], shifts[3]));
             prop_assert!(view(from, f64::from(radius)).contains(&to));
         }
 
