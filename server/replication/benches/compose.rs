@@ -26,7 +26,6 @@ use tickwire_wire::Mirror;
 struct Field64;
 
 const CELLS: u64 = 49;
-const PLAYER: PlayerId = PlayerId(1);
 const STREAMS: u32 = 500;
 
 impl Game for Field64 {

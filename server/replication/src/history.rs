@@ -90,9 +90,17 @@ impl History {
         (0..count).rev().filter_map(move |age| self.frame(Tick(newest.0.checked_sub(age)?)))
     }
 
-    /// A player's part of the frames after `tick`, oldest first.
-    pub(crate) fn seats_after(&self, tick: Tick, player: PlayerId) -> impl Iterator<Item = (Tick, &SeatFrame)> {
-        self.after(tick).filter_map(move |frame| Some((frame.tick, frame.seat(player)?)))
+    /// A player's part of the frames after `tick`, oldest first; `newest` is that of the newest.
+    pub(crate) fn seats_after<'a>(
+        &'a self,
+        tick: Tick,
+        player: PlayerId,
+        newest: Option<&'a SeatFrame>,
+    ) -> impl Iterator<Item = (Tick, &'a SeatFrame)> {
+        let last = self.newest().tick;
+        let earlier = self.after(tick).take_while(move |frame| frame.tick < last);
+        let earlier = earlier.filter_map(move |frame| Some((frame.tick, frame.seat(player)?)));
+        earlier.chain(newest.map(|seat| (last, seat)))
     }
 
     /// What changed at the newest tick.

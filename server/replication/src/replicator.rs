@@ -1,6 +1,9 @@
 //! Frames in: the history that snapshots are computed from, and the chunks that streams share.
 
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{
+    Arc, Mutex, PoisonError, RwLock,
+    atomic::{AtomicBool, Ordering},
+};
 
 use bytes::Bytes;
 use tickwire_shared::{CellId, CellKey, CellState, Event, Frame, Game, Schema, Tick};
@@ -25,6 +28,9 @@ pub struct Replicator {
     weights: Vec<u32>,
     encoder: ChunkEncoder,
     history: RwLock<Arc<History>>,
+    /// The history before, until a stream's thread has freed it.
+    retired: Mutex<Option<Arc<History>>>,
+    has_retired: AtomicBool,
     memo: Memo,
     interests: Interests,
 }
@@ -50,6 +56,8 @@ impl Replicator {
             schema,
             config,
             history: RwLock::new(Arc::new(History::new(frame, config.history_ticks))),
+            retired: Mutex::new(None),
+            has_retired: AtomicBool::new(false),
             memo: Memo::new(config.memo_chunks_max, config.memo_bytes_max),
             interests: Interests::default(),
         }
@@ -57,13 +65,17 @@ impl Replicator {
 
     /// Takes in the next frame. It costs the caller a few microseconds, whatever the number of streams.
     pub fn publish(&self, frame: Arc<Frame>) {
-        let next = Arc::new(self.history().with(frame));
+        let newest = Arc::clone(&self.history.read().unwrap_or_else(PoisonError::into_inner));
+        let next = Arc::new(newest.with(frame));
+        drop(newest);
         // A poisoned lock holds a whole Arc all the same: it is only ever replaced.
         let mut history = self.history.write().unwrap_or_else(PoisonError::into_inner);
         let before = std::mem::replace(&mut *history, next);
         drop(history);
-        // It may be the last to hold the chunks of the tick before, which streams need not wait for.
-        drop(before);
+        // With it go frames that nobody needs, and chunks: where there are streams, on one of their threads.
+        let unseen = self.retired.lock().unwrap_or_else(PoisonError::into_inner).replace(before);
+        self.has_retired.store(true, Ordering::Release);
+        drop(unseen);
     }
 
     /// The newest frame.
@@ -97,6 +109,10 @@ impl Replicator {
     }
 
     pub(crate) fn history(&self) -> Arc<History> {
+        if self.has_retired.load(Ordering::Acquire) && self.has_retired.swap(false, Ordering::AcqRel) {
+            let retired = self.retired.lock().unwrap_or_else(PoisonError::into_inner).take();
+            drop(retired);
+        }
         Arc::clone(&self.history.read().unwrap_or_else(PoisonError::into_inner))
     }
 

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use tickwire_proto::v1 as pb;
-use tickwire_shared::{CellId, Frame, Place, PlayerId, Tick, TickRate};
+use tickwire_shared::{CellId, Frame, Place, PlayerId, SeatFrame, Tick, TickRate};
 use tickwire_wire::OwnerBase;
 
 use crate::{
@@ -73,6 +73,8 @@ pub struct View {
     /// The newest snapshot.
     epoch: u32,
     sent: Tick,
+    /// Where the player's seat stood in its frame.
+    seat_place: usize,
     reset_due: bool,
     /// The newest snapshot had no room for all that was due.
     is_short: bool,
@@ -153,6 +155,7 @@ impl View {
             config: ViewConfig { ticks_per_snapshot: ticks, ..config },
             epoch: 0,
             sent: Tick::ZERO,
+            seat_place: 0,
             reset_due: true,
             is_short: false,
             cells: ViewCells::default(),
@@ -243,7 +246,7 @@ impl View {
         self.budget.fill(now);
 
         let base = if reset { Tick(frame.tick.0 - 1) } else { self.sent };
-        let seat = self.config.player.and_then(|player| frame.seat(player));
+        let seat = self.find_seat(frame);
         let header = pb::Snapshot {
             epoch: frame.epoch,
             tick: frame.tick.0,
@@ -255,7 +258,7 @@ impl View {
             ..pb::Snapshot::default()
         };
         snapshot.start(&header);
-        self.put_owner(&history, base, snapshot);
+        self.put_owner(&history, seat, base, snapshot);
         let own_cell = seat.and_then(|seat| seat.owner.as_ref()).map(|owner| owner.cell);
         self.aim(replicator, frame, own_cell, snapshot);
         let roster_bytes_max = self.budget.bytes().min(replicator.config().snapshot_bytes_max) / ROSTER_SHARE;
@@ -277,12 +280,22 @@ impl View {
         self.roster = RosterCursor::default();
     }
 
+    /// The player's seat: seats stay in their places for most of the time, and a search of all misses the cache.
+    fn find_seat<'a>(&mut self, frame: &'a Frame) -> Option<&'a SeatFrame> {
+        let player = self.config.player?;
+        if let Some(seat) = frame.seats.get(self.seat_place).filter(|seat| seat.player == player) {
+            return Some(seat);
+        }
+        self.seat_place = frame.seats.binary_search_by_key(&player, |seat| seat.player).ok()?;
+        frame.seats.get(self.seat_place)
+    }
+
     /// The owner section, where there is anything new.
-    fn put_owner(&mut self, history: &History, base: Tick, snapshot: &mut Snapshot) {
+    fn put_owner(&mut self, history: &History, seat: Option<&SeatFrame>, base: Tick, snapshot: &mut Snapshot) {
         let Some(player) = self.config.player else { return };
         let frame = history.newest();
-        let row = frame.seat(player).and_then(|seat| seat.owner.as_ref());
-        let seats = || history.seats_after(base, player);
+        let row = seat.and_then(|seat| seat.owner.as_ref());
+        let seats = || history.seats_after(base, player, seat);
         let events_lost = seats().fold(0_u32, |lost, (_, seat)| lost.saturating_add(seat.events_lost));
         let events = seats().flat_map(|(tick, seat)| {
             seat.events.iter().flat_map(|events| events.iter()).map(move |event| (tick, event))

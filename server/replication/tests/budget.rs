@@ -19,8 +19,8 @@ const SECOND: u64 = RATE.hz() as u64;
 fn a_view_that_could_use_more_gets_its_bytes_within_5_percent_over_any_second() {
     for (bytes_per_second, ticks_per_snapshot) in [(10_000, 1), (37_000, 2), (150_000, 1)] {
         let mut world = World::new([4].into_iter().chain((0..9).flat_map(|cell| [cell; 90])));
-        let bytes_per_second = Some(bytes_per_second);
-        let mut peer = Peer::new(ViewConfig { bytes_per_second, ticks_per_snapshot, ..config(4.0) });
+        let limits = ViewConfig { bytes_per_second: Some(bytes_per_second), ticks_per_snapshot, ..config(4.0) };
+        let mut peer = Peer::new(limits);
         let mut sent = Vec::new();
         for _ in 0..6 * SECOND {
             world.stir(|_| true);
@@ -29,8 +29,8 @@ fn a_view_that_could_use_more_gets_its_bytes_within_5_percent_over_any_second() 
         }
         // The first two seconds are for joining.
         for (i, second) in sent[2 * SECOND as usize..].windows(SECOND as usize).enumerate() {
-            let share = second.iter().sum::<usize>() as f64 / f64::from(bytes_per_second.expect("set"));
-            assert!((0.95..=1.05).contains(&share), "{share} of {bytes_per_second:?}, from tick {i} on");
+            let share = second.iter().sum::<usize>() as f64 / f64::from(bytes_per_second);
+            assert!((0.95..=1.05).contains(&share), "{share} of {bytes_per_second}, from tick {i} on");
         }
     }
 }
