@@ -2,7 +2,10 @@
 
 use std::{
     num::{NonZeroU32, NonZeroUsize},
-    sync::{Arc, Condvar, Mutex},
+    sync::{
+        Arc, Condvar, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -24,6 +27,7 @@ struct Hangs(Arc<Gate>);
 struct Gate {
     is_closed: Mutex<bool>,
     changed: Condvar,
+    is_waited_at: AtomicBool,
 }
 
 const HANG: InputId = InputId(0);
@@ -36,6 +40,7 @@ impl Gate {
 
     fn pass(&self) {
         let is_closed = self.is_closed.lock().expect("sound");
+        self.is_waited_at.store(*is_closed, Ordering::SeqCst);
         drop(self.changed.wait_while(is_closed, |closed| *closed).expect("sound"));
     }
 }
@@ -93,6 +98,7 @@ async fn scene() -> Scene {
     let newest = player.play_until(|_| true).await.tick;
     let inputs = vec![pb::Input { values: vec![1], ..input(1, newest + 10) }];
     player.send(Kind::Inputs(pb::Inputs { epoch: 0, newest_tick: newest, inputs })).await;
+    eventually("it hangs", || gate.is_waited_at.load(Ordering::SeqCst)).await;
     Scene { server, gate, witness, player, directory }
 }
 

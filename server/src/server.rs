@@ -28,7 +28,7 @@ use crate::{
     config::{Limits, ServerConfig, Timeouts},
     net::{self, NetworkThread, NetworkThreads, Relay},
     play::GameService,
-    session::{self, Registry, RunningSession, SessionHandle, SessionHost, SessionName, StartError},
+    session::{Registry, SessionHandle, SessionHost, SessionName, SessionOrder, StartError},
     sessions_service::Sessions,
 };
 
@@ -36,8 +36,6 @@ use crate::{
 #[derive(Debug)]
 pub struct Server {
     serving: Arc<Serving>,
-    // In this order: sessions stop before their host waits for them.
-    sessions: Vec<RunningSession>,
     host: SessionHost,
     health: HealthReporter,
     threads: NetworkThreads,
@@ -183,12 +181,12 @@ impl Server {
         let cores = available_parallelism().unwrap_or(NonZeroUsize::MIN);
         let threads =
             NetworkThreads::start(config.network_threads.unwrap_or(cores).get()).map_err(RunError::Threads)?;
-        let host = SessionHost::start(config.simulation_threads.unwrap_or(cores), config.timeouts.stuck)
+        let mut host = SessionHost::new(config.simulation_threads.unwrap_or(cores), config.timeouts.stuck)
             .map_err(RunError::Threads)?;
-        let sessions = start_sessions(stop, &config, &hosted, &host, &threads)?;
+        start_sessions(stop, &config, &hosted, &mut host, &threads)?;
 
         let shared = Arc::new(Shared {
-            registry: Registry::new(sessions.iter().map(|session| Arc::clone(&session.handle)).collect()),
+            registry: Registry::new(host.sessions().map(Arc::clone).collect()),
             timeouts: config.timeouts,
             limits: config.limits,
             phase: watch::Sender::new(Phase::Serving),
@@ -198,7 +196,7 @@ impl Server {
         });
         let health = HealthReporter::new();
         let routes = routes(&shared, &health);
-        Ok(Self { serving: Arc::new(Serving { shared, routes }), sessions, host, health, threads })
+        Ok(Self { serving: Arc::new(Serving { shared, routes }), host, health, threads })
     }
 
     /// Watches the server from outside.
@@ -214,12 +212,12 @@ impl Server {
 
     /// The files that the sessions are being recorded to.
     pub fn recordings(&self) -> impl Iterator<Item = &Path> {
-        self.sessions.iter().filter_map(|session| session.recording.as_deref())
+        self.host.recordings()
     }
 
     /// Lets clients in until `shutdown` comes true, and ends cleanly.
     pub async fn serve(self, listener: TcpListener, shutdown: impl Future<Output = ()>) {
-        let Self { serving, sessions, host, health, threads } = self;
+        let Self { serving, mut host, health, threads } = self;
         let shared = &serving.shared;
         set_health(&health, ServingStatus::Serving).await;
         tokio::select! {
@@ -237,18 +235,14 @@ impl Server {
         drop(listener);
 
         info!("ending sessions and streams");
-        for session in &sessions {
-            session.handle.stop();
-        }
+        host.stop();
         shared.phase.send_replace(Phase::Ending);
         // Each connection keeps to the time that it has; a little more is for those that close at its very end.
         if timeout(shared.timeouts.end * 2, connections_closed(shared, &threads)).await.is_err() {
             warn!(connections = threads.connections(), "connections are still open; they are cut off");
         }
         let deadline = Instant::now() + shared.timeouts.end;
-        for session in sessions {
-            session.ended(&host, deadline).await;
-        }
+        host.ended(deadline).await;
         drop(host);
         info!("ended");
     }
@@ -315,11 +309,10 @@ fn start_sessions(
     stop: &AtomicBool,
     config: &ServerConfig,
     games: &[Arc<dyn Game>],
-    host: &SessionHost,
+    host: &mut SessionHost,
     threads: &NetworkThreads,
-) -> Result<Vec<RunningSession>, RunError> {
+) -> Result<(), RunError> {
     let mut seeds = config.seed.unwrap_or_else(random_seed)..;
-    let mut sessions: Vec<RunningSession> = Vec::new();
     let mut places = 0..;
     let count = config.sessions.get().saturating_mul(u32::try_from(games.len()).unwrap_or(u32::MAX));
     for game in games {
@@ -334,15 +327,15 @@ fn start_sessions(
                 thread.runtime.spawn(Arc::clone(relay).run());
             }
             let place = (places.next().expect("as good as endless"), count);
-            let session = session::start(host, name.clone(), Arc::clone(game), seed, config, place, relays);
-            sessions.push(session.map_err(|error| match error {
+            let order = SessionOrder { name: name.clone(), seed, place, relays };
+            host.start(order, Arc::clone(game), config).map_err(|error| match error {
                 StartError::Session(source) => RunError::Session { name: name.to_string(), source },
                 StartError::Recording { directory, source } => RunError::Recording { directory, source },
                 StartError::Thread(error) => RunError::Threads(error),
-            })?);
+            })?;
         }
     }
-    Ok(sessions)
+    Ok(())
 }
 
 /// Another number at each start, from where the standard library takes the keys of its hash maps.

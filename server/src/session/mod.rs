@@ -13,8 +13,7 @@ mod threads;
 
 pub(crate) use clock::TickClock;
 pub(crate) use handle::{SeatGuard, SessionHandle, SessionState};
-pub(crate) use host::SessionHost;
+pub(crate) use host::{SessionHost, SessionOrder};
 pub(crate) use mailbox::{Command, Join, NotTaken};
 pub(crate) use registry::{Registry, SessionName, SessionNameError};
-pub(crate) use runner::{RunningSession, StartError, start};
-use threads::SimulationThreads;
+pub(crate) use runner::StartError;

@@ -24,22 +24,23 @@ use tokio::{
 use tracing::{error, info};
 
 use super::{
-    SeatGuard, SessionHandle, SessionHost, SessionName, SessionState, TickClock,
+    SeatGuard, SessionHandle, SessionHost, SessionState, TickClock,
     clock::{Pace, Pacer, staggered_origin},
     closers::Closers,
     handle::SessionCounters,
+    host::SessionOrder,
     mailbox::{Command, Join, Letters, Mailbox, Parting},
     recording::{RecordingCloser, SessionRecorder},
     threads::Task,
 };
-use crate::{config::ServerConfig, net::Relay};
+use crate::config::ServerConfig;
 
-/// A session that runs. Dropped, it is stopped.
+/// A session that runs.
 #[derive(Debug)]
-pub(crate) struct RunningSession {
-    pub(crate) handle: Arc<SessionHandle>,
+pub(super) struct RunningSession {
+    pub(super) handle: Arc<SessionHandle>,
     /// The file that it is being recorded to.
-    pub(crate) recording: Option<PathBuf>,
+    pub(super) recording: Option<PathBuf>,
     closer: RecordingCloser,
     ended: Option<oneshot::Receiver<()>>,
 }
@@ -52,16 +53,14 @@ pub(crate) enum StartError {
     Thread(io::Error),
 }
 
-/// Creates a session, and its recording, and has it stepped: it is number `index` of `count`.
-pub(crate) fn start(
+/// Creates a session, and its recording, and has it stepped.
+pub(super) fn start(
     host: &SessionHost,
-    name: SessionName,
+    order: SessionOrder,
     game: Arc<dyn Game>,
-    seed: u64,
     config: &ServerConfig,
-    (index, count): (u32, u32),
-    relays: Vec<Arc<Relay>>,
 ) -> Result<RunningSession, StartError> {
+    let SessionOrder { name, seed, place: (index, count), relays } = order;
     let rate = config.tick_rate;
     let grace_ms = u64::try_from(config.timeouts.grace.as_millis()).unwrap_or(u64::MAX / 1000);
     let limits = SessionLimits { max_players: config.max_players.get(), grace_ticks: rate.ticks_in_ms(grace_ms) };
@@ -119,9 +118,8 @@ pub(crate) fn start(
 }
 
 impl RunningSession {
-    /// Waits until the session is over and its recording is closed; of one that is stuck, until `deadline`: it is left
-    /// behind then, and its recording is closed as that of a server that was killed. It must have been stopped.
-    pub(crate) async fn ended(mut self, host: &SessionHost, deadline: Instant) {
+    /// Waits for its end: see [`SessionHost::ended`].
+    pub(super) async fn ended(&mut self, closers: &Closers, deadline: Instant) {
         let Some(ended) = self.ended.take() else { return };
         let given_up = async {
             sleep_until(deadline.into()).await;
@@ -135,18 +133,12 @@ impl RunningSession {
         error!(session = %self.handle.name, "the game still does not come back from its tick: its thread is left behind");
         let (tell_end, closed) = oneshot::channel();
         let (closer, handle) = (self.closer.clone(), Arc::clone(&self.handle));
-        host.closers.run(move || {
+        closers.run(move || {
             closer.close(EndReason::Killed, &handle.name);
             // Nobody may be waiting.
             let _ = tell_end.send(());
         });
         let _ = closed.await;
-    }
-}
-
-impl Drop for RunningSession {
-    fn drop(&mut self) {
-        self.handle.stop();
     }
 }
 
