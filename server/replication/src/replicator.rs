@@ -27,6 +27,8 @@ pub struct Replicator {
     /// By kind.
     weights: Vec<u32>,
     encoder: ChunkEncoder,
+    /// Room to encode in: as many as ever encoded at once.
+    buffers: Mutex<Vec<ChunkBuffer>>,
     history: RwLock<Arc<History>>,
     /// The history before, until a stream's thread has freed it.
     retired: Mutex<Option<Arc<History>>>,
@@ -51,6 +53,7 @@ impl Replicator {
         let weight = |kind| game.weight(kind).clamp(1, WEIGHT_MAX);
         Self {
             encoder: ChunkEncoder::new(Layout::of(&schema)),
+            buffers: Mutex::new(Vec::new()),
             weights: schema.kinds.iter().map(weight).collect(),
             game,
             schema,
@@ -197,8 +200,11 @@ impl Replicator {
     }
 
     fn bodies(&self, change: &CellChange<'_>, slice_bytes_max: usize) -> Vec<Bytes> {
-        let mut bodies = Vec::new();
-        self.encoder.encode(change, slice_bytes_max, &mut ChunkBuffer::default(), &mut bodies);
+        let buffers = || self.buffers.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut buffer = buffers().pop().unwrap_or_default();
+        let mut bodies = Vec::with_capacity(1);
+        self.encoder.encode(change, slice_bytes_max, &mut buffer, &mut bodies);
+        buffers().push(buffer);
         bodies
     }
 }

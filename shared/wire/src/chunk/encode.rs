@@ -104,11 +104,12 @@ impl ChunkEncoder {
 fn finish_slices(change: &CellChange<'_>, bytes_max: usize, buffer: &mut ChunkBuffer, bodies: &mut Vec<Bytes>) {
     let ChunkBuffer { block, kinds, ends, numbers, .. } = buffer;
     let (count, mut start) = (ends.len(), 0);
+    let events_lost = write_events(change, bytes_max, numbers);
     for (i, &end) in ends.iter().enumerate() {
         let is_last = i + 1 == count;
         let body = &kinds[start..end];
         start = end;
-        let needed = SLICE_BYTES + body.len() + if is_last { 2 * bytes_max } else { 0 };
+        let needed = SLICE_BYTES + body.len() + if is_last { numbers_len(numbers) } else { 0 };
         if block.capacity() < needed {
             block.reserve(needed.max(BLOCK_BYTES));
         }
@@ -120,7 +121,12 @@ fn finish_slices(change: &CellChange<'_>, bytes_max: usize, buffer: &mut ChunkBu
         }
         block.extend_from_slice(body);
         if is_last {
-            write_events(change, bytes_max, numbers, block);
+            if !numbers.is_empty() {
+                encode_key(tag::EVENTS, WireType::LengthDelimited, block);
+                encode_varint(numbers_len(numbers) as u64, block);
+                numbers.iter().for_each(|&number| encode_varint(u64::from(number), block));
+            }
+            write_number(tag::EVENTS_LOST, events_lost, block);
             if change.hash_due() {
                 encode_key(tag::HASH, WireType::ThirtyTwoBit, block);
                 block.extend_from_slice(&change.state.hash().to_le_bytes());
@@ -141,7 +147,8 @@ fn write_number(tag: u32, number: u32, block: &mut BytesMut) {
     }
 }
 
-fn write_events(change: &CellChange<'_>, bytes_max: usize, numbers: &mut Vec<u32>, block: &mut BytesMut) {
+/// The newest events that take no more than `bytes_max`; how many are lost in all.
+fn write_events(change: &CellChange<'_>, bytes_max: usize, numbers: &mut Vec<u32>) -> u32 {
     let (mut bytes, mut kept) = (0, 0);
     for event in change.events.iter().rev() {
         numbers.clear();
@@ -157,12 +164,7 @@ fn write_events(change: &CellChange<'_>, bytes_max: usize, numbers: &mut Vec<u32
     for event in &change.events[skipped..] {
         write_event(*event, change.tick, numbers);
     }
-    if !numbers.is_empty() {
-        encode_key(tag::EVENTS, WireType::LengthDelimited, block);
-        encode_varint(numbers_len(numbers) as u64, block);
-        numbers.iter().for_each(|&number| encode_varint(u64::from(number), block));
-    }
-    write_number(tag::EVENTS_LOST, change.events_lost.saturating_add(skipped as u32), block);
+    change.events_lost.saturating_add(skipped as u32)
 }
 
 fn numbers_len(numbers: &[u32]) -> usize {
