@@ -15,6 +15,11 @@ use super::Open;
 const SYNC_INTERVAL: Duration = Duration::from_secs(1);
 /// More do not make a disk faster.
 const WRITERS_MAX: usize = 4;
+/// From so many recordings on, a writer that is done waits for more to do before it sleeps until it is woken: being woken for
+/// each input would cost more than writing it.
+const GATHER_FROM: usize = 8;
+/// For how long it waits: less than the shortest tick takes.
+const GATHER_TIME: Duration = Duration::from_millis(2);
 
 /// Threads that write recordings, to be shared by all recorders of a process. They end with the last recorder, and the last
 /// clone of this.
@@ -115,13 +120,19 @@ impl Pool {
     /// A writer's life.
     fn write(&self) {
         let mut state = self.lock();
+        let mut gathers = false;
         while !state.closing {
             let Some(open) = state.ready.pop_front() else {
-                state.idle += 1;
-                state = self.written.wait(state).unwrap_or_else(PoisonError::into_inner);
-                state.idle -= 1;
+                if mem::take(&mut gathers) && state.open >= GATHER_FROM {
+                    state = self.written.wait_timeout(state, GATHER_TIME).unwrap_or_else(PoisonError::into_inner).0;
+                } else {
+                    state.idle += 1;
+                    state = self.written.wait(state).unwrap_or_else(PoisonError::into_inner);
+                    state.idle -= 1;
+                }
                 continue;
             };
+            gathers = true;
             drop(state);
             let Written { dirty, more } = open.write_some();
             state = self.lock();
