@@ -57,7 +57,14 @@ pub(crate) struct Figures {
     pub(crate) thread_us_per_tick: BTreeMap<String, f64>,
     /// Messages that came, of those that were due.
     pub(crate) delivered_share: f64,
+    /// Snapshots that say that the newest input had come too late for its tick.
+    pub(crate) inputs_late_share: f64,
     pub(crate) payload_bytes_per_message: f64,
+    /// Tickwire's payload by part: the player's own entity, rows of the roster, updates of cells; the rest is the header.
+    pub(crate) owner_bytes_per_message: f64,
+    pub(crate) roster_bytes_per_message: f64,
+    pub(crate) cell_bytes_per_message: f64,
+    pub(crate) cell_updates_per_message: f64,
     /// With all framing of HTTP/2 or of the plain servers.
     pub(crate) socket_bytes_per_message: f64,
     /// With the segments' headers, too: an estimate.
@@ -208,7 +215,7 @@ fn figures(
     let drain_cpu = after.drain.since(&before.drain).values().sum::<f64>() / seconds;
     let messages = counted.messages as f64 / counted.seconds;
     let cores = available_parallelism()?.get() as f64;
-    let per_message = |bytes: u64| bytes as f64 / counted.messages as f64;
+    let per_message = |count: u64| count as f64 / counted.messages as f64;
     let client_ticks = clients * ticks_per_second;
     let on_loopback = |count: fn(&Machine) -> u64| {
         count(&after.machine).saturating_sub(count(&before.machine)) as f64 / seconds / client_ticks
@@ -222,7 +229,12 @@ fn figures(
             .map(|(name, time)| (name, time / seconds / ticks_per_second * 1e6))
             .collect(),
         delivered_share: messages / client_ticks,
+        inputs_late_share: per_message(counted.inputs_late),
         payload_bytes_per_message: per_message(counted.payload_bytes),
+        owner_bytes_per_message: per_message(counted.owner_bytes),
+        roster_bytes_per_message: per_message(counted.roster_bytes),
+        cell_bytes_per_message: per_message(counted.cell_bytes),
+        cell_updates_per_message: per_message(counted.cell_updates),
         socket_bytes_per_message: per_message(counted.read_bytes),
         wire_bytes_per_message: per_message(counted.wire_bytes),
         up_bytes_per_client_tick: counted.written_bytes as f64 / counted.seconds / client_ticks,

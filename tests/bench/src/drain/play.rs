@@ -184,7 +184,9 @@ impl Play {
             Message::Snapshot(snapshot) => {
                 let framed_bytes = bytes.len() + PREFIX_BYTES + h2::FRAME_HEADER_BYTES;
                 let due_ns = desk.shared.clock.due_ns(snapshot.tick, snapshot.slip_us);
-                desk.tally.message(snapshot.bytes, framed_bytes, due_ns, desk.now_ns);
+                desk.tally.message(snapshot.parts.all, framed_bytes, due_ns, desk.now_ns);
+                desk.tally.parts(&snapshot.parts);
+                desk.tally.input_late(snapshot.input_late);
                 self.epoch = snapshot.epoch;
                 self.newest_tick = snapshot.tick;
                 self.snapshots = self.snapshots.wrapping_add(1);

@@ -20,9 +20,21 @@ pub(crate) enum Message {
 pub(crate) struct Snapshot {
     pub(crate) epoch: u32,
     pub(crate) tick: u64,
+    /// Whether the newest input had come too late for its tick.
+    pub(crate) input_late: bool,
     pub(crate) slip_us: i64,
-    /// Of the whole message `Snapshot`.
-    pub(crate) bytes: usize,
+    pub(crate) parts: Parts,
+}
+
+/// The bytes of a message `Snapshot`, by what they say.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Parts {
+    pub(crate) all: usize,
+    pub(crate) owner: usize,
+    pub(crate) roster: usize,
+    pub(crate) cells: usize,
+    /// How many cells are updated.
+    pub(crate) cell_updates: usize,
 }
 
 /// A `Pong`.
@@ -49,12 +61,24 @@ pub(crate) fn server_message(bytes: &[u8]) -> Result<Message, ScanError> {
 }
 
 fn snapshot(bytes: &[u8]) -> Result<Snapshot, ScanError> {
-    let mut snapshot = Snapshot { bytes: bytes.len(), ..Snapshot::default() };
-    for field in Fields(bytes) {
+    let mut snapshot = Snapshot { parts: Parts { all: bytes.len(), ..Parts::default() }, ..Snapshot::default() };
+    let mut fields = Fields(bytes);
+    let mut left = bytes.len();
+    while let Some(field) = fields.next() {
+        let field_bytes = left - fields.0.len();
+        left = fields.0.len();
         match field? {
             (1, Value::Number(epoch)) => snapshot.epoch = epoch as u32,
             (2, Value::Number(tick)) => snapshot.tick = tick,
+            // Zigzag: odd numbers are negative.
+            (5, Value::Number(margin_us)) => snapshot.input_late = margin_us % 2 == 1,
             (6, Value::Number(slip_us)) => snapshot.slip_us = slip_us as i64,
+            (10, Value::Bytes(_)) => snapshot.parts.owner += field_bytes,
+            (11, Value::Bytes(_)) => snapshot.parts.roster += field_bytes,
+            (12, Value::Bytes(_)) => {
+                snapshot.parts.cells += field_bytes;
+                snapshot.parts.cell_updates += 1;
+            }
             _ => {}
         }
     }
@@ -149,7 +173,7 @@ mod tests {
     proptest! {
         #[test]
         fn the_header_of_a_snapshot_is_found_among_all_else(
-            epoch: u32, tick: u64, slip_us: i64, deferred: Vec<u32>, hash: Option<u32>,
+            epoch: u32, tick: u64, slip_us: i64, margin_us: i32, deferred: Vec<u32>, hash: Option<u32>,
             changes: Vec<u32>, values: Vec<i32>, mask: u32
         ) {
             let kinds = vec![pb::KindUpdate { kind: 3, changes, ..pb::KindUpdate::default() }];
@@ -158,14 +182,27 @@ mod tests {
                 epoch,
                 tick,
                 slip_us,
-                received_margin_us: -5,
+                received_margin_us: margin_us,
                 deferred_cells: deferred,
                 owner: Some(pb::OwnerSection { values, mask, ..pb::OwnerSection::default() }),
+                roster: vec![pb::RosterRow { player: 7, name: "seven".into(), ..pb::RosterRow::default() }],
                 cells: vec![cell.clone(), cell],
                 ..pb::Snapshot::default()
             };
-            let bytes = snapshot.encoded_len();
-            prop_assert_eq!(scan(Kind::Snapshot(snapshot)), Message::Snapshot(Snapshot { epoch, tick, slip_us, bytes }));
+            let without = |clear: fn(&mut pb::Snapshot)| {
+                let mut cleared = snapshot.clone();
+                clear(&mut cleared);
+                snapshot.encoded_len() - cleared.encoded_len()
+            };
+            let parts = Parts {
+                all: snapshot.encoded_len(),
+                owner: without(|snapshot| snapshot.owner = None),
+                roster: without(|snapshot| snapshot.roster.clear()),
+                cells: without(|snapshot| snapshot.cells.clear()),
+                cell_updates: 2,
+            };
+            let header = Snapshot { epoch, tick, input_late: margin_us < 0, slip_us, parts };
+            prop_assert_eq!(scan(Kind::Snapshot(snapshot)), Message::Snapshot(header));
         }
 
         #[test]

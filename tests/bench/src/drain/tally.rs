@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 
+use super::scan::Parts;
 use crate::pace::now_ns;
 
 /// Bytes of data in a full segment where frames have 1500 bytes.
@@ -20,6 +21,11 @@ pub(super) struct Tally {
     since_ns: u64,
     messages: u64,
     payload_bytes: u64,
+    owner_bytes: u64,
+    roster_bytes: u64,
+    cell_bytes: u64,
+    cell_updates: u64,
+    inputs_late: u64,
     segments: u64,
     read_bytes: u64,
     writes: u64,
@@ -35,6 +41,13 @@ pub(crate) struct Counted {
     /// Of state: snapshots.
     pub(crate) messages: u64,
     pub(crate) payload_bytes: u64,
+    /// The payload's parts; what is left is the header.
+    pub(crate) owner_bytes: u64,
+    pub(crate) roster_bytes: u64,
+    pub(crate) cell_bytes: u64,
+    pub(crate) cell_updates: u64,
+    /// Snapshots that say that the newest input had come too late.
+    pub(crate) inputs_late: u64,
     /// All that was read from sockets.
     pub(crate) read_bytes: u64,
     /// The same with the headers of the segments that carry it over an Ethernet: an estimate.
@@ -54,6 +67,11 @@ impl Tally {
             since_ns: now_ns(),
             messages: 0,
             payload_bytes: 0,
+            owner_bytes: 0,
+            roster_bytes: 0,
+            cell_bytes: 0,
+            cell_updates: 0,
+            inputs_late: 0,
             segments: 0,
             read_bytes: 0,
             writes: 0,
@@ -78,6 +96,19 @@ impl Tally {
         }
     }
 
+    /// What the message was made of.
+    pub(super) fn parts(&mut self, parts: &Parts) {
+        self.owner_bytes += parts.owner as u64;
+        self.roster_bytes += parts.roster as u64;
+        self.cell_bytes += parts.cells as u64;
+        self.cell_updates += parts.cell_updates as u64;
+    }
+
+    /// What the message said of the client's newest input.
+    pub(super) fn input_late(&mut self, is_late: bool) {
+        self.inputs_late += u64::from(is_late);
+    }
+
     pub(super) fn read(&mut self, bytes: usize) {
         self.read_bytes += bytes as u64;
     }
@@ -96,6 +127,11 @@ impl Tally {
             seconds: now_ns().saturating_sub(self.since_ns) as f64 * 1e-9,
             messages: self.messages,
             payload_bytes: self.payload_bytes,
+            owner_bytes: self.owner_bytes,
+            roster_bytes: self.roster_bytes,
+            cell_bytes: self.cell_bytes,
+            cell_updates: self.cell_updates,
+            inputs_late: self.inputs_late,
             read_bytes: self.read_bytes,
             wire_bytes: self.read_bytes + SEGMENT_HEADER_BYTES * self.segments,
             writes: self.writes,

@@ -17,6 +17,9 @@ const OTHERS_SHARE_MAX: f64 = 0.05;
 /// Below this share of messages that were due, a server is overloaded.
 const DELIVERED_SHARE_MIN: f64 = 0.99;
 
+/// Above this share of inputs that no tick consumes, a world is another than its name says.
+const INPUTS_LATE_SHARE_MAX: f64 = 0.05;
+
 /// All of a run, as it is written to JSON.
 #[derive(Debug, Serialize)]
 pub(crate) struct Report {
@@ -109,6 +112,13 @@ fn warnings(repeats: &[Figures]) -> Vec<String> {
     if delivered < DELIVERED_SHARE_MIN {
         warnings.push(format!("only {:.1} % of the messages came", delivered * 100.0));
     }
+    let late = repeats.iter().map(|figures| figures.inputs_late_share).fold(0.0, f64::max);
+    if late > INPUTS_LATE_SHARE_MAX {
+        warnings.push(format!(
+            "up to {:.0} % of the inputs came too late: the players did not move as they should",
+            late * 100.0
+        ));
+    }
     for (why, count) in repeats.iter().flat_map(|figures| &figures.clients_lost) {
         warnings.push(format!("{count} clients lost: {why}"));
     }
@@ -127,7 +137,12 @@ impl Figures {
             cpu_ms_per_tick: of(&|figures| figures.cpu_ms_per_tick)?,
             thread_us_per_tick: threads.map(|name| Some((name.clone(), thread(name)?))).collect::<Option<_>>()?,
             delivered_share: of(&|figures| figures.delivered_share)?,
+            inputs_late_share: of(&|figures| figures.inputs_late_share)?,
             payload_bytes_per_message: of(&|figures| figures.payload_bytes_per_message)?,
+            owner_bytes_per_message: of(&|figures| figures.owner_bytes_per_message)?,
+            roster_bytes_per_message: of(&|figures| figures.roster_bytes_per_message)?,
+            cell_bytes_per_message: of(&|figures| figures.cell_bytes_per_message)?,
+            cell_updates_per_message: of(&|figures| figures.cell_updates_per_message)?,
             socket_bytes_per_message: of(&|figures| figures.socket_bytes_per_message)?,
             wire_bytes_per_message: of(&|figures| figures.wire_bytes_per_message)?,
             up_bytes_per_client_tick: of(&|figures| figures.up_bytes_per_client_tick)?,

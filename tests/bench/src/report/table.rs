@@ -71,6 +71,14 @@ pub(crate) fn notes(report: &CaseReport) -> Vec<String> {
             let (floor, tokio) = (ratio(server.ratio_to_floor_acked), ratio(server.ratio_to_tokio_acked));
             notes.push(format!("{name}: ×{floor} of the floor and ×{tokio} of tokio where those are acked, too"));
         }
+        let figures = &server.median;
+        let (owner, roster, cells) =
+            (figures.owner_bytes_per_message, figures.roster_bytes_per_message, figures.cell_bytes_per_message);
+        let header = figures.payload_bytes_per_message - owner - roster - cells;
+        let updates = figures.cell_updates_per_message;
+        notes.push(format!(
+            "{name}: payload: header {header:.1}, owner {owner:.1}, roster {roster:.1}, {updates:.1} cells {cells:.1} B"
+        ));
         let threads = server.median.thread_us_per_tick.iter().filter(|(_, time)| **time >= 0.5);
         let threads: Vec<String> = threads.map(|(name, time)| format!("{name} {time:.0}")).collect();
         notes.push(format!("{name}: µs per tick by thread: {}", threads.join(", ")));
