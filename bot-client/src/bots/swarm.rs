@@ -2,12 +2,14 @@
 
 use std::{
     collections::BTreeMap,
+    future::poll_fn,
     io, panic,
     pin::pin,
     sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
+    task::{Poll, Waker},
     thread,
     time::Duration,
 };
@@ -194,16 +196,59 @@ fn play_teams(teams: Vec<Vec<Bot>>, handle: &SwarmHandle) -> Result<Outcome, Swa
 }
 
 async fn play_team(team: Vec<Bot>, handle: SwarmHandle) -> Outcome {
+    let Some(deadline) = team.first().map(|bot| bot.deadline) else { return Outcome::default() };
+    let end = Arc::new(End::default());
     let mut bots = JoinSet::new();
     for bot in team {
-        bots.spawn(bot.play(handle.clone()));
+        bots.spawn(bot.play(handle.clone(), Arc::clone(&end)));
     }
     let mut total = Outcome::default();
-    while let Some(outcome) = bots.join_next().await {
-        // Nobody aborts bots, so that a task that did not return has panicked.
-        total.merge(outcome.unwrap_or_else(|error| panic::resume_unwind(error.into_panic())));
+    let mut ended = pin!(handle.ended(deadline));
+    loop {
+        tokio::select! {
+            outcome = bots.join_next() => match outcome {
+                // Nobody aborts bots, so that a task that did not return has panicked.
+                Some(outcome) => total.merge(outcome.unwrap_or_else(|error| panic::resume_unwind(error.into_panic()))),
+                None => return total,
+            },
+            () = &mut ended, if !end.has_come() => end.come(),
+        }
     }
-    total
+}
+
+/// The end of a team's play. Each bot asks for it whenever it is polled, so that asking is all but free.
+#[derive(Debug, Default)]
+struct End {
+    has_come: AtomicBool,
+    waiting: Mutex<Vec<Waker>>,
+}
+
+impl End {
+    fn has_come(&self) -> bool {
+        self.has_come.load(Ordering::Acquire)
+    }
+
+    fn come(&self) {
+        self.has_come.store(true, Ordering::Release);
+        self.waiting().drain(..).for_each(Waker::wake);
+    }
+
+    fn waiting(&self) -> MutexGuard<'_, Vec<Waker>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Resolves with the end. Poll it from one task only.
+    async fn wait(&self) {
+        let mut is_known = false;
+        poll_fn(|cx| {
+            if !is_known {
+                is_known = true;
+                self.waiting().push(cx.waker().clone());
+            }
+            if self.has_come() { Poll::Ready(()) } else { Poll::Pending }
+        })
+        .await;
+    }
 }
 
 /// What became of one bot, or of many.
@@ -265,9 +310,9 @@ struct Bot {
 }
 
 impl Bot {
-    async fn play(self, handle: SwarmHandle) -> Outcome {
+    async fn play(self, handle: SwarmHandle, end: Arc<End>) -> Outcome {
         let mut outcome = Outcome::default();
-        let mut end = pin!(handle.ended(self.deadline));
+        let mut end = pin!(end.wait());
         let join = async {
             sleep_until(self.start).await;
             Client::connect(&self.url, &self.options).await

@@ -13,13 +13,11 @@ use std::{
 
 use futures_util::task::AtomicWaker;
 use http::Uri;
-use hyper_util::rt::TokioIo;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
     time::timeout,
 };
-use tower_service::Service;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// The port of an address that names none.
@@ -55,35 +53,14 @@ impl Wire {
 }
 
 /// Opens a client's one connection.
-#[derive(Clone, Debug)]
-pub(super) struct Connector {
-    pub(super) wire: Arc<Wire>,
-}
-
-impl Service<Uri> for Connector {
-    type Response = TokioIo<Connection>;
-    type Error = io::Error;
-    type Future = Pin<Box<dyn Future<Output = io::Result<Self::Response>> + Send>>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, uri: Uri) -> Self::Future {
-        let wire = Arc::clone(&self.wire);
-        Box::pin(async move {
-            // tonic would connect again by itself; a new connection would be another stream, and another seat.
-            wire.check()?;
-            // A literal IPv6 address stands in brackets.
-            let host = uri.host().unwrap_or_default().trim_matches(['[', ']']);
-            let connect = TcpStream::connect((host, uri.port_u16().unwrap_or(DEFAULT_PORT)));
-            // Not by the endpoint's own timeout, which would wrap every read and write for good.
-            let stream = timeout(CONNECT_TIMEOUT, connect).await.map_err(|_| io::ErrorKind::TimedOut)??;
-            // Inputs are small, and due now.
-            stream.set_nodelay(true)?;
-            Ok(TokioIo::new(Connection { stream, wire }))
-        })
-    }
+pub(super) async fn connect(uri: &Uri, wire: &Arc<Wire>) -> io::Result<Connection> {
+    // A literal IPv6 address stands in brackets.
+    let host = uri.host().unwrap_or_default().trim_matches(['[', ']']);
+    let connect = TcpStream::connect((host, uri.port_u16().unwrap_or(DEFAULT_PORT)));
+    let stream = timeout(CONNECT_TIMEOUT, connect).await.map_err(|_| io::ErrorKind::TimedOut)??;
+    // Inputs are small, and due now.
+    stream.set_nodelay(true)?;
+    Ok(Connection { stream, wire: Arc::clone(wire) })
 }
 
 #[derive(Debug)]

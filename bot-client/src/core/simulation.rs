@@ -339,6 +339,8 @@ fn inputs_take_acknowledgements_along_and_only_a_client_without_any_sends_them_a
 fn the_age_is_the_way_down_and_what_passes_between_two_ticks() {
     let mut game = Match::new(0.030, 0.0, 9);
     game.run(10.0);
+    let now = Duration::from_secs_f64(game.now);
+    game.core.sample_age(now);
     let ages = &game.core.stats().snapshot_age_us;
     assert!((9_500..=10_000).contains(&ages.len()), "{}", ages.len());
     let ms = |quantile| ages.value_at_quantile(quantile) as f64 / 1000.0;

@@ -39,7 +39,8 @@ pub struct Stats {
     pub inputs_late: u64,
     /// From sending an input to the first snapshot that says it, or a later one, was consumed; in µs.
     pub input_to_ack_us: Histogram<u64>,
-    /// Sampled each millisecond: now less the server's simulation time of the newest tick applied; in µs.
+    /// Sampled each millisecond: now less the server's simulation time of the newest tick applied; in µs. The samples of the
+    /// last seconds are in it after [`Core::sample_age`](super::Core::sample_age).
     pub snapshot_age_us: Histogram<u64>,
     /// Samples of [`snapshot_age_us`](Self::snapshot_age_us) above RTT/2 + 50 ms.
     pub stalled_ms: u64,
@@ -104,13 +105,27 @@ impl Stats {
 
 /// Samples the age of the newest tick applied, once per millisecond, whenever the client happens to be called.
 ///
-/// Between two snapshots the age grows with time, so that all samples since the last call follow from it.
+/// Between two snapshots the age grows with time, so that all samples since the last call follow from it. They are put into
+/// the histogram many at a time: it is large, and of a thousand clients' none is in the core's cache.
 #[derive(Debug, Default)]
 pub(super) struct AgeMeter {
     newest: Option<Tick>,
     /// In milliseconds of local time.
     next_sample: Option<u64>,
+    /// Samples that are not in the histogram yet.
+    ramps: Vec<Ramp>,
 }
+
+/// Samples of consecutive milliseconds.
+#[derive(Clone, Copy, Debug)]
+struct Ramp {
+    /// The age at the first one, in µs; negative while the clock is settling.
+    first_us: i64,
+    samples: u64,
+}
+
+/// About two seconds of snapshots.
+const RAMPS_MAX: usize = 64;
 
 impl AgeMeter {
     /// A tick was applied. Samples until now still see the one before.
@@ -127,18 +142,35 @@ impl AgeMeter {
             return;
         };
         let stall = rtt.as_secs_f64() / 2.0 + STALL_AGE;
-        for sample in self.next_sample.unwrap_or(now_ms)..=now_ms {
-            let age = sample as f64 * 1e-3 - due;
-            // A negative age, of a clock that is still settling, casts to 0.
-            stats.snapshot_age_us.saturating_record((age * 1e6) as u64);
-            stats.stalled_ms += u64::from(age > stall);
-        }
+        let first = self.next_sample.unwrap_or(now_ms);
         self.next_sample = Some(now_ms + 1);
+        let samples = (now_ms + 1).saturating_sub(first);
+        if samples == 0 {
+            return;
+        }
+        let age = first as f64 * 1e-3 - due;
+        // Samples that are not above the line come first.
+        let calm = ((stall - age) * 1e3 + 1.0).floor().clamp(0.0, samples as f64) as u64;
+        stats.stalled_ms += samples - calm;
+        self.ramps.push(Ramp { first_us: (age * 1e6) as i64, samples });
+        if self.ramps.len() >= RAMPS_MAX {
+            self.flush(stats);
+        }
+    }
+
+    /// Puts what was sampled into the histogram.
+    pub(super) fn flush(&mut self, stats: &mut Stats) {
+        for Ramp { first_us, samples } in self.ramps.drain(..) {
+            for i in 0..samples {
+                // A negative age counts as 0.
+                stats.snapshot_age_us.saturating_record((first_us + i as i64 * 1000).try_into().unwrap_or(0));
+            }
+        }
     }
 
     /// Stops sampling until the next tick is applied.
     pub(super) fn reset(&mut self) {
-        *self = Self::default();
+        (self.newest, self.next_sample) = (None, None);
     }
 }
 
@@ -161,14 +193,17 @@ mod tests {
         let (clock, mut meter, mut stats) = (clock(), AgeMeter::default(), Stats::default());
         // Tick 100 is due at 2.0.
         meter.applied(Tick(100), 2.0105, &clock, &mut stats);
+        meter.flush(&mut stats);
         assert_eq!(stats.snapshot_age_us.len(), 0);
         meter.applied(Tick(101), 2.0305, &clock, &mut stats);
+        meter.flush(&mut stats);
         // At 2.011 ..= 2.030: ages 11 to 30 ms.
         assert_eq!(stats.snapshot_age_us.len(), 20);
         let ms = |value: u64| (value as f64 / 1000.0).round();
         assert_eq!(ms(stats.snapshot_age_us.value_at_quantile(0.05)), 11.0);
         assert_eq!(ms(stats.snapshot_age_us.max()), 30.0);
         meter.sample(2.0315, &clock, &mut stats);
+        meter.flush(&mut stats);
         // At 2.031, by the newer tick: 11 ms.
         assert_eq!(stats.snapshot_age_us.len(), 21);
         assert_eq!(ms(stats.snapshot_age_us.max()), 30.0);
@@ -179,6 +214,7 @@ mod tests {
         let (clock, mut meter, mut stats) = (clock(), AgeMeter::default(), Stats::default());
         meter.applied(Tick(100), 2.0005, &clock, &mut stats);
         meter.sample(2.1005, &clock, &mut stats);
+        meter.flush(&mut stats);
         // Ages 1 to 100 ms, of which those above 60.5 ms are stalls.
         assert_eq!((stats.snapshot_age_us.len(), stats.stalled_ms), (100, 40));
         assert!((stats.stall_percent() - 40.0).abs() < 1e-9);
@@ -192,6 +228,7 @@ mod tests {
         meter.reset();
         meter.sample(9.0, &clock, &mut stats);
         meter.applied(Tick(450), 9.5, &clock, &mut stats);
+        meter.flush(&mut stats);
         assert_eq!((stats.snapshot_age_us.len(), stats.stall_percent()), (0, 0.0));
     }
 

@@ -10,9 +10,13 @@ mod events;
 use tickwire_shared::{CellId, CellState, Event, Kind, Places, Reading, Schema, Tick};
 
 pub use self::{
-    apply::{ApplyError, Moves, apply},
+    apply::ApplyError,
     encode::{ChunkBuffer, ChunkEncoder},
-    events::{ReceivedEvent, read_events, write_event},
+    events::{ReceivedEvent, write_event},
+};
+pub(crate) use self::{
+    apply::{Gone, Moves, Step, check_hash, finish, read_slice},
+    events::read_events,
 };
 
 /// What an update is made of.
@@ -60,8 +64,6 @@ struct KindLayout {
     readings: Vec<Reading>,
     /// Whether the first bit of a mask is the motion's.
     has_motion: bool,
-    /// All bits that a mask of changes can have.
-    mask: u32,
 }
 
 impl Layout {
@@ -71,7 +73,6 @@ impl Layout {
         let kind = |kind: &Kind| KindLayout {
             readings: kind.public_fields().map(|(_, field)| Reading::of(field)).collect(),
             has_motion: kind.has_motion(),
-            mask: ((1_u64 << kind.mask_bits()) - 1) as u32,
         };
         Self { kinds: schema.kinds.iter().map(kind).collect() }
     }

@@ -6,6 +6,8 @@ pub mod chunk;
 mod mirror;
 mod outcome;
 mod owner;
+mod read;
+mod rows;
 pub mod schema;
 mod shown;
 mod varint;
@@ -14,5 +16,6 @@ pub use chunk::{ApplyError, CellChange, ChunkBuffer, ChunkEncoder, Layout, Recei
 pub use mirror::{Mirror, RosterEntry, SLICES_MAX, STRIPES_MAX};
 pub use outcome::{Applied, MirrorError, MirrorEvent};
 pub use owner::{OwnerBase, OwnerState};
+pub use read::{Malformed, SnapshotMessage};
 pub use shown::Shown;
 pub use varint::{unzigzag, varint_len, zigzag};

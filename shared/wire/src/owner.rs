@@ -3,7 +3,11 @@
 use tickwire_proto::v1 as pb;
 use tickwire_shared::{Event, KindId, NetId, OwnerRow, Schema, Tick};
 
-use crate::chunk::{ReceivedEvent, read_events, write_event};
+use crate::{
+    chunk::{ReceivedEvent, read_events, write_event},
+    read::{Numbers, OwnerParts},
+    varint::unzigzag,
+};
 
 /// The player's own entity as the client holds it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,6 +18,14 @@ pub struct OwnerState {
     pub kind: KindId,
     /// Every field of the kind, in quanta of `quantum / 2^owner_shift`.
     pub values: Vec<i32>,
+}
+
+impl OwnerState {
+    /// As cloning it, in the room that is there.
+    pub(crate) fn copy_from(&mut self, other: &Self) {
+        (self.net_id, self.kind) = (other.net_id, other.kind);
+        self.values.clone_from(&other.values);
+    }
 }
 
 /// What a stream's last snapshot said of the owner, on the server's side.
@@ -90,43 +102,47 @@ impl OwnerMirror {
         self.state.as_ref()
     }
 
+    /// Takes in the section of the snapshot of `tick`, where it has one. The events in it.
     pub(crate) fn apply(
         &mut self,
         schema: &Schema,
-        section: Option<&pb::OwnerSection>,
+        section: Option<&OwnerParts<'_>>,
         tick: Tick,
     ) -> Result<Vec<ReceivedEvent>, &'static str> {
         let base = std::mem::replace(&mut self.tick, tick);
         let Some(section) = section else { return Ok(Vec::new()) };
         let base_age = section.base_age.unwrap_or(1);
+        let mut values = section.values.numbers();
         if base_age == 0 {
-            self.state = Self::whole(schema, section)?;
+            self.state = Self::whole(schema, section, &mut values)?;
         } else {
             let state = self.state.as_mut().ok_or("differences without a base")?;
             if tick.since(base) != u64::from(base_age) {
                 return Err("base_age: not the stream's last snapshot");
             }
-            let mut differences = section.values.iter();
             for i in (0..32).filter(|i| section.mask & (1 << i) != 0) {
                 let value = state.values.get_mut(i).ok_or("mask: a field beyond the kind's")?;
-                *value = value.wrapping_add(*differences.next().ok_or("values: fewer than the mask says")?);
-            }
-            if differences.next().is_some() {
-                return Err("values: more than the mask says");
+                *value = value.wrapping_add(unzigzag(values.next().ok_or("values: fewer than the mask says")?));
             }
         }
-        read_events(schema, &section.events, tick)
+        if !values.is_empty() {
+            return Err("values: more than the mask or the kind says");
+        }
+        read_events(schema, section.events.numbers(), tick)
     }
 
-    fn whole(schema: &Schema, section: &pb::OwnerSection) -> Result<Option<OwnerState>, &'static str> {
+    fn whole(
+        schema: &Schema,
+        section: &OwnerParts<'_>,
+        values: &mut Numbers<'_>,
+    ) -> Result<Option<OwnerState>, &'static str> {
         if section.net_id == 0 {
             return Ok(None);
         }
         let kind = KindId(u16::try_from(section.kind).map_err(|_| "kind: not in the schema")?);
-        let fields = schema.kind(kind).ok_or("kind: not in the schema")?.fields.len();
-        if section.values.len() != fields {
-            return Err("values: not as many as the kind has fields");
-        }
-        Ok(Some(OwnerState { net_id: NetId(section.net_id), kind, values: section.values.clone() }))
+        let fields = &schema.kind(kind).ok_or("kind: not in the schema")?.fields;
+        let values = fields.iter().map(|_| values.next().map(unzigzag)).collect::<Option<Vec<i32>>>();
+        let values = values.ok_or("values: fewer than the kind has fields")?;
+        Ok(Some(OwnerState { net_id: NetId(section.net_id), kind, values }))
     }
 }

@@ -4,13 +4,14 @@
 
 use std::{fs, path::PathBuf, sync::Arc};
 
+use prost::Message as _;
 use serde_json::{Value, json};
 use tickwire_proto::v1 as pb;
 use tickwire_shared::{
     Anchor, CellId, CellState, Column, Columns, Event, EventField, EventId, EventKind, Field, Kind, KindId, Line,
     Motion, NetId, Places, Quantity, Ramp, Ramped, Schema, SchemaParts, Tick,
 };
-use tickwire_wire::{CellChange, ChunkBuffer, ChunkEncoder, Layout, chunk, schema, zigzag};
+use tickwire_wire::{CellChange, ChunkBuffer, ChunkEncoder, Layout, Mirror, schema, zigzag};
 
 fn check(name: &str, vectors: &Value) {
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("vectors").join(name);
@@ -269,28 +270,39 @@ fn cell_updates() {
         };
         vectors.push(vector(&schema, &change));
     }
-    let message = prost::Message::encode_to_vec(&schema::to_proto(&schema));
+    let message = schema::to_proto(&schema).encode_to_vec();
     let vectors = json!({ "schema": hex(&message), "schema_hash": schema.hash().to_string(), "updates": vectors });
     check("cell_update.json", &vectors);
 }
 
 fn vector(schema: &Schema, change: &CellChange<'_>) -> Value {
-    let layout = Layout::of(schema);
+    let encoder = ChunkEncoder::new(Layout::of(schema));
     let mut bodies = Vec::new();
-    ChunkEncoder::new(layout.clone()).encode(change, 1 << 14, &mut ChunkBuffer::default(), &mut bodies);
+    encoder.encode(change, 1 << 14, &mut ChunkBuffer::default(), &mut bodies);
     let [body] = bodies.as_slice() else { panic!("it fits one update") };
-    let update = <pb::CellUpdate as prost::Message>::decode(body.clone()).expect("an ordinary message");
-    assert_eq!(prost::Message::encode_to_vec(&update), body.as_ref(), "bytes are those of the ordinary message");
-    let mut applied = change.base.map_or_else(|| CellState::empty(schema), |(_, base)| base.clone());
-    let base_tick = change.base.map_or(change.tick, |(tick, _)| tick);
-    chunk::apply(&layout, &mut applied, std::slice::from_ref(&update), (base_tick, change.tick)).expect("honest");
-    assert_eq!(&applied, change.state);
+    let update = pb::CellUpdate::decode(body.clone()).expect("an ordinary message");
+    assert_eq!(update.encode_to_vec(), body.as_ref(), "bytes are those of the ordinary message");
+    let mut mirror = Mirror::new(Arc::new(schema.clone()));
+    if let Some((tick, base)) = change.base {
+        let whole = CellChange { base: None, tick, state: base, events: &[], ..change.clone() };
+        let mut bodies = Vec::new();
+        encoder.encode(&whole, 1 << 14, &mut ChunkBuffer::default(), &mut bodies);
+        take(&mut mirror, tick, pb::CellUpdate::decode(bodies[0].clone()).expect("an ordinary message"));
+    }
+    take(&mut mirror, change.tick, update);
+    assert_eq!(mirror.cell_state(0, change.cell).as_ref(), Some(&(change.tick, change.state.clone())));
     json!({
         "base": change.base.map(|(tick, base)| json!({ "tick": tick.0, "state": state_json(base) })),
         "tick": change.tick.0,
         "state": state_json(change.state),
         "update": hex(body),
     })
+}
+
+fn take(mirror: &mut Mirror, tick: Tick, update: pb::CellUpdate) {
+    let reset = mirror.tick() == Tick::ZERO;
+    let snapshot = pb::Snapshot { tick: tick.0, reset, cells: vec![update], ..pb::Snapshot::default() };
+    mirror.apply(0, &snapshot).expect("honest");
 }
 
 fn hex(bytes: &[u8]) -> String {

@@ -359,7 +359,7 @@ impl Peer {
         world: &RandomWorld,
     ) -> Result<Applied, MirrorError> {
         let before: BTreeMap<CellId, Tick> =
-            self.mirror.cells(0).map(|cell| (cell, self.mirror.cell_state(0, cell).expect("listed").0)).collect();
+            self.mirror.cells(0).map(|cell| (cell, self.mirror.cell_tick(0, cell).expect("listed"))).collect();
         let applied = self.mirror.apply(0, snapshot)?;
         self.applied += 1;
         self.resets += u64::from(applied.reset);
@@ -393,7 +393,7 @@ impl Peer {
         for cell in self.mirror.cells(0) {
             let (tick, state) = self.mirror.cell_state(0, cell).expect("listed");
             let frame = &world.frames[tick.0 as usize];
-            assert_eq!(state, frame.cell(cell).expect("in the frame").state.as_ref(), "cell {cell} at tick {tick}");
+            assert_eq!(&state, frame.cell(cell).expect("in the frame").state.as_ref(), "cell {cell} at tick {tick}");
         }
     }
 
@@ -406,7 +406,7 @@ impl Peer {
             return;
         }
         for cell in self.mirror.cells(0) {
-            let (tick, _) = self.mirror.cell_state(0, cell).expect("listed");
+            let tick = self.mirror.cell_tick(0, cell).expect("listed");
             let held = before.get(&cell).filter(|_| !applied.reset);
             for due in held.map_or(tick.0, |held| held.0 + 1)..=tick.0 {
                 let events = world.frames[due as usize].cell(cell).and_then(|cell| cell.events.as_ref());
@@ -432,11 +432,7 @@ impl Peer {
             let (tick, state) = self.mirror.cell_state(0, cell).expect("listed");
             for id in state.kinds.iter().flat_map(|columns| &columns.ids) {
                 // Who left for this cell later than it stands is shown as a ghost, until it has caught up.
-                let is_ghost = self.mirror.get(*id).is_some_and(|shown| {
-                    let stands =
-                        self.mirror.cell_state(0, shown.cell()).into_iter().flat_map(|(_, state)| &state.kinds);
-                    !stands.into_iter().any(|columns| columns.row(*id).is_some())
-                });
+                let is_ghost = self.mirror.get(*id).is_some_and(|shown| shown.is_ghost());
                 let newest = is_ghost || shown.get(id).is_none_or(|shown| *shown >= tick);
                 assert!(newest, "entity {id} is shown as of {:?}, but stands in cell {cell} at {tick}", shown.get(id));
                 let is_shown = tick < header.tick || shown.contains_key(id);
@@ -458,7 +454,7 @@ impl Peer {
         self.shown_at.extend(shown.iter().map(|(id, tick)| (*id, *tick)));
 
         let cells: Vec<CellId> = self.mirror.cells(0).collect();
-        let stands = |cell: &CellId| self.mirror.cell_state(0, *cell).is_some_and(|(tick, _)| tick == header.tick);
+        let stands = |cell: &CellId| self.mirror.cell_tick(0, *cell) == Some(header.tick);
         if snapshot.deferred_cells.is_empty() && cells.iter().all(stands) {
             self.caught_up += 1;
             let ids = |cell: &CellId| -> Vec<NetId> {

@@ -1,16 +1,19 @@
 //! Applying an update to what the receiver holds.
+//!
+//! In two steps, since a cut update's slices all name rows of the base by position: changes are made as they are read, while
+//! comings and goings are noted, and made at the end.
 
-use std::sync::Arc;
+use std::hint::black_box;
 
-use tickwire_proto::v1 as pb;
 use tickwire_shared::{
-    ANCHOR_AGE_MAX, Anchor, CellId, CellState, Column, Columns, Line, Motion, NetId, RAMP_MAX, Ramp, Ramped, Reading,
-    Tick,
-    delta::{self, Step},
+    ANCHOR_AGE_MAX, Anchor, CellId, KindId, Line, Motion, NetId, RAMP_MAX, Ramp, Ramped, Reading, Tick,
 };
 
-use super::{KindLayout, Layout};
-use crate::varint::{Gaps, unzigzag};
+use crate::{
+    read::{KindMessage, Malformed, Numbers, Packed, UpdateMessage},
+    rows::{RowLayout, RowMut, Rows},
+    varint::{Gaps, unzigzag},
+};
 
 /// An update that cannot be applied.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -39,209 +42,307 @@ pub enum ApplyError {
     },
 }
 
-/// Which entities an update took from a cell, and which it brought.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Moves {
-    /// Gone from the session.
-    pub despawned: Vec<NetId>,
-    /// In another cell now.
-    pub left: Vec<(NetId, CellId)>,
-    /// Here now.
-    pub arrived: Vec<NetId>,
+/// Which entities of one kind an update takes from a cell, and which it brings.
+#[derive(Debug, Default)]
+pub(crate) struct Moves {
+    /// In order of row, once it is finished.
+    pub(crate) gone: Vec<Gone>,
+    arrivals: Rows,
+    /// Changes that were read, but not made yet.
+    ahead: Vec<u32>,
+    /// The ids of those that arrived, once it is finished.
+    pub(crate) arrived: Vec<NetId>,
 }
 
-/// Applies all slices of one update (one, where it was not cut) to what the receiver holds, in place.
-///
-/// `base` is the tick of `state`, `tick` that of the update. On an error `state` is in no defined condition and must be
-/// discarded; a hash, where there is one, has been checked.
-///
-/// # Errors
-/// Where a position, id, kind, mask or age is out of range, an entity arrives twice, or the hash differs.
-pub fn apply(
-    layout: &Layout,
-    state: &mut CellState,
-    slices: &[pb::CellUpdate],
-    (base, tick): (Tick, Tick),
-) -> Result<Moves, ApplyError> {
-    let mut moves = Moves::default();
-    let Some(last) = slices.last() else { return Ok(moves) };
-    let cell = CellId(last.cell);
-    let bad = |(field, reason)| ApplyError::Bad { cell, field, reason };
-    let updates = || slices.iter().flat_map(|slice| &slice.kinds);
-    if updates().any(|update| update.kind as usize >= layout.kinds.len()) {
-        return Err(bad(("kinds.kind", "not in the schema")));
-    }
-    for (i, layout) in layout.kinds.iter().enumerate() {
-        let mut updates = updates().filter(|update| update.kind as usize == i).peekable();
-        if updates.peek().is_some() {
-            let mut applier = KindApplier::new(layout, Arc::make_mut(&mut state.kinds[i]), tick, tick.since(base));
-            updates.try_for_each(|update| applier.read(update)).map_err(bad)?;
-            applier.finish(&mut moves).map_err(bad)?;
-        }
-    }
-    if let Some(stated) = last.hash {
-        let computed = state.hash();
-        if computed != stated {
-            return Err(ApplyError::Hash { cell, tick, stated, computed });
-        }
-    }
-    Ok(moves)
+/// An entity that an update takes from a cell.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Gone {
+    pub(crate) row: u32,
+    pub(crate) id: NetId,
+    /// The cell that it is in now; `None`: gone from the session.
+    pub(crate) to_cell: Option<CellId>,
 }
 
+/// Ids that a full cell brought are not kept room for.
+const ARRIVED_MAX: usize = 64;
+
+impl Moves {
+    /// Makes ready for the next update.
+    pub(crate) fn clear(&mut self) {
+        self.gone.clear();
+        self.arrivals.clear();
+        self.arrived.clear();
+        self.arrived.shrink_to(ARRIVED_MAX);
+    }
+}
+
+/// What is wrong: which part, and why.
 type Wrong = (&'static str, &'static str);
 
-struct KindApplier<'a> {
-    layout: &'a KindLayout,
-    columns: &'a mut Columns,
-    tick: Tick,
-    base_age: u64,
-    /// Rows of the base.
-    despawned: Vec<u32>,
-    left: Vec<(u32, CellId)>,
-    arrivals: Option<Columns>,
+/// An update's ticks.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Step {
+    /// At which the rows stand.
+    pub(crate) base: Tick,
+    /// To which it leads.
+    pub(crate) tick: Tick,
 }
 
-impl<'a> KindApplier<'a> {
-    fn new(layout: &'a KindLayout, columns: &'a mut Columns, tick: Tick, base_age: u64) -> Self {
-        Self { layout, columns, tick, base_age, despawned: Vec::new(), left: Vec::new(), arrivals: None }
+impl Step {
+    const fn age(self) -> u64 {
+        self.tick.since(self.base)
     }
+}
 
-    /// Takes in one slice: changes are made at once, since positions stay; comings and goings wait for all slices.
-    fn read(&mut self, update: &pb::KindUpdate) -> Result<(), Wrong> {
-        self.read_changes(&update.changes)?;
-        self.read_arrivals(&update.arrivals)?;
-        let mut gaps = Gaps::of_positions();
-        for &gap in &update.despawned {
-            let row = self.row(&mut gaps, gap, "kinds.despawned")?;
-            self.despawned.push(row as u32);
-        }
-        let mut gaps = Gaps::of_positions();
-        let pairs = update.left.chunks_exact(2);
-        if !pairs.remainder().is_empty() {
-            return Err(("kinds.left", "a position without a cell"));
-        }
-        for pair in pairs {
-            let row = self.row(&mut gaps, pair[0], "kinds.left")?;
-            self.left.push((row as u32, CellId(pair[1])));
-        }
-        Ok(())
+/// Takes in one slice. `kinds` and `moves` are those of the cell, one per kind of the schema.
+///
+/// On an error the cell is in no defined condition and must be discarded.
+pub(crate) fn read_slice(
+    layouts: &[RowLayout],
+    kinds: &mut [Rows],
+    moves: &mut [Moves],
+    slice: &UpdateMessage<'_>,
+    step: Step,
+) -> Result<(), ApplyError> {
+    let bad = |(field, reason)| ApplyError::Bad { cell: CellId(slice.cell), field, reason };
+    for update in slice.kinds() {
+        let update = update.map_err(|Malformed { .. }| bad(("kinds", NO_PROTOBUF)))?;
+        let i = update.kind as usize;
+        let (Some(layout), Some(rows), Some(moves)) = (layouts.get(i), kinds.get_mut(i), moves.get_mut(i)) else {
+            return Err(bad(("kinds.kind", "not in the schema")));
+        };
+        read_kind(layout, rows, moves, &update, step).map_err(bad)?;
     }
+    Ok(())
+}
 
-    fn row(&self, gaps: &mut Gaps, gap: u32, field: &'static str) -> Result<usize, Wrong> {
-        let row = gaps.skip(gap).map(|row| row as usize);
-        row.filter(|&row| row < self.columns.ids.len()).ok_or((field, "a position beyond the base's column"))
+/// Makes the moves that all slices noted.
+pub(crate) fn finish(
+    cell: CellId,
+    layouts: &[RowLayout],
+    kinds: &mut [Rows],
+    moves: &mut [Moves],
+) -> Result<(), ApplyError> {
+    for ((layout, rows), moves) in layouts.iter().zip(kinds).zip(moves) {
+        if !moves.gone.is_empty() {
+            moves.gone.sort_unstable_by_key(|gone| gone.row);
+            if moves.gone.windows(2).any(|pair| pair[0].row == pair[1].row) {
+                return Err(ApplyError::Bad { cell, field: "kinds.despawned", reason: "an entity goes twice" });
+            }
+            rows.remove(layout, moves.gone.iter().map(|gone| gone.row as usize));
+        }
+        if !moves.arrivals.is_empty() {
+            moves.arrived.extend(moves.arrivals.iter(layout).map(|row| row.id()));
+            rows.insert(layout, &mut moves.arrivals);
+        }
     }
+    Ok(())
+}
 
-    fn read_changes(&mut self, numbers: &[u32]) -> Result<(), Wrong> {
-        const FIELD: &str = "kinds.changes";
-        let mut numbers = numbers.iter().copied();
-        let mut gaps = Gaps::of_positions();
+/// Compares what is held with the hash that the server states.
+pub(crate) fn check_hash(
+    cell: CellId,
+    tick: Tick,
+    layouts: &[RowLayout],
+    kinds: &[Rows],
+    stated: u32,
+) -> Result<(), ApplyError> {
+    let of_kind = |(i, (layout, rows)): (usize, (&RowLayout, &Rows))| rows.hash(layout, KindId(i as u16));
+    let computed = layouts.iter().zip(kinds).enumerate().map(of_kind).fold(0, u32::wrapping_add);
+    if computed == stated { Ok(()) } else { Err(ApplyError::Hash { cell, tick, stated, computed }) }
+}
+
+const NO_PROTOBUF: &str = "not a protobuf message of its kind";
+const NO_NUMBER: &str = "it ends within a number";
+
+fn read_kind(
+    layout: &RowLayout,
+    rows: &mut Rows,
+    moves: &mut Moves,
+    update: &KindMessage<'_>,
+    step: Step,
+) -> Result<(), Wrong> {
+    let count = rows.len(layout);
+    read_changes(layout, rows, &mut moves.ahead, update.changes.numbers(), step)?;
+    read_arrivals(layout, rows, &mut moves.arrivals, update.arrivals.numbers(), step.tick)?;
+    let mut note = |list: &Packed<'_>, field, to_cells: bool| {
+        let (mut numbers, mut gaps) = (list.numbers(), Gaps::of_positions());
         while let Some(gap) = numbers.next() {
-            let row = self.row(&mut gaps, gap, FIELD)?;
-            let mut next = || numbers.next().ok_or((FIELD, "it ends within an entity"));
+            let row = row_at(&mut gaps, gap, count, field)?;
+            let to_cell = match to_cells {
+                true => Some(CellId(numbers.next().ok_or((field, "a position without a cell"))?)),
+                false => None,
+            };
+            moves.gone.push(Gone { row: row as u32, id: rows.get(layout, row).id(), to_cell });
+        }
+        end_of(&numbers, field)
+    };
+    note(&update.despawned, "kinds.despawned", false)?;
+    note(&update.left, "kinds.left", true)
+}
+
+fn row_at(gaps: &mut Gaps, gap: u32, rows: usize, field: &'static str) -> Result<usize, Wrong> {
+    let row = gaps.skip(gap).map(|row| row as usize);
+    row.filter(|&row| row < rows).ok_or((field, "a position beyond the base's column"))
+}
+
+fn end_of(numbers: &Numbers<'_>, field: &'static str) -> Result<(), Wrong> {
+    if numbers.is_empty() { Ok(()) } else { Err((field, NO_NUMBER)) }
+}
+
+/// How many entities' changes are read before they are made.
+///
+/// Of a thousand mirrors none is in the core's cache. The memory of all these rows is then under way at once, where else
+/// each change would wait for its own.
+const READ_AHEAD: usize = 32;
+
+fn read_changes(
+    layout: &RowLayout,
+    rows: &mut Rows,
+    ahead: &mut Vec<u32>,
+    mut numbers: Numbers<'_>,
+    step: Step,
+) -> Result<(), Wrong> {
+    const FIELD: &str = "kinds.changes";
+    let (count, mut gaps, mut touched) = (rows.len(layout), Gaps::of_positions(), 0);
+    while !numbers.is_empty() {
+        ahead.clear();
+        for _ in 0..READ_AHEAD {
+            let Some(gap) = numbers.next() else { break };
+            let row = row_at(&mut gaps, gap, count, FIELD)?;
+            touched ^= rows.touch(layout, row);
+            ahead.push(row as u32);
+            copy_change(layout, &mut numbers, ahead, step).ok_or((FIELD, "it ends within an entity"))?;
+        }
+        let mut list = ahead.iter().copied();
+        if list.len() == 0 {
+            break;
+        }
+        while let Some(row) = list.next() {
+            let mut next = || list.next().ok_or((FIELD, "it ends within an entity"));
             let mask = next()?;
-            if mask & !self.layout.mask != 0 {
+            if mask & !layout.mask != 0 {
                 return Err((FIELD, "a mask with bits beyond the kind's fields"));
             }
-            let mut bits = Mask(mask);
-            let mut motions = None;
-            if self.layout.has_motion && bits.pop() {
-                let motion = read_motion(&mut next, (self.tick, self.base_age))?;
-                motions = Some((self.columns.motions[row], motion));
-                self.columns.motions[row] = motion;
+            read_change(layout, &mut rows.get_mut(layout, row as usize), &mut next, Mask(mask), step)?;
+        }
+    }
+    black_box(touched);
+    end_of(&numbers, FIELD)
+}
+
+/// Copies the numbers of one entity's change, as many as its mask and its ramp call for.
+fn copy_change(layout: &RowLayout, numbers: &mut Numbers<'_>, to: &mut Vec<u32>, step: Step) -> Option<()> {
+    let mask = numbers.next()?;
+    to.push(mask);
+    let mut due = mask.count_ones();
+    if step.age() > 1 {
+        due += (mask & layout.aged).count_ones();
+    }
+    if layout.has_motion && mask & 1 != 0 {
+        let mut ramp = 0;
+        // Its age, where it has one, and its ramp.
+        for _ in 0..1 + u32::from(step.age() > 1) {
+            ramp = numbers.next()?;
+            to.push(ramp);
+            due -= 1;
+        }
+        if ramp > 0 {
+            due += (mask & layout.ramped).count_ones();
+        }
+    }
+    for _ in 0..due {
+        to.push(numbers.next()?);
+    }
+    Some(())
+}
+
+fn read_change(
+    layout: &RowLayout,
+    row: &mut RowMut<'_>,
+    next: &mut impl FnMut() -> Result<u32, Wrong>,
+    mut bits: Mask,
+    step: Step,
+) -> Result<(), Wrong> {
+    const FIELD: &str = "kinds.changes";
+    let mut motions = None;
+    if layout.has_motion && bits.pop() {
+        let motion = read_motion(next, step)?;
+        motions = Some((row.row().motion(step.base), motion));
+        row.set_motion(motion);
+    }
+    for &(at, ref reading) in &layout.fields {
+        // A new motion restates all that it moves, whatever the mask.
+        if bits.is_empty() && motions.is_none() {
+            break;
+        }
+        match reading {
+            Reading::Plain => {
+                if bits.pop() {
+                    row.add_plain(at, unzigzag(next()?));
+                }
             }
-            for (column, reading) in self.columns.fields.iter_mut().zip(&self.layout.readings) {
-                match (column, reading) {
-                    (Column::Anchored(anchors), Reading::Line(line)) => {
-                        if bits.pop() {
-                            anchors[row] =
-                                read_anchor(&mut next, line, anchors[row], (self.tick, self.base_age), &mut bits)?;
-                        } else if bits.pop() {
-                            return Err((FIELD, "a rate without an anchor"));
-                        }
-                    }
-                    (Column::Plain(values), _) => {
-                        if bits.pop() {
-                            values[row] = values[row].wrapping_add(unzigzag(next()?));
-                        }
-                    }
-                    (Column::Ramped(held), Reading::Ramp(ramp)) => match &motions {
-                        Some(motions) => held[row] = read_ramped(&mut next, ramp, held[row], motions, &mut bits)?,
-                        None if bits.pop() | bits.pop() => return Err((FIELD, "a ramped value without a motion")),
-                        None => {}
-                    },
-                    _ => unreachable!("columns of one field are of one sort, which is the field's"),
+            Reading::Line(line) => {
+                if bits.pop() {
+                    let anchor = read_anchor(next, line, row.row().anchor(at, step.base), step, &mut bits)?;
+                    row.set_anchor(at, anchor);
+                } else if bits.pop() {
+                    return Err((FIELD, "a rate without an anchor"));
+                }
+            }
+            Reading::Ramp(ramp) => match &motions {
+                Some(motions) => row.set_ramped(at, read_ramped(next, ramp, row.row().ramped(at), motions, &mut bits)?),
+                None if bits.pop() | bits.pop() => return Err((FIELD, "a ramped value without a motion")),
+                None => {}
+            },
+        }
+    }
+    Ok(())
+}
+
+fn read_arrivals(
+    layout: &RowLayout,
+    rows: &Rows,
+    arrivals: &mut Rows,
+    mut numbers: Numbers<'_>,
+    tick: Tick,
+) -> Result<(), Wrong> {
+    const FIELD: &str = "kinds.arrivals";
+    let mut gaps = Gaps::of_ids();
+    let mut before = arrivals.iter(layout).next_back().map_or(NetId::NONE, |row| row.id());
+    while let Some(gap) = numbers.next() {
+        let id = NetId(gaps.skip(gap).ok_or((FIELD, "an id beyond 32 bits"))?);
+        if before >= id {
+            return Err((FIELD, "ids that do not rise from slice to slice"));
+        }
+        if rows.find(layout, id).is_some() {
+            return Err((FIELD, "an entity arrives that the base holds"));
+        }
+        before = id;
+        let mut row = arrivals.push(layout, id);
+        let mut next = || numbers.next().ok_or((FIELD, "it ends within an entity"));
+        let mut ramp = 0;
+        if layout.has_motion {
+            let motion = Motion { tick: tick_of_age(next()?, tick)?, ramp: read_ramp(next()?)? };
+            row.set_motion(motion);
+            ramp = motion.ramp;
+        }
+        for &(at, reading) in &layout.fields {
+            match reading {
+                Reading::Plain => row.set_plain(at, unzigzag(next()?)),
+                Reading::Line(_) => {
+                    let (value, rate) = (unzigzag(next()?), unzigzag(next()?));
+                    row.set_anchor(at, Anchor { value, rate, tick: tick_of_age(next()?, tick)? });
+                }
+                Reading::Ramp(_) => {
+                    let (value, to) = (unzigzag(next()?), unzigzag(next()?));
+                    let rate = if ramp > 0 { to.wrapping_add(unzigzag(next()?)) } else { to };
+                    row.set_ramped(at, Ramped { value, rate, to });
                 }
             }
         }
-        Ok(())
     }
-
-    fn read_arrivals(&mut self, numbers: &[u32]) -> Result<(), Wrong> {
-        const FIELD: &str = "kinds.arrivals";
-        if numbers.is_empty() {
-            return Ok(());
-        }
-        let arrivals = self.arrivals.get_or_insert_with(|| self.columns.without_rows());
-        let mut numbers = numbers.iter().copied();
-        let mut gaps = Gaps::of_ids();
-        while let Some(gap) = numbers.next() {
-            let id = NetId(gaps.skip(gap).ok_or((FIELD, "an id beyond 32 bits"))?);
-            if arrivals.ids.last().is_some_and(|&before| before >= id) {
-                return Err((FIELD, "ids that do not rise from slice to slice"));
-            }
-            arrivals.ids.push(id);
-            let mut next = || numbers.next().ok_or((FIELD, "it ends within an entity"));
-            let mut ramp = 0;
-            if self.layout.has_motion {
-                let motion = Motion { tick: tick_of_age(next()?, self.tick)?, ramp: read_ramp(next()?)? };
-                arrivals.motions.push(motion);
-                ramp = motion.ramp;
-            }
-            for column in &mut arrivals.fields {
-                match column {
-                    Column::Plain(values) => values.push(unzigzag(next()?)),
-                    Column::Anchored(anchors) => {
-                        let (value, rate) = (unzigzag(next()?), unzigzag(next()?));
-                        anchors.push(Anchor { value, rate, tick: tick_of_age(next()?, self.tick)? });
-                    }
-                    Column::Ramped(held) => {
-                        let (value, to) = (unzigzag(next()?), unzigzag(next()?));
-                        let rate = if ramp > 0 { to.wrapping_add(unzigzag(next()?)) } else { to };
-                        held.push(Ramped { value, rate, to });
-                    }
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn finish(self, moves: &mut Moves) -> Result<(), Wrong> {
-        if self.despawned.is_empty() && self.left.is_empty() && self.arrivals.is_none() {
-            return Ok(());
-        }
-        let arrivals = self.arrivals.unwrap_or_else(|| self.columns.without_rows());
-        let mut gone = vec![false; self.columns.ids.len()];
-        for &row in self.despawned.iter().chain(self.left.iter().map(|(row, _)| row)) {
-            if std::mem::replace(&mut gone[row as usize], true) {
-                return Err(("kinds.despawned", "an entity goes twice"));
-            }
-        }
-        moves.despawned.extend(self.despawned.iter().map(|&row| self.columns.ids[row as usize]));
-        moves.left.extend(self.left.iter().map(|&(row, to)| (self.columns.ids[row as usize], to)));
-        moves.arrived.extend_from_slice(&arrivals.ids);
-
-        let base = std::mem::replace(self.columns, self.columns.without_rows());
-        for step in delta::merge(&base.ids, &arrivals.ids) {
-            match step {
-                Step::Gone(row) if gone[row] => {}
-                Step::Gone(row) => self.columns.push_from(&base, row),
-                Step::Arrived(row) => self.columns.push_from(&arrivals, row),
-                Step::Stayed(..) => return Err(("kinds.arrivals", "an entity arrives that the base holds")),
-            }
-        }
-        Ok(())
-    }
+    end_of(&numbers, FIELD)
 }
 
 /// A mask of changes, read from the lowest bit.
@@ -252,6 +353,10 @@ impl Mask {
         let bit = self.0 & 1 != 0;
         self.0 >>= 1;
         bit
+    }
+
+    const fn is_empty(&self) -> bool {
+        self.0 == 0
     }
 }
 
@@ -268,28 +373,29 @@ fn read_ramp(ramp: u32) -> Result<u16, Wrong> {
 }
 
 /// A motion is stated for the tick before the one at which the truth left it, so its age is at least 1.
-fn read_motion(next: &mut impl FnMut() -> Result<u32, Wrong>, (tick, base_age): (Tick, u64)) -> Result<Motion, Wrong> {
+fn read_motion(next: &mut impl FnMut() -> Result<u32, Wrong>, step: Step) -> Result<Motion, Wrong> {
+    let base_age = step.age();
     let age = if base_age > 1 { u64::from(next()?) } else { 1 };
     if age == 0 || age > base_age {
         return Err(("kinds.changes", "a motion older than the base, or of the update's own tick"));
     }
-    Ok(Motion { tick: Tick(tick.0 - age), ramp: read_ramp(next()?)? })
+    Ok(Motion { tick: Tick(step.tick.0 - age), ramp: read_ramp(next()?)? })
 }
 
 fn read_anchor(
     next: &mut impl FnMut() -> Result<u32, Wrong>,
     line: &Line,
     base: Anchor,
-    (tick, base_age): (Tick, u64),
+    step: Step,
     bits: &mut Mask,
 ) -> Result<Anchor, Wrong> {
     let difference = unzigzag(next()?);
     let rate = if bits.pop() { unzigzag(next()?) } else { 0 };
-    let age = if base_age > 1 { u64::from(next()?) } else { 0 };
-    if age >= base_age {
+    let age = if step.age() > 1 { u64::from(next()?) } else { 0 };
+    if age >= step.age() {
         return Err(("kinds.changes", "an anchor older than the base"));
     }
-    let tick = Tick(tick.0 - age);
+    let tick = Tick(step.tick.0 - age);
     Ok(Anchor { value: line.apply(&base, tick, difference), rate: base.rate.wrapping_add(rate), tick })
 }
 

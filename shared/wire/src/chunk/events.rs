@@ -2,7 +2,10 @@
 
 use tickwire_shared::{Event, EventId, Schema, Tick};
 
-use crate::varint::{unzigzag, zigzag};
+use crate::{
+    read::Numbers,
+    varint::{unzigzag, zigzag},
+};
 
 /// An event as it was received.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -13,12 +16,13 @@ pub struct ReceivedEvent {
     pub event: Event,
 }
 
-/// Reads a stream of events that was sent with an update leading to `tick`.
-///
-/// # Errors
-/// Where a kind is not in the schema, an age leads before tick 0, or the stream ends within an event.
-pub fn read_events(schema: &Schema, numbers: &[u32], tick: Tick) -> Result<Vec<ReceivedEvent>, &'static str> {
-    let mut numbers = numbers.iter().copied();
+/// Reads a stream of events that was sent with an update leading to `tick`. It fails where a kind is not in the schema, an
+/// age leads before tick 0, or the stream ends within an event.
+pub(crate) fn read_events(
+    schema: &Schema,
+    mut numbers: Numbers<'_>,
+    tick: Tick,
+) -> Result<Vec<ReceivedEvent>, &'static str> {
     let mut events = Vec::new();
     while let Some(kind) = numbers.next() {
         let mut next = || numbers.next().ok_or("it ends within an event");
@@ -29,7 +33,7 @@ pub fn read_events(schema: &Schema, numbers: &[u32], tick: Tick) -> Result<Vec<R
         let values = fields.iter().map(|_| next().map(unzigzag)).collect::<Result<_, _>>()?;
         events.push(ReceivedEvent { tick, event: Event { kind, ordinal, values } });
     }
-    Ok(events)
+    if numbers.is_empty() { Ok(events) } else { Err("it ends within a number") }
 }
 
 /// Appends an event to a stream of numbers, for an update leading to `tick`.
