@@ -159,7 +159,8 @@ pub(crate) fn measure(case: &Case, contender: Contender, body_bytes: usize, time
     let mut drain =
         ChildProcess::start(&Role::Drain(DrainConfig { address, protocol, clients, rate: case.rate, uplink }))?;
     drain.hear("that all have joined", |said| if let Said::Joined = said { Ok(()) } else { Err(said) })?;
-    let rosters = (clients / ROSTER_ROWS_PER_SNAPSHOT) as f64 / f64::from(case.rate);
+    // Twice the time that it takes where no tick is left out.
+    let rosters = 2.0 * (clients / ROSTER_ROWS_PER_SNAPSHOT) as f64 / f64::from(case.rate);
     let settle = if contender.is_tickwire() { times.settle + Duration::from_secs_f64(rosters) } else { times.settle };
     thread::sleep(settle);
     let memory = resident_bytes(server.id())?.saturating_sub(memory_before);
