@@ -141,11 +141,13 @@ async fn welcome_says_what_was_granted() {
     wishes.game = "arena".into();
     wishes.player_name = "Ada".into();
     wishes.view_radius = 1e9;
+    wishes.max_bytes_per_second = u32::MAX;
     let mut client = RawClient::greet(&server, wishes).await;
     let welcome = client.welcome().await;
     let schema = tickwire_shared::schema_of(&tickwire_arena::Arena).expect("it is valid");
     assert_eq!(welcome.session, crate::harness::ARENA_1);
     assert_eq!(welcome.view_radius, config().limits.view_radius_max);
+    assert_eq!(welcome.max_bytes_per_second, config().limits.bytes_per_second_max.get());
     assert_eq!((welcome.epoch, welcome.tick_rate, welcome.last_consumed_input), (0, 60, 0));
     assert_eq!(welcome.settings.len(), schema.settings.len());
     assert_eq!(welcome.schema.expect("a player gets it").hash, schema.hash().0);

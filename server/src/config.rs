@@ -143,3 +143,18 @@ impl Default for Limits {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_per_second_are_the_wish_within_the_limits() {
+        let limits = Limits::default();
+        let granted = |wish| limits.bytes_per_second(NonZeroU32::new(wish)).get();
+        let [least, most] = [BYTES_PER_SECOND_MIN.get(), limits.bytes_per_second_max.get()];
+        assert_eq!([0, 1, 70_000, u32::MAX].map(granted), [1 << 20, least, 70_000, most]);
+        let narrow = Limits { bytes_per_second_max: NonZeroU32::new(9000).expect("not 0"), ..limits };
+        assert_eq!(narrow.bytes_per_second(None).get(), 9000);
+    }
+}

@@ -4,6 +4,7 @@
 //! `world` is a field of cells that all see; `crowd` is walkers on the arena's ground, of whom each stream sees about 50.
 
 #[path = "../tests/crowd/mod.rs"]
+#[allow(dead_code, reason = "each test needs its part of the crowd")]
 mod crowd;
 
 use std::{

@@ -7,8 +7,8 @@ use std::{
 
 use tickwire_shared::{CellId, CellKey, Frame, Game, Place};
 
-/// The most interests that are kept; beyond it all are resolved anew.
-const KEPT_MAX: usize = 4096;
+/// The most cells of all interests that are kept together; beyond it all are resolved anew.
+const CELLS_KEPT_MAX: usize = 1 << 20;
 /// The least share of its snapshots at which a stream gets a cell.
 pub(crate) const RATE_DIVISOR_MAX: u32 = 4;
 
@@ -40,6 +40,7 @@ struct Kept {
     epoch: u32,
     /// By where a stream looks from, and the bits of its radius: for how many cells of the session, and what.
     interests: HashMap<(Option<CellKey>, u64), (usize, Arc<Interest>)>,
+    cells: usize,
 }
 
 impl Interest {
@@ -85,7 +86,7 @@ impl Interests {
     pub(crate) fn get(&self, game: &dyn Game, frame: &Frame, focus: Option<CellKey>, radius: f64) -> Arc<Interest> {
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let known = frame.cells.len();
-        if kept.epoch < frame.epoch || kept.interests.len() >= KEPT_MAX {
+        if kept.epoch < frame.epoch || kept.cells > CELLS_KEPT_MAX {
             *kept = Kept { epoch: frame.epoch, ..Kept::default() };
         }
         let is_old_epoch = kept.epoch > frame.epoch;
@@ -103,8 +104,79 @@ impl Interests {
         }
         let interest = Arc::new(Interest::resolve(game, frame, focus, radius));
         if !is_old_epoch {
+            kept.cells += interest.cells.len() + interest.unused.len();
             kept.interests.insert(key, (known, Arc::clone(&interest)));
         }
         interest
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tickwire_shared::{Definition, Schema, SchemaParts, Systems};
+
+    use super::*;
+
+    /// A view reaches one cell to each side; the right one comes at half rate, named twice.
+    struct Three;
+
+    impl Game for Three {
+        fn name(&self) -> &'static str {
+            "three"
+        }
+
+        fn define(&self, _: &mut Definition) {}
+
+        fn systems(&self, _: &mut Systems) {}
+
+        fn cells_in_view(&self, from: CellKey, _: f64, cells: &mut Vec<CellKey>) {
+            cells.extend([from.0, from.0 + 1, from.0 - 1, from.0 + 1].map(CellKey));
+        }
+
+        fn rate_divisor(&self, from: CellKey, cell: CellKey, _: f64) -> u32 {
+            if cell > from { 2 } else { 0 }
+        }
+    }
+
+    /// A frame whose session has used these cells.
+    fn frame(keys: &[u64], epoch: u32) -> Frame {
+        let schema = Schema::new(SchemaParts { game: "t".into(), ..SchemaParts::default() }).expect("valid");
+        let mut frame = Frame::empty(&schema, epoch);
+        for &key in keys {
+            Arc::make_mut(&mut frame.table).intern(Place::Cell(CellKey(key)));
+            frame.cells.push(frame.cells[0].clone());
+        }
+        frame
+    }
+
+    fn wanted(interest: &Interest) -> Vec<(u32, u32, u8)> {
+        interest.cells.iter().map(|wanted| (wanted.cell.0, wanted.rank, wanted.divisor)).collect()
+    }
+
+    #[test]
+    fn an_interest_is_shared_until_one_of_its_cells_is_used_first() {
+        let interests = Interests::default();
+        let get = |keys: &[u64], epoch, focus| interests.get(&Three, &frame(keys, epoch), Some(CellKey(focus)), 1.0);
+        let first = get(&[7, 4], 0, 5);
+        assert_eq!(wanted(&first), [(0, 0, 1), (2, 2, 1)]);
+        assert!(Arc::ptr_eq(&first, &get(&[7, 4, 9, 8], 0, 5)), "nobody sees 8 and 9 from 5");
+        assert!(!Arc::ptr_eq(&first, &get(&[7, 4, 9, 8], 0, 8)));
+
+        let second = get(&[7, 4, 9, 8, 5, 6], 0, 5);
+        assert_eq!(wanted(&second), [(0, 0, 1), (2, 2, 1), (5, 0, 1), (6, 1, 2)]);
+        // A thread that still looks at an older frame gets what that has, and spoils nothing.
+        assert_eq!(wanted(&get(&[7, 4], 0, 5)), wanted(&first));
+        assert!(Arc::ptr_eq(&second, &get(&[7, 4, 9, 8, 5, 6], 0, 5)));
+
+        let recovered = get(&[5], 1, 5);
+        assert_eq!(wanted(&recovered), [(0, 0, 1), (1, 0, 1)]);
+        assert_eq!(wanted(&get(&[7, 4], 0, 5)), wanted(&first), "of the old epoch");
+        assert!(Arc::ptr_eq(&recovered, &get(&[5], 1, 5)));
+    }
+
+    #[test]
+    fn without_a_place_to_look_from_there_is_always_alone() {
+        let interests = Interests::default();
+        assert_eq!(wanted(&interests.get(&Three, &frame(&[1, 2], 0), None, 9.0)), [(0, 0, 1)]);
     }
 }

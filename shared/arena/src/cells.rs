@@ -175,8 +175,8 @@ mod tests {
             assert!([0.0, 10.0, 1000.0].iter().all(|radius| divisor(dx, dy, *radius) == 1), "{dx}, {dy}");
         }
         // From edge to edge it is one square less.
-        assert_eq!([2, 3, 4, 5].map(|dx| divisor(dx, 0, 4.0 * 64.0)), [1, 1, 2, 2]);
-        assert_eq!([divisor(-5, 0, 256.0), divisor(0, 5, 256.0), divisor(4, 4, 256.0)], [2, 2, 4]);
+        assert_eq!([2, 3, 4, 5].map(|dx| divisor(dx, 0, 4.0 * 64.0)), [1, 1, 2, 4]);
+        assert_eq!([divisor(-4, 0, 256.0), divisor(3, -3, 256.0), divisor(4, 4, 256.0)], [2, 2, 4]);
         assert_eq!(rate_divisor(pack(i32::MIN, 0), pack(i32::MAX, 0), 256.0), 4);
     }
 

@@ -46,7 +46,7 @@ pub(crate) fn view(player: u32) -> ViewConfig {
     }
 }
 
-fn schema() -> Arc<Schema> {
+pub(crate) fn schema() -> Arc<Schema> {
     let metres = Quantity::new("m", 1.0 / 128.0, -8192.0..=8192.0);
     let fields = vec![
         Field::linear("x", metres.clone()).owner_shift(3).rate_shift(3),
