@@ -54,6 +54,11 @@ impl Stream for Downlink {
         self.subscribe();
         let peer = &*self.peer;
         let mut state = peer.lock();
+        if state.waits {
+            // HTTP/2 asks after each message for one more, and nothing has come since that it could be.
+            state.wait(cx);
+            return Poll::Pending;
+        }
         if let (Stage::Playing(playing), Some(session)) = (&mut state.stage, peer.session()) {
             match next(playing, session, &peer.shared) {
                 Next::Send(message) => return Poll::Ready(Some(Ok(message))),
@@ -111,13 +116,16 @@ fn next(playing: &mut Playing, session: &SessionHandle, shared: &Shared) -> Next
     if let Some(notice) = shared.notices.newer_than(&mut playing.noticed) {
         return Next::Send(Kind::Notice(notice).into());
     }
-    let now = Instant::now();
     if let Some(echo) = playing.pings.pop_front() {
-        return Next::Send(Kind::Pong(pong(session, echo, now)).into());
+        return Next::Send(Kind::Pong(pong(session, echo, Instant::now())).into());
     }
     if playing.leaving && session.replicator.newest().seat(playing.seat.player()).is_none() {
         return left();
     }
+    if playing.view.sent() >= session.clock.tick() {
+        return Next::Nothing;
+    }
+    let now = Instant::now();
     playing.feedback.slip_us = session.clock.slip_us();
     let snapshot = playing.view.compose(&session.replicator, playing.feedback, session.clock.since_start(now));
     snapshot.map_or(Next::Nothing, |snapshot| Next::Send(Down::Snapshot(snapshot)))

@@ -43,7 +43,8 @@ pub(super) struct Peer {
 pub(super) struct DownlinkState {
     pub(super) stage: Stage,
     waker: Option<Waker>,
-    waits: bool,
+    /// There was nothing to send, and nobody has woken it since.
+    pub(super) waits: bool,
 }
 
 /// How far a stream has come.
@@ -244,7 +245,9 @@ impl DownlinkState {
     }
 
     fn has_snapshot(&self, session: &SessionHandle) -> bool {
-        matches!(&self.stage, Stage::Playing(playing) if playing.view.ready(&session.replicator.newest()))
+        let Stage::Playing(playing) = &self.stage else { return false };
+        // Most often the newest has been sent: that much is to be had without a lock.
+        playing.view.sent() < session.clock.tick() && playing.view.ready(&session.replicator.newest())
     }
 }
 
