@@ -237,6 +237,7 @@ impl Server {
         info!("ending sessions and streams");
         host.stop();
         shared.phase.send_replace(Phase::Ending);
+        threads.end_connections();
         // Each connection keeps to the time that it has; a little more is for those that close at its very end.
         if timeout(shared.timeouts.end * 2, connections_closed(shared, &threads)).await.is_err() {
             warn!(connections = threads.connections(), "connections are still open; they are cut off");

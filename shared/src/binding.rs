@@ -70,7 +70,7 @@ impl<M: Component> Capture for Membership<M> {
 
 type Query<M, C> = QueryState<(&'static NetId, &'static C), (With<M>, Changed<C>)>;
 type Read<C> = Box<dyn Fn(&C) -> f64 + Send + Sync>;
-type ReadPlace<C> = Box<dyn Fn(&C, &World, Option<CellKey>) -> CellKey + Send + Sync>;
+type ReadPlace<C> = Box<dyn Fn(&C, &World, Option<CellKey>) -> Place + Send + Sync>;
 
 /// What is read from one component.
 struct Group<M: Component, C: Component> {
@@ -106,7 +106,7 @@ impl<M: Component, C: Component> Capture for Group<M, C> {
             }
             if let Some(read) = &self.place {
                 let current = entity.cell_key();
-                entity.set_place(Place::Cell(read(component, world, current)));
+                entity.set_place(read(component, world, current));
             }
         }
     }
@@ -161,7 +161,7 @@ impl<'a, M: Component> KindBinder<'a, M> {
 
     pub(crate) fn place<C: Component>(
         &mut self,
-        read: impl Fn(&C, &World, Option<CellKey>) -> CellKey + Send + Sync + 'static,
+        read: impl Fn(&C, &World, Option<CellKey>) -> Place + Send + Sync + 'static,
     ) {
         self.group::<C>().place = Some(Box::new(read));
     }

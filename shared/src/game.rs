@@ -11,8 +11,8 @@ use bevy_ecs::{
 };
 
 use crate::{
-    CellKey, Digest, EventKind, Field, GameEvent, InputField, InputId, Kind, KindId, Quantity, Schema, SchemaError,
-    SchemaParts, ScoreId, Setting,
+    CellKey, Digest, EventKind, Field, GameEvent, InputField, InputId, Kind, KindId, Place, Quantity, Schema,
+    SchemaError, SchemaParts, ScoreId, Setting,
     binding::{KindBinder, KindBinding},
 };
 
@@ -331,17 +331,18 @@ impl<M: Component> KindDefinition<'_, M> {
         mut self,
         read: impl Fn(&C, Option<CellKey>) -> CellKey + Send + Sync + 'static,
     ) -> Self {
-        self.binder.place(move |component, _, current| read(component, current));
+        self.binder.place(move |component, _, current| Place::Cell(read(component, current)));
         self
     }
 
-    /// As [`place`](Self::place), with a resource that knows the ground, such as a map whose size decides that of its cells.
+    /// As [`place`](Self::place), with a resource that knows the ground: such as a map that is divided into cells only where
+    /// it is large, and else is one [`Place::Always`], which every view shows.
     ///
     /// # Panics
     /// Each tick, where the world has no such resource.
     pub fn place_on<C: Component, R: Resource>(
         mut self,
-        read: impl Fn(&C, &R, Option<CellKey>) -> CellKey + Send + Sync + 'static,
+        read: impl Fn(&C, &R, Option<CellKey>) -> Place + Send + Sync + 'static,
     ) -> Self {
         self.binder.place(move |component, world, current| read(component, world.resource::<R>(), current));
         self

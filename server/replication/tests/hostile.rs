@@ -56,7 +56,7 @@ fn mutate(honest: &pb::Snapshot, attacks: &[Attack]) -> Vec<u8> {
         numbers.extend(&mut snapshot.deferred_cells);
         numbers.extend(&mut snapshot.dropped_cells);
         if let Some(owner) = &mut snapshot.owner {
-            numbers.extend([&mut owner.net_id, &mut owner.kind, &mut owner.mask]);
+            numbers.extend([&mut owner.net_id, &mut owner.kind]);
             numbers.push(owner.base_age.get_or_insert(1));
             numbers.extend(&mut owner.events);
         }

@@ -11,7 +11,7 @@ use crate::settings::SIZE;
 /// An update costs about 8 bytes and a lookup for each cell that it touches, so squares are large: at 64 m a match on
 /// human inputs takes 30 % fewer bytes than at 32 m.
 pub const SIDE: f32 = 64.0;
-/// An arena of up to this side, in metres, is a single square: everyone there is in view in any case.
+/// An arena of up to this side, in metres, is not divided: everyone there is in view in any case.
 pub const UNDIVIDED_SIZE: f64 = 256.0;
 /// How far, in metres, something stays in the square that it leaves: who walks along an edge does not cross it each tick.
 pub const MARGIN: f32 = 2.0;
@@ -26,8 +26,8 @@ pub struct Squares {
 }
 
 impl Squares {
-    /// A single square.
-    pub const ONE: Self = Self { are_divided: false };
+    /// None: all are in sight of all.
+    pub const NONE: Self = Self { are_divided: false };
     /// Squares of [`SIDE`] metres.
     pub const MANY: Self = Self { are_divided: true };
 
@@ -37,26 +37,23 @@ impl Squares {
     /// Where the settings are not the arena's.
     #[must_use]
     pub fn of(settings: &Settings) -> Self {
-        if settings.get(SIZE) > UNDIVIDED_SIZE { Self::MANY } else { Self::ONE }
+        if settings.get(SIZE) > UNDIVIDED_SIZE { Self::MANY } else { Self::NONE }
     }
 
-    /// The square of something at `position` that is in square `current` so far.
+    /// Where something at `position` is that is in square `current` so far.
     #[must_use]
-    pub fn key_of(self, position: Vec2, current: Option<CellKey>) -> CellKey {
-        if !self.are_divided {
-            return pack(0, 0);
-        }
-        current.filter(|&key| is_near(position, key)).unwrap_or_else(|| {
-            let Vec2 { x, y } = position / SIDE;
-            pack(x.floor() as i32, y.floor() as i32)
-        })
+    pub fn place_of(self, position: Vec2, current: Option<CellKey>) -> Place {
+        if self.are_divided { Place::Cell(key_of(position, current)) } else { Place::Always }
     }
+}
 
-    /// Where an event at `position` happens.
-    #[must_use]
-    pub fn place_of(self, position: Vec2) -> Place {
-        Place::Cell(self.key_of(position, None))
-    }
+/// The square of something at `position` that is in square `current` so far.
+#[must_use]
+pub fn key_of(position: Vec2, current: Option<CellKey>) -> CellKey {
+    current.filter(|&key| is_near(position, key)).unwrap_or_else(|| {
+        let Vec2 { x, y } = position / SIDE;
+        pack(x.floor() as i32, y.floor() as i32)
+    })
 }
 
 /// Appends the squares in which something may be that is within `radius` metres of something in square `from`, nearest
@@ -126,19 +123,19 @@ mod tests {
 
     #[test]
     fn who_walks_along_an_edge_stays_in_one_square() {
-        let mut cell = Squares::MANY.key_of(Vec2::new(-1.0, 5.0), None);
+        let mut cell = key_of(Vec2::new(-1.0, 5.0), None);
         assert_eq!(cell, pack(-1, 0));
         for x in [0.5, -0.5, 1.9, -3.0, 2.0] {
-            cell = Squares::MANY.key_of(Vec2::new(x, 5.0), Some(cell));
+            cell = key_of(Vec2::new(x, 5.0), Some(cell));
             assert_eq!(cell, pack(-1, 0), "at {x}");
         }
-        cell = Squares::MANY.key_of(Vec2::new(2.1, 5.0), Some(cell));
+        cell = key_of(Vec2::new(2.1, 5.0), Some(cell));
         assert_eq!(cell, pack(0, 0));
-        assert_eq!(Squares::MANY.key_of(Vec2::new(-1.9, 5.0), Some(cell)), pack(0, 0));
+        assert_eq!(key_of(Vec2::new(-1.9, 5.0), Some(cell)), pack(0, 0));
     }
 
     #[test]
-    fn a_small_arena_is_one_square() {
+    fn a_small_arena_is_not_divided() {
         let schema = tickwire_shared::schema_of(&crate::Arena).expect("valid");
         let squares = |size| {
             let mut settings = Settings::defaults(&schema);
@@ -146,8 +143,9 @@ mod tests {
             Squares::of(&settings)
         };
         let corners = [Vec2::splat(-128.0), Vec2::new(127.0, -90.0), Vec2::ZERO];
-        assert_eq!(corners.map(|corner| squares(256.0).key_of(corner, None)), [pack(0, 0); 3]);
-        assert_eq!(corners.map(|corner| squares(257.0).key_of(corner, None)), [pack(-2, -2), pack(1, -2), pack(0, 0)]);
+        assert_eq!(corners.map(|corner| squares(256.0).place_of(corner, None)), [Place::Always; 3]);
+        let places = [pack(-2, -2), pack(1, -2), pack(0, 0)].map(Place::Cell);
+        assert_eq!(corners.map(|corner| squares(257.0).place_of(corner, None)), places);
     }
 
     #[test]
@@ -195,9 +193,9 @@ mod tests {
             let here = Vec2::new(x, y);
             let there = here + crate::aim::Aim::from_steps(angle).direction() * radius * share;
             // Each may still be in the square of a place nearby.
-            let old = |at: Vec2, dx, dy| Some(Squares::MANY.key_of(at + Vec2::new(dx, dy), None));
-            let from = Squares::MANY.key_of(here, old(here, shifts[0], shifts[1]));
-            let to = Squares::MANY.key_of(there, old(there, shifts[2], shifts[3]));
+            let old = |at: Vec2, dx, dy| Some(key_of(at + Vec2::new(dx, dy), None));
+            let from = key_of(here, old(here, shifts[0], shifts[1]));
+            let to = key_of(there, old(there, shifts[2], shifts[3]));
             prop_assert!(view(from, f64::from(radius)).contains(&to));
         }
 

@@ -25,7 +25,7 @@ pub(crate) struct Herald<'w> {
 impl Herald<'_> {
     /// To all who see a place.
     pub(crate) fn tell_at(&mut self, position: Vec2, event: &impl GameEvent) {
-        self.outbox.emit(Audience::At(self.squares.place_of(position)), event);
+        self.outbox.emit(Audience::At(self.squares.place_of(position, None)), event);
     }
 
     /// To one player alone.

@@ -45,7 +45,7 @@ fn define_player(definition: &mut Definition) {
         .heading("x", |course: &Course| course.speed.x)
         .heading("y", |course: &Course| course.speed.y)
         .ramp_time(|course: &Course| course.seconds)
-        .place_on(|state: &MoveState, squares: &Squares, current| squares.key_of(state.position, current));
+        .place_on(|state: &MoveState, squares: &Squares, current| squares.place_of(state.position, current));
 }
 
 fn define_rocket(definition: &mut Definition) {
@@ -59,7 +59,7 @@ fn define_rocket(definition: &mut Definition) {
         .field(number("owner"), |rocket: &Rocket| rocket.owner.0)
         .rate("x", |flight: &Flight| flight.velocity.x)
         .rate("y", |flight: &Flight| flight.velocity.y)
-        .place_on(|flight: &Flight, squares: &Squares, current| squares.key_of(flight.position, current));
+        .place_on(|flight: &Flight, squares: &Squares, current| squares.place_of(flight.position, current));
 }
 
 /// The largest arena, and a little more.

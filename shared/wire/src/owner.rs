@@ -63,14 +63,20 @@ impl OwnerBase {
                 let base_tick = base_tick.expect("what was sent was sent at a tick");
                 let age = tick.since(base_tick) as u32;
                 section.base_age = (age != 1).then_some(age);
+                let mut mask = 0;
+                section.values.push(mask);
                 for (i, (held, &value)) in base.values.iter_mut().zip(row.values.iter()).enumerate() {
                     if *held != value {
-                        section.mask |= 1 << i;
+                        mask |= 1 << i;
                         section.values.push(value.wrapping_sub(*held));
                         *held = value;
                     }
                 }
-                section.mask != 0 || !is_silent
+                match mask {
+                    0 => section.values.clear(),
+                    mask => section.values[0] = mask,
+                }
+                mask != 0 || !is_silent
             }
             (None, None) => {
                 section.base_age = Some(0);
@@ -120,8 +126,9 @@ impl OwnerMirror {
             if tick.since(base) != u64::from(base_age) {
                 return Err("base_age: not the stream's last snapshot");
             }
-            for i in (0..32).filter(|i| section.mask & (1 << i) != 0) {
-                let value = state.values.get_mut(i).ok_or("mask: a field beyond the kind's")?;
+            let mask = values.next().map_or(0, unzigzag);
+            for i in (0..32).filter(|i| mask & (1 << i) != 0) {
+                let value = state.values.get_mut(i).ok_or("values: a mask with a field beyond the kind's")?;
                 *value = value.wrapping_add(unzigzag(values.next().ok_or("values: fewer than the mask says")?));
             }
         }

@@ -255,7 +255,6 @@ pub(crate) struct OwnerParts<'a> {
     pub(crate) net_id: u32,
     pub(crate) kind: u32,
     pub(crate) base_age: Option<u32>,
-    pub(crate) mask: u32,
     pub(crate) values: Packed<'a>,
     pub(crate) events: Packed<'a>,
     pub(crate) events_lost: u32,
@@ -272,10 +271,9 @@ impl OwnerMessage<'_> {
                     1 => parts.net_id = value.number32()?,
                     2 => parts.kind = value.number32()?,
                     3 => parts.base_age = Some(value.number32()?),
-                    4 => parts.mask = value.number32()?,
-                    5 => parts.values.take(value)?,
-                    6 => parts.events.take(value)?,
-                    7 => parts.events_lost = value.number32()?,
+                    4 => parts.values.take(value)?,
+                    5 => parts.events.take(value)?,
+                    6 => parts.events_lost = value.number32()?,
                     _ => {}
                 }
                 Some(())
@@ -406,11 +404,11 @@ mod tests {
 
     prop_compose! {
         fn owner()(
-            numbers in any::<[u32; 4]>(), base_age in any::<Option<u32>>(), values in vec(any::<i32>(), 0..4),
+            numbers in any::<[u32; 3]>(), base_age in any::<Option<u32>>(), values in vec(any::<i32>(), 0..4),
             events in vec(any::<u32>(), 0..4)
         ) -> pb::OwnerSection {
-            let [net_id, kind, mask, events_lost] = numbers;
-            pb::OwnerSection { net_id, kind, base_age, mask, values, events, events_lost }
+            let [net_id, kind, events_lost] = numbers;
+            pb::OwnerSection { net_id, kind, base_age, values, events, events_lost }
         }
     }
 
@@ -460,7 +458,6 @@ mod tests {
                     net_id: parts.net_id,
                     kind: parts.kind,
                     base_age: parts.base_age,
-                    mask: parts.mask,
                     values: all(&parts.values).into_iter().map(unzigzag).collect(),
                     events: all(&parts.events),
                     events_lost: parts.events_lost,

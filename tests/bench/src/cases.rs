@@ -357,7 +357,7 @@ mod tests {
         assert_eq!(crowd_size(50), 192.0);
         assert_eq!(crowd_size(2000), 1214.0);
         let view = &mut Vec::new();
-        cells::in_view(cells::Squares::MANY.key_of(Default::default(), None), CROWD_RADIUS, view);
+        cells::in_view(cells::key_of(Default::default(), None), CROWD_RADIUS, view);
         assert_eq!(view.len() as f64, CROWD_SQUARES * CROWD_SQUARES);
     }
 }

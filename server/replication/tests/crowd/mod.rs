@@ -102,7 +102,7 @@ impl Crowd {
                 *at += *step;
             }
             let metres = walker.at.map(|at| (at / FINE) as f32);
-            walker.cell = Some(cells::Squares::MANY.key_of(metres.into(), walker.cell));
+            walker.cell = Some(cells::key_of(metres.into(), walker.cell));
             let mut entity = self.builder.entity(KindId(0), NetId(i as u32 + 1));
             for (field, at) in walker.at.into_iter().enumerate() {
                 entity.set(field, at as i32);

@@ -6,7 +6,7 @@ use tickwire_shared::{CellKey, Column, Columns, Frame, KindId, NetId, NetIds, Pl
 
 use super::harness::{Hands, Match, flat};
 use crate::{
-    cells::Squares,
+    cells,
     events::Died,
     life::Spawns,
     movement::{FINE_STEPS, MoveState},
@@ -133,8 +133,7 @@ fn a_walk_along_an_edge_crosses_it_once() {
     crossings.dedup();
     assert_eq!(crossings.len(), 1);
     game.put(a, 10.0, 2.5);
-    let squares = *game.world.resource::<Squares>();
-    assert_eq!(key(&game.tick(), id), squares.key_of(Vec2::new(10.0, 2.5), None));
+    assert_eq!(key(&game.tick(), id), cells::key_of(Vec2::new(10.0, 2.5), None));
 }
 
 /// 16 players who do whatever comes to mind, for 10 s: the hash of every tick.

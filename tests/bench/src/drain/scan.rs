@@ -174,7 +174,7 @@ mod tests {
         #[test]
         fn the_header_of_a_snapshot_is_found_among_all_else(
             epoch: u32, tick: u64, slip_us: i64, margin_us: i32, deferred: Vec<u32>, hash: Option<u32>,
-            changes: Vec<u32>, values: Vec<i32>, mask: u32
+            changes: Vec<u32>, values: Vec<i32>
         ) {
             let kinds = vec![pb::KindUpdate { kind: 3, changes, ..pb::KindUpdate::default() }];
             let cell = pb::CellUpdate { cell: 9, kinds, hash, ..pb::CellUpdate::default() };
@@ -184,7 +184,7 @@ mod tests {
                 slip_us,
                 received_margin_us: margin_us,
                 deferred_cells: deferred,
-                owner: Some(pb::OwnerSection { values, mask, ..pb::OwnerSection::default() }),
+                owner: Some(pb::OwnerSection { values, ..pb::OwnerSection::default() }),
                 roster: vec![pb::RosterRow { player: 7, name: "seven".into(), ..pb::RosterRow::default() }],
                 cells: vec![cell.clone(), cell],
                 ..pb::Snapshot::default()
