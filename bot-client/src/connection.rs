@@ -86,12 +86,13 @@ impl Client {
     /// Where the stream broke or the server ended it with a status. The client is of no more use then.
     pub async fn next(&mut self) -> Result<Option<Event>, ClientError> {
         loop {
-            if let Some(event) = self.core.poll_event(self.now()) {
+            let now = self.now();
+            if let Some(event) = self.core.poll_event(now) {
                 self.goodbye |= matches!(event, Event::Goodbye { .. });
                 return Ok(Some(event));
             }
-            self.note_lateness();
-            let is_stuck = !self.transmit();
+            self.note_lateness(now);
+            let is_stuck = !self.transmit(now);
             let has_timer = self.set_timer(is_stuck);
             let (stream, timer) = (&mut self.stream, &mut self.timer);
             let received = poll_fn(|cx| match stream.poll_message(cx) {
@@ -213,9 +214,9 @@ impl Client {
     }
 
     /// Sends what there is to send, in one piece; false where the transport is stuck.
-    fn transmit(&mut self) -> bool {
+    fn transmit(&mut self, now: Duration) -> bool {
         let mut has_room = self.stream.has_room();
-        while has_room && let Some(message) = self.core.poll_transmit(self.started.elapsed()) {
+        while has_room && let Some(message) = self.core.poll_transmit(now) {
             self.stream.push(&message);
             has_room = self.stream.has_room();
         }
@@ -237,16 +238,12 @@ impl Client {
         true
     }
 
-    fn note_lateness(&mut self) {
-        let late = self.asked_for.take().map_or(Duration::ZERO, |deadline| deadline.elapsed());
+    fn note_lateness(&mut self, now: Duration) {
+        let late = self
+            .asked_for
+            .take()
+            .map_or(Duration::ZERO, |deadline| (self.started + now).saturating_duration_since(deadline));
         self.late_timers += u64::from(late > self.core.tick_rate().duration_of(1));
-    }
-}
-
-impl Drop for Client {
-    fn drop(&mut self) {
-        // Else the transport would close the stream in order, and the server take that for a leave.
-        self.wire.cut();
     }
 }
 

@@ -25,6 +25,7 @@ use super::{
     behaviour::{Behaviour, Moment},
     report::Report,
     roles::{BehaviourChoice, Role, assign},
+    timeline::{Diary, Second, Timeline},
     trace::TraceFileError,
 };
 use crate::{
@@ -94,13 +95,22 @@ struct Shared {
     playing: AtomicU64,
     failed: AtomicU64,
     snapshots: AtomicU64,
+    timeline: Timeline,
 }
 
 impl Default for SwarmHandle {
     fn default() -> Self {
         let (stop, _) = watch::channel(false);
         let zero = || AtomicU64::new(0);
-        Self { shared: Arc::new(Shared { stop, playing: zero(), failed: zero(), snapshots: zero() }) }
+        Self {
+            shared: Arc::new(Shared {
+                stop,
+                playing: zero(),
+                failed: zero(),
+                snapshots: zero(),
+                timeline: Timeline::default(),
+            }),
+        }
     }
 }
 
@@ -126,6 +136,12 @@ impl SwarmHandle {
     #[must_use]
     pub fn snapshots(&self) -> u64 {
         self.shared.snapshots.load(Ordering::Relaxed)
+    }
+
+    /// How the swarm fared, second by second since its start.
+    #[must_use]
+    pub fn seconds(&self) -> Vec<Second> {
+        self.shared.timeline.seconds().clone()
     }
 
     /// Until the swarm is to end.
@@ -166,6 +182,7 @@ pub fn run(config: &SwarmConfig, handle: &SwarmHandle) -> Result<(Report, Failur
             role,
             // Distinct, and spread by the generator's own seeding.
             seed: config.seed.wrapping_add((i as u64) << 32),
+            swarm_start: start,
             start: start + config.join_delay(i),
             deadline,
         });
@@ -305,6 +322,7 @@ struct Bot {
     options: JoinOptions,
     role: Role,
     seed: u64,
+    swarm_start: Instant,
     start: Instant,
     deadline: Instant,
 }
@@ -352,6 +370,7 @@ impl Bot {
         let mut behaviour = Behaviour::new(&self.role, client.core().schema(), self.seed);
         let mut input = client.core().schema().neutral_input();
         let rate = client.core().tick_rate();
+        let mut diary = Diary::new(self.swarm_start.elapsed().saturating_sub(client.connected_for()));
         loop {
             match client.next().await? {
                 Some(Event::InputDue(tick)) => {
@@ -360,6 +379,7 @@ impl Bot {
                 }
                 Some(Event::Snapshot(_)) => {
                     handle.shared.snapshots.fetch_add(1, Ordering::Relaxed);
+                    diary.keep(client, &handle.shared.timeline);
                 }
                 Some(Event::Goodbye { reason, text }) => return Err(ClientError::Goodbye { reason, text }),
                 Some(Event::Desync(_) | Event::Draining(_) | Event::Paused | Event::Resumed) => {}

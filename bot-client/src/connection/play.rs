@@ -18,6 +18,7 @@ use h2::{
 use http::{Method, Request, StatusCode, Uri, header};
 use prost::Message;
 use tickwire_proto::v1 as pb;
+use tokio::task::AbortHandle;
 use tonic::{Code, Status};
 
 use super::{
@@ -48,6 +49,18 @@ pub(super) struct PlayStream {
     down: Down,
     /// Room for the messages under way.
     outbox: BytesMut,
+    _driver: Driver,
+}
+
+/// The task that reads and writes the connection, for as long as this is held; then it is cut without another byte. Else
+/// the stream would be closed in order, which the server takes for a leave.
+#[derive(Debug)]
+struct Driver(AbortHandle);
+
+impl Drop for Driver {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
 }
 
 #[derive(Debug)]
@@ -75,8 +88,8 @@ impl PlayStream {
             .handshake::<Connection, Bytes>(socket)
             .await
             .map_err(lost)?;
-        // It ends with the stream; what breaks it is told to the stream.
-        tokio::spawn(async move { connection.await.ok() });
+        // What breaks it is told to the stream.
+        let driver = Driver(tokio::spawn(async move { connection.await.ok() }).abort_handle());
 
         let mut request = Request::new(());
         *request.method_mut() = Method::POST;
@@ -87,7 +100,7 @@ impl PlayStream {
         headers.insert(header::USER_AGENT, header::HeaderValue::from_static(USER_AGENT));
         let mut requests = requests.ready().await.map_err(lost)?;
         let (response, up) = requests.send_request(request, false).map_err(lost)?;
-        let mut stream = Self { up, down: Down::Awaited(response), outbox: BytesMut::new() };
+        let mut stream = Self { up, down: Down::Awaited(response), outbox: BytesMut::new(), _driver: driver };
         stream.push(first);
         stream.flush(false).map_err(lost)?;
         Ok(stream)

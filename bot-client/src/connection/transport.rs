@@ -1,17 +1,16 @@
-//! The TCP connection under a client: it counts its bytes, which only the transport sees, and it can be cut.
+//! The TCP connection under a client: it counts its bytes, which only the transport sees.
 
 use std::{
     io,
     pin::Pin,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicU64, Ordering},
     },
     task::{Context, Poll, ready},
     time::Duration,
 };
 
-use futures_util::task::AtomicWaker;
 use http::Uri;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
@@ -28,8 +27,6 @@ const DEFAULT_PORT: u16 = 80;
 pub(super) struct Wire {
     received: AtomicU64,
     sent: AtomicU64,
-    cut: AtomicBool,
-    reader: AtomicWaker,
 }
 
 impl Wire {
@@ -39,16 +36,6 @@ impl Wire {
 
     pub(super) fn bytes_sent(&self) -> u64 {
         self.sent.load(Ordering::Relaxed)
-    }
-
-    /// Ends the connection without another byte.
-    pub(super) fn cut(&self) {
-        self.cut.store(true, Ordering::Release);
-        self.reader.wake();
-    }
-
-    fn check(&self) -> io::Result<()> {
-        if self.cut.load(Ordering::Acquire) { Err(io::ErrorKind::ConnectionAborted.into()) } else { Ok(()) }
     }
 }
 
@@ -71,8 +58,6 @@ pub(super) struct Connection {
 
 impl AsyncRead for Connection {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        self.wire.reader.register(cx.waker());
-        self.wire.check()?;
         let before = buf.filled().len();
         ready!(Pin::new(&mut self.stream).poll_read(cx, buf))?;
         self.wire.received.fetch_add((buf.filled().len() - before) as u64, Ordering::Relaxed);
@@ -89,7 +74,6 @@ impl Connection {
 
 impl AsyncWrite for Connection {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        self.wire.check()?;
         let written = ready!(Pin::new(&mut self.stream).poll_write(cx, buf))?;
         self.count_sent(written)
     }
@@ -99,7 +83,6 @@ impl AsyncWrite for Connection {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        self.wire.check()?;
         let written = ready!(Pin::new(&mut self.stream).poll_write_vectored(cx, bufs))?;
         self.count_sent(written)
     }

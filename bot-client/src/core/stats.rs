@@ -42,7 +42,11 @@ pub struct Stats {
     /// Sampled each millisecond: now less the server's simulation time of the newest tick applied; in µs. The samples of the
     /// last seconds are in it after [`Core::sample_age`](super::Core::sample_age).
     pub snapshot_age_us: Histogram<u64>,
-    /// Samples of [`snapshot_age_us`](Self::snapshot_age_us) above RTT/2 + 50 ms.
+    /// The sum of all these samples, in µs.
+    pub snapshot_age_us_total: u64,
+    /// Their number.
+    pub snapshot_age_samples: u64,
+    /// Those of them above RTT/2 + 50 ms.
     pub stalled_ms: u64,
 }
 
@@ -61,6 +65,8 @@ impl Default for Stats {
             inputs_late: 0,
             input_to_ack_us: latencies(),
             snapshot_age_us: latencies(),
+            snapshot_age_us_total: 0,
+            snapshot_age_samples: 0,
             stalled_ms: 0,
         }
     }
@@ -83,6 +89,8 @@ impl Stats {
         self.events_lost += other.events_lost;
         self.inputs_sent += other.inputs_sent;
         self.inputs_late += other.inputs_late;
+        self.snapshot_age_us_total += other.snapshot_age_us_total;
+        self.snapshot_age_samples += other.snapshot_age_samples;
         self.stalled_ms += other.stalled_ms;
         let same = "histograms of the same bounds add up";
         self.input_to_ack_us.add(&other.input_to_ack_us).expect(same);
@@ -92,7 +100,7 @@ impl Stats {
     /// The share of time, in percent, in which what the client held was a stall old; 0 before anything was sampled.
     #[must_use]
     pub fn stall_percent(&self) -> f64 {
-        match self.snapshot_age_us.len() {
+        match self.snapshot_age_samples {
             0 => 0.0,
             samples => self.stalled_ms as f64 * 100.0 / samples as f64,
         }
@@ -124,6 +132,16 @@ struct Ramp {
     samples: u64,
 }
 
+impl Ramp {
+    /// The sum of its samples; negative ones count as 0.
+    fn total_us(self) -> u64 {
+        let below = u64::try_from(-self.first_us).map_or(0, |first| first.div_ceil(1000)).min(self.samples);
+        let first = (self.first_us + below as i64 * 1000).max(0) as u64;
+        let samples = self.samples - below;
+        samples * first + 1000 * (samples * samples.saturating_sub(1) / 2)
+    }
+}
+
 /// About two seconds of snapshots.
 const RAMPS_MAX: usize = 64;
 
@@ -152,7 +170,10 @@ impl AgeMeter {
         // Samples that are not above the line come first.
         let calm = ((stall - age) * 1e3 + 1.0).floor().clamp(0.0, samples as f64) as u64;
         stats.stalled_ms += samples - calm;
-        self.ramps.push(Ramp { first_us: (age * 1e6) as i64, samples });
+        let ramp = Ramp { first_us: (age * 1e6) as i64, samples };
+        stats.snapshot_age_us_total += ramp.total_us();
+        stats.snapshot_age_samples += samples;
+        self.ramps.push(ramp);
         if self.ramps.len() >= RAMPS_MAX {
             self.flush(stats);
         }
@@ -230,6 +251,14 @@ mod tests {
         meter.applied(Tick(450), 9.5, &clock, &mut stats);
         meter.flush(&mut stats);
         assert_eq!((stats.snapshot_age_us.len(), stats.stall_percent()), (0, 0.0));
+    }
+
+    #[test]
+    fn a_ramps_total_is_the_sum_of_its_samples() {
+        for (first_us, samples) in [(0, 0), (500, 1), (20_250, 33), (-2500, 5), (-2000, 3), (-9000, 4)] {
+            let sum: i64 = (0..samples as i64).map(|i| (first_us + i * 1000).max(0)).sum();
+            assert_eq!(Ramp { first_us, samples }.total_us(), sum as u64, "{first_us} {samples}");
+        }
     }
 
     #[test]

@@ -204,30 +204,36 @@ fn read_changes(
     step: Step,
 ) -> Result<(), Wrong> {
     const FIELD: &str = "kinds.changes";
-    let (count, mut gaps, mut touched) = (rows.len(layout), Gaps::of_positions(), 0);
+    let (count, mut gaps) = (rows.len(layout), Gaps::of_positions());
     while !numbers.is_empty() {
         ahead.clear();
-        for _ in 0..READ_AHEAD {
-            let Some(gap) = numbers.next() else { break };
-            let row = row_at(&mut gaps, gap, count, FIELD)?;
-            touched ^= rows.touch(layout, row);
-            ahead.push(row as u32);
+        let (mut changed, mut touched) = ([0; READ_AHEAD], 0);
+        let mut changes = 0;
+        while changes < READ_AHEAD
+            && let Some(gap) = numbers.next()
+        {
+            changed[changes] = row_at(&mut gaps, gap, count, FIELD)?;
             copy_change(layout, &mut numbers, ahead, step).ok_or((FIELD, "it ends within an entity"))?;
+            changes += 1;
         }
-        let mut list = ahead.iter().copied();
-        if list.len() == 0 {
+        if changes == 0 {
             break;
         }
-        while let Some(row) = list.next() {
+        // In a loop of its own, so short that the core is through with it before the first of them is there.
+        for &row in &changed[..changes] {
+            touched ^= rows.touch(layout, row);
+        }
+        black_box(touched);
+        let mut list = ahead.iter().copied();
+        for &row in &changed[..changes] {
             let mut next = || list.next().ok_or((FIELD, "it ends within an entity"));
             let mask = next()?;
             if mask & !layout.mask != 0 {
                 return Err((FIELD, "a mask with bits beyond the kind's fields"));
             }
-            read_change(layout, &mut rows.get_mut(layout, row as usize), &mut next, Mask(mask), step)?;
+            read_change(layout, &mut rows.get_mut(layout, row), &mut next, Mask(mask), step)?;
         }
     }
-    black_box(touched);
     end_of(&numbers, FIELD)
 }
 
