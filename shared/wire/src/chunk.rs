@@ -1,8 +1,9 @@
-//! How one cell changed from a base tick to a tick: encoding and applying, side by side.
+//! How one cell changed from a base tick to a tick: encoding and applying, side by side, and adding up.
 //!
-//! Both walk the same streams of numbers (`KindUpdate` in `game.proto`). Encoding merges two columns in order of NetId;
+//! All walk the same streams of numbers (`KindUpdate` in `game.proto`). Encoding merges two columns in order of NetId;
 //! applying names rows of the base by position, so that no id is sent twice.
 
+pub(crate) mod account;
 mod apply;
 mod encode;
 mod events;
@@ -10,6 +11,7 @@ mod events;
 use tickwire_shared::{CellId, CellState, Event, Kind, Places, Reading, Schema, Tick};
 
 pub use self::{
+    account::{ChunkAccount, EventAccount, KindAccount, Spent},
     apply::ApplyError,
     encode::{ChunkBuffer, ChunkEncoder},
     events::{ReceivedEvent, write_event},

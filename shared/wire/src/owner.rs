@@ -1,8 +1,11 @@
 //! The owner section: the player's own entity, exactly, by plain differences against the stream's last snapshot.
 
+mod account;
+
 use tickwire_proto::v1 as pb;
 use tickwire_shared::{Event, KindId, NetId, OwnerRow, Schema, Tick};
 
+pub use self::account::OwnerAccount;
 use crate::{
     chunk::{ReceivedEvent, read_events, write_event},
     read::{Numbers, OwnerParts},

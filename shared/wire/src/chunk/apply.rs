@@ -352,10 +352,10 @@ fn read_arrivals(
 }
 
 /// A mask of changes, read from the lowest bit.
-struct Mask(u32);
+pub(super) struct Mask(pub(super) u32);
 
 impl Mask {
-    fn pop(&mut self) -> bool {
+    pub(super) fn pop(&mut self) -> bool {
         let bit = self.0 & 1 != 0;
         self.0 >>= 1;
         bit
