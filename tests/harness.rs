@@ -82,6 +82,12 @@ impl TestServer {
         within_patience(self.begin_stop()).await.expect("the server does not panic");
     }
 
+    /// Drops the server while it serves.
+    pub(crate) async fn abort(self) {
+        self.served.abort();
+        within_patience(self.served).await.expect_err("it had not ended by itself");
+    }
+
     /// Asks the server to end.
     pub(crate) fn begin_stop(self) -> JoinHandle<()> {
         // An error says that the server has ended already.

@@ -18,6 +18,10 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("tickwire-recording", &["shared", "simulation", "wire", "proto"]),
     ("tickwire-client", &["shared", "wire", "arena", "proto"]),
     ("tickwire-server", &["shared", "wire", "arena", "proto", "simulation", "replication", "recording"]),
+    (
+        "tickwire-bench",
+        &["shared", "wire", "arena", "proto", "simulation", "replication", "recording", "server", "client"],
+    ),
 ];
 
 /// Packages that stay free of these crates, directly and through others.
@@ -118,6 +122,7 @@ fn every_library_forbids_unsafe_code() {
         "server/replication/src/lib.rs",
         "server/recording/src/lib.rs",
         "bot-client/src/lib.rs",
+        "tests/bench/src/main.rs",
     ];
     for library in libraries {
         let text = fs::read_to_string(root().join(library)).expect("a library");

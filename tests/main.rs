@@ -5,6 +5,7 @@ mod churn;
 mod ending;
 mod golden;
 mod harness;
+mod hosting;
 mod leaving;
 mod lints;
 mod matches;

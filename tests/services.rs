@@ -186,3 +186,14 @@ async fn a_server_that_is_dropped_unserved_stops_its_threads() {
     assert_eq!(probe.tasks(), 0);
     assert_eq!(probe.ticks(), stopped_at);
 }
+
+#[tokio::test]
+async fn a_server_whose_serving_is_dropped_stops_its_sessions() {
+    let server = TestServer::arena(config()).await;
+    eventually("it ticks", || server.probe.ticks()[0].0 > 0).await;
+    let probe = server.probe.clone();
+    server.abort().await;
+    let stopped_at = probe.ticks();
+    assert_eq!(probe.tasks(), 0);
+    assert_eq!(probe.ticks(), stopped_at);
+}

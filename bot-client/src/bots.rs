@@ -2,9 +2,11 @@
 
 mod behaviour;
 mod controls;
+mod page;
 mod report;
 mod roles;
 mod swarm;
+mod timeline;
 mod trace;
 
 pub use self::{
@@ -13,5 +15,6 @@ pub use self::{
     report::Report,
     roles::{BehaviourChoice, BehaviourChoiceError, Role, assign},
     swarm::{Failures, SwarmConfig, SwarmError, SwarmHandle, run},
+    timeline::Second,
     trace::{Trace, TraceError, TraceFileError, TraceSample},
 };

@@ -1,49 +1,30 @@
 //! One player's connection: the [`Core`] on a gRPC stream over TCP.
 
-mod codec;
 mod error;
+mod play;
 #[cfg(test)]
 pub(crate) mod scripted;
 #[cfg(test)]
 mod tests;
 mod transport;
 
-use std::{error::Error as _, pin::Pin, sync::Arc, time::Duration};
+use std::{future::poll_fn, pin::Pin, sync::Arc, task::Poll, time::Duration};
 
-use http::{Uri, uri::PathAndQuery};
+use bytes::Bytes;
+use http::Uri;
+use prost::Message as _;
 use tickwire_proto::v1 as pb;
-use tickwire_wire::Mirror;
-use tokio::{
-    sync::mpsc,
-    time::{Instant, Sleep, sleep_until, timeout},
-};
-use tokio_stream::wrappers::ReceiverStream;
-use tonic::{
-    Request, Status, Streaming,
-    client::Grpc,
-    transport::{Channel, Endpoint},
-};
+use tickwire_wire::{Mirror, SnapshotMessage};
+use tokio::time::{Instant, Sleep, sleep_until, timeout};
+use tonic::Status;
 
 pub use self::error::{ClientError, ServerStatus, code_name};
-use self::{
-    codec::{PlayCodec, Received},
-    transport::{Connector, Wire},
-};
+use self::{play::PlayStream, transport::Wire};
 use crate::core::{Core, Event, InputError, JoinOptions, Stats};
 
-const PLAY: &str = "/tickwire.v1.GameService/Play";
 const WELCOME_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a leaving client waits for the server's goodbye.
 const GOODBYE_TIMEOUT: Duration = Duration::from_secs(2);
-/// The largest message that is taken: a welcome with a large schema, or a snapshot, which is 64 KiB at most by default.
-const MESSAGE_BYTES_MAX: usize = 1 << 20;
-/// What the server may send ahead of what the client has read: four of the largest snapshots. The server's credit bounds
-/// what is unacknowledged long before; the windows bound the memory of a client that stops reading.
-const STREAM_WINDOW_BYTES: u32 = 256 * 1024;
-const CONNECTION_WINDOW_BYTES: u32 = 512 * 1024;
-/// Messages that may wait for the transport. Where it is stuck, the client waits too: old inputs are worth nothing.
-const UPLINK_MESSAGES_MAX: usize = 4;
-
 /// A player in a session, connected.
 ///
 /// Call [`next`](Self::next) in a loop and do nothing long in between: it is what reads snapshots, acknowledges them and
@@ -55,9 +36,7 @@ const UPLINK_MESSAGES_MAX: usize = 4;
 #[derive(Debug)]
 pub struct Client {
     core: Core,
-    /// `None` once the client has left.
-    uplink: Option<mpsc::Sender<pb::ClientMessage>>,
-    downlink: Streaming<Received>,
+    stream: PlayStream,
     wire: Arc<Wire>,
     started: Instant,
     timer: Pin<Box<Sleep>>,
@@ -74,18 +53,19 @@ impl Client {
     /// # Errors
     /// Where the address is none, nobody answers, or the server does not let the player in.
     pub async fn connect(url: &str, options: &JoinOptions) -> Result<Self, ClientError> {
+        let uri = server_uri(url)?;
         let wire = Arc::new(Wire::default());
-        let channel = open(url, Connector { wire: Arc::clone(&wire) }).await?;
-        let (uplink, messages) = mpsc::channel(UPLINK_MESSAGES_MAX);
-        uplink.try_send(options.hello()).expect("the channel is new and has room");
-        let joined = timeout(WELCOME_TIMEOUT, join(channel, messages)).await;
-        let (downlink, first) =
-            joined.map_err(|_| ClientError::Timeout { what: "hello", after: WELCOME_TIMEOUT })??;
+        let join = async {
+            let mut stream = PlayStream::open(url, &uri, &wire, &options.hello()).await?;
+            let first = poll_fn(|cx| stream.poll_message(cx)).await?.ok_or(ClientError::Ended)?;
+            Ok::<_, ClientError>((stream, decode(&first)?))
+        };
+        let joined = timeout(WELCOME_TIMEOUT, join).await;
+        let (stream, first) = joined.map_err(|_| ClientError::Timeout { what: "hello", after: WELCOME_TIMEOUT })??;
         let started = Instant::now();
         Ok(Self {
-            core: Core::new(options, first.message, started.elapsed())?,
-            uplink: Some(uplink),
-            downlink,
+            core: Core::new(options, first, started.elapsed())?,
+            stream,
             wire,
             started,
             timer: Box::pin(sleep_until(started)),
@@ -106,22 +86,25 @@ impl Client {
     /// Where the stream broke or the server ended it with a status. The client is of no more use then.
     pub async fn next(&mut self) -> Result<Option<Event>, ClientError> {
         loop {
-            if let Some(event) = self.core.poll_event(self.now()) {
+            let now = self.now();
+            if let Some(event) = self.core.poll_event(now) {
                 self.goodbye |= matches!(event, Event::Goodbye { .. });
                 return Ok(Some(event));
             }
-            self.note_lateness();
-            self.transmit();
-            let timer = self.set_timer();
-            tokio::select! {
-                biased;
-                received = self.downlink.message() => match received {
-                    Ok(Some(received)) => self.receive(received)?,
-                    Ok(None) if self.goodbye => return Ok(None),
-                    Ok(None) => return Err(ClientError::Ended),
-                    Err(status) => return Err(ended(status)),
-                },
-                () = self.timer.as_mut(), if timer => {}
+            self.note_lateness(now);
+            let is_stuck = !self.transmit(now);
+            let has_timer = self.set_timer(is_stuck);
+            let (stream, timer) = (&mut self.stream, &mut self.timer);
+            let received = poll_fn(|cx| match stream.poll_message(cx) {
+                Poll::Ready(received) => Poll::Ready(Some(received)),
+                Poll::Pending if has_timer => timer.as_mut().poll(cx).map(|()| None),
+                Poll::Pending => Poll::Pending,
+            });
+            match received.await.transpose()? {
+                Some(Some(message)) => self.receive(&message)?,
+                Some(None) if self.goodbye => return Ok(None),
+                Some(None) => return Err(ClientError::Ended),
+                None => {}
             }
         }
     }
@@ -146,17 +129,15 @@ impl Client {
     pub async fn leave(&mut self) -> Result<(), ClientError> {
         self.core.leave();
         let all = async {
-            if let (Some(uplink), Some(leave)) = (self.uplink.take(), self.core.poll_transmit(self.started.elapsed())) {
-                // It fails where the stream has ended already, as reading will tell. Dropping the sender half-closes.
-                let _ = uplink.send(leave).await;
+            if let Some(leave) = self.core.poll_transmit(self.started.elapsed()) {
+                self.stream.push(&leave);
             }
-            loop {
-                match self.downlink.message().await {
-                    Ok(Some(received)) => self.receive(received)?,
-                    Ok(None) => return Ok(()),
-                    Err(status) => return Err(ended(status)),
-                }
+            // It fails where the stream has ended already, as reading will tell.
+            let _ = self.stream.flush(true);
+            while let Some(message) = poll_fn(|cx| self.stream.poll_message(cx)).await? {
+                self.receive(&message)?;
             }
+            Ok(())
         };
         let timed = timeout(GOODBYE_TIMEOUT, all).await;
         timed.map_err(|_| ClientError::Timeout { what: "leave", after: GOODBYE_TIMEOUT })?
@@ -214,27 +195,41 @@ impl Client {
         self.started.elapsed()
     }
 
-    fn receive(&mut self, received: Received) -> Result<(), ClientError> {
-        self.snapshot_bytes += received.snapshot_bytes;
-        Ok(self.core.handle(received.message, self.now())?)
-    }
-
-    fn transmit(&mut self) {
-        let Some(uplink) = &self.uplink else { return };
-        while let Ok(room) = uplink.try_reserve() {
-            match self.core.poll_transmit(self.started.elapsed()) {
-                Some(message) => room.send(message),
-                None => return,
+    fn receive(&mut self, message: &Bytes) -> Result<(), ClientError> {
+        let now = self.now();
+        match SnapshotMessage::within(message) {
+            Some(body) => {
+                self.snapshot_bytes += body.len() as u64;
+                self.core.handle_snapshot(body, now)?;
+            }
+            None => {
+                let message = decode(message)?;
+                if let Some(pb::server_message::Kind::Snapshot(snapshot)) = &message.kind {
+                    self.snapshot_bytes += snapshot.encoded_len() as u64;
+                }
+                self.core.handle(message, now)?;
             }
         }
+        Ok(())
+    }
+
+    /// Sends what there is to send, in one piece; false where the transport is stuck.
+    fn transmit(&mut self, now: Duration) -> bool {
+        let mut has_room = self.stream.has_room();
+        while has_room && let Some(message) = self.core.poll_transmit(now) {
+            self.stream.push(&message);
+            has_room = self.stream.has_room();
+        }
+        // It fails where the stream has ended, as reading will tell.
+        let _ = self.stream.flush(false);
+        has_room
     }
 
     /// Sets the timer for the core's next timeout; false where there is none.
-    fn set_timer(&mut self) -> bool {
+    fn set_timer(&mut self, is_stuck: bool) -> bool {
         let Some(timeout) = self.core.next_timeout() else { return false };
-        // Where the uplink is full, what is due stays due: it is tried again at the pace of ticks, or on what arrives.
-        let stuck = self.uplink.as_ref().is_some_and(|uplink| uplink.capacity() == 0);
-        let timeout = if stuck { self.now() + self.core.tick_rate().duration_of(1) } else { timeout };
+        // Where nothing can be sent, what is due stays due: it is tried again at the pace of ticks, or on what arrives.
+        let timeout = if is_stuck { self.now() + self.core.tick_rate().duration_of(1) } else { timeout };
         let deadline = self.started + timeout;
         if self.timer.deadline() != deadline {
             self.timer.as_mut().reset(deadline);
@@ -243,59 +238,25 @@ impl Client {
         true
     }
 
-    fn note_lateness(&mut self) {
-        let late = self.asked_for.take().map_or(Duration::ZERO, |deadline| deadline.elapsed());
+    fn note_lateness(&mut self, now: Duration) {
+        let late = self
+            .asked_for
+            .take()
+            .map_or(Duration::ZERO, |deadline| (self.started + now).saturating_duration_since(deadline));
         self.late_timers += u64::from(late > self.core.tick_rate().duration_of(1));
     }
 }
 
-impl Drop for Client {
-    fn drop(&mut self) {
-        // Else the transport would close the stream in order, and the server take that for a leave.
-        self.wire.cut();
-    }
-}
-
-async fn open(url: &str, connector: Connector) -> Result<Channel, ClientError> {
+fn server_uri(url: &str) -> Result<Uri, ClientError> {
     let invalid = |reason: String| ClientError::Url { url: url.to_owned(), reason };
     let uri: Uri = url.parse().map_err(|error: http::uri::InvalidUri| invalid(error.to_string()))?;
     if uri.scheme_str() != Some("http") || uri.host().is_none_or(str::is_empty) {
         return Err(invalid("write it as http://HOST:PORT".to_owned()));
     }
-    let endpoint = Endpoint::from(uri)
-        .initial_stream_window_size(STREAM_WINDOW_BYTES)
-        .initial_connection_window_size(CONNECTION_WINDOW_BYTES);
-    endpoint
-        .connect_with_connector(connector)
-        .await
-        .map_err(|error| ClientError::Connect { url: url.to_owned(), reason: innermost(&error) })
+    Ok(uri)
 }
 
-async fn join(
-    channel: Channel,
-    messages: mpsc::Receiver<pb::ClientMessage>,
-) -> Result<(Streaming<Received>, Received), ClientError> {
-    let mut grpc = Grpc::new(channel).max_decoding_message_size(MESSAGE_BYTES_MAX);
-    grpc.ready().await.map_err(|error| ClientError::Lost { reason: innermost(&error) })?;
-    let request = Request::new(ReceiverStream::new(messages));
-    let response = grpc.streaming(request, PathAndQuery::from_static(PLAY), PlayCodec).await.map_err(ended)?;
-    let mut downlink = response.into_inner();
-    let first = downlink.message().await.map_err(ended)?.ok_or(ClientError::Ended)?;
-    Ok((downlink, first))
-}
-
-/// A status that the server sent, or that the transport made up because it broke: then there is a cause behind it.
-fn ended(status: Status) -> ClientError {
-    match status.source() {
-        Some(source) => ClientError::Lost { reason: innermost(source) },
-        None => status.into(),
-    }
-}
-
-/// The cause of a chain of errors, which says more than what wraps it.
-fn innermost(mut error: &(dyn std::error::Error + 'static)) -> String {
-    while let Some(cause) = error.source() {
-        error = cause;
-    }
-    error.to_string()
+fn decode(message: &Bytes) -> Result<pb::ServerMessage, ClientError> {
+    let undecodable = |error| Status::internal(format!("the server's message cannot be decoded: {error}"));
+    Ok(pb::ServerMessage::decode(message.as_ref()).map_err(undecodable)?)
 }

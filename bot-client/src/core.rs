@@ -19,9 +19,10 @@ mod stats;
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
+use prost::Message as _;
 use tickwire_proto::v1 as pb;
 use tickwire_shared::{PlayerId, Schema, Tick, TickRate};
-use tickwire_wire::{Applied, ApplyError, Mirror, MirrorError};
+use tickwire_wire::{Applied, ApplyError, Mirror, MirrorError, SnapshotMessage};
 
 use self::{input_clock::InputClock, inputs::Inputs, server_clock::Timeline, stats::AgeMeter};
 pub use self::{
@@ -172,7 +173,9 @@ impl Core {
     /// [`Event::Desync`], and a reset is asked for.
     pub fn handle(&mut self, message: pb::ServerMessage, now: Duration) -> Result<(), ProtocolError> {
         match message.kind {
-            Some(pb::server_message::Kind::Snapshot(snapshot)) => self.snapshot(&snapshot, now)?,
+            Some(pb::server_message::Kind::Snapshot(snapshot)) => {
+                self.handle_snapshot(&snapshot.encode_to_vec(), now)?;
+            }
             Some(pb::server_message::Kind::Pong(pong)) => self.pong(&pong, now)?,
             Some(pb::server_message::Kind::Notice(notice)) => self.notice(&notice, now),
             Some(pb::server_message::Kind::Goodbye(goodbye)) => {
@@ -184,6 +187,15 @@ impl Core {
             None => {}
         }
         Ok(())
+    }
+
+    /// Takes in a snapshot, given as the body of its message: as [`handle`](Self::handle), but without making anything of it
+    /// on the way. [`SnapshotMessage::within`] tells such a message.
+    ///
+    /// # Errors
+    /// Where it is no such message.
+    pub fn handle_snapshot(&mut self, body: &[u8], now: Duration) -> Result<(), ProtocolError> {
+        self.snapshot(&SnapshotMessage::read(body)?, now)
     }
 
     /// What happened since the last call, oldest first; at last that an input is due.
@@ -258,9 +270,10 @@ impl Core {
         }
     }
 
-    /// Accounts for the age of what is held up to `now`; otherwise that happens with each snapshot. For a client's end.
+    /// Accounts for the age of what is held up to `now`; otherwise that happens every few seconds. For a client's end.
     pub fn sample_age(&mut self, now: Duration) {
         self.ages.sample(now.as_secs_f64(), &self.clock, &mut self.stats);
+        self.ages.flush(&mut self.stats);
     }
 
     /// What the client holds of the session.
@@ -317,7 +330,7 @@ impl Core {
         &self.stats
     }
 
-    fn snapshot(&mut self, snapshot: &pb::Snapshot, now: Duration) -> Result<(), ProtocolError> {
+    fn snapshot(&mut self, snapshot: &SnapshotMessage<'_>, now: Duration) -> Result<(), ProtocolError> {
         let tick = checked_tick("snapshot.tick", snapshot.tick)?;
         if snapshot.epoch != self.epoch {
             self.epoch = snapshot.epoch;
@@ -331,7 +344,7 @@ impl Core {
         self.clock.slip(snapshot.slip_us);
         self.take_input_feedback(snapshot, now);
 
-        match self.mirror.apply(STRIPE, snapshot) {
+        match self.mirror.apply_message(STRIPE, snapshot) {
             Ok(applied) => {
                 if applied.ignored {
                     self.stats.snapshots_ignored += 1;
@@ -358,8 +371,8 @@ impl Core {
     }
 
     /// What the server says of the inputs that it received and consumed.
-    fn take_input_feedback(&mut self, snapshot: &pb::Snapshot, now: Duration) {
-        let pb::Snapshot { consumed_input, received_input, received_margin_us, .. } = *snapshot;
+    fn take_input_feedback(&mut self, snapshot: &SnapshotMessage<'_>, now: Duration) {
+        let SnapshotMessage { consumed_input, received_input, received_margin_us, .. } = *snapshot;
         if received_input > self.newest_received_input {
             self.newest_received_input = received_input;
             self.stats.inputs_late += u64::from(received_margin_us < 0);

@@ -18,13 +18,25 @@ fn nowhere() -> String {
 #[test]
 fn where_no_server_runs_nothing_is_played_and_status_2_says_so() {
     let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("report.json");
+    let [file, page] = ["report.json", "report.html"].map(|name| folder.path().join(name));
     let url = nowhere();
-    let output = bots(&["--connect", &url, "--bots", "3", "--seconds", "60", "--report", file.to_str().unwrap()]);
+    let output = bots(&[
+        "--connect",
+        &url,
+        "--bots",
+        "3",
+        "--seconds",
+        "60",
+        "--report",
+        file.to_str().unwrap(),
+        "--html",
+        page.to_str().unwrap(),
+    ]);
     assert_eq!(output.status.code(), Some(2));
     let report: serde_json::Value = serde_json::from_slice(&std::fs::read(file).unwrap()).unwrap();
     assert_eq!((&report["bots_requested"], &report["bots_failed"]), (&3.into(), &3.into()));
     assert_eq!(report["errors"]["UNAVAILABLE"], 3);
+    assert!(std::fs::read_to_string(page).unwrap().contains("<th>bots_failed</th><td>3</td>"));
     assert!(String::from_utf8_lossy(&output.stdout).contains("0 of 3, 3 failed"));
     assert!(String::from_utf8_lossy(&output.stderr).contains("is a server running there?"));
 }

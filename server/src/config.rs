@@ -19,11 +19,15 @@ pub struct ServerConfig {
     pub tick_rate: TickRate,
     /// Seats of each session.
     pub max_players: NonZeroU32,
+    /// Settings of the sessions' game, by name and in their units; the others take their defaults.
+    pub settings: Vec<(String, f64)>,
     /// Where the sessions' randomness starts; none: somewhere else at each start. Sessions get it and the numbers after
     /// it, in their order.
     pub seed: Option<u64>,
     /// The directory of recordings, created where it is missing; none: matches are not recorded.
     pub recordings: Option<PathBuf>,
+    /// Simulation threads, which step all sessions between them; none: one per core. There are never more than sessions.
+    pub simulation_threads: Option<NonZeroUsize>,
     /// Network threads, each with a runtime of its own; none: one per core.
     pub network_threads: Option<NonZeroUsize>,
     /// How long the server waits for what.
@@ -47,7 +51,11 @@ pub struct Timeouts {
     pub drain: Duration,
     /// From the last sign of life of a connection to a ping, and from there to its end, where no answer comes.
     pub keep_alive: Duration,
-    /// How long a peer may take to accept the end of its stream or connection before it is cut off.
+    /// How long a session may take for one tick before it counts as stuck: another thread takes over from its own then, and
+    /// it takes nobody in until it goes on.
+    pub stuck: Duration,
+    /// How long a peer may take to accept the end of its stream or connection before it is cut off; and how long the server's
+    /// end waits for a session that is stuck.
     pub end: Duration,
 }
 
@@ -92,8 +100,10 @@ impl Default for ServerConfig {
             sessions: NonZeroU32::MIN,
             tick_rate: TickRate::DEFAULT,
             max_players: NonZeroU32::new(256).expect("256 is not 0"),
+            settings: Vec::new(),
             seed: None,
             recordings: None,
+            simulation_threads: None,
             network_threads: None,
             timeouts: Timeouts::default(),
             limits: Limits::default(),
@@ -112,6 +122,7 @@ impl Default for Timeouts {
             grace: Duration::from_secs(30),
             drain: Duration::from_secs(1),
             keep_alive: Duration::from_secs(5),
+            stuck: Duration::from_secs(1),
             end: Duration::from_secs(1),
         }
     }

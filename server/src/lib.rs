@@ -11,8 +11,9 @@
 //! Inside a program or a test, [`run`] serves on a listener until it is told to stop.
 //!
 //! # How it is built
-//! - `session`: one thread per session owns its world and keeps the pace; it never waits for the network. What the network
-//!   has for it waits in a bounded mailbox; what it has for the network is a frame, and one wake-up per network thread.
+//! - `session`: a few simulation threads step all sessions, whichever is due, and never wait for the network or the disk.
+//!   What the network has for a session waits in a bounded mailbox; what it has for the network is a frame, and one wake-up
+//!   per network thread.
 //! - `net`: accepted sockets are handed over to network threads, each with a current-thread runtime; a relay per session
 //!   and network thread wakes that thread's streams.
 //! - `play`: a player's stream. `parse` turns messages into what they mean; the uplink runs in a task of its own; the
@@ -32,4 +33,4 @@ mod status;
 
 pub use cli::cli_main;
 pub use config::{Limits, ServerConfig, Timeouts};
-pub use server::{Probe, RunError, Server, run};
+pub use server::{Probe, RunError, Server, SessionProgress, run};

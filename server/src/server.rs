@@ -10,6 +10,7 @@ use std::{
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     thread::available_parallelism,
+    time::Instant,
 };
 
 use tickwire_proto::v1::{self as pb, session_service_server::SessionServiceServer};
@@ -27,7 +28,7 @@ use crate::{
     config::{Limits, ServerConfig, Timeouts},
     net::{self, NetworkThread, NetworkThreads, Relay},
     play::GameService,
-    session::{self, Registry, SessionHandle, SessionName, SessionThread, StartError},
+    session::{Registry, SessionHandle, SessionHost, SessionName, SessionOrder, StartError},
     sessions_service::Sessions,
 };
 
@@ -35,7 +36,7 @@ use crate::{
 #[derive(Debug)]
 pub struct Server {
     serving: Arc<Serving>,
-    sessions: Vec<SessionThread>,
+    host: SessionHost,
     health: HealthReporter,
     threads: NetworkThreads,
 }
@@ -127,6 +128,22 @@ pub struct Probe {
     threads: Vec<Arc<NetworkThread>>,
 }
 
+/// How a session does.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct SessionProgress {
+    /// Its name.
+    pub name: String,
+    /// The newest tick.
+    pub tick: u64,
+    /// Ticks that began later than a tick's time after they were due, or took longer than that.
+    pub overruns: u64,
+    /// How often the tick loop has given up catching up.
+    pub slips: u64,
+    /// Whether its game has been in one tick for longer than [`Timeouts::stuck`].
+    pub stuck: bool,
+}
+
 /// Serves games until `shutdown` comes true, and ends cleanly: streams get a goodbye and a status, connections are closed,
 /// recordings too.
 ///
@@ -146,7 +163,7 @@ pub async fn run(
 }
 
 impl Server {
-    /// Starts the sessions, each on a thread, and the network's threads.
+    /// Starts the sessions, the threads that step them, and the network's threads.
     ///
     /// # Errors
     /// Where a game is unknown, or a session, a recording or a thread cannot be created.
@@ -161,12 +178,15 @@ impl Server {
         games: Vec<Arc<dyn Game>>,
     ) -> Result<Self, RunError> {
         let hosted = choose_games(&config.games, games)?;
-        let count = config.network_threads.or_else(|| available_parallelism().ok()).map_or(1, NonZeroUsize::get);
-        let threads = NetworkThreads::start(count).map_err(RunError::Threads)?;
-        let sessions = start_sessions(stop, &config, &hosted, &threads)?;
+        let cores = available_parallelism().unwrap_or(NonZeroUsize::MIN);
+        let threads =
+            NetworkThreads::start(config.network_threads.unwrap_or(cores).get()).map_err(RunError::Threads)?;
+        let mut host = SessionHost::new(config.simulation_threads.unwrap_or(cores), config.timeouts.stuck)
+            .map_err(RunError::Threads)?;
+        start_sessions(stop, &config, &hosted, &mut host, &threads)?;
 
         let shared = Arc::new(Shared {
-            registry: Registry::new(sessions.iter().map(|session| Arc::clone(&session.handle)).collect()),
+            registry: Registry::new(host.sessions().map(Arc::clone).collect()),
             timeouts: config.timeouts,
             limits: config.limits,
             phase: watch::Sender::new(Phase::Serving),
@@ -176,7 +196,7 @@ impl Server {
         });
         let health = HealthReporter::new();
         let routes = routes(&shared, &health);
-        Ok(Self { serving: Arc::new(Serving { shared, routes }), sessions, health, threads })
+        Ok(Self { serving: Arc::new(Serving { shared, routes }), host, health, threads })
     }
 
     /// Watches the server from outside.
@@ -192,12 +212,12 @@ impl Server {
 
     /// The files that the sessions are being recorded to.
     pub fn recordings(&self) -> impl Iterator<Item = &Path> {
-        self.sessions.iter().filter_map(|session| session.recording.as_deref())
+        self.host.recordings()
     }
 
     /// Lets clients in until `shutdown` comes true, and ends cleanly.
     pub async fn serve(self, listener: TcpListener, shutdown: impl Future<Output = ()>) {
-        let Self { serving, sessions, health, threads } = self;
+        let Self { serving, mut host, health, threads } = self;
         let shared = &serving.shared;
         set_health(&health, ServingStatus::Serving).await;
         tokio::select! {
@@ -215,17 +235,16 @@ impl Server {
         drop(listener);
 
         info!("ending sessions and streams");
-        for session in &sessions {
-            session.handle.stop();
-        }
+        host.stop();
         shared.phase.send_replace(Phase::Ending);
+        threads.end_connections();
         // Each connection keeps to the time that it has; a little more is for those that close at its very end.
         if timeout(shared.timeouts.end * 2, connections_closed(shared, &threads)).await.is_err() {
             warn!(connections = threads.connections(), "connections are still open; they are cut off");
         }
-        for session in sessions {
-            session.ended().await;
-        }
+        let deadline = Instant::now() + shared.timeouts.end;
+        host.ended(deadline).await;
+        drop(host);
         info!("ended");
     }
 }
@@ -291,15 +310,15 @@ fn start_sessions(
     stop: &AtomicBool,
     config: &ServerConfig,
     games: &[Arc<dyn Game>],
+    host: &mut SessionHost,
     threads: &NetworkThreads,
-) -> Result<Vec<SessionThread>, RunError> {
+) -> Result<(), RunError> {
     let mut seeds = config.seed.unwrap_or_else(random_seed)..;
-    let mut sessions: Vec<SessionThread> = Vec::new();
+    let mut places = 0..;
+    let count = config.sessions.get().saturating_mul(u32::try_from(games.len()).unwrap_or(u32::MAX));
     for game in games {
         for number in 1..=config.sessions.get() {
             if stop.load(Ordering::Relaxed) {
-                // All at once: each is waited for when it is dropped.
-                sessions.iter().for_each(|session| session.handle.stop());
                 return Err(RunError::Stopped);
             }
             let name = SessionName::numbered(game.name(), number);
@@ -308,15 +327,16 @@ fn start_sessions(
             for (thread, relay) in threads.iter().zip(&relays) {
                 thread.runtime.spawn(Arc::clone(relay).run());
             }
-            let session = session::start(name.clone(), Arc::clone(game), seed, config, relays);
-            sessions.push(session.map_err(|error| match error {
+            let place = (places.next().expect("as good as endless"), count);
+            let order = SessionOrder { name: name.clone(), seed, place, relays };
+            host.start(order, Arc::clone(game), config).map_err(|error| match error {
                 StartError::Session(source) => RunError::Session { name: name.to_string(), source },
                 StartError::Recording { directory, source } => RunError::Recording { directory, source },
                 StartError::Thread(error) => RunError::Threads(error),
-            })?);
+            })?;
         }
     }
-    Ok(sessions)
+    Ok(())
 }
 
 /// Another number at each start, from where the standard library takes the keys of its hash maps.
@@ -390,8 +410,19 @@ impl Probe {
     /// The newest tick of each session, and how often its loop has given up catching up.
     #[must_use]
     pub fn ticks(&self) -> Vec<(u64, u64)> {
-        let of =
-            |session: &Arc<SessionHandle>| (session.clock.tick().0, session.counters.slips.load(Ordering::Relaxed));
+        self.sessions().into_iter().map(|session| (session.tick, session.slips)).collect()
+    }
+
+    /// How each session does, in the order in which they were asked for.
+    #[must_use]
+    pub fn sessions(&self) -> Vec<SessionProgress> {
+        let of = |session: &Arc<SessionHandle>| SessionProgress {
+            name: session.name.to_string(),
+            tick: session.clock.tick().0,
+            overruns: session.counters.overruns.load(Ordering::Relaxed),
+            slips: session.counters.slips.load(Ordering::Relaxed),
+            stuck: session.is_stuck(),
+        };
         self.shared.registry.iter().map(of).collect()
     }
 }

@@ -1,6 +1,6 @@
 //! `SessionService`: the server's sessions, for whoever asks.
 
-use std::sync::Arc;
+use std::sync::{Arc, atomic::Ordering};
 
 use tickwire_proto::v1::{
     GetSessionRequest, ListSessionsRequest, ListSessionsResponse, Session, SessionState, session_service_server,
@@ -65,6 +65,7 @@ impl Sessions {
     fn describe(&self, session: &SessionHandle) -> Session {
         let draining = *self.shared.phase.borrow() != Phase::Serving;
         let state = match session.state() {
+            session::SessionState::Running if session.is_stuck() => SessionState::Stuck,
             session::SessionState::Running if draining => SessionState::Draining,
             session::SessionState::Running => SessionState::Running,
             session::SessionState::Stopped => SessionState::Ended,
@@ -81,6 +82,8 @@ impl Sessions {
             max_players: session.max_players,
             create_time: Some(session.create_time.into()),
             settings: session.settings.clone(),
+            overruns: session.counters.overruns.load(Ordering::Relaxed),
+            slips: session.counters.slips.load(Ordering::Relaxed),
         }
     }
 }

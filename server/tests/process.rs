@@ -366,6 +366,8 @@ fn flags_go_before_the_environment_and_that_before_the_file() {
         .env("TICKWIRE_MAX_PLAYERS", "30")
         .env("TICKWIRE_SESSIONS", "30")
         .env("TICKWIRE_GAME", "arena,beads")
+        .env("TICKWIRE_SET", "cover=0, size=64")
+        .env("TICKWIRE_SIMULATION_THREADS", "3")
         .args(["serve", "--sessions", "40", "--print-config", "--config"])
         .arg(&file)
         .output()
@@ -376,7 +378,10 @@ fn flags_go_before_the_environment_and_that_before_the_file() {
         format!("tick_rate = 20 # {}", file.display()),
         "max_players = 30 # TICKWIRE_MAX_PLAYERS".into(),
         "sessions = 40 # flag".into(),
+        "simulation_threads = 3 # TICKWIRE_SIMULATION_THREADS".into(),
+        "# network_threads is not set".into(),
         "game = [\"arena\",\"beads\"] # TICKWIRE_GAME".into(),
+        "set = [\"cover=0\",\"size=64\"] # TICKWIRE_SET".into(),
         "listen = \"127.0.0.1:7777\" # default".into(),
         "# seed is not set".into(),
     ] {
@@ -393,12 +398,16 @@ fn options_that_are_wrong_are_named_with_their_origin() {
     let rate = command().env("TICKWIRE_TICK_RATE", "0").output().expect("the binary runs");
     let players = run(&["--max-players", "0"]);
     let sessions = run(&["--sessions", "1001"]);
+    let setting = run(&["--set", "cover"]);
+    let threads = run(&["--simulation-threads", "0"]);
     let missing = run(&["--config", "/nowhere/at/all.toml"]);
     for (output, words) in [
         (from_file, ["tick_rat", "server.toml"]),
         (rate, ["tick_rate: 0 is out of range: choose 1 to 240", "(from TICKWIRE_TICK_RATE)"]),
         (sessions, ["sessions: 1001 are too many: choose 1 to 1000", "(from flag)"]),
+        (threads, ["simulation_threads: 0 is too few: choose 1 or more", "(from flag)"]),
         (players, ["max_players: 0", "(from flag)"]),
+        (setting, ["set: \"cover\" is no setting: write NAME=VALUE", "(from flag)"]),
         (missing, ["config: there is no file", "/nowhere/at/all.toml"]),
     ] {
         assert_eq!(output.status.code(), Some(2));

@@ -3,13 +3,12 @@
 use std::{any::Any, marker::PhantomData};
 
 use bevy_ecs::{
-    change_detection::{DetectChanges as _, Ref},
     component::Component,
-    query::{QueryState, With},
+    query::{Added, Changed, Or, QueryState, With},
     world::World,
 };
 
-use crate::{CellKey, Field, FrameBuilder, KindId, NetId, Place, TickRate};
+use crate::{CellKey, Field, FrameBuilder, KindId, NetId, Place, Predictor, RAMP_MAX, RAMP_STEPS, TickRate};
 
 /// Reads the entities of one kind from a world.
 pub struct KindBinding {
@@ -42,68 +41,86 @@ trait Capture: Any + Send + Sync {
     fn capture(&mut self, kind: KindId, world: &mut World, rate: TickRate, builder: &mut FrameBuilder);
 }
 
-/// Which entities there are.
-struct Membership<M: Component>(Option<QueryState<&'static NetId, With<M>>>);
+/// Which entities there are: looked at one by one only where some came or went.
+struct Membership<M: Component> {
+    all: Option<QueryState<&'static NetId, With<M>>>,
+    new: Option<NewMembers<M>>,
+}
+
+type NewMembers<M> = QueryState<&'static NetId, (With<M>, Or<(Added<M>, Changed<NetId>)>)>;
 
 impl<M: Component> Default for Membership<M> {
     fn default() -> Self {
-        Self(None)
+        Self { all: None, new: None }
     }
 }
 
 impl<M: Component> Capture for Membership<M> {
     fn capture(&mut self, kind: KindId, world: &mut World, _: TickRate, builder: &mut FrameBuilder) {
-        let query = self.0.get_or_insert_with(|| QueryState::new(world));
-        for &id in query.iter(world) {
+        let new = self.new.get_or_insert_with(|| QueryState::new(world));
+        for &id in new.iter(world) {
             builder.entity(kind, id);
+        }
+        let all = self.all.get_or_insert_with(|| QueryState::new(world)).iter(world);
+        if all.len() != builder.count(kind) {
+            builder.retain(kind, all.copied());
         }
     }
 }
 
-type Query<M, C> = QueryState<(&'static NetId, Ref<'static, C>), With<M>>;
+type Query<M, C> = QueryState<(&'static NetId, &'static C), (With<M>, Changed<C>)>;
 type Read<C> = Box<dyn Fn(&C) -> f64 + Send + Sync>;
-type ReadPlace<C> = Box<dyn Fn(&C, Option<CellKey>) -> CellKey + Send + Sync>;
+type ReadPlace<C> = Box<dyn Fn(&C, &World, Option<CellKey>) -> Place + Send + Sync>;
 
 /// What is read from one component.
 struct Group<M: Component, C: Component> {
     query: Option<Query<M, C>>,
     fields: Vec<(usize, Field, Read<C>)>,
     rates: Vec<(usize, Field, Read<C>)>,
+    ramp: Option<Read<C>>,
     place: Option<ReadPlace<C>>,
 }
 
 impl<M: Component, C: Component> Default for Group<M, C> {
     fn default() -> Self {
-        Self { query: None, fields: Vec::new(), rates: Vec::new(), place: None }
+        Self { query: None, fields: Vec::new(), rates: Vec::new(), ramp: None, place: None }
     }
 }
 
 impl<M: Component, C: Component> Capture for Group<M, C> {
     fn capture(&mut self, kind: KindId, world: &mut World, rate: TickRate, builder: &mut FrameBuilder) {
         let query = self.query.get_or_insert_with(|| QueryState::new(world));
+        let world = &*world;
         for (&id, component) in query.iter(world) {
-            if !component.is_changed() {
-                continue;
-            }
             let mut entity = builder.entity(kind, id);
             for (index, field, read) in &self.fields {
-                entity.set(*index, field.quantize_fine(read(&component)));
+                entity.set(*index, field.quantize_fine(read(component)));
             }
             for (index, field, read) in &self.rates {
-                entity.set_rate(*index, quantize_rate(field, read(&component), rate));
+                entity.set_rate(*index, quantize_rate(field, read(component), rate));
+            }
+            if let Some(read) = &self.ramp {
+                let ticks = read(component) * f64::from(rate.hz());
+                // NaN and what is negative become 0.
+                entity.set_ramp((ticks * RAMP_STEPS as f64).round().clamp(0.0, f64::from(RAMP_MAX)) as u16);
             }
             if let Some(read) = &self.place {
                 let current = entity.cell_key();
-                entity.set_place(Place::Cell(read(&component, current)));
+                entity.set_place(read(component, world, current));
             }
         }
     }
 }
 
-/// Units per second as quanta · 2^shift per tick, saturating; NaN is 0.
+/// Units per second as the field's rates are held, saturating; NaN is 0.
 fn quantize_rate(field: &Field, per_second: f64, rate: TickRate) -> i32 {
-    let shift = field.line().map_or(0, |line| line.shift);
-    let per_tick = per_second / field.quantity.quantum / f64::from(rate.hz()) * f64::from(1_u32 << shift);
+    let shift = match field.predictor {
+        Predictor::None => 0,
+        Predictor::Linear { shift } => shift,
+        // A ramped field is held at the owner's precision.
+        Predictor::Ramp { shift } => shift + field.owner_shift,
+    };
+    let per_tick = per_second / field.quantity.quantum / f64::from(rate.hz()) * (1_u64 << shift) as f64;
     // A cast of a float saturates, and makes NaN 0.
     per_tick.round() as i32
 }
@@ -138,9 +155,13 @@ impl<'a, M: Component> KindBinder<'a, M> {
         self.group::<C>().rates.push((index, field, Box::new(read)));
     }
 
+    pub(crate) fn ramp<C: Component>(&mut self, read: impl Fn(&C) -> f64 + Send + Sync + 'static) {
+        self.group::<C>().ramp = Some(Box::new(read));
+    }
+
     pub(crate) fn place<C: Component>(
         &mut self,
-        read: impl Fn(&C, Option<CellKey>) -> CellKey + Send + Sync + 'static,
+        read: impl Fn(&C, &World, Option<CellKey>) -> Place + Send + Sync + 'static,
     ) {
         self.group::<C>().place = Some(Box::new(read));
     }

@@ -3,7 +3,8 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use crate::{
-    Anchor, CellId, CellKey, Event, Kind, KindId, NetId, Place, PlayerId, Roster, Schema, Tick, hash::Murmur3,
+    Anchor, CellId, CellKey, Event, Field, Kind, KindId, Line, Motion, NetId, Place, PlayerId, Ramp, Ramped, Roster,
+    Schema, Tick, hash::Murmur3,
 };
 
 /// The replicated state of one tick. What did not change is the same `Arc` as in the frame before.
@@ -108,6 +109,8 @@ impl CellState {
 pub struct Columns {
     /// Rising.
     pub ids: Vec<NetId>,
+    /// What each entity's ramped values share: as long as `ids` where the kind has such fields, else empty.
+    pub motions: Vec<Motion>,
     /// One per public field of the kind, in its order, each as long as `ids`.
     pub fields: Vec<Column>,
 }
@@ -119,17 +122,87 @@ pub enum Column {
     Plain(Vec<i32>),
     /// Of a linear field.
     Anchored(Vec<Anchor>),
+    /// Of a ramped field.
+    Ramped(Vec<Ramped>),
+}
+
+/// How a column is read at a tick: what of a field its predictor needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reading {
+    /// The value as it stands.
+    Plain,
+    /// Along a line.
+    Line(Line),
+    /// Along a ramp.
+    Ramp(Ramp),
+}
+
+impl Reading {
+    /// How the columns of a field are read.
+    #[must_use]
+    pub fn of(field: &Field) -> Self {
+        match (field.line(), field.ramp_line()) {
+            (Some(line), _) => Self::Line(line),
+            (_, Some(ramp)) => Self::Ramp(ramp),
+            _ => Self::Plain,
+        }
+    }
 }
 
 impl Columns {
     /// No entities of `kind`.
     #[must_use]
     pub fn empty(kind: &Kind) -> Self {
-        let column = |(_, field): (usize, &crate::Field)| match field.line() {
-            None => Column::Plain(Vec::new()),
-            Some(_) => Column::Anchored(Vec::new()),
+        let column = |(_, field): (usize, &Field)| match Reading::of(field) {
+            Reading::Plain => Column::Plain(Vec::new()),
+            Reading::Line(_) => Column::Anchored(Vec::new()),
+            Reading::Ramp(_) => Column::Ramped(Vec::new()),
         };
-        Self { ids: Vec::new(), fields: kind.public_fields().map(column).collect() }
+        Self { ids: Vec::new(), motions: Vec::new(), fields: kind.public_fields().map(column).collect() }
+    }
+
+    /// Columns of the same fields, without rows.
+    #[must_use]
+    pub fn without_rows(&self) -> Self {
+        let empty = |column: &Column| match column {
+            Column::Plain(_) => Column::Plain(Vec::new()),
+            Column::Anchored(_) => Column::Anchored(Vec::new()),
+            Column::Ramped(_) => Column::Ramped(Vec::new()),
+        };
+        Self { ids: Vec::new(), motions: Vec::new(), fields: self.fields.iter().map(empty).collect() }
+    }
+
+    /// Appends row `row` of `other`, columns of the same kind.
+    ///
+    /// # Panics
+    /// Where the columns are of different kinds, or `other` has no such row.
+    pub fn push_from(&mut self, other: &Self, row: usize) {
+        self.ids.push(other.ids[row]);
+        if let Some(motion) = other.motions.get(row) {
+            self.motions.push(*motion);
+        }
+        for (to, from) in self.fields.iter_mut().zip(&other.fields) {
+            match (to, from) {
+                (Column::Plain(to), Column::Plain(from)) => to.push(from[row]),
+                (Column::Anchored(to), Column::Anchored(from)) => to.push(from[row]),
+                (Column::Ramped(to), Column::Ramped(from)) => to.push(from[row]),
+                _ => panic!("columns of one field are of one sort"),
+            }
+        }
+    }
+
+    /// The value of a row's field at `tick`, as anyone may use it. `column` is the field's place among the public ones.
+    ///
+    /// # Panics
+    /// Where there is no such row or column, or `reading` is that of another field.
+    #[must_use]
+    pub fn read(&self, row: usize, column: usize, reading: Reading, tick: Tick) -> i32 {
+        match (&self.fields[column], reading) {
+            (Column::Plain(values), Reading::Plain) => values[row],
+            (Column::Anchored(anchors), Reading::Line(line)) => line.read(&anchors[row], tick),
+            (Column::Ramped(held), Reading::Ramp(ramp)) => ramp.read(&held[row], &self.motions[row], tick),
+            _ => panic!("a column is read as its field says"),
+        }
     }
 
     /// The row of an entity.
@@ -138,13 +211,18 @@ impl Columns {
         self.ids.binary_search(&id).ok()
     }
 
-    /// One entity's hash: Murmur3 over its NetId, its kind, and for each public field its value, or for an anchor its
-    /// value, its rate and the low 32 bits of its tick.
+    /// One entity's hash: Murmur3 over its NetId, its kind, the low 32 bits of its motion's tick and its ramp where its kind
+    /// has ramped fields, and for each public field its value, for an anchor its value, its rate and the low 32 bits of its
+    /// tick, for a ramped value its value, its rate and the rate after the ramp.
     #[must_use]
     pub fn hash_row(&self, kind: KindId, row: usize) -> u32 {
         let mut hash = Murmur3::default();
         hash.write(self.ids[row].0);
         hash.write(u32::from(kind.0));
+        if let Some(motion) = self.motions.get(row) {
+            hash.write(motion.tick.0 as u32);
+            hash.write(u32::from(motion.ramp));
+        }
         for column in &self.fields {
             match column {
                 Column::Plain(values) => hash.write(values[row] as u32),
@@ -154,6 +232,12 @@ impl Columns {
                     hash.write(rate as u32);
                     hash.write(tick.0 as u32);
                 }
+                Column::Ramped(held) => {
+                    let Ramped { value, rate, to } = held[row];
+                    hash.write(value as u32);
+                    hash.write(rate as u32);
+                    hash.write(to as u32);
+                }
             }
         }
         hash.finish()
@@ -161,42 +245,6 @@ impl Columns {
 
     fn hash(&self, kind: KindId) -> u32 {
         (0..self.ids.len()).map(|row| self.hash_row(kind, row)).fold(0, u32::wrapping_add)
-    }
-}
-
-impl Column {
-    /// Makes room for `additional` more rows.
-    pub fn reserve(&mut self, additional: usize) {
-        match self {
-            Self::Plain(values) => values.reserve(additional),
-            Self::Anchored(anchors) => anchors.reserve(additional),
-        }
-    }
-
-    /// Appends row `row` of `other`, a column of the same field.
-    ///
-    /// # Panics
-    /// Where the columns are of different fields, or `other` has no such row.
-    pub fn push_from(&mut self, other: &Self, row: usize) {
-        match (self, other) {
-            (Self::Plain(to), Self::Plain(from)) => to.push(from[row]),
-            (Self::Anchored(to), Self::Anchored(from)) => to.push(from[row]),
-            _ => panic!("columns of one field are of one sort"),
-        }
-    }
-
-    /// The value of a row at `tick`, as anyone may use it.
-    ///
-    /// # Panics
-    /// Where there is no such row, or `line` is missing for an anchored column.
-    #[must_use]
-    pub fn read(&self, row: usize, line: Option<crate::Line>, tick: Tick) -> i32 {
-        match self {
-            Self::Plain(values) => values[row],
-            Self::Anchored(anchors) => {
-                line.expect("an anchored column belongs to a linear field").read(&anchors[row], tick)
-            }
-        }
     }
 }
 
@@ -262,6 +310,31 @@ impl Places {
     pub fn entries(&self) -> &[(NetId, KindId, CellId)] {
         &self.entries
     }
+
+    /// Takes moves in: where entities are now, `None` for those that are gone; each entity once.
+    pub(crate) fn apply(&mut self, moves: &[(NetId, KindId, Option<CellId>)]) {
+        let (mut is_sorted, mut gone) = (true, Vec::new());
+        let known = self.entries.len();
+        for &(id, kind, cell) in moves {
+            match (self.entries[..known].binary_search_by_key(&id, |entry| entry.0), cell) {
+                (Ok(i), Some(cell)) => self.entries[i] = (id, kind, cell),
+                (Ok(_), None) => gone.push(id),
+                (Err(_), Some(cell)) => {
+                    // Ids rise, so that new ones nearly always stand last.
+                    is_sorted &= self.entries.last().is_none_or(|last| last.0 < id);
+                    self.entries.push((id, kind, cell));
+                }
+                (Err(_), None) => {}
+            }
+        }
+        if !gone.is_empty() {
+            gone.sort_unstable();
+            self.entries.retain(|entry| gone.binary_search(&entry.0).is_err());
+        }
+        if !is_sorted {
+            self.entries.sort_unstable();
+        }
+    }
 }
 
 /// What one player has of their own at the frame's tick.
@@ -289,7 +362,49 @@ pub struct OwnerRow {
     /// Its cell.
     pub cell: CellId,
     /// Every field of the kind, in quanta of `quantum / 2^owner_shift`.
-    pub values: Vec<i32>,
+    pub values: OwnerValues,
+}
+
+/// One entity's part of the values of all owners, which stand together.
+#[derive(Clone, Debug)]
+pub struct OwnerValues {
+    all: Arc<Vec<i32>>,
+    start: u32,
+    end: u32,
+}
+
+impl OwnerValues {
+    /// `range` of `all`.
+    ///
+    /// # Panics
+    /// Where `all` is shorter.
+    pub(crate) fn new(all: &Arc<Vec<i32>>, range: std::ops::Range<usize>) -> Self {
+        assert!(range.start <= range.end && range.end <= all.len(), "a range of the values");
+        Self { all: Arc::clone(all), start: range.start as u32, end: range.end as u32 }
+    }
+}
+
+impl std::ops::Deref for OwnerValues {
+    type Target = [i32];
+
+    fn deref(&self) -> &[i32] {
+        &self.all[self.start as usize..self.end as usize]
+    }
+}
+
+impl PartialEq for OwnerValues {
+    fn eq(&self, other: &Self) -> bool {
+        **self == **other
+    }
+}
+
+impl Eq for OwnerValues {}
+
+impl From<Vec<i32>> for OwnerValues {
+    fn from(values: Vec<i32>) -> Self {
+        let len = values.len();
+        Self::new(&Arc::new(values), 0..len)
+    }
 }
 
 #[cfg(test)]
@@ -297,7 +412,8 @@ mod tests {
     use super::*;
 
     fn cell(hues: [i32; 2]) -> CellState {
-        let columns = Columns { ids: vec![NetId(4), NetId(9)], fields: vec![Column::Plain(hues.to_vec())] };
+        let columns =
+            Columns { ids: vec![NetId(4), NetId(9)], motions: Vec::new(), fields: vec![Column::Plain(hues.to_vec())] };
         CellState { kinds: vec![Arc::new(columns)] }
     }
 

@@ -11,8 +11,8 @@ use bevy_ecs::{
 };
 
 use crate::{
-    CellKey, Digest, EventKind, Field, GameEvent, InputField, InputId, Kind, KindId, Quantity, Schema, SchemaError,
-    SchemaParts, ScoreId, Setting,
+    CellKey, Digest, EventKind, Field, GameEvent, InputField, InputId, Kind, KindId, Place, Quantity, Schema,
+    SchemaError, SchemaParts, ScoreId, Setting,
     binding::{KindBinder, KindBinding},
 };
 
@@ -300,6 +300,30 @@ impl<M: Component> KindDefinition<'_, M> {
         self
     }
 
+    /// The rate that a ramped field is heading for, in its unit per second: for a mover the velocity that it wants. 0 where
+    /// something keeps it from getting there.
+    ///
+    /// # Panics
+    /// Where the kind has no ramped field of this name yet.
+    pub fn heading<C: Component, V: Into<f64>>(
+        mut self,
+        field: &str,
+        read: impl Fn(&C) -> V + Send + Sync + 'static,
+    ) -> Self {
+        let is_it = |candidate: &Field| candidate.name == field && candidate.ramp_line().is_some();
+        let index = self.kind.fields.iter().position(is_it);
+        let index = index.unwrap_or_else(|| panic!("no ramped field {field:?} in this kind; add the field first"));
+        self.binder.rate(index, self.kind.fields[index].clone(), move |component| read(component).into());
+        self
+    }
+
+    /// For how many seconds the rates of an entity's ramped fields still change, evenly, until they are what they head for.
+    /// From a component that changes at every tick at which this does not just run down.
+    pub fn ramp_time<C: Component, V: Into<f64>>(mut self, read: impl Fn(&C) -> V + Send + Sync + 'static) -> Self {
+        self.binder.ramp(move |component| read(component).into());
+        self
+    }
+
     /// Where entities of the kind are, from a component and the area that each is in now: a game keeps an entity there
     /// until it is well outside, so that one that walks along an edge does not cross it each tick. Kinds without a place
     /// are in the cell `always`.
@@ -307,7 +331,20 @@ impl<M: Component> KindDefinition<'_, M> {
         mut self,
         read: impl Fn(&C, Option<CellKey>) -> CellKey + Send + Sync + 'static,
     ) -> Self {
-        self.binder.place(read);
+        self.binder.place(move |component, _, current| Place::Cell(read(component, current)));
+        self
+    }
+
+    /// As [`place`](Self::place), with a resource that knows the ground: such as a map that is divided into cells only where
+    /// it is large, and else is one [`Place::Always`], which every view shows.
+    ///
+    /// # Panics
+    /// Each tick, where the world has no such resource.
+    pub fn place_on<C: Component, R: Resource>(
+        mut self,
+        read: impl Fn(&C, &R, Option<CellKey>) -> Place + Send + Sync + 'static,
+    ) -> Self {
+        self.binder.place(move |component, world, current| read(component, world.resource::<R>(), current));
         self
     }
 }

@@ -42,6 +42,13 @@ impl Digest {
         self.0 = splitmix(self.0.rotate_left(23) ^ word);
     }
 
+    /// The hash of a single word.
+    #[inline]
+    #[must_use]
+    pub fn of(word: u64) -> u64 {
+        splitmix(word)
+    }
+
     /// Mixes the bits of a float in, so that even −0 and 0 differ.
     #[inline]
     pub fn write_f32(&mut self, value: f32) {

@@ -16,6 +16,7 @@ mod id;
 mod input;
 mod predictor;
 mod quantize;
+mod ramp;
 mod rng;
 mod roster;
 mod schema;
@@ -26,19 +27,22 @@ mod world;
 pub use binding::KindBinding;
 pub use builder::{CELLS_MAX, EntityWriter, FrameBuilder, SeatExtras, TickExtras};
 pub use event::{Audience, Event, GameEvent};
-pub use frame::{CellFrame, CellState, CellTable, Column, Columns, Frame, OwnerRow, Places, SeatFrame};
+pub use frame::{
+    CellFrame, CellState, CellTable, Column, Columns, Frame, OwnerRow, OwnerValues, Places, Reading, SeatFrame,
+};
 pub use game::{Blueprint, Definition, Game, KindDefinition, Settings, SettingsError, Systems, schema_of};
 pub use hash::{Digest, Murmur3};
 pub use id::{CellId, CellKey, EventId, InputId, KindId, NetId, NumberMap, Place, PlayerId};
 pub use input::{HOLD_REPEAT_MS, INPUT_LEAD_MS_MAX, INPUTS_PER_MESSAGE_MAX, Inputs, PlayerInput, Provenance};
 pub use predictor::{ANCHOR_AGE_MAX, Anchor, Line};
 pub use quantize::{Quantity, coarse};
+pub use ramp::{Motion, RAMP_MAX, RAMP_STEPS, Ramp, Ramped};
 pub use rng::Randomness;
 pub use roster::{NAME_CHARS_MAX, PlayerStatus, Roster, RosterRow};
 pub use schema::{
     ENTRIES_MAX, EventField, EventKind, Field, InputField, InputMode, Kind, MASK_BITS_MAX, Predictor, Schema,
-    SchemaError, SchemaHash, SchemaParts, Setting, Visibility, mask_bits,
+    SchemaError, SchemaHash, SchemaParts, Setting, Visibility,
 };
 pub use tick::{Tick, TickRate, TickRateError};
-pub use truth::{KindTruth, Truth, TruthChange, TruthDelta, TruthError};
+pub use truth::{KindTruth, Truth, TruthDelta, TruthError};
 pub use world::{Clock, Emitted, NetIds, Outbox, Owner, ScoreId, Scores, Seat, Seats};

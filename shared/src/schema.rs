@@ -4,9 +4,9 @@ use std::fmt;
 
 use sha2::{Digest as _, Sha256};
 
-use crate::{EventId, InputId, KindId, Quantity, predictor::Line};
+use crate::{EventId, InputId, KindId, Quantity, Ramp, predictor::Line};
 
-/// The most fields of one kind: a mask of one or two bits per field fits 32 bits, so linear fields count twice.
+/// The most mask bits of one kind, whose masks of changes fit 32 bits: see [`Kind::mask_bits`].
 pub const MASK_BITS_MAX: usize = 32;
 /// The most kinds, input fields, event kinds, settings or scores of a game.
 pub const ENTRIES_MAX: usize = 256;
@@ -63,6 +63,20 @@ impl Kind {
     pub fn public_fields(&self) -> impl ExactSizeIterator<Item = (usize, &Field)> {
         self.public.iter().map(|&i| (i, &self.fields[i]))
     }
+
+    /// Whether any public field has a ramp: its entities then have a [`Motion`](crate::Motion).
+    #[must_use]
+    pub fn has_motion(&self) -> bool {
+        self.public_fields().any(|(_, field)| field.ramp_line().is_some())
+    }
+
+    /// The bits of a mask of changes: one per public field, one more for each that has a predictor, and one for the
+    /// motion that ramped fields share.
+    #[must_use]
+    pub fn mask_bits(&self) -> usize {
+        let bits = |(_, field): (usize, &Field)| 1 + usize::from(field.predictor != Predictor::None);
+        self.public_fields().map(bits).sum::<usize>() + usize::from(self.has_motion())
+    }
 }
 
 /// One quantized number of a kind.
@@ -74,7 +88,7 @@ pub struct Field {
     pub quantity: Quantity,
     /// How receivers continue it between updates.
     pub predictor: Predictor,
-    /// How far, in quanta, the held value may stand from the truth. 0 unless linear.
+    /// How far, in quanta, the held value may stand from the truth. 0 without a predictor.
     pub tolerance: i32,
     /// Who sees it.
     pub visibility: Visibility,
@@ -92,6 +106,12 @@ pub enum Predictor {
     /// It moves on at the rate of its anchor, which has `shift` fraction bits.
     Linear {
         /// Fraction bits of the rate: 0 to 16.
+        shift: u8,
+    },
+    /// Its rate changes evenly from one to another over a time that all ramped fields of the entity share, then stays. It
+    /// is held at the owner's precision, and its rates have `shift` fraction bits below that.
+    Ramp {
+        /// Fraction bits of the rates: 0 to 16.
         shift: u8,
     },
 }
@@ -127,6 +147,14 @@ impl Field {
         Self { predictor: Predictor::Linear { shift: 4 }, tolerance: 1, ..Self::plain(name, quantity) }
     }
 
+    /// A field of something that accelerates: as [`linear`](Self::linear), but a change of rate may take its time, and
+    /// still is sent once. The game says what the rate is heading for with
+    /// [`KindDefinition::heading`](crate::KindDefinition::heading).
+    #[must_use]
+    pub fn ramp(name: &str, quantity: Quantity) -> Self {
+        Self { predictor: Predictor::Ramp { shift: 0 }, tolerance: 1, ..Self::plain(name, quantity) }
+    }
+
     /// Sets how far, in quanta, the held value may stand from the truth.
     #[must_use]
     pub fn tolerance(mut self, quanta: i32) -> Self {
@@ -134,10 +162,13 @@ impl Field {
         self
     }
 
-    /// Sets the fraction bits of the rate of a linear field.
+    /// Sets the fraction bits of the rates of a field with a predictor; one without becomes linear.
     #[must_use]
     pub fn rate_shift(mut self, shift: u8) -> Self {
-        self.predictor = Predictor::Linear { shift };
+        self.predictor = match self.predictor {
+            Predictor::None | Predictor::Linear { .. } => Predictor::Linear { shift },
+            Predictor::Ramp { .. } => Predictor::Ramp { shift },
+        };
         self
     }
 
@@ -168,16 +199,17 @@ impl Field {
     /// The predictor's numbers, where it is linear.
     #[must_use]
     pub fn line(&self) -> Option<Line> {
-        match self.predictor {
-            Predictor::None => None,
-            Predictor::Linear { shift } => Some(Line {
-                shift,
-                tolerance: self.tolerance,
-                turn: self.turn,
-                min: self.quantity.min,
-                max: self.quantity.max,
-            }),
-        }
+        let Predictor::Linear { shift } = self.predictor else { return None };
+        let Quantity { min, max, .. } = self.quantity;
+        Some(Line { shift, tolerance: self.tolerance, turn: self.turn, min, max })
+    }
+
+    /// The predictor's numbers, where it is a ramp.
+    #[must_use]
+    pub fn ramp_line(&self) -> Option<Ramp> {
+        let Predictor::Ramp { shift } = self.predictor else { return None };
+        let Quantity { min, max, .. } = self.quantity;
+        Some(Ramp { shift, fine_shift: self.owner_shift, tolerance: self.tolerance, turn: self.turn, min, max })
     }
 
     /// A quantity at the owner's precision: what capture reads from the component. Angles wrap, all else saturates.
@@ -396,8 +428,8 @@ fn check(parts: &SchemaParts) -> Result<(), SchemaError> {
     for kind in &parts.kinds {
         let path = format!("kinds.{}", kind.name);
         check_list(&path, kind.fields.iter().map(|field| field.name.as_str()))?;
-        let bits = kind.fields.iter().map(mask_bits).sum();
-        at_most(&path, bits, MASK_BITS_MAX)?;
+        // Owners' fields have a mask of their own, of one bit each.
+        at_most(&path, kind.mask_bits().max(kind.fields.len()), MASK_BITS_MAX)?;
         for field in &kind.fields {
             check_field(&format!("{path}.{}", field.name), field)?;
         }
@@ -425,15 +457,6 @@ fn check(parts: &SchemaParts) -> Result<(), SchemaError> {
     check_list("scores", parts.scores.iter().map(String::as_str))
 }
 
-/// The bits that a field takes in a mask of changes: one, and one more for a linear field's rate.
-#[must_use]
-pub fn mask_bits(field: &Field) -> usize {
-    match field.predictor {
-        Predictor::None => 1,
-        Predictor::Linear { .. } => 2,
-    }
-}
-
 fn check_field(path: &str, field: &Field) -> Result<(), SchemaError> {
     check_quantity(path, &field.quantity)?;
     let wrong = |reason| Err(SchemaError::Quantity { path: path.to_owned(), reason });
@@ -442,7 +465,9 @@ fn check_field(path: &str, field: &Field) -> Result<(), SchemaError> {
     }
     match field.predictor {
         Predictor::None if field.tolerance != 0 => return wrong("a field without a predictor has tolerance 0"),
-        Predictor::Linear { shift } if shift > 16 => return wrong("a rate has at most 16 fraction bits"),
+        Predictor::Linear { shift } | Predictor::Ramp { shift } if shift > 16 => {
+            return wrong("a rate has at most 16 fraction bits");
+        }
         _ if field.tolerance < 0 => return wrong("a tolerance is not negative"),
         _ => {}
     }
@@ -520,6 +545,7 @@ fn hash(parts: &SchemaParts) -> SchemaHash {
             form.number(match field.predictor {
                 Predictor::None => u32::MAX,
                 Predictor::Linear { shift } => u32::from(shift),
+                Predictor::Ramp { shift } => 1 << 16 | u32::from(shift),
             });
             form.number(field.tolerance as u32);
             form.number(u32::from(field.visibility == Visibility::Owner));
@@ -614,7 +640,8 @@ mod tests {
         let error = Schema::new(wide).expect_err("256 m at 2^-23 m do not fit").to_string();
         assert!(error.starts_with("kinds.dot.x: the range does not fit"), "{error}");
         let mut many = parts();
-        many.kinds[0].fields = (0..17).map(|i| Field::linear(&format!("f{i}"), Quantity::count(0..=1))).collect();
+        let fields = (0..17).map(|i| Field::linear(&format!("f{i}"), Quantity::count(0..=1))).collect();
+        many.kinds[0] = Kind::new("dot", fields);
         assert_eq!(Schema::new(many), Err(SchemaError::TooMany { path: "kinds.dot".into(), count: 34, max: 32 }));
     }
 

@@ -20,19 +20,28 @@ pub struct KindTruth {
     pub despawned: Vec<NetId>,
     /// Rising, each with the value of every field, in quanta.
     pub spawned: Vec<(NetId, Vec<i32>)>,
-    /// Rising.
-    pub changed: Vec<TruthChange>,
+    /// Which entities changed, rising, and in what fields: bit i of the mask is field i.
+    pub changed: Vec<(NetId, u32)>,
+    /// new − old, modulo 2^32: for each of `changed`, for each bit of its mask from the lowest.
+    pub differences: Vec<i32>,
 }
 
-/// How one entity changed.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TruthChange {
-    /// Which entity.
-    pub net_id: NetId,
-    /// Bit i: field i changed.
-    pub mask: u32,
-    /// new − old, modulo 2^32, for each bit of the mask from the lowest.
-    pub differences: Vec<i32>,
+impl KindTruth {
+    /// Whether nothing came, went or changed.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.despawned.is_empty() && self.spawned.is_empty() && self.changed.is_empty()
+    }
+
+    /// The changes one by one: the entity, its mask, and its differences; fewer of these where some are missing.
+    pub fn changes(&self) -> impl Iterator<Item = (NetId, u32, &[i32])> {
+        let mut rest = self.differences.as_slice();
+        self.changed.iter().map(move |&(id, mask)| {
+            let (own, others) = rest.split_at(rest.len().min(mask.count_ones() as usize));
+            rest = others;
+            (id, mask, own)
+        })
+    }
 }
 
 /// The truth itself: what all deltas up to a tick add up to.
@@ -60,7 +69,8 @@ impl Truth {
     /// # Errors
     /// Where the delta spawns an entity that is there, or touches one, or a field, that is not.
     pub fn apply(&mut self, delta: &TruthDelta) -> Result<(), TruthError> {
-        for KindTruth { kind, despawned, spawned, changed } in &delta.kinds {
+        for truth in &delta.kinds {
+            let KindTruth { kind, despawned, spawned, .. } = truth;
             let wrong = |net_id, reason| TruthError { kind: *kind, net_id, reason };
             for &id in despawned {
                 self.rows.remove(&(*kind, id)).ok_or(wrong(id, "despawned, but not there"))?;
@@ -70,11 +80,11 @@ impl Truth {
                     return Err(wrong(*id, "spawned, but already there"));
                 }
             }
-            for change in changed {
-                let wrong = |reason| wrong(change.net_id, reason);
-                let row = self.rows.get_mut(&(*kind, change.net_id)).ok_or(wrong("changed, but not there"))?;
-                let mut differences = change.differences.iter();
-                for field in (0..32).filter(|field| change.mask & (1 << field) != 0) {
+            for (net_id, mask, differences) in truth.changes() {
+                let wrong = |reason| wrong(net_id, reason);
+                let row = self.rows.get_mut(&(*kind, net_id)).ok_or(wrong("changed, but not there"))?;
+                let mut differences = differences.iter();
+                for field in (0..32).filter(|field| mask & (1 << field) != 0) {
                     let value = row.get_mut(field).ok_or(wrong("a field beyond the kind's"))?;
                     let difference = differences.next().ok_or(wrong("fewer differences than fields"))?;
                     *value = value.wrapping_add(*difference);

@@ -103,8 +103,36 @@ impl Behaviour {
 /// A straight walk that turns about once a second.
 #[derive(Debug, Default)]
 struct Walk {
-    heading: f64,
+    heading: Heading,
     next_turn: Tick,
+}
+
+/// A direction to run and to aim in.
+#[derive(Clone, Copy, Debug)]
+struct Heading {
+    turns: f64,
+    east: f64,
+    north: f64,
+}
+
+impl Default for Heading {
+    fn default() -> Self {
+        Self::of(0.0)
+    }
+}
+
+impl Heading {
+    /// From turns: 0 is east, 0.25 north.
+    fn of(turns: f64) -> Self {
+        let angle = turns * std::f64::consts::TAU;
+        Self { turns, east: libm::cos(angle), north: libm::sin(angle) }
+    }
+
+    /// Runs and aims along it.
+    fn run(&self, controls: &Controls, input: &mut [i32]) {
+        controls.walk(input, self.east, self.north);
+        controls.aim(input, self.turns);
+    }
 }
 
 impl Walk {
@@ -114,22 +142,15 @@ impl Walk {
             return false;
         }
         let seconds = rng.random_range(0.75..1.25_f64);
-        self.heading = rng.random::<f64>();
+        self.heading = Heading::of(rng.random::<f64>());
         self.next_turn = Tick(moment.tick.0 + (seconds * f64::from(moment.rate.hz())).ceil() as u64);
         true
     }
 
     fn go(&mut self, controls: &Controls, moment: &Moment<'_>, rng: &mut Xoshiro256PlusPlus, input: &mut [i32]) {
         self.turns(moment, rng);
-        run_along(controls, self.heading, input);
+        self.heading.run(controls, input);
     }
-}
-
-/// Runs and aims along a heading, in turns.
-fn run_along(controls: &Controls, heading: f64, input: &mut [i32]) {
-    let angle = heading * std::f64::consts::TAU;
-    controls.walk(input, libm::cos(angle), libm::sin(angle));
-    controls.aim(input, heading);
 }
 
 /// The pursuit of another player.
@@ -164,7 +185,7 @@ impl Hunt {
     }
 
     fn attack(&mut self, controls: &Controls, moment: &Moment<'_>, (east, north): (f64, f64), input: &mut [i32]) {
-        run_along(controls, libm::atan2(north, east) / std::f64::consts::TAU, input);
+        Heading::of(libm::atan2(north, east) / std::f64::consts::TAU).run(controls, input);
         controls.fire(input);
         if moment.tick >= self.next_rocket {
             self.next_rocket = Tick(moment.tick.0 + u64::from(moment.rate.hz()) * SECONDS_PER_ROCKET);
@@ -330,12 +351,13 @@ mod tests {
             },
             pb::KindUpdate { kind: 1, arrivals: at(3, 101, 0).to_vec(), ..pb::KindUpdate::default() },
         ];
-        let owner = pb::OwnerSection { net_id: 1, values: vec![100, 0], ..pb::OwnerSection::default() };
+        let owner =
+            pb::OwnerSection { base_age: Some(0), net_id: 1, values: vec![100, 0], ..pb::OwnerSection::default() };
         let snapshot = pb::Snapshot {
             tick: 5,
             reset: true,
             owner: Some(owner),
-            cells: vec![pb::CellUpdate { cell: 0, kinds, ..pb::CellUpdate::default() }],
+            cells: vec![pb::CellUpdate { base_age: Some(0), kinds, ..pb::CellUpdate::default() }],
             ..pb::Snapshot::default()
         };
         let mut mirror = Mirror::new(Arc::clone(&schema));

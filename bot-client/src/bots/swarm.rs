@@ -2,12 +2,14 @@
 
 use std::{
     collections::BTreeMap,
+    future::poll_fn,
     io, panic,
     pin::pin,
     sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
+    task::{Poll, Waker},
     thread,
     time::Duration,
 };
@@ -23,6 +25,7 @@ use super::{
     behaviour::{Behaviour, Moment},
     report::Report,
     roles::{BehaviourChoice, Role, assign},
+    timeline::{Diary, Second, Timeline},
     trace::TraceFileError,
 };
 use crate::{
@@ -92,13 +95,22 @@ struct Shared {
     playing: AtomicU64,
     failed: AtomicU64,
     snapshots: AtomicU64,
+    timeline: Timeline,
 }
 
 impl Default for SwarmHandle {
     fn default() -> Self {
         let (stop, _) = watch::channel(false);
         let zero = || AtomicU64::new(0);
-        Self { shared: Arc::new(Shared { stop, playing: zero(), failed: zero(), snapshots: zero() }) }
+        Self {
+            shared: Arc::new(Shared {
+                stop,
+                playing: zero(),
+                failed: zero(),
+                snapshots: zero(),
+                timeline: Timeline::default(),
+            }),
+        }
     }
 }
 
@@ -124,6 +136,12 @@ impl SwarmHandle {
     #[must_use]
     pub fn snapshots(&self) -> u64 {
         self.shared.snapshots.load(Ordering::Relaxed)
+    }
+
+    /// How the swarm fared, second by second since its start.
+    #[must_use]
+    pub fn seconds(&self) -> Vec<Second> {
+        self.shared.timeline.seconds().clone()
     }
 
     /// Until the swarm is to end.
@@ -164,6 +182,7 @@ pub fn run(config: &SwarmConfig, handle: &SwarmHandle) -> Result<(Report, Failur
             role,
             // Distinct, and spread by the generator's own seeding.
             seed: config.seed.wrapping_add((i as u64) << 32),
+            swarm_start: start,
             start: start + config.join_delay(i),
             deadline,
         });
@@ -194,16 +213,59 @@ fn play_teams(teams: Vec<Vec<Bot>>, handle: &SwarmHandle) -> Result<Outcome, Swa
 }
 
 async fn play_team(team: Vec<Bot>, handle: SwarmHandle) -> Outcome {
+    let Some(deadline) = team.first().map(|bot| bot.deadline) else { return Outcome::default() };
+    let end = Arc::new(End::default());
     let mut bots = JoinSet::new();
     for bot in team {
-        bots.spawn(bot.play(handle.clone()));
+        bots.spawn(bot.play(handle.clone(), Arc::clone(&end)));
     }
     let mut total = Outcome::default();
-    while let Some(outcome) = bots.join_next().await {
-        // Nobody aborts bots, so that a task that did not return has panicked.
-        total.merge(outcome.unwrap_or_else(|error| panic::resume_unwind(error.into_panic())));
+    let mut ended = pin!(handle.ended(deadline));
+    loop {
+        tokio::select! {
+            outcome = bots.join_next() => match outcome {
+                // Nobody aborts bots, so that a task that did not return has panicked.
+                Some(outcome) => total.merge(outcome.unwrap_or_else(|error| panic::resume_unwind(error.into_panic()))),
+                None => return total,
+            },
+            () = &mut ended, if !end.has_come() => end.come(),
+        }
     }
-    total
+}
+
+/// The end of a team's play. Each bot asks for it whenever it is polled, so that asking is all but free.
+#[derive(Debug, Default)]
+struct End {
+    has_come: AtomicBool,
+    waiting: Mutex<Vec<Waker>>,
+}
+
+impl End {
+    fn has_come(&self) -> bool {
+        self.has_come.load(Ordering::Acquire)
+    }
+
+    fn come(&self) {
+        self.has_come.store(true, Ordering::Release);
+        self.waiting().drain(..).for_each(Waker::wake);
+    }
+
+    fn waiting(&self) -> MutexGuard<'_, Vec<Waker>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Resolves with the end. Poll it from one task only.
+    async fn wait(&self) {
+        let mut is_known = false;
+        poll_fn(|cx| {
+            if !is_known {
+                is_known = true;
+                self.waiting().push(cx.waker().clone());
+            }
+            if self.has_come() { Poll::Ready(()) } else { Poll::Pending }
+        })
+        .await;
+    }
 }
 
 /// What became of one bot, or of many.
@@ -260,14 +322,15 @@ struct Bot {
     options: JoinOptions,
     role: Role,
     seed: u64,
+    swarm_start: Instant,
     start: Instant,
     deadline: Instant,
 }
 
 impl Bot {
-    async fn play(self, handle: SwarmHandle) -> Outcome {
+    async fn play(self, handle: SwarmHandle, end: Arc<End>) -> Outcome {
         let mut outcome = Outcome::default();
-        let mut end = pin!(handle.ended(self.deadline));
+        let mut end = pin!(end.wait());
         let join = async {
             sleep_until(self.start).await;
             Client::connect(&self.url, &self.options).await
@@ -307,6 +370,7 @@ impl Bot {
         let mut behaviour = Behaviour::new(&self.role, client.core().schema(), self.seed);
         let mut input = client.core().schema().neutral_input();
         let rate = client.core().tick_rate();
+        let mut diary = Diary::new(self.swarm_start.elapsed().saturating_sub(client.connected_for()));
         loop {
             match client.next().await? {
                 Some(Event::InputDue(tick)) => {
@@ -315,6 +379,7 @@ impl Bot {
                 }
                 Some(Event::Snapshot(_)) => {
                     handle.shared.snapshots.fetch_add(1, Ordering::Relaxed);
+                    diary.keep(client, &handle.shared.timeline);
                 }
                 Some(Event::Goodbye { reason, text }) => return Err(ClientError::Goodbye { reason, text }),
                 Some(Event::Desync(_) | Event::Draining(_) | Event::Paused | Event::Resumed) => {}

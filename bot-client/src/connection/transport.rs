@@ -1,25 +1,22 @@
-//! The TCP connection under a client: it counts its bytes, which only the transport sees, and it can be cut.
+//! The TCP connection under a client: it counts its bytes, which only the transport sees.
 
 use std::{
     io,
     pin::Pin,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicU64, Ordering},
     },
     task::{Context, Poll, ready},
     time::Duration,
 };
 
-use futures_util::task::AtomicWaker;
 use http::Uri;
-use hyper_util::rt::TokioIo;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
     time::timeout,
 };
-use tower_service::Service;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// The port of an address that names none.
@@ -30,8 +27,6 @@ const DEFAULT_PORT: u16 = 80;
 pub(super) struct Wire {
     received: AtomicU64,
     sent: AtomicU64,
-    cut: AtomicBool,
-    reader: AtomicWaker,
 }
 
 impl Wire {
@@ -42,48 +37,17 @@ impl Wire {
     pub(super) fn bytes_sent(&self) -> u64 {
         self.sent.load(Ordering::Relaxed)
     }
-
-    /// Ends the connection without another byte.
-    pub(super) fn cut(&self) {
-        self.cut.store(true, Ordering::Release);
-        self.reader.wake();
-    }
-
-    fn check(&self) -> io::Result<()> {
-        if self.cut.load(Ordering::Acquire) { Err(io::ErrorKind::ConnectionAborted.into()) } else { Ok(()) }
-    }
 }
 
 /// Opens a client's one connection.
-#[derive(Clone, Debug)]
-pub(super) struct Connector {
-    pub(super) wire: Arc<Wire>,
-}
-
-impl Service<Uri> for Connector {
-    type Response = TokioIo<Connection>;
-    type Error = io::Error;
-    type Future = Pin<Box<dyn Future<Output = io::Result<Self::Response>> + Send>>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, uri: Uri) -> Self::Future {
-        let wire = Arc::clone(&self.wire);
-        Box::pin(async move {
-            // tonic would connect again by itself; a new connection would be another stream, and another seat.
-            wire.check()?;
-            // A literal IPv6 address stands in brackets.
-            let host = uri.host().unwrap_or_default().trim_matches(['[', ']']);
-            let connect = TcpStream::connect((host, uri.port_u16().unwrap_or(DEFAULT_PORT)));
-            // Not by the endpoint's own timeout, which would wrap every read and write for good.
-            let stream = timeout(CONNECT_TIMEOUT, connect).await.map_err(|_| io::ErrorKind::TimedOut)??;
-            // Inputs are small, and due now.
-            stream.set_nodelay(true)?;
-            Ok(TokioIo::new(Connection { stream, wire }))
-        })
-    }
+pub(super) async fn connect(uri: &Uri, wire: &Arc<Wire>) -> io::Result<Connection> {
+    // A literal IPv6 address stands in brackets.
+    let host = uri.host().unwrap_or_default().trim_matches(['[', ']']);
+    let connect = TcpStream::connect((host, uri.port_u16().unwrap_or(DEFAULT_PORT)));
+    let stream = timeout(CONNECT_TIMEOUT, connect).await.map_err(|_| io::ErrorKind::TimedOut)??;
+    // Inputs are small, and due now.
+    stream.set_nodelay(true)?;
+    Ok(Connection { stream, wire: Arc::clone(wire) })
 }
 
 #[derive(Debug)]
@@ -94,8 +58,6 @@ pub(super) struct Connection {
 
 impl AsyncRead for Connection {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        self.wire.reader.register(cx.waker());
-        self.wire.check()?;
         let before = buf.filled().len();
         ready!(Pin::new(&mut self.stream).poll_read(cx, buf))?;
         self.wire.received.fetch_add((buf.filled().len() - before) as u64, Ordering::Relaxed);
@@ -112,7 +74,6 @@ impl Connection {
 
 impl AsyncWrite for Connection {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        self.wire.check()?;
         let written = ready!(Pin::new(&mut self.stream).poll_write(cx, buf))?;
         self.count_sent(written)
     }
@@ -122,7 +83,6 @@ impl AsyncWrite for Connection {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        self.wire.check()?;
         let written = ready!(Pin::new(&mut self.stream).poll_write_vectored(cx, bufs))?;
         self.count_sent(written)
     }

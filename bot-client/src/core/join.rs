@@ -74,6 +74,9 @@ pub enum ProtocolError {
     /// No schema.
     #[error("welcome.schema: missing")]
     NoSchema,
+    /// A snapshot that is no protobuf message.
+    #[error("the server's message cannot be decoded: {0}")]
+    Malformed(#[from] tickwire_wire::Malformed),
     /// A schema that breaks the rules of schemas.
     #[error("welcome.{0}")]
     Schema(#[from] SchemaDecodeError),

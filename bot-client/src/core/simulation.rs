@@ -339,6 +339,8 @@ fn inputs_take_acknowledgements_along_and_only_a_client_without_any_sends_them_a
 fn the_age_is_the_way_down_and_what_passes_between_two_ticks() {
     let mut game = Match::new(0.030, 0.0, 9);
     game.run(10.0);
+    let now = Duration::from_secs_f64(game.now);
+    game.core.sample_age(now);
     let ages = &game.core.stats().snapshot_age_us;
     assert!((9_500..=10_000).contains(&ages.len()), "{}", ages.len());
     let ms = |quantile| ages.value_at_quantile(quantile) as f64 / 1000.0;
@@ -365,7 +367,7 @@ fn a_snapshot_that_does_not_fit_is_answered_with_one_resync_and_healed_by_a_rese
     game.run(1.0);
     // A cell's change against a base that nobody holds.
     let tick = game.server.tick + 1;
-    let cells = vec![pb::CellUpdate { cell: 5, base_age: 1, ..pb::CellUpdate::default() }];
+    let cells = vec![pb::CellUpdate { cell: 5, ..pb::CellUpdate::default() }];
     let bad = pb::Snapshot { cells, ..game.server.step() };
     game.down.send(game.now, 0.020, Down::Snapshot(bad));
     game.run(1.0);

@@ -39,9 +39,14 @@ pub struct Stats {
     pub inputs_late: u64,
     /// From sending an input to the first snapshot that says it, or a later one, was consumed; in µs.
     pub input_to_ack_us: Histogram<u64>,
-    /// Sampled each millisecond: now less the server's simulation time of the newest tick applied; in µs.
+    /// Sampled each millisecond: now less the server's simulation time of the newest tick applied; in µs. The samples of the
+    /// last seconds are in it after [`Core::sample_age`](super::Core::sample_age).
     pub snapshot_age_us: Histogram<u64>,
-    /// Samples of [`snapshot_age_us`](Self::snapshot_age_us) above RTT/2 + 50 ms.
+    /// The sum of all these samples, in µs.
+    pub snapshot_age_us_total: u64,
+    /// Their number.
+    pub snapshot_age_samples: u64,
+    /// Those of them above RTT/2 + 50 ms.
     pub stalled_ms: u64,
 }
 
@@ -60,6 +65,8 @@ impl Default for Stats {
             inputs_late: 0,
             input_to_ack_us: latencies(),
             snapshot_age_us: latencies(),
+            snapshot_age_us_total: 0,
+            snapshot_age_samples: 0,
             stalled_ms: 0,
         }
     }
@@ -82,6 +89,8 @@ impl Stats {
         self.events_lost += other.events_lost;
         self.inputs_sent += other.inputs_sent;
         self.inputs_late += other.inputs_late;
+        self.snapshot_age_us_total += other.snapshot_age_us_total;
+        self.snapshot_age_samples += other.snapshot_age_samples;
         self.stalled_ms += other.stalled_ms;
         let same = "histograms of the same bounds add up";
         self.input_to_ack_us.add(&other.input_to_ack_us).expect(same);
@@ -91,7 +100,7 @@ impl Stats {
     /// The share of time, in percent, in which what the client held was a stall old; 0 before anything was sampled.
     #[must_use]
     pub fn stall_percent(&self) -> f64 {
-        match self.snapshot_age_us.len() {
+        match self.snapshot_age_samples {
             0 => 0.0,
             samples => self.stalled_ms as f64 * 100.0 / samples as f64,
         }
@@ -104,13 +113,37 @@ impl Stats {
 
 /// Samples the age of the newest tick applied, once per millisecond, whenever the client happens to be called.
 ///
-/// Between two snapshots the age grows with time, so that all samples since the last call follow from it.
+/// Between two snapshots the age grows with time, so that all samples since the last call follow from it. They are put into
+/// the histogram many at a time: it is large, and of a thousand clients' none is in the core's cache.
 #[derive(Debug, Default)]
 pub(super) struct AgeMeter {
     newest: Option<Tick>,
     /// In milliseconds of local time.
     next_sample: Option<u64>,
+    /// Samples that are not in the histogram yet.
+    ramps: Vec<Ramp>,
 }
+
+/// Samples of consecutive milliseconds.
+#[derive(Clone, Copy, Debug)]
+struct Ramp {
+    /// The age at the first one, in µs; negative while the clock is settling.
+    first_us: i64,
+    samples: u64,
+}
+
+impl Ramp {
+    /// The sum of its samples; negative ones count as 0.
+    fn total_us(self) -> u64 {
+        let below = u64::try_from(-self.first_us).map_or(0, |first| first.div_ceil(1000)).min(self.samples);
+        let first = (self.first_us + below as i64 * 1000).max(0) as u64;
+        let samples = self.samples - below;
+        samples * first + 1000 * (samples * samples.saturating_sub(1) / 2)
+    }
+}
+
+/// About two seconds of snapshots.
+const RAMPS_MAX: usize = 64;
 
 impl AgeMeter {
     /// A tick was applied. Samples until now still see the one before.
@@ -127,18 +160,38 @@ impl AgeMeter {
             return;
         };
         let stall = rtt.as_secs_f64() / 2.0 + STALL_AGE;
-        for sample in self.next_sample.unwrap_or(now_ms)..=now_ms {
-            let age = sample as f64 * 1e-3 - due;
-            // A negative age, of a clock that is still settling, casts to 0.
-            stats.snapshot_age_us.saturating_record((age * 1e6) as u64);
-            stats.stalled_ms += u64::from(age > stall);
-        }
+        let first = self.next_sample.unwrap_or(now_ms);
         self.next_sample = Some(now_ms + 1);
+        let samples = (now_ms + 1).saturating_sub(first);
+        if samples == 0 {
+            return;
+        }
+        let age = first as f64 * 1e-3 - due;
+        // Samples that are not above the line come first.
+        let calm = ((stall - age) * 1e3 + 1.0).floor().clamp(0.0, samples as f64) as u64;
+        stats.stalled_ms += samples - calm;
+        let ramp = Ramp { first_us: (age * 1e6) as i64, samples };
+        stats.snapshot_age_us_total += ramp.total_us();
+        stats.snapshot_age_samples += samples;
+        self.ramps.push(ramp);
+        if self.ramps.len() >= RAMPS_MAX {
+            self.flush(stats);
+        }
+    }
+
+    /// Puts what was sampled into the histogram.
+    pub(super) fn flush(&mut self, stats: &mut Stats) {
+        for Ramp { first_us, samples } in self.ramps.drain(..) {
+            for i in 0..samples {
+                // A negative age counts as 0.
+                stats.snapshot_age_us.saturating_record((first_us + i as i64 * 1000).try_into().unwrap_or(0));
+            }
+        }
     }
 
     /// Stops sampling until the next tick is applied.
     pub(super) fn reset(&mut self) {
-        *self = Self::default();
+        (self.newest, self.next_sample) = (None, None);
     }
 }
 
@@ -161,14 +214,17 @@ mod tests {
         let (clock, mut meter, mut stats) = (clock(), AgeMeter::default(), Stats::default());
         // Tick 100 is due at 2.0.
         meter.applied(Tick(100), 2.0105, &clock, &mut stats);
+        meter.flush(&mut stats);
         assert_eq!(stats.snapshot_age_us.len(), 0);
         meter.applied(Tick(101), 2.0305, &clock, &mut stats);
+        meter.flush(&mut stats);
         // At 2.011 ..= 2.030: ages 11 to 30 ms.
         assert_eq!(stats.snapshot_age_us.len(), 20);
         let ms = |value: u64| (value as f64 / 1000.0).round();
         assert_eq!(ms(stats.snapshot_age_us.value_at_quantile(0.05)), 11.0);
         assert_eq!(ms(stats.snapshot_age_us.max()), 30.0);
         meter.sample(2.0315, &clock, &mut stats);
+        meter.flush(&mut stats);
         // At 2.031, by the newer tick: 11 ms.
         assert_eq!(stats.snapshot_age_us.len(), 21);
         assert_eq!(ms(stats.snapshot_age_us.max()), 30.0);
@@ -179,6 +235,7 @@ mod tests {
         let (clock, mut meter, mut stats) = (clock(), AgeMeter::default(), Stats::default());
         meter.applied(Tick(100), 2.0005, &clock, &mut stats);
         meter.sample(2.1005, &clock, &mut stats);
+        meter.flush(&mut stats);
         // Ages 1 to 100 ms, of which those above 60.5 ms are stalls.
         assert_eq!((stats.snapshot_age_us.len(), stats.stalled_ms), (100, 40));
         assert!((stats.stall_percent() - 40.0).abs() < 1e-9);
@@ -192,7 +249,16 @@ mod tests {
         meter.reset();
         meter.sample(9.0, &clock, &mut stats);
         meter.applied(Tick(450), 9.5, &clock, &mut stats);
+        meter.flush(&mut stats);
         assert_eq!((stats.snapshot_age_us.len(), stats.stall_percent()), (0, 0.0));
+    }
+
+    #[test]
+    fn a_ramps_total_is_the_sum_of_its_samples() {
+        for (first_us, samples) in [(0, 0), (500, 1), (20_250, 33), (-2500, 5), (-2000, 3), (-9000, 4)] {
+            let sum: i64 = (0..samples as i64).map(|i| (first_us + i * 1000).max(0)).sum();
+            assert_eq!(Ramp { first_us, samples }.total_us(), sum as u64, "{first_us} {samples}");
+        }
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::{
 };
 
 use serde_json::{Map, Value as Json, json};
-use tickwire_shared::{Field, KindId, NetId, Provenance, Quantity, Schema, Tick, Truth, TruthChange, TruthError};
+use tickwire_shared::{Field, KindId, NetId, Provenance, Quantity, Schema, Tick, Truth, TruthError};
 use tickwire_simulation::{SeatChange, SeatInput, TickInput};
 
 use crate::{EndReason, RecordedResult, Recording, RecordingError, RecordingMeta};
@@ -151,7 +151,7 @@ fn export_result(schema: &Schema, truth: &Truth, result: &RecordedResult, out: &
             entry["fields"] = fields(&kind.fields, values, u32::MAX);
             line(out, entry)?;
         }
-        for TruthChange { net_id, mask, .. } in &delta.changed {
+        for (net_id, mask) in &delta.changed {
             let mut entry = entry("changed", *net_id);
             entry["fields"] = fields(&kind.fields, row(truth, delta.kind, *net_id), *mask);
             line(out, entry)?;

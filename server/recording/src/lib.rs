@@ -4,8 +4,8 @@
 //! tick a `TickInput` (everything nondeterministic that the tick consumes) and a `TickResult` (its state hash, and how the
 //! truth changed), and a `RecordingEnd`: at a clean end, or from the repair of what a killed server has left.
 //!
-//! - While a session runs, a [`Recorder`] writes `NAME.live.mcap` on a thread of its own, without chunks, flushed after each
-//!   record: a killed process loses nothing that was written.
+//! - While a session runs, a [`Recorder`] writes `NAME.live.mcap`, without chunks, flushed at each tick: a killed process
+//!   loses nothing that was written. A few threads, [`Recorders`], write for all sessions of a process.
 //! - At the end the file is rewritten as `NAME.mcap`: chunks of about a second, compressed, with indexes. It is written as
 //!   `NAME.mcap.partial` first, then renamed. [`repair`] does the same for what a killed process left behind.
 //! - A [`Recording`] reads both forms, and of a broken file the part before the damage.
@@ -45,6 +45,6 @@ pub use list::{Listed, RecordingState, RecordingSummary, list};
 pub use meta::{End, EndReason, RecordingMeta};
 pub use reader::{RecordedTick, Recording, Ticks};
 pub use record::{RecordedEvent, RecordedResult};
-pub use recorder::{Closed, Recorder, RecorderOptions};
+pub use recorder::{Closed, Recorder, RecorderCloser, RecorderOptions, Recorders};
 pub use replay::{Replay, ReplayedTick, Verified, assert_replays, game_of, verify};
 pub use writer::{Layout, Writer};

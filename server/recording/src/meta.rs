@@ -83,6 +83,7 @@ impl RecordingMeta {
     pub fn session_config(&self) -> SessionConfig {
         SessionConfig {
             settings: self.settings.clone(),
+            named_settings: Vec::new(),
             seed: self.seed,
             tick_rate: self.tick_rate,
             epoch: self.epoch,

@@ -1,14 +1,15 @@
 //! How the truth changed in one tick, as lists of numbers: encoding and decoding side by side.
 
 use tickwire_proto::v1 as pb;
-use tickwire_shared::{Kind, KindId, KindTruth, NetId, Schema, TruthChange, TruthDelta};
+use tickwire_shared::{Kind, KindId, KindTruth, NetId, Schema, TruthDelta};
 
 /// One message per kind that changed.
 pub(crate) fn encode(delta: &TruthDelta) -> Vec<pb::TruthUpdate> {
     delta.kinds.iter().map(encode_kind).collect()
 }
 
-fn encode_kind(KindTruth { kind, despawned, spawned, changed }: &KindTruth) -> pb::TruthUpdate {
+fn encode_kind(truth: &KindTruth) -> pb::TruthUpdate {
+    let KindTruth { kind, despawned, spawned, .. } = truth;
     let mut update = pb::TruthUpdate { kind: kind.0.into(), ..pb::TruthUpdate::default() };
     let mut gaps = Gaps::default();
     update.despawned = despawned.iter().map(|&id| gaps.to(id)).collect();
@@ -18,8 +19,8 @@ fn encode_kind(KindTruth { kind, despawned, spawned, changed }: &KindTruth) -> p
         update.spawned.extend(values.iter().copied().map(zigzag));
     }
     let mut gaps = Gaps::default();
-    for TruthChange { net_id, mask, differences } in changed {
-        update.changed.extend([gaps.to(*net_id), *mask]);
+    for (net_id, mask, differences) in truth.changes() {
+        update.changed.extend([gaps.to(net_id), mask]);
         update.changed.extend(differences.iter().copied().map(zigzag));
     }
     update
@@ -58,8 +59,8 @@ fn decode_kind(id: KindId, kind: &Kind, update: &pb::TruthUpdate) -> Result<Kind
         if u64::from(mask) >> fields != 0 {
             return Err("a change's mask has more bits than the kind has fields");
         }
-        let differences = numbers.values(mask.count_ones() as usize)?;
-        truth.changed.push(TruthChange { net_id, mask, differences });
+        truth.changed.push((net_id, mask));
+        truth.differences.extend(numbers.values(mask.count_ones() as usize)?);
     }
     Ok(truth)
 }
@@ -146,10 +147,8 @@ mod tests {
                 kind: KindId(kind),
                 despawned: despawned.into_keys().map(NetId).collect(),
                 spawned: spawned.into_iter().map(|(id, values)| (NetId(id), values)).collect(),
-                changed: changed
-                    .into_iter()
-                    .map(|(id, (mask, differences))| TruthChange { net_id: NetId(id), mask, differences })
-                    .collect(),
+                changed: changed.iter().map(|(id, (mask, _))| (NetId(*id), *mask)).collect(),
+                differences: changed.into_values().flat_map(|(_, differences)| differences).collect(),
             },
         )
     }
@@ -185,7 +184,8 @@ mod tests {
                 kind: KindId(1),
                 despawned: vec![NetId(1), NetId(2), NetId(7)],
                 spawned: vec![(NetId(9), vec![-1, 1])],
-                changed: vec![TruthChange { net_id: NetId(3), mask: 0b10, differences: vec![-300] }],
+                changed: vec![(NetId(3), 0b10)],
+                differences: vec![-300],
             }],
         };
         let [update] = encode(&delta).try_into().expect("one kind");

@@ -7,7 +7,7 @@ use std::sync::{
 
 use bytes::Bytes;
 use tickwire_shared::{CellId, CellKey, CellState, Event, Frame, Game, Schema, Tick};
-use tickwire_wire::{CellChange, ChunkEncoder, Layout, SLICES_MAX};
+use tickwire_wire::{CellChange, ChunkBuffer, ChunkEncoder, Layout, SLICES_MAX};
 
 use crate::{
     ReplicationConfig,
@@ -27,6 +27,8 @@ pub struct Replicator {
     /// By kind.
     weights: Vec<u32>,
     encoder: ChunkEncoder,
+    /// Room to encode in: as many as ever encoded at once.
+    buffers: Mutex<Vec<ChunkBuffer>>,
     history: RwLock<Arc<History>>,
     /// The history before, until a stream's thread has freed it.
     retired: Mutex<Option<Arc<History>>>,
@@ -51,6 +53,7 @@ impl Replicator {
         let weight = |kind| game.weight(kind).clamp(1, WEIGHT_MAX);
         Self {
             encoder: ChunkEncoder::new(Layout::of(&schema)),
+            buffers: Mutex::new(Vec::new()),
             weights: schema.kinds.iter().map(weight).collect(),
             game,
             schema,
@@ -197,6 +200,11 @@ impl Replicator {
     }
 
     fn bodies(&self, change: &CellChange<'_>, slice_bytes_max: usize) -> Vec<Bytes> {
-        self.encoder.encode(change, slice_bytes_max).into_iter().map(Bytes::from).collect()
+        let buffers = || self.buffers.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut buffer = buffers().pop().unwrap_or_default();
+        let mut bodies = Vec::with_capacity(1);
+        self.encoder.encode(change, slice_bytes_max, &mut buffer, &mut bodies);
+        buffers().push(buffer);
+        bodies
     }
 }

@@ -156,9 +156,9 @@ mod tests {
     #[test]
     fn what_is_put_together_is_what_the_generated_types_read() {
         let header = pb::Snapshot { epoch: 1, tick: 700, slip_us: -3, reset: true, ..pb::Snapshot::default() };
-        let owner = pb::OwnerSection { base_age: 1, mask: 5, values: vec![-4, 900], ..pb::OwnerSection::default() };
+        let owner = pb::OwnerSection { base_age: Some(3), values: vec![5, -4, 900], ..pb::OwnerSection::default() };
         let row = pb::RosterRow { player: 7, name: "ann".into(), status: 1, scores: vec![-2] };
-        let update = pb::CellUpdate { cell: 300, base_age: 9, hash: Some(5), ..pb::CellUpdate::default() };
+        let update = pb::CellUpdate { cell: 300, base_age: Some(9), hash: Some(5), ..pb::CellUpdate::default() };
         let body = Bytes::from(update.encode_to_vec());
 
         let mut snapshot = Snapshot::default();

@@ -134,7 +134,8 @@ fn least_bytes_per_second(seed: u64, ticks: u64) -> u32 {
         bustle.step();
         let (snapshot, _) = peer.exchange(&bustle.world).expect("there is no limit");
         let own = bustle.world.frame().seat(ME).and_then(|seat| seat.owner.as_ref()).expect("there is one").cell;
-        let must = |update: &&tickwire_proto::v1::CellUpdate| update.base_age > 0 && [0, own.0].contains(&update.cell);
+        let must =
+            |update: &&tickwire_proto::v1::CellUpdate| update.base_age != Some(0) && [0, own.0].contains(&update.cell);
         let header = tickwire_proto::v1::Snapshot { cells: Vec::new(), ..snapshot.clone() };
         let updates = snapshot.cells.iter().filter(must).map(|update| prost::Message::encoded_len(update) + 3);
         // The list of what is deferred is longer where more is.

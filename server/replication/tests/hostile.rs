@@ -56,11 +56,13 @@ fn mutate(honest: &pb::Snapshot, attacks: &[Attack]) -> Vec<u8> {
         numbers.extend(&mut snapshot.deferred_cells);
         numbers.extend(&mut snapshot.dropped_cells);
         if let Some(owner) = &mut snapshot.owner {
-            numbers.extend([&mut owner.net_id, &mut owner.kind, &mut owner.base_age, &mut owner.mask]);
+            numbers.extend([&mut owner.net_id, &mut owner.kind]);
+            numbers.push(owner.base_age.get_or_insert(1));
             numbers.extend(&mut owner.events);
         }
         for cell in &mut snapshot.cells {
-            numbers.extend([&mut cell.cell, &mut cell.base_age, &mut cell.tick_age, &mut cell.slice, &mut cell.slices]);
+            numbers.extend([&mut cell.cell, &mut cell.tick_age, &mut cell.slice, &mut cell.slices]);
+            numbers.push(cell.base_age.get_or_insert(1));
             numbers.extend(&mut cell.events);
             for kind in &mut cell.kinds {
                 numbers.push(&mut kind.kind);

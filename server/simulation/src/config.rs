@@ -7,6 +7,8 @@ use tickwire_shared::{SchemaError, SettingsError, TickRate};
 pub struct SessionConfig {
     /// In the schema's order, in quanta; missing ones at the end take their defaults.
     pub settings: Vec<i32>,
+    /// Settings by name, in their units, over those above.
+    pub named_settings: Vec<(String, f64)>,
     /// What all random numbers derive from.
     pub seed: u64,
     /// Ticks per second.

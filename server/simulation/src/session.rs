@@ -52,7 +52,10 @@ impl Session {
             .map_err(panicked("define"))?
             .map_err(|source| SessionError::Schema { game: name(), source })?;
         let schema = Arc::clone(&blueprint.schema);
-        let settings = Settings::from_values(&schema, &config.settings)?;
+        let mut settings = Settings::from_values(&schema, &config.settings)?;
+        for (name, value) in &config.named_settings {
+            settings.set(name, *value)?;
+        }
         guarded(|| game.check_settings(&settings))
             .map_err(panicked("check_settings"))?
             .map_err(SettingsError::Refused)?;

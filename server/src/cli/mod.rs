@@ -17,6 +17,7 @@ use std::{
 use clap::Parser as _;
 use tickwire_recording::RecordingError;
 use tickwire_shared::Game;
+use tickwire_simulation::SessionError;
 use tracing_subscriber::EnvFilter;
 
 use crate::RunError;
@@ -100,7 +101,11 @@ impl CliError {
     fn exit_code(&self) -> ExitCode {
         match self {
             Self::Options(_)
-            | Self::Run(RunError::UnknownGame { .. } | RunError::GameTwice(_))
+            | Self::Run(
+                RunError::UnknownGame { .. }
+                | RunError::GameTwice(_)
+                | RunError::Session { source: SessionError::Settings(_), .. },
+            )
             | Self::Range { .. }
             | Self::BeyondEnd { .. } => ExitCode::from(USAGE),
             Self::Listen { .. }

@@ -20,7 +20,7 @@ use crate::config::{BYTES_PER_SECOND_MIN, Limits, ServerConfig};
 
 /// What every environment variable of the server begins with.
 pub(super) const ENV_PREFIX: &str = "TICKWIRE_";
-/// The most sessions of a game: each has a thread of its own.
+/// The most sessions of a game: each has a world, a recording and three seconds of history of its own.
 const SESSIONS_MAX: u32 = 1000;
 /// Where recordings are, below the data directory.
 const RECORDINGS: &str = "recordings";
@@ -52,6 +52,10 @@ pub(super) struct ServeFlags {
     #[arg(long, value_name = "N")]
     #[serde(skip_serializing_if = "Option::is_none")]
     max_players: Option<u32>,
+    /// A setting of the game, such as cover=0; may be given several times
+    #[arg(long, value_name = "NAME=VALUE")]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    set: Vec<String>,
     /// Where the server keeps its files; recordings in its `recordings` [default: ./tickwire-data]
     #[arg(long, value_name = "DIR")]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -60,6 +64,10 @@ pub(super) struct ServeFlags {
     #[arg(long, value_name = "N")]
     #[serde(skip_serializing_if = "Option::is_none")]
     seed: Option<u64>,
+    /// Threads that step sessions, never more than there are sessions [default: one per core]
+    #[arg(long, value_name = "N")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    simulation_threads: Option<usize>,
     /// Threads that serve connections [default: one per core]
     #[arg(long, value_name = "N")]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -108,8 +116,11 @@ struct Options {
     sessions: u32,
     tick_rate: u32,
     max_players: u32,
+    #[serde(deserialize_with = "one_or_many")]
+    set: Vec<String>,
     data_dir: PathBuf,
     seed: Option<u64>,
+    simulation_threads: Option<usize>,
     network_threads: Option<usize>,
     bytes_per_second: u32,
     bytes_per_second_max: u32,
@@ -126,8 +137,10 @@ impl Default for Options {
             sessions: config.sessions.get(),
             tick_rate: config.tick_rate.hz(),
             max_players: config.max_players.get(),
+            set: Vec::new(),
             data_dir: default_data_dir(),
             seed: config.seed,
+            simulation_threads: None,
             network_threads: None,
             bytes_per_second: config.limits.bytes_per_second_default.get(),
             bytes_per_second_max: config.limits.bytes_per_second_max.get(),
@@ -198,6 +211,8 @@ impl Layers {
             origin: format!(" (from {})", self.origin(option)),
         };
         let at_least_one = |option| move |_| invalid(option, "0".into(), "is too few: choose 1 or more".into());
+        let threads =
+            |option, count: Option<usize>| count.map(NonZeroUsize::try_from).transpose().map_err(at_least_one(option));
 
         if !options.listen.ip().is_loopback() && !options.insecure {
             let problem = "can be reached from other machines, but nothing is encrypted and nobody is asked who they are: \
@@ -220,6 +235,11 @@ impl Layers {
             bytes_per_second_max: bytes("bytes_per_second_max", options.bytes_per_second_max)?,
             ..Limits::default()
         };
+        let setting = |text: &String| {
+            let problem = "is no setting: write NAME=VALUE, such as cover=0";
+            read_setting(text).ok_or_else(|| invalid("set", format!("{text:?}"), problem.into()))
+        };
+        let settings = options.set.iter().map(setting).collect::<Result<_, _>>()?;
         Ok(ServeConfig {
             listen: options.listen,
             log_format: options.log_format,
@@ -228,13 +248,11 @@ impl Layers {
                 sessions: NonZeroU32::try_from(options.sessions).map_err(at_least_one("sessions"))?,
                 tick_rate,
                 max_players: NonZeroU32::try_from(options.max_players).map_err(at_least_one("max_players"))?,
+                settings,
                 seed: options.seed,
                 recordings: Some(recordings_dir(&options.data_dir)),
-                network_threads: options
-                    .network_threads
-                    .map(NonZeroUsize::try_from)
-                    .transpose()
-                    .map_err(at_least_one("network_threads"))?,
+                simulation_threads: threads("simulation_threads", options.simulation_threads)?,
+                network_threads: threads("network_threads", options.network_threads)?,
                 limits,
                 ..ServerConfig::default()
             },
@@ -284,6 +302,12 @@ fn as_json(options: &Options) -> serde_json::Map<String, Json> {
         Ok(Json::Object(options)) => options,
         other => unreachable!("options are a struct of plain data, not {other:?}"),
     }
+}
+
+/// A setting of a game as it is written: its name, and its value in its unit.
+fn read_setting(text: &str) -> Option<(String, f64)> {
+    let (name, value) = text.split_once('=')?;
+    Some((name.trim().to_owned(), value.trim().parse().ok()?))
 }
 
 /// A list, or one string with commas, as an environment variable has it.

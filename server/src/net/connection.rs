@@ -2,14 +2,19 @@
 
 use std::{
     convert::Infallible,
+    future::{Future as _, poll_fn},
     io,
     pin::pin,
-    sync::{Arc, atomic::Ordering},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicU8, Ordering},
+    },
+    task::{Poll, Waker},
 };
 
 use hyper::{body::Incoming, server::conn::http2, service::Service};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use tokio::{net::TcpStream, sync::Notify};
+use tokio::net::TcpStream;
 use tonic::service::Routes;
 use tracing::debug;
 
@@ -28,14 +33,77 @@ const LOCAL_RESETS_MAX: usize = 64;
 pub(crate) struct Connection {
     /// The network thread that serves it.
     pub(crate) thread: Arc<NetworkThread>,
-    abort: Notify,
-    requested: Notify,
+    requested: AtomicBool,
+    signal: Signal,
 }
 
 impl Connection {
     /// Cuts the connection off, with all its requests.
     pub(crate) fn abort(&self) {
-        self.abort.notify_one();
+        self.signal.raise(Told::Abort);
+    }
+
+    /// Has the connection end, once its requests have.
+    pub(super) fn end(&self) {
+        self.signal.raise(Told::End);
+    }
+}
+
+/// What a connection is told by others. It looks at it each time that it has something to do: that must cost nothing.
+#[derive(Debug, Default)]
+struct Signal {
+    told: AtomicU8,
+    waker: Mutex<Option<Waker>>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+enum Told {
+    Nothing = 0,
+    End = 1,
+    Abort = 2,
+}
+
+impl Signal {
+    /// Tells it. Of two words the stronger counts.
+    fn raise(&self, told: Told) {
+        self.told.fetch_max(told as u8, Ordering::SeqCst);
+        if let Some(waker) = &*self.waker.lock().expect("no holder of this lock panics") {
+            waker.wake_by_ref();
+        }
+    }
+
+    /// Has this task woken when it is told something.
+    fn register(&self, waker: &Waker) {
+        *self.waker.lock().expect("no holder of this lock panics") = Some(waker.clone());
+    }
+
+    fn told(&self) -> Told {
+        match self.told.load(Ordering::SeqCst) {
+            0 => Told::Nothing,
+            1 => Told::End,
+            _ => Told::Abort,
+        }
+    }
+}
+
+/// An open connection, as its thread knows it.
+#[derive(Debug)]
+struct Registered {
+    connection: Arc<Connection>,
+    number: usize,
+}
+
+impl Registered {
+    fn new(connection: Arc<Connection>) -> Self {
+        let number = connection.thread.register(Arc::clone(&connection));
+        Self { connection, number }
+    }
+}
+
+impl Drop for Registered {
+    fn drop(&mut self) {
+        self.connection.thread.deregister(self.number);
     }
 }
 
@@ -60,13 +128,17 @@ impl Drop for ConnectionGuard {
 
 /// Serves a connection to its end, on the thread that it was handed to.
 pub(super) async fn serve(stream: std::net::TcpStream, guard: ConnectionGuard, server: Arc<Serving>) {
-    let connection =
-        Arc::new(Connection { thread: Arc::clone(&guard.thread), abort: Notify::new(), requested: Notify::new() });
+    let connection = Arc::new(Connection {
+        thread: Arc::clone(&guard.thread),
+        requested: AtomicBool::new(false),
+        signal: Signal::default(),
+    });
+    let registered = Registered::new(Arc::clone(&connection));
     match serve_http2(stream, &connection, &server).await {
         Ok(()) => debug!("connection closed"),
         Err(error) => debug!(%error, "connection lost"),
     }
-    drop(guard);
+    drop((registered, guard));
     server.shared.something_ended.notify_one();
 }
 
@@ -79,23 +151,43 @@ async fn serve_http2(
     let stream = TcpStream::from_std(stream)?;
     let requests = Requests { routes: server.routes.clone(), connection: Arc::clone(connection) };
     let mut served = pin!(http2_builder(shared).serve_connection(TokioIo::new(stream), requests));
-    let mut phase = shared.phase.subscribe();
-    let mut first_request_due = pin!(tokio::time::sleep(shared.timeouts.hello));
-    let mut requested = false;
-    loop {
-        tokio::select! {
-            result = &mut served => return Ok(result?),
-            () = connection.abort.notified() => return Err(ConnectionError::Aborted),
-            () = connection.requested.notified(), if !requested => requested = true,
-            () = &mut first_request_due, if !requested => return Err(ConnectionError::NoRequest),
-            _ = phase.wait_for(|phase| *phase == Phase::Ending) => break,
+    let mut first_request_due = Some(Box::pin(tokio::time::sleep(shared.timeouts.hello)));
+    let registered = poll_fn(|cx| {
+        connection.signal.register(cx.waker());
+        Poll::Ready(())
+    });
+    registered.await;
+    if *shared.phase.borrow() == Phase::Ending {
+        // It came too late to be told.
+        connection.end();
+    }
+    let ended = poll_fn(|cx| {
+        if let Poll::Ready(result) = served.as_mut().poll(cx) {
+            return Poll::Ready(Some(result.map_err(ConnectionError::from)));
         }
+        match connection.signal.told() {
+            Told::Nothing => {}
+            Told::End => return Poll::Ready(None),
+            Told::Abort => return Poll::Ready(Some(Err(ConnectionError::Aborted))),
+        }
+        if let Some(due) = &mut first_request_due {
+            if connection.requested.load(Ordering::Relaxed) {
+                first_request_due = None;
+            } else if due.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(Some(Err(ConnectionError::NoRequest)));
+            }
+        }
+        Poll::Pending
+    });
+    if let Some(result) = ended.await {
+        return result;
     }
     // GOAWAY: requests that are under way may end, and get a little time for that.
     served.as_mut().graceful_shutdown();
+    let aborted = poll_fn(|_| if connection.signal.told() == Told::Abort { Poll::Ready(()) } else { Poll::Pending });
     tokio::select! {
         result = served => Ok(result?),
-        () = connection.abort.notified() => Err(ConnectionError::Aborted),
+        () = aborted => Err(ConnectionError::Aborted),
         () = tokio::time::sleep(shared.timeouts.end) => Err(ConnectionError::Aborted),
     }
 }
@@ -141,7 +233,7 @@ impl Service<http::Request<Incoming>> for Requests {
     type Future = <Routes as tower_service::Service<http::Request<Incoming>>>::Future;
 
     fn call(&self, mut request: http::Request<Incoming>) -> Self::Future {
-        self.connection.requested.notify_one();
+        self.connection.requested.store(true, Ordering::Relaxed);
         request.extensions_mut().insert(Arc::clone(&self.connection));
         tower_service::Service::call(&mut self.routes.clone(), request)
     }

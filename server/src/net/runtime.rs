@@ -3,17 +3,20 @@
 use std::{
     io,
     sync::{
-        Arc,
+        Arc, Mutex, MutexGuard,
         atomic::{AtomicUsize, Ordering},
     },
     thread,
     time::Duration,
 };
 
+use slab::Slab;
 use tokio::{
     runtime::{Builder, Handle},
     sync::oneshot,
 };
+
+use super::Connection;
 
 /// The server's network threads. Dropped, it stops them.
 #[derive(Debug)]
@@ -30,8 +33,10 @@ pub(crate) struct NetworkThread {
     pub(crate) index: usize,
     /// Spawns tasks on it.
     pub(crate) runtime: Handle,
-    /// Connections that it serves.
+    /// Connections that it serves, or will.
     pub(crate) connections: AtomicUsize,
+    /// Those that it serves.
+    open: Mutex<Slab<Arc<Connection>>>,
 }
 
 /// How long a stopping thread waits for blocking work of its tasks, of which there is none but name look-ups.
@@ -51,7 +56,12 @@ impl NetworkThreads {
                 let _ = runtime.block_on(stopped);
                 runtime.shutdown_timeout(STOP_TIMEOUT);
             })?;
-            threads.push(Arc::new(NetworkThread { index, runtime: handle, connections: AtomicUsize::new(0) }));
+            threads.push(Arc::new(NetworkThread {
+                index,
+                runtime: handle,
+                connections: AtomicUsize::new(0),
+                open: Mutex::default(),
+            }));
             stops.push((stop, thread));
         }
         Ok(Self { threads, stops })
@@ -67,10 +77,35 @@ impl NetworkThreads {
         self.iter().map(|thread| thread.connections.load(Ordering::Relaxed)).sum()
     }
 
+    /// Has all connections end, once their requests have.
+    pub(crate) fn end_connections(&self) {
+        for thread in self.iter() {
+            thread.lock().iter().for_each(|(_, connection)| connection.end());
+        }
+    }
+
     /// The one with the fewest connections.
     pub(crate) fn least_busy(&self) -> &Arc<NetworkThread> {
         let busy = |thread: &&Arc<NetworkThread>| thread.connections.load(Ordering::Relaxed);
         self.threads.iter().min_by_key(busy).expect("there is at least one network thread")
+    }
+}
+
+impl NetworkThread {
+    /// Takes in a connection that it serves: its number.
+    pub(super) fn register(&self, connection: Arc<Connection>) -> usize {
+        self.lock().insert(connection)
+    }
+
+    /// Forgets a connection.
+    pub(super) fn deregister(&self, number: usize) {
+        let connection = self.lock().remove(number);
+        // Outside the lock: it may be the last reference.
+        drop(connection);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Slab<Arc<Connection>>> {
+        self.open.lock().expect("no holder of this lock panics")
     }
 }
 

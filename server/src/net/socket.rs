@@ -4,6 +4,8 @@ use std::{io, time::Duration};
 
 use socket2::SockRef;
 use tracing::debug;
+#[cfg(target_os = "linux")]
+use tracing::info;
 
 /// Unsent bytes in the kernel beyond which a socket counts as not writable: a second line behind the credit window, so
 /// that what a slow receiver gets is not composed long before it is sent.
@@ -18,7 +20,9 @@ pub(super) fn prepare_listener(listener: &tokio::net::TcpListener) {
     let socket = SockRef::from(listener);
     // On lossy links BBR keeps snapshots flowing where loss-based control stalls.
     #[cfg(target_os = "linux")]
-    note("TCP_CONGESTION bbr", socket.set_tcp_congestion(b"bbr"));
+    if let Err(error) = socket.set_tcp_congestion(b"bbr") {
+        info!(%error, "the kernel has no BBR: players on lossy links will see more stalls (modprobe tcp_bbr)");
+    }
     #[cfg(not(target_os = "linux"))]
     let _ = socket;
 }

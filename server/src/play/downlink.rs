@@ -55,6 +55,11 @@ impl Stream for Downlink {
         self.subscribe();
         let peer = &*self.peer;
         let mut state = peer.lock();
+        if state.waits {
+            // HTTP/2 asks after each message for one more, and nothing has come since that it could be.
+            state.wait(cx);
+            return Poll::Pending;
+        }
         if let (Stage::Playing(playing), Some(session)) = (&mut state.stage, peer.session()) {
             match next(playing, session, &peer.shared, &self.spare) {
                 Next::Send(message) => return Poll::Ready(Some(Ok(message))),
@@ -112,13 +117,16 @@ fn next(playing: &mut Playing, session: &SessionHandle, shared: &Shared, spare: 
     if let Some(notice) = shared.notices.newer_than(&mut playing.noticed) {
         return Next::Send(Kind::Notice(notice).into());
     }
-    let now = Instant::now();
     if let Some(echo) = playing.pings.pop_front() {
-        return Next::Send(Kind::Pong(pong(session, echo, now)).into());
+        return Next::Send(Kind::Pong(pong(session, echo, Instant::now())).into());
     }
     if playing.leaving && session.replicator.newest().seat(playing.seat.player()).is_none() {
         return left();
     }
+    if playing.view.sent() >= session.clock.tick() {
+        return Next::Nothing;
+    }
+    let now = Instant::now();
     playing.feedback.slip_us = session.clock.slip_us();
     let now = session.clock.since_start(now);
     let mut snapshot = spare.take();

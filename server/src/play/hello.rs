@@ -54,6 +54,9 @@ pub(super) fn find_session(registry: &Registry, hello: &Hello) -> Result<Arc<Ses
 
 /// Asks for a seat. The answer comes once the seat stands in a frame.
 pub(super) async fn take_seat(session: &SessionHandle, player_name: String) -> Result<SeatGuard, Refusal> {
+    if session.is_stuck() {
+        return Err(stuck(session));
+    }
     let (reply, answer) = oneshot::channel();
     match session.mailbox.send(Command::Join(Join { name: player_name, reply })) {
         Ok(()) => {}
@@ -67,8 +70,12 @@ pub(super) async fn take_seat(session: &SessionHandle, player_name: String) -> R
         }
         Err(NotTaken::Closed) => return Err(ended(session)),
     }
+    let answer = tokio::select! {
+        answer = answer => answer,
+        () = session.gets_stuck() => return Err(stuck(session)),
+    };
     // No answer: the session ended first.
-    answer.await.map_err(|_| ended(session))?.map_err(|error| match error {
+    answer.map_err(|_| ended(session))?.map_err(|error| match error {
         JoinError::Full { max_players } => {
             let message = format!("all {max_players} seats of {} are taken", session.name);
             Refusal::new(Code::ResourceExhausted, "FULL", message).retry_after(FULL_RETRY)
@@ -78,6 +85,11 @@ pub(super) async fn take_seat(session: &SessionHandle, player_name: String) -> R
         }
         JoinError::NumbersUsed => Refusal::new(Code::FailedPrecondition, "NUMBERS_USED", error.to_string()),
     })
+}
+
+fn stuck(session: &SessionHandle) -> Refusal {
+    let message = format!("{} does not come back from a tick; try again, or choose another session", session.name);
+    Refusal::new(Code::Unavailable, "SESSION_STUCK", message).field("hello.session").retry_after(BUSY_RETRY)
 }
 
 fn ended(session: &SessionHandle) -> Refusal {

@@ -43,7 +43,8 @@ pub(super) struct Peer {
 pub(super) struct DownlinkState {
     pub(super) stage: Stage,
     waker: Option<Waker>,
-    waits: bool,
+    /// There was nothing to send, and nobody has woken it since.
+    pub(super) waits: bool,
 }
 
 /// How far a stream has come.
@@ -244,8 +245,10 @@ impl DownlinkState {
     }
 
     fn has_snapshot(&self, session: &SessionHandle, now: Instant) -> bool {
-        let now = session.clock.since_start(now);
-        matches!(&self.stage, Stage::Playing(playing) if playing.view.ready(&session.replicator, now))
+        let Stage::Playing(playing) = &self.stage else { return false };
+        // Most often the newest has been sent: that much is to be had without a lock.
+        playing.view.sent() < session.clock.tick()
+            && playing.view.ready(&session.replicator, session.clock.since_start(now))
     }
 }
 

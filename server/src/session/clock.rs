@@ -1,4 +1,4 @@
-//! When ticks are due: the pace of a session's thread, and the same clock for the network's threads to read.
+//! When ticks are due: a session's pace, and the same clock for the network's threads to read.
 
 use std::{
     sync::atomic::{AtomicI64, AtomicU64, Ordering},
@@ -25,8 +25,10 @@ pub(crate) enum Pace {
     WaitUntil(Duration),
     /// It is due.
     Step,
+    /// It is late by a tick or more, and is to be caught up.
+    CatchUp,
     /// It is due now, because the deadlines have been moved by this much: catching up has failed.
-    Slipped(Duration),
+    Slip(Duration),
 }
 
 impl Pacer {
@@ -34,9 +36,14 @@ impl Pacer {
         Self { rate, slip: Duration::ZERO, late_in_a_row: 0 }
     }
 
-    /// What to do about `tick` at `now`. After `Step` and `Slipped` the tick is taken as stepped.
+    /// When `tick` is due.
+    pub(crate) fn due(&self, tick: Tick) -> Duration {
+        self.rate.duration_of(tick.0) + self.slip
+    }
+
+    /// What to do about `tick` at `now`. After all but `WaitUntil` the tick is taken as stepped.
     pub(crate) fn next(&mut self, tick: Tick, now: Duration) -> Pace {
-        let due = self.rate.duration_of(tick.0) + self.slip;
+        let due = self.due(tick);
         let Some(late) = now.checked_sub(due) else {
             self.late_in_a_row = 0;
             return Pace::WaitUntil(due);
@@ -47,17 +54,26 @@ impl Pacer {
         }
         if self.late_in_a_row < CATCH_UP_TICKS_MAX {
             self.late_in_a_row += 1;
-            return Pace::Step;
+            return Pace::CatchUp;
         }
         self.late_in_a_row = 0;
         self.slip += late;
-        Pace::Slipped(late)
+        Pace::Slip(late)
     }
 
     /// How far the deadlines have been moved in all.
     pub(crate) fn slip(&self) -> Duration {
         self.slip
     }
+}
+
+/// The moment at or after `now` from which a session's ticks are counted, if it is number `index` of `count` at one rate:
+/// their ticks are due in turn, evenly over the time of a tick, and not all at once. `base` is the same for all of them.
+pub(crate) fn staggered_origin(base: Instant, now: Instant, rate: TickRate, index: u32, count: u32) -> Instant {
+    let phase = rate.duration_of(1) * index / count;
+    let past = now.saturating_duration_since(base + phase);
+    let whole_ticks = (past.as_nanos() * u128::from(rate.hz())).div_ceil(1_000_000_000);
+    base + phase + rate.duration_of(u64::try_from(whole_ticks).expect("2^64 ticks are 2 billion years"))
 }
 
 /// A session's time as the network's threads see it: written by the session's thread after each tick, read by all.
@@ -148,10 +164,11 @@ mod tests {
     #[test]
     fn a_short_stall_is_caught_up_without_a_slip() {
         let mut pacer = pacer();
-        // Ticks 1 to 4 come at 45 ms, back to back; tick 5 is on time again.
-        for tick in 1..=4 {
-            assert_eq!(pacer.next(Tick(tick), MS(45)), Pace::Step);
+        // Ticks 1 to 4 come at 45 ms, back to back, the last of them within its own time; tick 5 is on time again.
+        for tick in 1..=3 {
+            assert_eq!(pacer.next(Tick(tick), MS(45)), Pace::CatchUp);
         }
+        assert_eq!(pacer.next(Tick(4), MS(45)), Pace::Step);
         assert_eq!(pacer.next(Tick(5), MS(45)), Pace::WaitUntil(MS(50)));
         assert_eq!(pacer.slip(), Duration::ZERO);
     }
@@ -160,11 +177,25 @@ mod tests {
     fn a_long_stall_is_caught_up_by_five_ticks_and_the_rest_slips() {
         let mut pacer = pacer();
         for tick in 1..=5 {
-            assert_eq!(pacer.next(Tick(tick), MS(200)), Pace::Step);
+            assert_eq!(pacer.next(Tick(tick), MS(200)), Pace::CatchUp);
         }
-        assert_eq!(pacer.next(Tick(6), MS(200)), Pace::Slipped(MS(140)));
+        assert_eq!(pacer.next(Tick(6), MS(200)), Pace::Slip(MS(140)));
         assert_eq!(pacer.slip(), MS(140));
         assert_eq!(pacer.next(Tick(7), MS(200)), Pace::WaitUntil(MS(210)));
+    }
+
+    #[test]
+    fn sessions_are_due_in_turn_whenever_they_start() {
+        let (base, rate) = (Instant::now(), TickRate::new(100).expect("in range"));
+        // Each takes 7 ms to create.
+        let started = |i: u32| base + MS(7) * i;
+        let origins = (0..5).map(|i| staggered_origin(base, started(i), rate, i, 5));
+        let phases = origins.enumerate().map(|(i, origin)| {
+            let (i, since) = (u32::try_from(i).expect("few"), origin - base);
+            assert!(origin >= started(i) && origin < started(i) + MS(10), "{since:?}");
+            since.as_micros() % 10_000
+        });
+        assert_eq!(phases.collect::<Vec<_>>(), [0, 2_000, 4_000, 6_000, 8_000]);
     }
 
     #[test]

@@ -5,21 +5,23 @@ use std::{
         Arc, OnceLock,
         atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering},
     },
-    thread::Thread,
-    time::SystemTime,
+    time::{Duration, SystemTime},
 };
 
 use tickwire_proto::v1 as pb;
 use tickwire_replication::Replicator;
-use tickwire_shared::{PlayerId, Schema, TickRate};
+use tickwire_shared::{PlayerId, Schema, Tick, TickRate};
+use tokio::sync::watch;
+use tracing::{error, warn};
 
 use super::{
     SessionName, TickClock,
     mailbox::{Mailbox, Parting},
+    threads::{TaskHandle, Watched},
 };
 use crate::net::Relay;
 
-/// What all threads share of a session. Its world is the session's thread's alone.
+/// What all threads share of a session. Its world belongs to the one that steps it.
 #[derive(Debug)]
 pub(crate) struct SessionHandle {
     pub(crate) name: SessionName,
@@ -40,7 +42,10 @@ pub(crate) struct SessionHandle {
     pub(crate) counters: SessionCounters,
     pub(super) state: AtomicU8,
     pub(super) seats_taken: AtomicU32,
-    pub(super) thread: OnceLock<Thread>,
+    /// Whether a tick takes so long that it may never end.
+    pub(super) stuck: watch::Sender<bool>,
+    /// Has it step early, once it is scheduled.
+    pub(super) task: OnceLock<TaskHandle>,
 }
 
 /// What happened beside the match, as totals since its start.
@@ -52,8 +57,12 @@ pub(crate) struct SessionCounters {
     pub(crate) stale_epochs: AtomicU64,
     /// Resets that clients asked for.
     pub(crate) resyncs: AtomicU64,
+    /// Ticks that began later than a tick's time after they were due, or took longer than that.
+    pub(crate) overruns: AtomicU64,
     /// Times that the tick loop gave up catching up.
     pub(crate) slips: AtomicU64,
+    /// Times that a tick took so long that the session was taken for stuck.
+    pub(crate) stuck: AtomicU64,
 }
 
 /// What a session does.
@@ -82,11 +91,22 @@ impl SessionHandle {
         self.seats_taken.load(Ordering::Acquire)
     }
 
-    /// Ends the session: its thread stops before the next tick, and its streams say goodbye.
+    /// Whether a tick takes so long that it may never end.
+    pub(crate) fn is_stuck(&self) -> bool {
+        *self.stuck.borrow()
+    }
+
+    /// Waits until the session is stuck.
+    pub(crate) async fn gets_stuck(&self) {
+        // The sender is this very handle's.
+        let _ = self.stuck.subscribe().wait_for(|stuck| *stuck).await;
+    }
+
+    /// Ends the session: it stops before the next tick, and its streams say goodbye.
     pub(crate) fn stop(&self) {
         self.end(SessionState::Stopped);
-        if let Some(thread) = self.thread.get() {
-            thread.unpark();
+        if let Some(task) = self.task.get() {
+            task.expedite();
         }
     }
 
@@ -98,10 +118,43 @@ impl SessionHandle {
         self.wake_streams();
     }
 
+    /// Counts an overrun, and has it logged each time that the count doubles: a session that is always late does not fill the
+    /// log. The times are how late the tick began, and how long it took.
+    pub(super) fn note_overrun(&self, tick: Tick, late: Duration, took: Duration) {
+        let overruns = self.counters.overruns.fetch_add(1, Ordering::Relaxed) + 1;
+        if overruns.is_power_of_two() {
+            warn!(session = %self.name, %tick, overruns, ?late, ?took, "a tick overran its time");
+        }
+    }
+
+    /// As [`note_overrun`](Self::note_overrun): the clock has slipped by so much, and in all.
+    pub(super) fn note_slip(&self, tick: Tick, by: Duration, in_all: Duration) {
+        let slips = self.counters.slips.fetch_add(1, Ordering::Relaxed) + 1;
+        if slips.is_power_of_two() {
+            warn!(session = %self.name, %tick, slips, ?by, ?in_all, "the tick loop is late; its clock slips");
+        }
+    }
+
     /// One wake-up per network thread; each wakes its own streams.
     pub(crate) fn wake_streams(&self) {
         for relay in &self.relays {
             relay.notify();
+        }
+    }
+}
+
+impl Watched for SessionHandle {
+    fn set_stuck(&self, stuck: bool) {
+        self.counters.stuck.fetch_add(u64::from(stuck), Ordering::Relaxed);
+        self.stuck.send_replace(stuck);
+    }
+
+    fn report(&self, stuck: bool) {
+        let tick = self.clock.tick().next();
+        if stuck {
+            error!(session = %self.name, %tick, "the game does not come back from a tick: others take over its thread");
+        } else {
+            warn!(session = %self.name, "the game has come back from a tick at last: its session goes on");
         }
     }
 }

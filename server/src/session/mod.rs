@@ -1,14 +1,19 @@
-//! Sessions as the server runs them: a thread each, which owns the world, and a handle, which all others share.
+//! Sessions as the server runs them: a few threads step them all, and each has a handle, which all others share.
 
 mod clock;
+mod closers;
 mod handle;
+mod host;
 mod mailbox;
 mod recording;
 mod registry;
-mod thread;
+mod runner;
+mod schedule;
+mod threads;
 
 pub(crate) use clock::TickClock;
 pub(crate) use handle::{SeatGuard, SessionHandle, SessionState};
+pub(crate) use host::{SessionHost, SessionOrder};
 pub(crate) use mailbox::{Command, Join, NotTaken};
 pub(crate) use registry::{Registry, SessionName, SessionNameError};
-pub(crate) use thread::{SessionThread, StartError, start};
+pub(crate) use runner::StartError;

@@ -6,7 +6,7 @@ use std::{
     time::SystemTime,
 };
 
-use tickwire_recording::{Closed, EndReason, Recorder, RecorderOptions, RecordingMeta};
+use tickwire_recording::{Closed, EndReason, Recorder, RecorderCloser, RecorderOptions, Recorders, RecordingMeta};
 use tickwire_simulation::{Session, TickInput, TickResult};
 use tracing::{error, info};
 
@@ -19,6 +19,7 @@ pub(super) struct SessionRecorder(Option<Recorder>);
 impl SessionRecorder {
     /// Starts a recording in `directory`, where there is one.
     pub(super) fn start(
+        recorders: &Recorders,
         directory: Option<&Path>,
         name: &SessionName,
         session: &Session,
@@ -27,7 +28,8 @@ impl SessionRecorder {
         let Some(directory) = directory else { return Ok(Self(None)) };
         let meta = RecordingMeta::of(session, &name.to_string(), created);
         let options = RecorderOptions::at(meta.tick_rate);
-        Recorder::start(directory, &file_name(name, created), &meta, options)
+        recorders
+            .start(directory, &file_name(name, created), &meta, options)
             .map(|recorder| Self(Some(recorder)))
             .map_err(|source| StartError::Recording { directory: directory.to_owned(), source })
     }
@@ -49,10 +51,21 @@ impl SessionRecorder {
         }
     }
 
+    /// Closes it from anywhere.
+    pub(super) fn closer(&self) -> RecordingCloser {
+        RecordingCloser(self.0.as_ref().map(Recorder::closer))
+    }
+}
+
+/// Closes a session's recording, or does nothing.
+#[derive(Clone, Debug)]
+pub(super) struct RecordingCloser(Option<RecorderCloser>);
+
+impl RecordingCloser {
     /// Makes a finished recording of it. This waits for the disk.
-    pub(super) fn close(self, reason: EndReason, session: &SessionName) {
-        let Some(recorder) = self.0 else { return };
-        let Closed { path, end, problem } = recorder.close(reason);
+    pub(super) fn close(&self, reason: EndReason, session: &SessionName) {
+        let Some(closer) = &self.0 else { return };
+        let Closed { path, end, problem } = closer.close(reason);
         let (path, ticks_missing) = (path.display(), end.ticks_missing);
         match problem {
             None => info!(%session, %path, "recording closed"),

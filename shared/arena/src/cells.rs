@@ -1,18 +1,51 @@
 //! Who sees what: the ground in squares, which are the cells of interest.
 
+use bevy_ecs::resource::Resource;
 use glam::Vec2;
-use tickwire_shared::{CellKey, Place};
+use tickwire_shared::{CellKey, Place, Settings};
+
+use crate::settings::SIZE;
 
 /// The side of a square, in metres. The corner of square (0, 0) is the middle of the arena.
 ///
-/// An update costs about 10 bytes and a lookup for each cell that it touches, so squares are large: at 64 m a match on
+/// An update costs about 8 bytes and a lookup for each cell that it touches, so squares are large: at 64 m a match on
 /// human inputs takes 30 % fewer bytes than at 32 m.
 pub const SIDE: f32 = 64.0;
+/// An arena of up to this side, in metres, is not divided: everyone there is in view in any case.
+pub const UNDIVIDED_SIZE: f64 = 256.0;
 /// How far, in metres, something stays in the square that it leaves: who walks along an edge does not cross it each tick.
 pub const MARGIN: f32 = 2.0;
 
 /// No view reaches further than this, in squares: more than the largest arena has.
 const REACH_MAX: f64 = 64.0;
+
+/// How an arena is divided.
+#[derive(Resource, Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Squares {
+    are_divided: bool,
+}
+
+impl Squares {
+    /// None: all are in sight of all.
+    pub const NONE: Self = Self { are_divided: false };
+    /// Squares of [`SIDE`] metres.
+    pub const MANY: Self = Self { are_divided: true };
+
+    /// The division of the arena that a session's settings make.
+    ///
+    /// # Panics
+    /// Where the settings are not the arena's.
+    #[must_use]
+    pub fn of(settings: &Settings) -> Self {
+        if settings.get(SIZE) > UNDIVIDED_SIZE { Self::MANY } else { Self::NONE }
+    }
+
+    /// Where something at `position` is that is in square `current` so far.
+    #[must_use]
+    pub fn place_of(self, position: Vec2, current: Option<CellKey>) -> Place {
+        if self.are_divided { Place::Cell(key_of(position, current)) } else { Place::Always }
+    }
+}
 
 /// The square of something at `position` that is in square `current` so far.
 #[must_use]
@@ -21,12 +54,6 @@ pub fn key_of(position: Vec2, current: Option<CellKey>) -> CellKey {
         let Vec2 { x, y } = position / SIDE;
         pack(x.floor() as i32, y.floor() as i32)
     })
-}
-
-/// Where an event at `position` happens.
-#[must_use]
-pub fn place_of(position: Vec2) -> Place {
-    Place::Cell(key_of(position, None))
 }
 
 /// Appends the squares in which something may be that is within `radius` metres of something in square `from`, nearest
@@ -105,6 +132,20 @@ mod tests {
         cell = key_of(Vec2::new(2.1, 5.0), Some(cell));
         assert_eq!(cell, pack(0, 0));
         assert_eq!(key_of(Vec2::new(-1.9, 5.0), Some(cell)), pack(0, 0));
+    }
+
+    #[test]
+    fn a_small_arena_is_not_divided() {
+        let schema = tickwire_shared::schema_of(&crate::Arena).expect("valid");
+        let squares = |size| {
+            let mut settings = Settings::defaults(&schema);
+            settings.set(SIZE, size).expect("in range");
+            Squares::of(&settings)
+        };
+        let corners = [Vec2::splat(-128.0), Vec2::new(127.0, -90.0), Vec2::ZERO];
+        assert_eq!(corners.map(|corner| squares(256.0).place_of(corner, None)), [Place::Always; 3]);
+        let places = [pack(-2, -2), pack(1, -2), pack(0, 0)].map(Place::Cell);
+        assert_eq!(corners.map(|corner| squares(257.0).place_of(corner, None)), places);
     }
 
     #[test]

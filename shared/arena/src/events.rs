@@ -1,9 +1,10 @@
 //! What can happen at a tick: told once, to those who see the place or to one player.
 
+use bevy_ecs::system::{Res, ResMut, SystemParam};
 use glam::Vec2;
-use tickwire_shared::{Definition, EventField, GameEvent, NetId, PlayerId, Quantity};
+use tickwire_shared::{Audience, Definition, EventField, GameEvent, NetId, Outbox, PlayerId, Quantity};
 
-use crate::aim::Aim;
+use crate::{aim::Aim, cells::Squares};
 
 pub(crate) fn define(definition: &mut Definition) {
     definition.event::<Shot>();
@@ -12,6 +13,25 @@ pub(crate) fn define(definition: &mut Definition) {
     definition.event::<Died>();
     definition.event::<Hurt>();
     definition.event::<Landed>();
+}
+
+/// Tells what happens to whom it concerns.
+#[derive(SystemParam)]
+pub(crate) struct Herald<'w> {
+    squares: Res<'w, Squares>,
+    outbox: ResMut<'w, Outbox>,
+}
+
+impl Herald<'_> {
+    /// To all who see a place.
+    pub(crate) fn tell_at(&mut self, position: Vec2, event: &impl GameEvent) {
+        self.outbox.emit(Audience::At(self.squares.place_of(position, None)), event);
+    }
+
+    /// To one player alone.
+    pub(crate) fn tell(&mut self, player: PlayerId, event: &impl GameEvent) {
+        self.outbox.emit(Audience::Player(player), event);
+    }
 }
 
 /// A rifle was fired: for all who see the shooter's place.

@@ -5,9 +5,9 @@ use tickwire_shared::{Definition, Field, Owner, Quantity};
 
 use crate::{
     aim::Aim,
-    cells,
+    cells::Squares,
     life::{Health, START_HEALTH},
-    movement::MoveState,
+    movement::{Course, MoveState},
     weapons::{
         Cooldowns,
         rockets::{Flight, Rocket},
@@ -25,7 +25,7 @@ pub(crate) fn define(definition: &mut Definition) {
 
 fn define_player(definition: &mut Definition) {
     // The owner's copy is 8 times finer: exactly the steps of a snapped state, which prediction starts from.
-    let coordinate = |name| Field::linear(name, metres()).rate_shift(3).owner_shift(3);
+    let coordinate = |name| Field::ramp(name, metres()).owner_shift(3);
     let speed = |name| Field::plain(name, Quantity::new("m/s", 1.0 / 1024.0, -64.0..=64.0)).owner_only();
     let cooldown = |name| Field::plain(name, ticks()).owner_only();
     // Without a predictor: a hand's turns are too sudden for one, and its rates would cost what it saves.
@@ -42,7 +42,10 @@ fn define_player(definition: &mut Definition) {
         .field(speed("vy"), |state: &MoveState| state.velocity.y)
         .field(cooldown("rifle_cooldown"), |cooldowns: &Cooldowns| cooldowns.rifle)
         .field(cooldown("rocket_cooldown"), |cooldowns: &Cooldowns| cooldowns.rocket)
-        .place(|state: &MoveState, current| cells::key_of(state.position, current));
+        .heading("x", |course: &Course| course.speed.x)
+        .heading("y", |course: &Course| course.speed.y)
+        .ramp_time(|course: &Course| course.seconds)
+        .place_on(|state: &MoveState, squares: &Squares, current| squares.place_of(state.position, current));
 }
 
 fn define_rocket(definition: &mut Definition) {
@@ -56,7 +59,7 @@ fn define_rocket(definition: &mut Definition) {
         .field(number("owner"), |rocket: &Rocket| rocket.owner.0)
         .rate("x", |flight: &Flight| flight.velocity.x)
         .rate("y", |flight: &Flight| flight.velocity.y)
-        .place(|flight: &Flight, current| cells::key_of(flight.position, current));
+        .place_on(|flight: &Flight, squares: &Squares, current| squares.place_of(flight.position, current));
 }
 
 /// The largest arena, and a little more.

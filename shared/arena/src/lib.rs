@@ -37,6 +37,7 @@ use bevy_ecs::world::World;
 use tickwire_shared::{CellKey, Clock, Definition, Digest, Game, Kind, Settings, Systems};
 
 use crate::{
+    cells::Squares,
     crowd::Crowd,
     life::Spawns,
     map::Map,
@@ -64,6 +65,7 @@ impl Game for Arena {
     fn setup(&self, world: &mut World, settings: &Settings) {
         let rate = world.resource::<Clock>().rate;
         world.insert_resource(Map::of(settings));
+        world.insert_resource(Squares::of(settings));
         world.insert_resource(Rules::of(settings, rate));
         world.init_resource::<Spawns>();
         world.init_resource::<Crowd>();

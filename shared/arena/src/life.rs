@@ -11,18 +11,15 @@ use bevy_ecs::{
 };
 use glam::Vec2;
 use rand::Rng;
-use tickwire_shared::{
-    Audience, Definition, NetId, NetIds, Outbox, Owner, PlayerId, Randomness, ScoreId, Scores, Seats,
-};
+use tickwire_shared::{Definition, NetId, NetIds, Owner, PlayerId, Randomness, ScoreId, Scores, Seats};
 
 use crate::{
     aim::Aim,
-    cells::place_of,
     crowd::{Crowd, Member},
-    events::{Died, Hit, Hurt, Landed},
+    events::{Died, Herald, Hit, Hurt, Landed},
     kinds::Player,
     map::Map,
-    movement::MoveState,
+    movement::{Course, MoveState},
     settings::Rules,
     weapons::{Cooldowns, Damage, Damages},
 };
@@ -76,7 +73,7 @@ pub(crate) fn seat(
 /// The system: deals the damage that the weapons did. Who is dead already takes no more.
 pub(crate) fn hurt(
     mut damages: ResMut<Damages>,
-    mut outbox: ResMut<Outbox>,
+    mut herald: Herald,
     mut victims: Query<(&NetId, &Owner, &MoveState, &mut Health)>,
 ) {
     for Damage { victim, shooter, points, source } in damages.0.drain(..) {
@@ -88,10 +85,10 @@ pub(crate) fn hurt(
         health.points -= damage;
         health.killer = (health.points == 0).then_some(shooter);
 
-        outbox.emit(Audience::At(place_of(state.position)), &Hit { victim: net_id, shooter, damage });
-        outbox.emit(Audience::Player(owner.0), &Hurt { damage, from: Aim::toward(source - state.position) });
+        herald.tell_at(state.position, &Hit { victim: net_id, shooter, damage });
+        herald.tell(owner.0, &Hurt { damage, from: Aim::toward(source - state.position) });
         if shooter != owner.0 {
-            outbox.emit(Audience::Player(shooter), &Landed { victim: net_id, damage });
+            herald.tell(shooter, &Landed { victim: net_id, damage });
         }
     }
 }
@@ -102,7 +99,7 @@ pub(crate) fn die(
     seats: Res<Seats>,
     mut scores: ResMut<Scores>,
     mut spawns: ResMut<Spawns>,
-    mut outbox: ResMut<Outbox>,
+    mut herald: Herald,
     mut commands: Commands,
     players: Query<(Entity, &NetId, &Owner, &MoveState, &Health), Changed<Health>>,
 ) {
@@ -115,7 +112,7 @@ pub(crate) fn die(
         if killer != owner.0 && seats.players.contains_key(&killer) {
             scores.add(killer, KILLS, 1);
         }
-        outbox.emit(Audience::At(place_of(state.position)), &Died { victim: owner.0, killer });
+        herald.tell_at(state.position, &Died { victim: owner.0, killer });
     }
 }
 
@@ -137,7 +134,8 @@ pub(crate) fn spawn(
         let net_id = net_ids.allocate();
         let state = MoveState { position, ..MoveState::default() };
         let health = Health { points: START_HEALTH, killer: None };
-        let bundle = (net_id, Owner(player), Player, state, Aim::default(), health, Cooldowns::default());
+        let bundle =
+            (net_id, Owner(player), Player, state, Course::default(), Aim::default(), health, Cooldowns::default());
         let entity = commands.spawn(bundle).id();
         // So that the next one to begin a life keeps away.
         crowd.add(Member::new(entity, net_id, player, position));

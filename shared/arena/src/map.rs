@@ -308,7 +308,11 @@ mod tests {
                 }
             }
             if share < 1.0 {
-                prop_assert!(blocked(from + (to - from) * (share + 1e-3 / length)), "free beyond {share}");
+                // A millimetre or so around counts, since a corner may be grazed.
+                let end = from + (to - from) * (share + 1e-3 / length);
+                let near = |block: &Block| block.grown(2e-3).contains(end);
+                let is_blocked = end.abs().max_element() > map.half() - 2e-3 || map.cover().any(near);
+                prop_assert!(is_blocked, "free beyond {share}");
             }
         }
     }

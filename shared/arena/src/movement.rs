@@ -37,6 +37,15 @@ pub struct MoveState {
     pub velocity: Vec2,
 }
 
+/// Where a player's speed is going, so that clients can follow a change of mind from its first tick on.
+#[derive(Component, Clone, Copy, Debug, Default, PartialEq)]
+pub struct Course {
+    /// The speed that they will have, in m/s: what they want, but for the directions in which something is in the way.
+    pub speed: Vec2,
+    /// Until they have it, in seconds.
+    pub seconds: f32,
+}
+
 /// What of a player's input moves them.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct MoveInput {
@@ -59,14 +68,27 @@ impl MoveInput {
 /// Where a player is one tick, of `dt` seconds, later.
 #[must_use]
 pub fn step(state: MoveState, input: MoveInput, map: &Map, dt: f32) -> MoveState {
-    let velocity = accelerate(state.velocity, input.walk, dt);
+    step_on_course(state, input, map, dt).0
+}
+
+/// Where a player is one tick, of `dt` seconds, later, and where their speed is going.
+fn step_on_course(state: MoveState, input: MoveInput, map: &Map, dt: f32) -> (MoveState, Course) {
+    let wanted = snap(input.walk.clamp_length_max(1.0) * TOP_SPEED);
+    let push = if wanted == Vec2::ZERO { FRICTION } else { ACCELERATION };
+    // A constant push: it arrives at the wanted velocity exactly, and stays.
+    let velocity = snap(state.velocity.move_towards(wanted, push * dt));
     // Snapped before it is added, so that it does not depend on where the player is.
     let slide = map.slide(state.position, snap(velocity * dt));
-    let along = |speed, blocked| if blocked { 0.0 } else { speed };
-    MoveState {
-        position: slide.position,
-        velocity: Vec2::new(along(velocity.x, slide.blocked_x), along(velocity.y, slide.blocked_y)),
-    }
+    let free = |speed: Vec2| {
+        let along = |speed, blocked| if blocked { 0.0 } else { speed };
+        Vec2::new(along(speed.x, slide.blocked_x), along(speed.y, slide.blocked_y))
+    };
+    let course = Course {
+        // As far as it goes in each tick: that is what clients add up.
+        speed: free(snap(wanted * dt)) / dt,
+        seconds: velocity.distance(wanted) / push,
+    };
+    (MoveState { position: slide.position, velocity: free(velocity) }, course)
 }
 
 /// The nearest snapped vector, halves away from zero; NaN becomes 0.
@@ -82,25 +104,19 @@ pub(crate) fn walk(
     clock: Res<Clock>,
     map: Res<Map>,
     inputs: Res<Inputs>,
-    mut players: Query<(&Owner, &mut MoveState, &mut Aim)>,
+    mut players: Query<(&Owner, &mut MoveState, &mut Course, &mut Aim)>,
 ) {
-    for (owner, mut state, mut aim) in &mut players {
+    for (owner, mut state, mut course, mut aim) in &mut players {
         let Some(input) = inputs.get(owner.0) else { continue };
         // Who does not stir is not marked as changed, and costs the tick nothing further.
-        let next = step(*state, MoveInput::of(input.values()), &map, clock.dt());
+        let (next, going) = step_on_course(*state, MoveInput::of(input.values()), &map, clock.dt());
         state.set_if_neq(next);
+        course.set_if_neq(going);
         // A player whose inputs are missing stands still, but does not turn east.
         if input.provenance != Provenance::Absent {
             aim.set_if_neq(Aim::from_steps(input.get(AIM)));
         }
     }
-}
-
-/// A constant push towards the wanted velocity: it arrives there exactly, and stays.
-fn accelerate(velocity: Vec2, walk: Vec2, dt: f32) -> Vec2 {
-    let wanted = snap(walk.clamp_length_max(1.0) * TOP_SPEED);
-    let push = if wanted == Vec2::ZERO { FRICTION } else { ACCELERATION };
-    snap(velocity.move_towards(wanted, push * dt))
 }
 
 #[cfg(test)]

@@ -11,11 +11,12 @@ use bevy_ecs::{
     system::{Query, Res, ResMut, SystemParam},
 };
 use glam::Vec2;
-use tickwire_shared::{Clock, Inputs, NetId, Outbox, Owner, PlayerId};
+use tickwire_shared::{Clock, Inputs, NetId, Owner, PlayerId};
 
 use crate::{
     aim::Aim,
     crowd::{Crowd, Member},
+    events::Herald,
     map::Map,
     movement::MoveState,
     settings::Rules,
@@ -53,7 +54,7 @@ pub(crate) struct Battle<'w> {
     pub(crate) clock: Res<'w, Clock>,
     pub(crate) rules: Res<'w, Rules>,
     pub(crate) inputs: Res<'w, Inputs>,
-    pub(crate) outbox: ResMut<'w, Outbox>,
+    pub(crate) herald: Herald<'w>,
     damages: ResMut<'w, Damages>,
     map: Res<'w, Map>,
     crowd: Res<'w, Crowd>,

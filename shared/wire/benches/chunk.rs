@@ -3,12 +3,15 @@
 use std::{hint::black_box, sync::Arc};
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use prost::Message as _;
+use prost::{
+    Message as _,
+    encoding::{WireType, encode_key, encode_varint},
+};
 use tickwire_proto::v1 as pb;
 use tickwire_shared::{
     Anchor, CellId, CellState, Column, Columns, Field, Kind, NetId, Places, Quantity, Schema, SchemaParts, Tick,
 };
-use tickwire_wire::{CellChange, ChunkEncoder, Layout, chunk};
+use tickwire_wire::{CellChange, ChunkBuffer, ChunkEncoder, Layout, Mirror, SnapshotMessage};
 
 const SLICE_BYTES_MAX: usize = 1 << 20;
 
@@ -33,6 +36,7 @@ fn cell(entities: i32, tick: u64) -> CellState {
     };
     let columns = Columns {
         ids: (1..=entities as u32).map(NetId).collect(),
+        motions: Vec::new(),
         fields: vec![
             Column::Anchored(anchors(40)),
             Column::Anchored(anchors(-25)),
@@ -43,8 +47,21 @@ fn cell(entities: i32, tick: u64) -> CellState {
     CellState { kinds: vec![Arc::new(columns)] }
 }
 
+/// The body of a snapshot with one update.
+fn snapshot<'a>(tick: u64, update: &[u8], body: &'a mut Vec<u8>) -> &'a [u8] {
+    body.clear();
+    pb::Snapshot { tick, ..pb::Snapshot::default() }.encode(body).expect("a Vec has room");
+    encode_key(12, WireType::LengthDelimited, body);
+    encode_varint(update.len() as u64, body);
+    body.extend_from_slice(update);
+    body
+}
+
+fn read(body: &[u8]) -> SnapshotMessage<'_> {
+    SnapshotMessage::read(body).expect("an ordinary message")
+}
+
 fn chunk_of_one_cell(c: &mut Criterion) {
-    let layout = Layout::of(&schema());
     let mut group = c.benchmark_group("chunk");
     for entities in [10, 100, 1000] {
         let (base, new, places) = (cell(entities, 40), cell(entities, 41), Places::default());
@@ -58,18 +75,31 @@ fn chunk_of_one_cell(c: &mut Criterion) {
             events_lost: 0,
             hash_interval: 60,
         };
-        let encoder = ChunkEncoder::new(layout.clone());
+        let encoder = ChunkEncoder::new(Layout::of(&schema()));
         group.throughput(Throughput::Elements(entities as u64));
         group.bench_function(format!("encode, {entities} movers"), |b| {
-            b.iter(|| black_box(encoder.encode(black_box(&change), SLICE_BYTES_MAX)));
-        });
-        let bodies = encoder.encode(&change, SLICE_BYTES_MAX);
-        group.bench_function(format!("decode and apply, {entities} movers"), |b| {
-            let mut held = base.clone();
+            let (mut buffer, mut bodies) = (ChunkBuffer::default(), Vec::new());
             b.iter(|| {
-                let update = pb::CellUpdate::decode(bodies[0].as_slice()).expect("encoded above");
-                // The base does not matter for the time: the changes are made to whatever is held.
-                black_box(chunk::apply(&layout, &mut held, &[update], (Tick(40), Tick(41))).expect("it fits"));
+                bodies.clear();
+                encoder.encode(black_box(&change), SLICE_BYTES_MAX, &mut buffer, &mut bodies);
+                black_box(&bodies);
+            });
+        });
+        let mut bodies = Vec::new();
+        encoder.encode(&change, SLICE_BYTES_MAX, &mut ChunkBuffer::default(), &mut bodies);
+        let mut whole = Vec::new();
+        let full = CellChange { base: None, tick: Tick(40), state: &base, ..change.clone() };
+        encoder.encode(&full, SLICE_BYTES_MAX, &mut ChunkBuffer::default(), &mut whole);
+        group.bench_function(format!("read and apply, {entities} movers"), |b| {
+            // One update again and again: each leads one tick on, whatever the values.
+            let mut mirror = Mirror::new(Arc::new(schema()));
+            let body = bodies[0].as_ref();
+            mirror.apply_message(0, &read(snapshot(40, &whole[0], &mut Vec::new()))).expect("it fits");
+            let (mut tick, mut message) = (40, Vec::new());
+            b.iter(|| {
+                tick += 1;
+                let message = snapshot(tick, body, &mut message);
+                black_box(mirror.apply_message(0, &read(message)).expect("it fits"));
             });
         });
         group.bench_function(format!("hash, {entities} movers"), |b| b.iter(|| black_box(black_box(&new).hash())));

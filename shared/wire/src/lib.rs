@@ -6,13 +6,19 @@ pub mod chunk;
 mod mirror;
 mod outcome;
 mod owner;
+mod read;
+mod rows;
 pub mod schema;
 mod shown;
 mod varint;
 
-pub use chunk::{ApplyError, CellChange, ChunkEncoder, Layout, ReceivedEvent};
+pub use chunk::{
+    ApplyError, CellChange, ChunkAccount, ChunkBuffer, ChunkEncoder, EventAccount, KindAccount, Layout, ReceivedEvent,
+    Spent,
+};
 pub use mirror::{Mirror, RosterEntry, SLICES_MAX, STRIPES_MAX};
 pub use outcome::{Applied, MirrorError, MirrorEvent};
-pub use owner::{OwnerBase, OwnerState};
+pub use owner::{OwnerAccount, OwnerBase, OwnerState};
+pub use read::{Malformed, SnapshotMessage};
 pub use shown::Shown;
 pub use varint::{unzigzag, varint_len, zigzag};

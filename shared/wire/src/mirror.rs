@@ -5,6 +5,9 @@
 //! them: the instance in the cell with the greatest tick, never one from before a tick at which the entity was already
 //! shown, left or died.
 
+mod locations;
+mod stripe;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
@@ -13,13 +16,19 @@ use std::{
 use prost::Message as _;
 use tickwire_proto::v1 as pb;
 use tickwire_shared::{
-    CELLS_MAX, CellId, CellState, Columns, KindId, NetId, NumberMap, PlayerId, PlayerStatus, Schema, Tick,
+    CELLS_MAX, CellId, CellState, KindId, NetId, NumberMap, PlayerId, PlayerStatus, Reading, Schema, Tick,
 };
 
+use self::{
+    locations::{Location, Locations},
+    stripe::{MirrorCell, Staging, Stripe},
+};
 use crate::{
-    chunk::{self, Layout, Moves, ReceivedEvent},
+    chunk::{self, Gone, Moves, ReceivedEvent, Step},
     outcome::{Applied, MirrorError, MirrorEvent},
-    owner::{OwnerMirror, OwnerState},
+    owner::OwnerState,
+    read::{Numbers, OwnerMessage, SnapshotMessage, UpdateMessage},
+    rows::{Row, RowLayout, Rows},
     shown::Shown,
 };
 
@@ -29,6 +38,9 @@ pub const STRIPES_MAX: usize = 4;
 pub const SLICES_MAX: u32 = 1 << 10;
 /// The most bytes of them.
 const STAGED_BYTES_MAX: usize = 16 << 20;
+/// Reasons of errors.
+const NO_PROTOBUF: &str = "not a protobuf message of its kind";
+const NOT_IN_VIEW: &str = "a cell that is not in the view";
 /// How many events are remembered at most, so that a repeat is not shown twice.
 const EVENTS_REMEMBERED_MAX: usize = 1 << 14;
 
@@ -36,14 +48,10 @@ const EVENTS_REMEMBERED_MAX: usize = 1 << 14;
 #[derive(Debug)]
 pub struct Mirror {
     schema: Arc<Schema>,
-    layout: Layout,
-    /// By kind and field: the column of a public field.
-    columns: Vec<Vec<Option<usize>>>,
+    layouts: Arc<[RowLayout]>,
     epoch: u32,
     stripes: Vec<Stripe>,
-    locations: NumberMap<NetId, Locations>,
-    /// Entities that stand in more than one cell: few, and checked after each snapshot.
-    crowded: BTreeSet<NetId>,
+    locations: Locations,
     /// For entities that were taken from a cell: the greatest tick at which they were shown, left or died.
     seen: NumberMap<NetId, Tick>,
     ghosts: BTreeMap<NetId, Ghost>,
@@ -51,53 +59,8 @@ pub struct Mirror {
     owner: Option<OwnerState>,
     owner_tick: Tick,
     roster: BTreeMap<PlayerId, RosterEntry>,
-}
-
-/// One stream's cells.
-#[derive(Debug, Default)]
-struct Stripe {
-    tick: Tick,
-    cells: BTreeMap<CellId, MirrorCell>,
-    /// In all its cells.
-    entities: usize,
-    staging: Option<Staging>,
-    owner: OwnerMirror,
-    /// After an error: everything until a reset is ignored.
-    broken: bool,
-}
-
-#[derive(Debug)]
-struct MirrorCell {
-    tick: Tick,
-    state: CellState,
-}
-
-/// An update that was cut, until its last slice is there.
-#[derive(Debug)]
-struct Staging {
-    cell: CellId,
-    tick: Tick,
-    slices: Vec<pb::CellUpdate>,
-    bytes: usize,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Location {
-    stripe: u8,
-    cell: CellId,
-}
-
-/// Where an entity stands: nearly always one place.
-#[derive(Debug)]
-struct Locations {
-    first: Location,
-    more: Vec<Location>,
-}
-
-impl Locations {
-    fn iter(&self) -> impl Iterator<Item = Location> + '_ {
-        std::iter::once(self.first).chain(self.more.iter().copied())
-    }
+    /// Room for the moves of the update under way, one per kind.
+    moves: Vec<Moves>,
 }
 
 /// An entity on its way to a cell that has not caught up yet: its last instance.
@@ -106,7 +69,7 @@ struct Ghost {
     kind: KindId,
     cell: CellId,
     tick: Tick,
-    columns: Columns,
+    row: Box<[u32]>,
     to_cell: CellId,
     left_at: Tick,
 }
@@ -126,25 +89,17 @@ impl Mirror {
     /// An empty mirror for a session of this schema.
     #[must_use]
     pub fn new(schema: Arc<Schema>) -> Self {
-        let columns = schema
-            .kinds
-            .iter()
-            .map(|kind| {
-                let mut columns = vec![None; kind.fields.len()];
-                for (column, (field, _)) in kind.public_fields().enumerate() {
-                    columns[field] = Some(column);
-                }
-                columns
-            })
-            .collect();
+        Self::with_layouts(schema.kinds.iter().map(RowLayout::of).collect(), schema)
+    }
+
+    fn with_layouts(layouts: Arc<[RowLayout]>, schema: Arc<Schema>) -> Self {
         Self {
-            layout: Layout::of(&schema),
+            moves: layouts.iter().map(|_| Moves::default()).collect(),
+            layouts,
             schema,
-            columns,
             epoch: 0,
             stripes: Vec::new(),
-            locations: NumberMap::default(),
-            crowded: BTreeSet::new(),
+            locations: Locations::default(),
             seen: NumberMap::default(),
             ghosts: BTreeMap::new(),
             events: BTreeSet::new(),
@@ -154,7 +109,21 @@ impl Mirror {
         }
     }
 
-    /// Applies a snapshot of one stream.
+    /// Applies a snapshot of one stream, given as the generated type: see [`apply_message`](Self::apply_message).
+    ///
+    /// # Errors
+    /// Where the snapshot does not fit what the stream holds.
+    ///
+    /// # Panics
+    /// Where `stripe` is not below [`STRIPES_MAX`].
+    pub fn apply(&mut self, stripe: usize, snapshot: &pb::Snapshot) -> Result<Applied, MirrorError> {
+        let body = snapshot.encode_to_vec();
+        let message = SnapshotMessage::read(&body).expect("what prost encodes is well-formed");
+        self.apply_message(stripe, &message)
+    }
+
+    /// Applies a snapshot of one stream, as it lies in its message. The time it takes follows what changed, and the number
+    /// of cells.
     ///
     /// After an error the stream's snapshots are ignored until one with `reset` arrives.
     ///
@@ -163,7 +132,7 @@ impl Mirror {
     ///
     /// # Panics
     /// Where `stripe` is not below [`STRIPES_MAX`].
-    pub fn apply(&mut self, stripe: usize, snapshot: &pb::Snapshot) -> Result<Applied, MirrorError> {
+    pub fn apply_message(&mut self, stripe: usize, snapshot: &SnapshotMessage<'_>) -> Result<Applied, MirrorError> {
         assert!(stripe < STRIPES_MAX, "a player has at most {STRIPES_MAX} streams");
         while self.stripes.len() <= stripe {
             self.stripes.push(Stripe::default());
@@ -176,7 +145,7 @@ impl Mirror {
         result
     }
 
-    fn apply_whole(&mut self, stripe: usize, snapshot: &pb::Snapshot) -> Result<Applied, MirrorError> {
+    fn apply_whole(&mut self, stripe: usize, snapshot: &SnapshotMessage<'_>) -> Result<Applied, MirrorError> {
         let tick = Tick(snapshot.tick);
         let bad = |field, reason| MirrorError::Bad { tick, field, reason };
         if tick > Tick::MAX {
@@ -191,30 +160,32 @@ impl Mirror {
             ..Applied::default()
         };
         self.start(stripe, snapshot, &mut applied)?;
+        self.apply_owner(stripe, snapshot.owner.as_ref(), &mut applied)?;
+        for row in snapshot.roster() {
+            let row = row.ok().and_then(|row| pb::RosterRow::decode(row).ok());
+            self.apply_roster(row.ok_or(bad("roster", NO_PROTOBUF))?, tick)?;
+        }
 
-        let events = self.stripes[stripe]
-            .owner
-            .apply(&self.schema, snapshot.owner.as_ref(), tick)
-            .map_err(|reason| bad("owner", reason))?;
-        applied.events_lost += u64::from(snapshot.owner.as_ref().map_or(0, |owner| owner.events_lost));
-        self.note_events(events, true, &mut applied);
-        if tick >= self.owner_tick {
-            self.owner = self.stripes[stripe].owner.state().cloned();
-            self.owner_tick = tick;
+        let mut dropped = snapshot.dropped_cells.numbers();
+        while let Some(cell) = dropped.next() {
+            self.drop_cell(stripe, CellId(cell), tick).ok_or(bad("dropped_cells", NOT_IN_VIEW))?;
         }
-        self.apply_roster(&snapshot.roster, tick)?;
-
-        for &cell in &snapshot.dropped_cells {
-            self.drop_cell(stripe, CellId(cell), tick).ok_or(bad("dropped_cells", "a cell that is not in the view"))?;
+        for update in snapshot.cells() {
+            let update = update.and_then(|body| Ok((body, UpdateMessage::read(body)?)));
+            let (body, update) = update.map_err(|_| bad("cells", NO_PROTOBUF))?;
+            self.update_cell(stripe, body, &update, &mut applied)?;
         }
-        let mut standing: BTreeSet<CellId> = BTreeSet::new();
-        for update in &snapshot.cells {
-            self.update_cell(stripe, update, tick, &mut standing, &mut applied)?;
+        let mut deferred = snapshot.deferred_cells.numbers();
+        while let Some(cell) = deferred.next() {
+            if !self.stripes[stripe].name(CellId(cell), tick) {
+                return Err(bad("deferred_cells", NOT_IN_VIEW));
+            }
         }
-        for &cell in &snapshot.deferred_cells {
-            standing.insert(CellId(cell));
+        let is_whole = |numbers: Numbers<'_>| numbers.is_empty();
+        if !is_whole(dropped) || !is_whole(deferred) {
+            return Err(bad("deferred_cells", NO_PROTOBUF));
         }
-        self.advance(stripe, tick, &standing).map_err(|reason| bad("deferred_cells", reason))?;
+        self.stripes[stripe].advance(tick).map_err(|reason| bad("deferred_cells", reason))?;
         self.settle_ghosts();
         self.check_crowded()?;
         applied.entities = self.stripes[stripe].entities;
@@ -223,7 +194,34 @@ impl Mirror {
         Ok(applied)
     }
 
-    fn start(&mut self, stripe: usize, snapshot: &pb::Snapshot, applied: &mut Applied) -> Result<(), MirrorError> {
+    fn apply_owner(
+        &mut self,
+        stripe: usize,
+        section: Option<&OwnerMessage<'_>>,
+        applied: &mut Applied,
+    ) -> Result<(), MirrorError> {
+        let tick = applied.tick;
+        let bad = |reason| MirrorError::Bad { tick, field: "owner", reason };
+        let parts = section.map(OwnerMessage::read).transpose().map_err(|_| bad(NO_PROTOBUF))?;
+        let events = self.stripes[stripe].owner.apply(&self.schema, parts.as_ref(), tick).map_err(bad)?;
+        applied.events_lost += u64::from(parts.map_or(0, |parts| parts.events_lost));
+        self.note_events(events, true, applied);
+        if tick >= self.owner_tick {
+            match (&mut self.owner, self.stripes[stripe].owner.state()) {
+                (Some(held), Some(new)) => held.copy_from(new),
+                (held, new) => *held = new.cloned(),
+            }
+            self.owner_tick = tick;
+        }
+        Ok(())
+    }
+
+    fn start(
+        &mut self,
+        stripe: usize,
+        snapshot: &SnapshotMessage<'_>,
+        applied: &mut Applied,
+    ) -> Result<(), MirrorError> {
         let tick = Tick(snapshot.tick);
         let bad = |field, reason| MirrorError::Bad { tick, field, reason };
         if snapshot.epoch != self.epoch {
@@ -231,8 +229,8 @@ impl Mirror {
                 return Err(bad("epoch", "another than before, without a reset"));
             }
             // Time may have gone back: nothing of the old epoch is worth anything.
-            let schema = Arc::clone(&self.schema);
-            *self = Self { epoch: snapshot.epoch, stripes: Vec::new(), ..Self::new(schema) };
+            let (layouts, schema) = (Arc::clone(&self.layouts), Arc::clone(&self.schema));
+            *self = Self { epoch: snapshot.epoch, ..Self::with_layouts(layouts, schema) };
             self.stripes.resize_with(stripe + 1, Stripe::default);
             applied.new_epoch = true;
         }
@@ -247,44 +245,39 @@ impl Mirror {
         Ok(())
     }
 
-    fn apply_roster(&mut self, rows: &[pb::RosterRow], tick: Tick) -> Result<(), MirrorError> {
-        for row in rows {
-            let status = match row.status() {
-                pb::PlayerStatus::Connected => PlayerStatus::Connected,
-                pb::PlayerStatus::Disconnected => PlayerStatus::Disconnected,
-                pb::PlayerStatus::Left => {
-                    self.roster.remove(&PlayerId(row.player));
-                    continue;
-                }
-                pb::PlayerStatus::Unspecified => {
-                    return Err(MirrorError::Bad { tick, field: "roster.status", reason: "not a status" });
-                }
-            };
-            let entry = RosterEntry { name: row.name.clone(), status, scores: row.scores.clone() };
-            self.roster.insert(PlayerId(row.player), entry);
-        }
+    fn apply_roster(&mut self, row: pb::RosterRow, tick: Tick) -> Result<(), MirrorError> {
+        let status = match row.status() {
+            pb::PlayerStatus::Connected => PlayerStatus::Connected,
+            pb::PlayerStatus::Disconnected => PlayerStatus::Disconnected,
+            pb::PlayerStatus::Left => {
+                self.roster.remove(&PlayerId(row.player));
+                return Ok(());
+            }
+            pb::PlayerStatus::Unspecified => {
+                return Err(MirrorError::Bad { tick, field: "roster.status", reason: "not a status" });
+            }
+        };
+        self.roster.insert(PlayerId(row.player), RosterEntry { name: row.name, status, scores: row.scores });
         Ok(())
     }
 
     fn update_cell(
         &mut self,
         stripe: usize,
-        update: &pb::CellUpdate,
-        header: Tick,
-        standing: &mut BTreeSet<CellId>,
+        body: &[u8],
+        update: &UpdateMessage<'_>,
         applied: &mut Applied,
     ) -> Result<(), MirrorError> {
+        let header = applied.tick;
         let bad = |field, reason| MirrorError::Bad { tick: header, field, reason };
         let cell = CellId(update.cell);
         let tick = header.0.checked_sub(u64::from(update.tick_age));
         let tick = Tick(tick.ok_or(bad("cells.tick_age", "it leads to before tick 0"))?);
-        standing.insert(cell);
-        let sliced = update.slices > 1;
-        if !sliced {
+        if update.slices <= 1 {
             if self.stripes[stripe].staging.as_ref().is_some_and(|staging| staging.cell == cell) {
                 return Err(bad("cells", "a whole update of a cell whose slices are under way"));
             }
-            return self.apply_update(stripe, cell, tick, std::slice::from_ref(update), applied);
+            return self.apply_update(stripe, tick, std::slice::from_ref(update), applied);
         }
 
         if update.slices > SLICES_MAX {
@@ -295,27 +288,30 @@ impl Mirror {
             if staging.is_some() {
                 return Err(bad("cells.slice", "a second sliced cell"));
             }
-            *staging = Some(Staging { cell, tick, slices: Vec::new(), bytes: 0 });
+            let (base_age, slices) = (update.base_age(), update.slices);
+            *staging = Some(Staging { cell, tick, base_age, slices, bodies: Vec::new(), bytes: 0 });
         }
-        let same = |first: &pb::CellUpdate| (first.base_age, first.slices) == (update.base_age, update.slices);
         match staging {
             Some(staging)
                 if (staging.cell, staging.tick) == (cell, tick)
-                    && staging.slices.len() == update.slice as usize
-                    && staging.slices.first().is_none_or(same) =>
+                    && (staging.base_age, staging.slices) == (update.base_age(), update.slices)
+                    && staging.bodies.len() == update.slice as usize =>
             {
-                staging.bytes += update.encoded_len();
+                staging.bytes += body.len();
                 if staging.bytes > STAGED_BYTES_MAX {
                     return Err(bad("cells.slices", "more than 16 MiB"));
                 }
-                staging.slices.push(update.clone());
+                staging.bodies.push(body.to_vec());
             }
             _ => return Err(bad("cells.slice", "not the one that is due")),
         }
         if update.slice + 1 == update.slices {
             let staging = staging.take().expect("just pushed to");
-            return self.apply_update(stripe, cell, tick, &staging.slices, applied);
+            let slices = staging.bodies.iter().map(|body| UpdateMessage::read(body)).collect::<Result<Vec<_>, _>>();
+            let slices = slices.map_err(|_| bad("cells", NO_PROTOBUF))?;
+            return self.apply_update(stripe, tick, &slices, applied);
         }
+        self.stripes[stripe].name(cell, header);
         Ok(())
     }
 
@@ -323,135 +319,122 @@ impl Mirror {
     fn apply_update(
         &mut self,
         stripe: usize,
-        cell: CellId,
         tick: Tick,
-        slices: &[pb::CellUpdate],
+        slices: &[UpdateMessage<'_>],
         applied: &mut Applied,
     ) -> Result<(), MirrorError> {
         let bad = |field, reason| MirrorError::Bad { tick, field, reason };
         let last = slices.last().ok_or(bad("cells", "no slices"))?;
-        // Ghosts are taken before the update moves what they are made of.
-        let mut leaving = BTreeMap::new();
-        let base = if last.base_age == 0 {
+        let cell = CellId(last.cell);
+        let base = if last.base_age() == 0 {
             applied.cells_full += 1;
             self.remove_cell(stripe, cell);
-            if self.stripes[stripe].cells.len() >= CELLS_MAX {
+            if self.stripes[stripe].len() >= CELLS_MAX {
                 return Err(bad("cells.cell", "more than 65,536 cells in view"));
             }
-            let empty = MirrorCell { tick, state: CellState::empty(&self.schema) };
-            self.stripes[stripe].cells.insert(cell, empty);
+            let kinds = self.layouts.iter().map(|_| Rows::default()).collect();
+            self.stripes[stripe].insert(MirrorCell { id: cell, tick, named: applied.tick, kinds });
             tick
         } else {
-            let base = tick.0.checked_sub(u64::from(last.base_age)).map(Tick);
-            let held = self.stripes[stripe].cells.get(&cell).filter(|held| Some(held.tick) == base);
-            let held = held.ok_or(bad("cells.base_age", "not the tick that is held"))?;
-            if slices.iter().flat_map(|slice| &slice.kinds).any(|update| !update.left.is_empty()) {
-                leaving = self.ghosts_of(&held.state, slices);
-            }
-            held.tick
+            let base = tick.0.checked_sub(u64::from(last.base_age())).map(Tick);
+            let held = self.stripes[stripe].get(cell).filter(|held| Some(held.tick) == base);
+            held.ok_or(bad("cells.base_age", "not the tick that is held"))?.tick
         };
-        let events = chunk::read_events(&self.schema, &last.events, tick);
+        let events = chunk::read_events(&self.schema, last.events.numbers(), tick);
         self.note_events(events.map_err(|reason| bad("cells.events", reason))?, false, applied);
         applied.events_lost += u64::from(last.events_lost);
-        let held = self.stripes[stripe].cells.get_mut(&cell).expect("held before, or just put there");
-        match chunk::apply(&self.layout, &mut held.state, slices, (base, tick)) {
-            Ok(moves) => {
-                held.tick = tick;
-                applied.hash_checks += u32::from(last.hash.is_some());
-                self.move_entities(stripe, cell, tick, &moves, leaving);
-                Ok(())
-            }
-            Err(error) => {
-                // Half applied, it is nothing to show.
-                self.stripes[stripe].cells.remove(&cell);
-                Err(error.into())
-            }
+
+        let mut moves = std::mem::take(&mut self.moves);
+        let made = self.make_update(stripe, Step { base, tick }, slices, &mut moves);
+        if made.is_ok() {
+            applied.hash_checks += u32::from(last.hash.is_some());
+            self.stripes[stripe].get_mut(cell).expect("just updated").named = applied.tick;
+        } else {
+            // Half applied, it is nothing to show.
+            self.stripes[stripe].remove(cell);
         }
+        moves.iter_mut().for_each(Moves::clear);
+        self.moves = moves;
+        made
     }
 
-    /// The shown instances of entities that an update of a cell moves to other cells.
-    fn ghosts_of(&self, held: &CellState, slices: &[pb::CellUpdate]) -> BTreeMap<NetId, Ghost> {
-        let mut ghosts = BTreeMap::new();
-        for update in slices.iter().flat_map(|slice| &slice.kinds) {
-            let Some(columns) = held.kinds.get(update.kind as usize) else { continue };
-            let mut gaps = crate::varint::Gaps::of_positions();
-            for pair in update.left.chunks_exact(2) {
-                let id = gaps.skip(pair[0]).and_then(|row| columns.ids.get(row as usize));
-                let Some(shown) = id.and_then(|&id| self.get(id)) else { continue };
-                let Shown { id, kind, cell, tick, columns, row, .. } = shown;
-                let (columns, to_cell) = (single_row(columns, row), CellId(pair[1]));
-                ghosts.insert(id, Ghost { kind, cell, tick, columns, to_cell, left_at: Tick::ZERO });
-            }
-        }
-        ghosts
-    }
-
-    fn move_entities(
+    fn make_update(
         &mut self,
         stripe: usize,
-        cell: CellId,
-        tick: Tick,
-        moves: &Moves,
-        mut leaving: BTreeMap<NetId, Ghost>,
-    ) {
-        let location = Location { stripe: stripe as u8, cell };
-        let entities = &mut self.stripes[stripe].entities;
-        *entities = (*entities + moves.arrived.len()).saturating_sub(moves.despawned.len() + moves.left.len());
-        for &id in &moves.despawned {
-            self.unlocate(id, location);
-            self.saw(id, tick);
-            self.ghosts.remove(&id);
+        step: Step,
+        slices: &[UpdateMessage<'_>],
+        moves: &mut [Moves],
+    ) -> Result<(), MirrorError> {
+        let last = slices.last().expect("the caller has looked");
+        let cell = CellId(last.cell);
+        let layouts = Arc::clone(&self.layouts);
+        let is_held = "held before, or just put there";
+        let kinds = &mut self.stripes[stripe].get_mut(cell).expect(is_held).kinds;
+        for slice in slices {
+            chunk::read_slice(&layouts, kinds, moves, slice, step)?;
         }
-        for &(id, to_cell) in &moves.left {
-            self.unlocate(id, location);
-            self.saw(id, tick);
-            if let Some(mut ghost) = leaving.remove(&id) {
-                ghost.left_at = tick;
-                ghost.to_cell = to_cell;
-                self.ghosts.insert(id, ghost);
-            }
+        // Ghosts are taken before the rows that they are made of are gone.
+        let left = moves.iter().flat_map(|moves| &moves.gone).filter(|gone| gone.to_cell.is_some());
+        let ghosts: Vec<(NetId, Ghost)> = left.filter_map(|gone| self.ghost_of(gone, step.tick)).collect();
+        let held = self.stripes[stripe].get_mut(cell).expect(is_held);
+        chunk::finish(cell, &layouts, &mut held.kinds, moves)?;
+        if let Some(stated) = last.hash {
+            chunk::check_hash(cell, step.tick, &layouts, &held.kinds, stated)?;
         }
-        for &id in &moves.arrived {
-            self.locate(id, location);
-        }
-    }
-
-    /// Cells that the snapshot neither updated nor deferred are unchanged, and stand at its tick.
-    fn advance(&mut self, stripe: usize, tick: Tick, standing: &BTreeSet<CellId>) -> Result<(), &'static str> {
-        let stripe = &mut self.stripes[stripe];
-        stripe.tick = tick;
-        let staged = stripe.staging.as_ref().map(|staging| staging.cell);
-        if standing.iter().any(|cell| !stripe.cells.contains_key(cell) && Some(*cell) != staged) {
-            return Err("a cell that is not in the view");
-        }
-        for (cell, held) in stripe.cells.iter_mut().filter(|(cell, _)| !standing.contains(cell)) {
-            if Some(*cell) == staged {
-                return Err("a cell whose slices are under way is neither updated nor deferred");
-            }
-            held.tick = tick;
-        }
+        held.tick = step.tick;
+        self.move_entities(stripe, cell, step.tick, moves, ghosts);
         Ok(())
     }
 
-    /// A ghost goes once the cell that it went to has caught up, or is not viewed; or once the entity is shown elsewhere,
-    /// since that is newer, and stays so when it is gone again.
+    /// The shown instance of an entity that an update moves to another cell.
+    fn ghost_of(&self, gone: &Gone, left_at: Tick) -> Option<(NetId, Ghost)> {
+        let Shown { id, kind, cell, tick, row, .. } = self.get(gone.id)?;
+        let to_cell = gone.to_cell?;
+        Some((id, Ghost { kind, cell, tick, row: row.0.into(), to_cell, left_at }))
+    }
+
+    fn move_entities(&mut self, stripe: usize, cell: CellId, tick: Tick, moves: &[Moves], ghosts: Vec<(NetId, Ghost)>) {
+        let location = Location { stripe: stripe as u8, cell };
+        let (arrived, gone) =
+            (moves.iter().map(|moves| moves.arrived.len()), moves.iter().map(|moves| moves.gone.len()));
+        let entities = &mut self.stripes[stripe].entities;
+        *entities = (*entities + arrived.sum::<usize>()).saturating_sub(gone.sum());
+        for gone in moves.iter().flat_map(|moves| &moves.gone) {
+            self.locations.remove(gone.id, location);
+            self.saw(gone.id, tick);
+            if gone.to_cell.is_none() {
+                self.ghosts.remove(&gone.id);
+            }
+        }
+        self.ghosts.extend(ghosts);
+        for &id in moves.iter().flat_map(|moves| &moves.arrived) {
+            self.locations.insert(id, location);
+            // Who has come back is no ghost, wherever they had left for: that cell may lag behind for long.
+            if self.ghosts.get(&id).is_some_and(|ghost| ghost.left_at <= tick) {
+                self.ghosts.remove(&id);
+            }
+        }
+    }
+
+    /// A ghost goes once the cell that it went to has caught up, or is not viewed.
     fn settle_ghosts(&mut self) {
+        if self.ghosts.is_empty() {
+            return;
+        }
         let reached = |ghost: &Ghost| {
-            let ticks = self.stripes.iter().filter_map(|stripe| stripe.cells.get(&ghost.to_cell)).map(|cell| cell.tick);
+            let ticks = self.stripes.iter().filter_map(|stripe| stripe.get(ghost.to_cell)).map(|cell| cell.tick);
             ticks.max().is_none_or(|tick| tick >= ghost.left_at)
         };
-        let is_settled = |(id, ghost): &(&NetId, &Ghost)| reached(ghost) || self.standing(**id).is_some();
-        let settled: Vec<NetId> = self.ghosts.iter().filter(is_settled).map(|(id, _)| *id).collect();
+        let settled: Vec<NetId> = self.ghosts.iter().filter(|(_, ghost)| reached(ghost)).map(|(id, _)| *id).collect();
         for id in settled {
             self.ghosts.remove(&id);
         }
     }
 
-    fn check_crowded(&mut self) -> Result<(), MirrorError> {
-        for &net_id in &self.crowded {
-            let Some(locations) = self.locations.get(&net_id) else { continue };
+    fn check_crowded(&self) -> Result<(), MirrorError> {
+        for net_id in self.locations.crowded() {
             let at: Vec<(CellId, Tick)> =
-                locations.iter().filter_map(|at| Some((at.cell, self.cell(at)?.tick))).collect();
+                self.locations.of(net_id).filter_map(|at| Some((at.cell, self.cell(at)?.tick))).collect();
             for (i, &(cell, tick)) in at.iter().enumerate() {
                 if let Some(&(other, _)) = at[..i].iter().find(|other| other.0 != cell && other.1 == tick) {
                     return Err(MirrorError::Doubled { net_id, cells: [other, cell], tick });
@@ -463,12 +446,10 @@ impl Mirror {
 
     /// Forgets what can no longer matter: no cell stands, and no update under way leads, before it.
     fn forget(&mut self) {
-        let oldest = |stripe: &Stripe| {
-            let cells = stripe.cells.values().map(|cell| cell.tick);
-            cells.chain(stripe.staging.as_ref().map(|staging| staging.tick)).chain([stripe.tick]).min()
-        };
-        if let Some(oldest) = self.stripes.iter().filter_map(oldest).min() {
-            self.seen.retain(|_, seen| *seen > oldest);
+        if let Some(oldest) = self.stripes.iter().map(|stripe| stripe.oldest).min() {
+            if !self.seen.is_empty() {
+                self.seen.retain(|_, seen| *seen > oldest);
+            }
             // What happened until then has come: every further update starts there or later.
             if self.events.first().is_some_and(|(tick, _)| *tick <= oldest) {
                 self.events = self.events.split_off(&(oldest.next(), 0));
@@ -490,10 +471,9 @@ impl Mirror {
     /// A cell leaves the view: what was shown from it is gone as of `tick`.
     fn drop_cell(&mut self, stripe: usize, cell: CellId, tick: Tick) -> Option<()> {
         let was_staged = self.stripes[stripe].staging.take_if(|staging| staging.cell == cell).is_some();
-        let Some(held) = self.stripes[stripe].cells.get(&cell) else { return was_staged.then_some(()) };
-        let ids: Vec<NetId> = held.state.kinds.iter().flat_map(|columns| columns.ids.iter().copied()).collect();
-        let shown_here: Vec<NetId> =
-            ids.into_iter().filter(|&id| self.standing(id).is_some_and(|shown| shown.cell == cell)).collect();
+        let Some(held) = self.stripes[stripe].get(cell) else { return was_staged.then_some(()) };
+        let is_shown_here = |id: &NetId| self.standing(*id).is_some_and(|shown| shown.cell == cell);
+        let shown_here: Vec<NetId> = self.ids_in(held).filter(is_shown_here).collect();
         self.remove_cell(stripe, cell);
         for id in shown_here {
             self.saw(id, tick);
@@ -503,29 +483,28 @@ impl Mirror {
 
     /// Takes a cell out of a stripe; its entities were shown at its tick.
     fn remove_cell(&mut self, stripe: usize, cell: CellId) {
-        let Some(held) = self.stripes[stripe].cells.remove(&cell) else { return };
+        let Some(held) = self.stripes[stripe].remove(cell) else { return };
+        let ids: Vec<NetId> = self.ids_in(&held).collect();
         let entities = &mut self.stripes[stripe].entities;
-        *entities = entities.saturating_sub(held.state.len());
-        for id in held.state.kinds.iter().flat_map(|columns| columns.ids.iter().copied()) {
-            self.unlocate(id, Location { stripe: stripe as u8, cell });
+        *entities = entities.saturating_sub(ids.len());
+        for id in ids {
+            self.locations.remove(id, Location { stripe: stripe as u8, cell });
             // An instance from before what was seen was not shown, and changes nothing.
             self.saw(id, held.tick);
         }
     }
 
+    fn ids_in<'a>(&'a self, held: &'a MirrorCell) -> impl Iterator<Item = NetId> + 'a {
+        self.layouts.iter().zip(&held.kinds).flat_map(|(layout, rows)| rows.iter(layout)).map(|row| row.id())
+    }
+
     /// Takes all cells out of a stripe, and what is left of one that an error took out.
     fn clear_stripe(&mut self, stripe: usize) {
-        let here = |at: &Location| usize::from(at.stripe) == stripe;
-        let ids: Vec<NetId> =
-            self.locations.iter().filter(|(_, at)| at.iter().any(|at| here(&at))).map(|(id, _)| *id).collect();
-        for id in ids {
-            let at: Vec<Location> = self.locations[&id].iter().filter(here).collect();
-            for at in at {
-                if let Some(tick) = self.cell(at).map(|held| held.tick) {
-                    self.saw(id, tick);
-                }
-                self.unlocate(id, at);
+        for (id, at) in self.locations.of_stripe(stripe as u8) {
+            if let Some(tick) = self.cell(at).map(|held| held.tick) {
+                self.saw(id, tick);
             }
+            self.locations.remove(id, at);
         }
     }
 
@@ -534,71 +513,33 @@ impl Mirror {
         *seen = (*seen).max(tick);
     }
 
-    fn locate(&mut self, id: NetId, location: Location) {
-        match self.locations.get_mut(&id) {
-            None => {
-                self.locations.insert(id, Locations { first: location, more: Vec::new() });
-            }
-            Some(locations) => {
-                locations.more.push(location);
-                self.crowded.insert(id);
-            }
-        }
-    }
-
-    fn unlocate(&mut self, id: NetId, location: Location) {
-        let Some(locations) = self.locations.get_mut(&id) else { return };
-        if let Some(i) = locations.more.iter().position(|more| *more == location) {
-            locations.more.swap_remove(i);
-        } else if locations.first == location {
-            match locations.more.pop() {
-                Some(next) => locations.first = next,
-                None => {
-                    self.locations.remove(&id);
-                    return;
-                }
-            }
-        }
-        if locations.more.is_empty() {
-            self.crowded.remove(&id);
-        }
-    }
-
     fn cell(&self, at: Location) -> Option<&MirrorCell> {
-        self.stripes[usize::from(at.stripe)].cells.get(&at.cell)
+        self.stripes[usize::from(at.stripe)].get(at.cell)
     }
 
     /// The instance of an entity in the cell with the greatest tick, where that may be shown.
     fn standing(&self, id: NetId) -> Option<Shown<'_>> {
         let seen = self.seen.get(&id).copied().unwrap_or_default();
-        let locations = self.locations.get(&id)?;
-        let (at, held) = locations
-            .iter()
-            .filter_map(|at| Some((at, self.cell(at)?)))
-            .filter(|(_, held)| held.tick >= seen)
-            .max_by_key(|(_, held)| held.tick)?;
-        let (kind, columns, row) = held
-            .state
-            .kinds
-            .iter()
-            .enumerate()
-            .find_map(|(kind, columns)| Some((KindId(kind as u16), columns.as_ref(), columns.row(id)?)))?;
-        Some(Shown { mirror: self, id, kind, cell: at.cell, tick: held.tick, columns, row })
+        let standing = self.locations.of(id).filter_map(|at| self.cell(at)).filter(|held| held.tick >= seen);
+        let held = standing.max_by_key(|held| held.tick)?;
+        let mut kinds = self.layouts.iter().zip(&held.kinds).enumerate();
+        let (kind, row) = kinds.find_map(|(i, (layout, rows))| Some((KindId(i as u16), rows.find(layout, id)?)))?;
+        Some(Shown { mirror: self, id, kind, cell: held.id, tick: held.tick, row, is_ghost: false })
     }
 
     /// What is shown of an entity.
     #[must_use]
     pub fn get(&self, id: NetId) -> Option<Shown<'_>> {
         self.standing(id).or_else(|| {
-            let (&id, Ghost { kind, cell, tick, columns, .. }) = self.ghosts.get_key_value(&id)?;
-            Some(Shown { mirror: self, id, kind: *kind, cell: *cell, tick: *tick, columns, row: 0 })
+            let Ghost { kind, cell, tick, row, .. } = self.ghosts.get(&id)?;
+            Some(Shown { mirror: self, id, kind: *kind, cell: *cell, tick: *tick, row: Row(row), is_ghost: true })
         })
     }
 
     /// What is shown of all entities, each once, in no particular order.
     pub fn shown(&self) -> impl Iterator<Item = Shown<'_>> {
-        let ghosts = self.ghosts.keys().filter(|id| !self.locations.contains_key(id));
-        self.locations.keys().chain(ghosts).filter_map(|&id| self.get(id))
+        let ghosts = self.ghosts.keys().copied().filter(|id| !self.locations.contains(*id));
+        self.locations.ids().chain(ghosts).filter_map(|id| self.get(id))
     }
 
     /// The number of entities that are shown.
@@ -607,20 +548,30 @@ impl Mirror {
         self.shown().count()
     }
 
-    /// A cell of a stream's mirror, and its tick.
+    /// A cell of a stream's mirror as the server's frames have it, and its tick. It is made for the asking.
     #[must_use]
-    pub fn cell_state(&self, stripe: usize, cell: CellId) -> Option<(Tick, &CellState)> {
-        self.stripes.get(stripe)?.cells.get(&cell).map(|held| (held.tick, &held.state))
+    pub fn cell_state(&self, stripe: usize, cell: CellId) -> Option<(Tick, CellState)> {
+        let MirrorCell { tick, kinds, .. } = self.stripes.get(stripe)?.get(cell)?;
+        let rows = self.layouts.iter().zip(kinds).zip(&self.schema.kinds);
+        let columns = |((layout, rows), kind): ((&RowLayout, &Rows), _)| Arc::new(rows.to_columns(layout, kind, *tick));
+        Some((*tick, CellState { kinds: rows.map(columns).collect() }))
     }
 
-    /// The cells of a stream's view.
+    /// The tick at which a cell of a stream stands.
+    #[must_use]
+    pub fn cell_tick(&self, stripe: usize, cell: CellId) -> Option<Tick> {
+        Some(self.stripes.get(stripe)?.get(cell)?.tick)
+    }
+
+    /// The cells of a stream's view, in no particular order.
     pub fn cells(&self, stripe: usize) -> impl Iterator<Item = CellId> + '_ {
-        self.stripes.get(stripe).into_iter().flat_map(|stripe| stripe.cells.keys().copied())
+        self.stripes.get(stripe).into_iter().flat_map(|stripe| stripe.cells().iter().map(|held| held.id))
     }
 
-    /// The column of a kind's field, where everyone sees it.
-    pub(crate) fn column(&self, kind: KindId, field: usize) -> Option<usize> {
-        *self.columns.get(kind.index())?.get(field)?
+    /// Where in a row a kind's field is, and how it is read, where everyone sees it.
+    pub(crate) fn column(&self, kind: KindId, field: usize) -> Option<(usize, Reading)> {
+        let column = self.schema.kind(kind)?.public_fields().position(|(public, _)| public == field)?;
+        self.layouts.get(kind.index())?.fields.get(column).copied()
     }
 
     /// The schema.
@@ -652,13 +603,4 @@ impl Mirror {
     pub const fn roster(&self) -> &BTreeMap<PlayerId, RosterEntry> {
         &self.roster
     }
-}
-
-fn single_row(columns: &Columns, row: usize) -> Columns {
-    let mut single = columns.without_rows();
-    single.ids.push(columns.ids[row]);
-    for (to, from) in single.fields.iter_mut().zip(&columns.fields) {
-        to.push_from(from, row);
-    }
-    single
 }

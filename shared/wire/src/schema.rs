@@ -158,6 +158,7 @@ fn field_to_proto(field: &Field) -> pb::Field {
     let (predictor, shift) = match field.predictor {
         Predictor::None => (pb::Predictor::Unspecified, 0),
         Predictor::Linear { shift } => (pb::Predictor::Linear, u32::from(shift)),
+        Predictor::Ramp { shift } => (pb::Predictor::Ramp, u32::from(shift)),
     };
     pb::Field {
         name: field.name.clone(),
@@ -187,6 +188,7 @@ fn field_from_proto(kind: &str, message: &pb::Field) -> Result<Field, SchemaDeco
         predictor: match message.predictor() {
             pb::Predictor::Unspecified => Predictor::None,
             pb::Predictor::Linear => Predictor::Linear { shift: small("shift", message.shift)? },
+            pb::Predictor::Ramp => Predictor::Ramp { shift: small("shift", message.shift)? },
         },
         tolerance: positive("tolerance", message.tolerance)?,
         visibility: match message.visibility() {
@@ -214,6 +216,7 @@ mod tests {
                 "dot",
                 vec![
                     Field::linear("x", metres.clone()).owner_shift(3).rate_shift(5),
+                    Field::ramp("y", metres.clone()).owner_shift(3).rate_shift(2),
                     Field::plain("aim", metres.clone()).angle(256, 1.0),
                     Field::plain("ammo", metres.clone()).owner_only(),
                 ],

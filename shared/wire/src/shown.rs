@@ -1,8 +1,8 @@
 //! An entity as a client shows it.
 
-use tickwire_shared::{CellId, Columns, KindId, NetId, Tick};
+use tickwire_shared::{CellId, KindId, NetId, Tick};
 
-use crate::Mirror;
+use crate::{Mirror, rows::Row};
 
 /// An entity as it is shown.
 #[derive(Clone, Copy, Debug)]
@@ -12,11 +12,11 @@ pub struct Shown<'a> {
     pub(crate) kind: KindId,
     pub(crate) cell: CellId,
     pub(crate) tick: Tick,
-    pub(crate) columns: &'a Columns,
-    pub(crate) row: usize,
+    pub(crate) row: Row<'a>,
+    pub(crate) is_ghost: bool,
 }
 
-impl<'a> Shown<'a> {
+impl Shown<'_> {
     /// The entity.
     #[must_use]
     pub const fn net_id(&self) -> NetId {
@@ -41,18 +41,16 @@ impl<'a> Shown<'a> {
         self.tick
     }
 
-    /// The entity's columns, and its row in them.
+    /// Whether it is on its way to a cell that has not caught up with its leaving: its last instance.
     #[must_use]
-    pub const fn columns(&self) -> (&'a Columns, usize) {
-        (self.columns, self.row)
+    pub const fn is_ghost(&self) -> bool {
+        self.is_ghost
     }
 
-    /// A public field, by its place in the kind's fields, at `at`: linear fields are predicted to it. In quanta.
+    /// A public field, by its place in the kind's fields, at `at`: fields with a predictor are predicted to it. In quanta.
     #[must_use]
     pub fn value(&self, field: usize, at: Tick) -> Option<i32> {
-        let column = self.mirror.column(self.kind, field)?;
-        let line = self.mirror.schema().kinds[self.kind.index()].fields[field].line();
-        Some(self.columns.fields[column].read(self.row, line, at))
+        Some(self.row.value(self.mirror.column(self.kind, field)?, self.tick, at))
     }
 
     /// A public field by name, at `at`, in its unit.

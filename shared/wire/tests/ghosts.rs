@@ -25,7 +25,7 @@ fn left(to_cell: u32) -> pb::KindUpdate {
 }
 
 fn update(cell: u32, base_age: u32, kinds: Vec<pb::KindUpdate>) -> pb::CellUpdate {
-    pb::CellUpdate { cell, base_age, kinds, ..pb::CellUpdate::default() }
+    pb::CellUpdate { cell, base_age: Some(base_age), kinds, ..pb::CellUpdate::default() }
 }
 
 /// In which cell the dot is shown, and as of when.

@@ -4,7 +4,15 @@
 
 mod screen;
 
-use std::{fs, num::NonZeroUsize, path::PathBuf, pin::pin, process::ExitCode, thread, time::Duration};
+use std::{
+    fs,
+    num::NonZeroUsize,
+    path::{Path, PathBuf},
+    pin::pin,
+    process::ExitCode,
+    thread,
+    time::Duration,
+};
 
 use clap::Parser;
 use tickwire_client::bots::{self, BehaviourChoice, Report, SwarmConfig, SwarmError, SwarmHandle};
@@ -59,6 +67,9 @@ struct Options {
     /// Writes the figures to a file, as flat JSON.
     #[arg(long, value_name = "FILE.json")]
     report: Option<PathBuf>,
+    /// Writes them to a file as a page with plots over time, which needs nothing else.
+    #[arg(long, value_name = "FILE.html")]
+    html: Option<PathBuf>,
     /// Prints errors only.
     #[arg(long)]
     quiet: bool,
@@ -89,17 +100,20 @@ fn main() -> ExitCode {
         threads: options.threads.map_or_else(|| threads_for(options.bots.get()), NonZeroUsize::get),
     };
     let screen = Screen::new(options.quiet, &config);
-    let code = match play(config, &screen) {
+    let swarm = SwarmHandle::default();
+    let code = match play(config, &swarm, &screen) {
         Ok((report, failures)) => {
             screen.finish(&report, &failures);
-            match options.report.map(|file| write_report(&file, &report)) {
-                Some(Err(error)) => {
+            let json = options.report.map(|file| write(&file, &json(&report)));
+            let html = options.html.map(|file| write(&file, &report.page(&swarm.seconds())));
+            match json.into_iter().chain(html).collect::<Result<(), String>>() {
+                Err(error) => {
                     screen.error(&error);
                     EXIT_USAGE
                 }
-                _ if report.bots_connected == 0 => EXIT_USAGE,
-                _ if report.is_clean() => EXIT_CLEAN,
-                _ => EXIT_FAILED,
+                Ok(()) if report.bots_connected == 0 => EXIT_USAGE,
+                Ok(()) if report.is_clean() => EXIT_CLEAN,
+                Ok(()) => EXIT_FAILED,
             }
         }
         Err(error) => {
@@ -111,8 +125,7 @@ fn main() -> ExitCode {
 }
 
 /// Runs the swarm beside the screen; Ctrl-C has the bots leave.
-fn play(config: SwarmConfig, screen: &Screen) -> Result<(Report, bots::Failures), SwarmError> {
-    let handle = SwarmHandle::default();
+fn play(config: SwarmConfig, handle: &SwarmHandle, screen: &Screen) -> Result<(Report, bots::Failures), SwarmError> {
     let (done, mut finished) = oneshot::channel();
     let swarm = {
         let handle = handle.clone();
@@ -134,16 +147,19 @@ fn play(config: SwarmConfig, screen: &Screen) -> Result<(Report, bots::Failures)
                     stopping = true;
                     handle.stop();
                 }
-                _ = interval.tick() => screen.show(&handle),
+                _ = interval.tick() => screen.show(handle),
             }
         }
     });
     swarm.join().unwrap_or_else(|cause| std::panic::resume_unwind(cause))
 }
 
-fn write_report(file: &PathBuf, report: &Report) -> Result<(), String> {
-    let json = serde_json::to_string_pretty(report).expect("a report is plain numbers and a map of strings");
-    fs::write(file, json + "\n").map_err(|error| format!("cannot write the report {}: {error}", file.display()))
+fn json(report: &Report) -> String {
+    serde_json::to_string_pretty(report).expect("a report is plain numbers and a map of strings") + "\n"
+}
+
+fn write(file: &Path, text: &str) -> Result<(), String> {
+    fs::write(file, text).map_err(|error| format!("cannot write the report {}: {error}", file.display()))
 }
 
 #[cfg(test)]

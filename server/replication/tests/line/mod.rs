@@ -154,7 +154,7 @@ impl Peer {
         for cell in self.mirror.cells(0) {
             let (tick, state) = self.mirror.cell_state(0, cell).expect("listed");
             let server = world.frame().cell(cell).expect("in the frame");
-            assert!(tick < world.tick() || state == server.state.as_ref(), "cell {cell} at {tick}");
+            assert!(tick < world.tick() || state == *server.state, "cell {cell} at {tick}");
         }
         Some((message, applied))
     }

@@ -15,7 +15,7 @@ use tickwire_shared::{
     Game, Kind, KindId, NetId, Place, PlayerId, PlayerStatus, Quantity, Roster, RosterRow, Schema, SchemaParts,
     SeatExtras, Systems, Tick, TickExtras, TickRate,
 };
-use tickwire_wire::{Applied, Mirror, MirrorError, Shown};
+use tickwire_wire::{Applied, Mirror, MirrorError};
 
 pub(crate) const PLAYER: PlayerId = PlayerId(1);
 const DOT: KindId = KindId(0);
@@ -88,6 +88,8 @@ fn schema() -> Arc<Schema> {
         Field::linear("heading", Quantity::count(0..=0)).angle(256, 1.0).owner_shift(1),
         Field::plain("hue", Quantity::count(-5..=5)),
         Field::plain("secret", Quantity::count(0..=1000)).owner_only(),
+        Field::ramp("y", metres.clone()).owner_shift(2),
+        Field::ramp("course", metres.clone()).angle(256, 1.0).owner_shift(1).rate_shift(2),
     ];
     let prop = vec![Field::plain("state", Quantity::count(0..=1_000_000))];
     let bang = EventKind { name: "bang".into(), fields: vec![EventField::new("size", Quantity::count(-99..=99))] };
@@ -109,6 +111,8 @@ struct Body {
     fine: [i32; 4],
     speed: i32,
     steady: bool,
+    /// The rate that it is said to head for, and for how long, in 1/16 of a tick.
+    told: Option<(i32, u16)>,
 }
 
 /// The random world: frames, and what the checker needs to know of them.
@@ -145,14 +149,25 @@ impl RandomWorld {
         self.live_and_die(tick);
         self.move_about();
         self.builder.begin(tick);
+        for kind in [DOT, PROP] {
+            let there = self.bodies.iter().filter(|body| body.kind == kind).map(|body| body.id);
+            self.builder.retain(kind, there);
+        }
         for body in &self.bodies {
             let mut entity = self.builder.entity(body.kind, body.id);
             if body.kind == PROP {
                 entity.set(0, body.fine[0]);
                 continue;
             }
-            for (field, &fine) in body.fine.iter().enumerate() {
+            let [x, heading, ..] = body.fine;
+            for (field, fine) in body.fine.into_iter().chain([x, heading]).enumerate() {
                 entity.set(field, fine);
+            }
+            // What is told of where it is heading is right for some, and wrong for others.
+            if let Some((rate, ramp)) = body.told {
+                entity.set_heading(4, rate);
+                entity.set_heading(5, rate * 4);
+                entity.set_ramp(ramp);
             }
             entity.set_place(Place::Cell(CellKey(body.cell)));
         }
@@ -179,6 +194,7 @@ impl RandomWorld {
                     fine: [self.rng.random_range(-9999..9999), self.rng.random_range(0..512), 0, 7],
                     speed: self.rng.random_range(-40..40),
                     steady: self.rng.random_bool(0.5),
+                    told: None,
                 };
                 if self.own.is_none() && kind == DOT && self.rng.random_ratio(1, 3) {
                     self.own = Some(body.id);
@@ -205,6 +221,8 @@ impl RandomWorld {
             }
             if !body.steady || rng.random_ratio(1, 30) {
                 body.speed = rng.random_range(-40..40);
+                let ramp = if body.steady { 0 } else { rng.random_range(0..200) };
+                body.told = rng.random_bool(0.6).then_some((body.speed, ramp));
             }
             body.fine[0] += body.speed;
             body.fine[1] = (body.fine[1] + body.speed).rem_euclid(512);
@@ -270,7 +288,6 @@ pub(crate) struct Peer {
     on_the_way: VecDeque<Vec<u8>>,
     acks: VecDeque<Tick>,
     shown_at: BTreeMap<NetId, Tick>,
-    /// Whose death the client was told of.
     gone: BTreeSet<NetId>,
     events: BTreeSet<(Tick, u32)>,
     pub(crate) applied: u64,
@@ -342,11 +359,8 @@ impl Peer {
         world: &RandomWorld,
     ) -> Result<Applied, MirrorError> {
         let before: BTreeMap<CellId, Tick> =
-            self.mirror.cells(0).map(|cell| (cell, self.mirror.cell_state(0, cell).expect("listed").0)).collect();
-        let led_on = snapshot.cells.iter().filter(|update| update.base_age > 0).map(|update| CellId(update.cell));
-        let held: Vec<(CellId, Vec<NetId>)> = led_on.map(|cell| (cell, self.ids_in(cell))).collect();
+            self.mirror.cells(0).map(|cell| (cell, self.mirror.cell_tick(0, cell).expect("listed"))).collect();
         let applied = self.mirror.apply(0, snapshot)?;
-        self.note_deaths(&held, world);
         self.applied += 1;
         self.resets += u64::from(applied.reset);
         self.deferred += u64::from(!snapshot.deferred_cells.is_empty());
@@ -358,7 +372,8 @@ impl Peer {
         self.check_shown(header, snapshot, world);
         let own = header.seat(PLAYER).and_then(|seat| seat.owner.as_ref());
         let mirrored = self.mirror.owner();
-        assert_eq!(mirrored.map(|own| (own.net_id, &own.values)), own.map(|own| (own.net_id, &own.values)));
+        let values = mirrored.map(|own| (own.net_id, own.values.as_slice()));
+        assert_eq!(values, own.map(|own| (own.net_id, &*own.values)));
         assert_eq!(applied.consumed_input, snapshot.tick, "the header's acknowledgement is the frame's");
         Ok(applied)
     }
@@ -374,26 +389,11 @@ impl Peer {
         seen.into_iter().filter_map(|key| frame.table.id(Place::Cell(key))).all(|cell| held.contains(&cell))
     }
 
-    fn ids_in(&self, cell: CellId) -> Vec<NetId> {
-        let state = self.mirror.cell_state(0, cell).map(|(_, state)| state);
-        state.into_iter().flat_map(|state| &state.kinds).flat_map(|columns| columns.ids.iter().copied()).collect()
-    }
-
-    /// Who is no longer in a cell that has been led on, and was dead by then, is known to be.
-    fn note_deaths(&mut self, held: &[(CellId, Vec<NetId>)], world: &RandomWorld) {
-        for (cell, before) in held {
-            let Some((tick, _)) = self.mirror.cell_state(0, *cell) else { continue };
-            let now = self.ids_in(*cell);
-            let is_dead = |id: &&NetId| world.died_at.get(id).is_some_and(|died| *died <= tick);
-            self.gone.extend(before.iter().filter(|id| !now.contains(id)).filter(is_dead));
-        }
-    }
-
     fn check_cells(&self, world: &RandomWorld) {
         for cell in self.mirror.cells(0) {
             let (tick, state) = self.mirror.cell_state(0, cell).expect("listed");
             let frame = &world.frames[tick.0 as usize];
-            assert_eq!(state, frame.cell(cell).expect("in the frame").state.as_ref(), "cell {cell} at tick {tick}");
+            assert_eq!(&state, frame.cell(cell).expect("in the frame").state.as_ref(), "cell {cell} at tick {tick}");
         }
     }
 
@@ -406,7 +406,7 @@ impl Peer {
             return;
         }
         for cell in self.mirror.cells(0) {
-            let (tick, _) = self.mirror.cell_state(0, cell).expect("listed");
+            let tick = self.mirror.cell_tick(0, cell).expect("listed");
             let held = before.get(&cell).filter(|_| !applied.reset);
             for due in held.map_or(tick.0, |held| held.0 + 1)..=tick.0 {
                 let events = world.frames[due as usize].cell(cell).and_then(|cell| cell.events.as_ref());
@@ -420,9 +420,6 @@ impl Peer {
 
     fn check_shown(&mut self, header: &Frame, snapshot: &pb::Snapshot, world: &RandomWorld) {
         let mut shown: BTreeMap<NetId, Tick> = BTreeMap::new();
-        let stands = |entity: &Shown<'_>| self.ids_in(entity.cell()).contains(&entity.net_id());
-        let on_the_way: BTreeSet<NetId> =
-            self.mirror.shown().filter(|entity| !stands(entity)).map(|entity| entity.net_id()).collect();
         for entity in self.mirror.shown() {
             let (id, tick) = (entity.net_id(), entity.tick());
             assert!(shown.insert(id, tick).is_none(), "entity {id} is shown twice");
@@ -434,17 +431,30 @@ impl Peer {
         for cell in self.mirror.cells(0) {
             let (tick, state) = self.mirror.cell_state(0, cell).expect("listed");
             for id in state.kinds.iter().flat_map(|columns| &columns.ids) {
-                // What is on its way from one cell to another is shown as it was when it left.
-                let newest = shown.get(id).is_none_or(|shown| *shown >= tick || on_the_way.contains(id));
+                // Who left for this cell later than it stands is shown as a ghost, until it has caught up.
+                let is_ghost = self.mirror.get(*id).is_some_and(|shown| shown.is_ghost());
+                let newest = is_ghost || shown.get(id).is_none_or(|shown| *shown >= tick);
                 assert!(newest, "entity {id} is shown as of {:?}, but stands in cell {cell} at {tick}", shown.get(id));
                 let is_shown = tick < header.tick || shown.contains_key(id);
                 assert!(is_shown, "entity {id} stands in cell {cell} at the newest tick, and is not shown");
             }
         }
+        // Only where it has heard of the death: after a reset, or in a cell that enters anew in slices, a stream may well be
+        // shown once more who has died since.
+        let heard_of = |id: &NetId, died: &Tick| {
+            let last = world.frames[died.0 as usize - 1].places.get(*id);
+            let held = last.and_then(|(_, cell)| self.mirror.cell_state(0, cell));
+            held.is_some_and(|(tick, _)| tick >= *died)
+        };
+        for (id, died) in &world.died_at {
+            if heard_of(id, died) && self.shown_at.contains_key(id) && !shown.contains_key(id) {
+                self.gone.insert(*id);
+            }
+        }
         self.shown_at.extend(shown.iter().map(|(id, tick)| (*id, *tick)));
 
         let cells: Vec<CellId> = self.mirror.cells(0).collect();
-        let stands = |cell: &CellId| self.mirror.cell_state(0, *cell).is_some_and(|(tick, _)| tick == header.tick);
+        let stands = |cell: &CellId| self.mirror.cell_tick(0, *cell) == Some(header.tick);
         if snapshot.deferred_cells.is_empty() && cells.iter().all(stands) {
             self.caught_up += 1;
             let ids = |cell: &CellId| -> Vec<NetId> {

@@ -43,6 +43,20 @@ fn settings_are_checked_by_number_range_and_game() {
 }
 
 #[test]
+fn settings_by_name_go_over_those_by_number() {
+    let named = |settings: &[(&str, f64)]| SessionConfig {
+        settings: vec![20],
+        named_settings: settings.iter().map(|(name, value)| ((*name).to_owned(), *value)).collect(),
+        ..SessionConfig::default()
+    };
+    assert_eq!(session_with(named(&[("speed", 4.0)])).settings().get("speed"), 4.0);
+    let unknown = error_of(Dots::default(), named(&[("sped", 4.0)]));
+    assert_eq!(unknown.to_string(), "settings.sped: the game has no such setting; it has speed");
+    let out_of_range = error_of(Dots::default(), named(&[("speed", f64::NAN)]));
+    assert!(matches!(out_of_range, SessionError::Settings(SettingsError::Range { .. })), "{out_of_range:?}");
+}
+
+#[test]
 fn systems_without_an_order_are_refused_by_name() {
     let error = error_of(Dots { ambiguous: true, ..Dots::default() }, SessionConfig::default());
     assert!(matches!(&error, SessionError::Systems { .. }), "{error:?}");

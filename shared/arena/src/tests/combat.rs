@@ -5,7 +5,7 @@ use tickwire_shared::{Audience, PlayerId};
 
 use super::harness::{Hands, Match, flat};
 use crate::{
-    cells,
+    cells::Squares,
     events::{Died, Explosion, Hit, Hurt, Landed, Shot},
     life::{DEATHS, KILLS, START_HEALTH},
     movement::PLAYER_RADIUS,
@@ -57,7 +57,7 @@ fn a_rifle_kills_and_the_victim_lives_again() {
 fn those_whom_it_concerns_hear_of_a_shot_and_its_end() {
     let (mut game, a, b) = duel(Match::new(&[("cover", 0.0), ("rifle_damage", 100.0)], 60));
     let [shooter, victim] = [a, b].map(|player| game.net_id(player).expect("alive").0 as i32);
-    let here = Audience::At(cells::place_of(Vec2::splat(8.0)));
+    let here = Audience::At(game.world.resource::<Squares>().place_of(Vec2::splat(8.0), None));
     game.act(a, firing(0));
     game.ticks(1);
 

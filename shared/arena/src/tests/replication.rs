@@ -2,7 +2,7 @@
 
 use glam::Vec2;
 use rand::{RngExt as _, SeedableRng as _, rngs::ChaCha8Rng};
-use tickwire_shared::{Anchor, CellKey, Column, Frame, KindId, NetId, NetIds, Place, PlayerId};
+use tickwire_shared::{CellKey, Column, Columns, Frame, KindId, NetId, NetIds, Place, PlayerId};
 
 use super::harness::{Hands, Match, flat};
 use crate::{
@@ -16,15 +16,15 @@ use crate::{
 const PLAYER: KindId = KindId(0);
 const ROCKET: KindId = KindId(1);
 
-/// The anchors of x and y of an entity, as clients hold them.
-fn anchors(frame: &Frame, kind: KindId, id: NetId) -> [Anchor; 2] {
+/// What clients hold of an entity's x and y, and of their motion.
+fn held(frame: &Frame, kind: KindId, id: NetId) -> Columns {
     let (_, cell) = frame.places.get(id).expect("in the frame");
     let columns = &frame.cells[cell.index()].state.kinds[kind.index()];
-    let row = columns.row(id).expect("in its cell");
-    [0, 1].map(|field| match &columns.fields[field] {
-        Column::Anchored(anchors) => anchors[row],
-        Column::Plain(_) => panic!("coordinates are linear"),
-    })
+    let mut held = columns.without_rows();
+    held.push_from(columns, columns.row(id).expect("in its cell"));
+    held.fields.truncate(2);
+    assert!(!held.fields.iter().any(|column| matches!(column, Column::Plain(_))), "coordinates have predictors");
+    held
 }
 
 fn key(frame: &Frame, id: NetId) -> CellKey {
@@ -46,9 +46,9 @@ fn a_steady_walker_costs_nothing_after_a_second() {
             game.act(a, Hands { walk, ..Hands::default() });
             game.ticks(u64::from(hz) - 1);
             let id = game.net_id(a).expect("alive");
-            let steady = anchors(&game.tick(), PLAYER, id);
+            let steady = held(&game.tick(), PLAYER, id);
             for tick in 0..hz * 20 {
-                assert_eq!(anchors(&game.tick(), PLAYER, id), steady, "{walk:?} at {hz} Hz, {tick} ticks on");
+                assert_eq!(held(&game.tick(), PLAYER, id), steady, "{walk:?} at {hz} Hz, {tick} ticks on");
             }
             let speed = game.state(a).velocity.length();
             assert!((speed - 5.0).abs() < 0.01 || walk == (-90, 41) || walk == (13, 55), "{speed}");
@@ -79,9 +79,9 @@ fn a_rocket_in_flight_is_told_once_for_each_cell() {
         let launched = game.tick();
         game.act(a, Hands::default());
         let id = NetId(2);
-        let told = anchors(&launched, ROCKET, id);
+        let told = held(&launched, ROCKET, id);
         for _ in 0..hz * 4 - 1 {
-            assert_eq!(anchors(&game.tick(), ROCKET, id), told, "at {hz} Hz");
+            assert_eq!(held(&game.tick(), ROCKET, id), told, "at {hz} Hz");
         }
     }
 }
@@ -105,18 +105,17 @@ fn owners_hold_exactly_what_movement_starts_from() {
 }
 
 #[test]
-fn moving_fields_come_first_and_common_masks_are_one_byte() {
+fn moving_fields_come_first() {
     let game = flat();
     for kind in &game.blueprint.schema.kinds {
-        let public: Vec<_> = kind.public_fields().map(|(_, field)| field).collect();
-        assert_eq!([public[0].name.as_str(), &public[1].name], ["x", "y"]);
-        assert!(public.into_iter().map(tickwire_shared::mask_bits).sum::<usize>() <= 7, "{}", kind.name);
+        let names: Vec<_> = kind.public_fields().map(|(_, field)| field.name.as_str()).take(2).collect();
+        assert_eq!(names, ["x", "y"]);
     }
 }
 
 #[test]
 fn a_walk_along_an_edge_crosses_it_once() {
-    let mut game = flat();
+    let mut game = Match::new(&[("cover", 0.0), ("size", 300.0)], 60);
     let [a] = game.join();
     game.tick();
     game.put(a, 10.0, -1.0);

@@ -5,7 +5,7 @@ use crate::{
     inputs::FIRE,
     weapons::{Battle, Shooters},
 };
-use tickwire_shared::{Audience, NetId};
+use tickwire_shared::NetId;
 
 /// How far a rifle reaches, in metres.
 pub(crate) const RANGE: f32 = 120.0;
@@ -26,6 +26,6 @@ pub(crate) fn fire(mut battle: Battle, mut shooters: Shooters) {
             battle.damage(victim.entity, owner.0, points, from);
         }
         let to = impact.map_or(reach, |impact| impact.point);
-        battle.outbox.emit(Audience::At(crate::cells::place_of(from)), &Shot { shooter: net_id, from, to });
+        battle.herald.tell_at(from, &Shot { shooter: net_id, from, to });
     }
 }

@@ -6,10 +6,9 @@ use bevy_ecs::{
     system::{Commands, Query, ResMut},
 };
 use glam::Vec2;
-use tickwire_shared::{Audience, NetId, NetIds, PlayerId, Tick};
+use tickwire_shared::{NetId, NetIds, PlayerId, Tick};
 
 use crate::{
-    cells::place_of,
     events::Explosion,
     inputs::ROCKET,
     movement::PLAYER_RADIUS,
@@ -75,7 +74,7 @@ pub(crate) fn launch(battle: Battle, mut commands: Commands, mut net_ids: ResMut
 
 /// Harms everyone near whom cover does not shield, the shooter among them.
 fn explode(battle: &mut Battle, point: Vec2, owner: PlayerId) {
-    battle.outbox.emit(Audience::At(place_of(point)), &Explosion { owner, point });
+    battle.herald.tell_at(point, &Explosion { owner, point });
     let exposed: Vec<(Entity, f32)> = battle
         .crowd
         .within(point, SPLASH_RADIUS + PLAYER_RADIUS)

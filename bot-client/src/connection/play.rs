@@ -1,0 +1,254 @@
+//! The `Play` stream: gRPC's framing on one HTTP/2 stream, in a connection of its own.
+//!
+//! On `h2` itself, which is what tonic's channel stands on too: a client has one call for as long as it lives, so that a
+//! channel's queues, balancing and reconnecting would only cost, on every message, what a swarm of bots has least of.
+
+use std::{
+    io,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+};
+
+use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
+use h2::{
+    RecvStream, SendStream,
+    client::{Builder, ResponseFuture},
+};
+use http::{Method, Request, StatusCode, Uri, header};
+use prost::Message;
+use tickwire_proto::v1 as pb;
+use tokio::task::AbortHandle;
+use tonic::{Code, Status};
+
+use super::{
+    error::ClientError,
+    transport::{Connection, Wire, connect},
+};
+
+const PLAY: &str = "/tickwire.v1.GameService/Play";
+const USER_AGENT: &str = concat!("tickwire-client/", env!("CARGO_PKG_VERSION"));
+const CONTENT_TYPE: &str = "application/grpc";
+/// The largest message that is taken: a welcome with a large schema, or a snapshot, which is 64 KiB at most by default.
+const MESSAGE_BYTES_MAX: usize = 1 << 20;
+/// What the server may send ahead of what the client has read: four of the largest snapshots. The server's credit bounds
+/// what is unacknowledged long before; the windows bound the memory of a client that stops reading.
+const STREAM_WINDOW_BYTES: u32 = 256 * 1024;
+const CONNECTION_WINDOW_BYTES: u32 = 512 * 1024;
+/// What may wait for the transport. Where it is stuck, the client waits too: old inputs are worth nothing.
+const UPLINK_BYTES_MAX: usize = 2048;
+/// No message but the first is as long as this.
+const MESSAGE_UP_BYTES_MAX: usize = 512;
+/// Before each message: whether it is compressed, and its length.
+const PREFIX_BYTES: usize = 5;
+
+/// A call of `Play`.
+#[derive(Debug)]
+pub(super) struct PlayStream {
+    up: SendStream<Bytes>,
+    down: Down,
+    /// Room for the messages under way.
+    outbox: BytesMut,
+    _driver: Driver,
+}
+
+/// The task that reads and writes the connection, for as long as this is held; then it is cut without another byte. Else
+/// the stream would be closed in order, which the server takes for a leave.
+#[derive(Debug)]
+struct Driver(AbortHandle);
+
+impl Drop for Driver {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+#[derive(Debug)]
+enum Down {
+    /// Nothing was answered yet.
+    Awaited(ResponseFuture),
+    Open(Inbox),
+}
+
+impl PlayStream {
+    /// Opens a connection and calls; the first message is sent with it.
+    pub(super) async fn open(
+        url: &str,
+        uri: &Uri,
+        wire: &Arc<Wire>,
+        first: &pb::ClientMessage,
+    ) -> Result<Self, ClientError> {
+        let refused = |error: io::Error| ClientError::Connect { url: url.to_owned(), reason: error.to_string() };
+        let socket = connect(uri, wire).await.map_err(refused)?;
+        let (requests, connection) = Builder::new()
+            .enable_push(false)
+            .initial_window_size(STREAM_WINDOW_BYTES)
+            .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+            .max_send_buffer_size(UPLINK_BYTES_MAX)
+            .handshake::<Connection, Bytes>(socket)
+            .await
+            .map_err(lost)?;
+        // What breaks it is told to the stream.
+        let driver = Driver(tokio::spawn(async move { connection.await.ok() }).abort_handle());
+
+        let mut request = Request::new(());
+        *request.method_mut() = Method::POST;
+        *request.uri_mut() = play_uri(uri)?;
+        let headers = request.headers_mut();
+        headers.insert(header::TE, header::HeaderValue::from_static("trailers"));
+        headers.insert(header::CONTENT_TYPE, header::HeaderValue::from_static(CONTENT_TYPE));
+        headers.insert(header::USER_AGENT, header::HeaderValue::from_static(USER_AGENT));
+        let mut requests = requests.ready().await.map_err(lost)?;
+        let (response, up) = requests.send_request(request, false).map_err(lost)?;
+        let mut stream = Self { up, down: Down::Awaited(response), outbox: BytesMut::new(), _driver: driver };
+        stream.push(first);
+        stream.flush(false).map_err(lost)?;
+        Ok(stream)
+    }
+
+    /// Whether there is room for a message to [`push`](Self::push).
+    pub(super) fn has_room(&mut self) -> bool {
+        let needed = self.outbox.len() + MESSAGE_UP_BYTES_MAX;
+        self.up.reserve_capacity(needed);
+        self.up.capacity() >= needed
+    }
+
+    /// Puts a message with those that [`flush`](Self::flush) sends, in one piece.
+    pub(super) fn push(&mut self, message: &pb::ClientMessage) {
+        let length = message.encoded_len();
+        self.outbox.reserve(PREFIX_BYTES + length);
+        self.outbox.put_u8(0);
+        self.outbox.put_u32(length as u32);
+        message.encode_raw(&mut self.outbox);
+    }
+
+    /// Hands over what was pushed; with `is_last` the stream is half-closed behind it.
+    pub(super) fn flush(&mut self, is_last: bool) -> Result<(), h2::Error> {
+        if self.outbox.is_empty() && !is_last {
+            return Ok(());
+        }
+        self.up.send_data(self.outbox.split().freeze(), is_last)
+    }
+
+    /// The server's next message; `None` once it has ended the stream in order.
+    pub(super) fn poll_message(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, ClientError>> {
+        loop {
+            match &mut self.down {
+                Down::Open(inbox) => return inbox.poll_message(cx),
+                Down::Awaited(response) => {
+                    let (head, body) = ready!(Pin::new(response).poll(cx)).map_err(lost)?.into_parts();
+                    if let Some(status) = Status::from_header_map(&head.headers) {
+                        return Poll::Ready(end_of(status).map(|()| None));
+                    }
+                    let is_grpc = |kind: &header::HeaderValue| kind.as_bytes().starts_with(CONTENT_TYPE.as_bytes());
+                    if head.status != StatusCode::OK || !head.headers.get(header::CONTENT_TYPE).is_some_and(is_grpc) {
+                        return Poll::Ready(Err(no_grpc(head.status).into()));
+                    }
+                    self.down =
+                        Down::Open(Inbox { body, bytes: Bytes::new(), joined: BytesMut::new(), has_ended: false });
+                }
+            }
+        }
+    }
+}
+
+/// What has arrived.
+#[derive(Debug)]
+struct Inbox {
+    body: RecvStream,
+    /// The rest of a frame; messages nearly always lie in it whole.
+    bytes: Bytes,
+    /// The beginning of a message that came in more than one frame. `bytes` is then empty.
+    joined: BytesMut,
+    /// Whether the server has said its last word, which was OK.
+    has_ended: bool,
+}
+
+impl Inbox {
+    fn poll_message(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, ClientError>> {
+        loop {
+            if let Some(message) = self.take()? {
+                return Poll::Ready(Ok(Some(message)));
+            }
+            if self.has_ended {
+                return Poll::Ready(Ok(None));
+            }
+            match ready!(self.body.poll_data(cx)) {
+                Some(Ok(frame)) => {
+                    self.body.flow_control().release_capacity(frame.len()).map_err(lost)?;
+                    if self.bytes.is_empty() && self.joined.is_empty() {
+                        self.bytes = frame;
+                    } else {
+                        self.joined.extend_from_slice(&std::mem::take(&mut self.bytes));
+                        self.joined.extend_from_slice(&frame);
+                    }
+                }
+                Some(Err(error)) => return Poll::Ready(Err(lost(error))),
+                None => {
+                    let trailers = ready!(self.body.poll_trailers(cx)).map_err(lost)?;
+                    let status = trailers.as_ref().and_then(Status::from_header_map);
+                    let status = status.unwrap_or_else(|| Status::unknown("the stream ended without a status"));
+                    end_of(status)?;
+                    self.has_ended = true;
+                }
+            }
+        }
+    }
+
+    /// The next message, if it is there whole.
+    fn take(&mut self) -> Result<Option<Bytes>, ClientError> {
+        let held: &[u8] = if self.joined.is_empty() { &self.bytes } else { &self.joined };
+        let Some((&[compressed, a, b, c, d], rest)) = held.split_first_chunk::<PREFIX_BYTES>() else { return Ok(None) };
+        let length = u32::from_be_bytes([a, b, c, d]) as usize;
+        if compressed != 0 {
+            return Err(Status::internal("the server's message is compressed, which was not asked for").into());
+        }
+        if length > MESSAGE_BYTES_MAX {
+            let text = format!("the server's message is {length} bytes long; {MESSAGE_BYTES_MAX} are taken");
+            return Err(Status::out_of_range(text).into());
+        }
+        if rest.len() < length {
+            return Ok(None);
+        }
+        Ok(Some(if self.joined.is_empty() {
+            self.bytes.advance(PREFIX_BYTES);
+            self.bytes.split_to(length)
+        } else {
+            self.joined.advance(PREFIX_BYTES);
+            self.joined.split_to(length).freeze()
+        }))
+    }
+}
+
+fn play_uri(server: &Uri) -> Result<Uri, ClientError> {
+    let authority = server.authority().map_or("", http::uri::Authority::as_str);
+    let uri = Uri::builder().scheme("http").authority(authority).path_and_query(PLAY).build();
+    uri.map_err(|error| ClientError::Url { url: server.to_string(), reason: error.to_string() })
+}
+
+/// The server's last word: an error where it is not OK.
+fn end_of(status: Status) -> Result<(), ClientError> {
+    if status.code() == Code::Ok { Ok(()) } else { Err(status.into()) }
+}
+
+/// An answer that is not gRPC's, by the codes of <https://github.com/grpc/grpc/blob/master/doc/http-grpc-status-mapping.md>.
+fn no_grpc(status: StatusCode) -> Status {
+    let code = match status.as_u16() {
+        400 => Code::Internal,
+        401 => Code::Unauthenticated,
+        403 => Code::PermissionDenied,
+        404 => Code::Unimplemented,
+        429 | 502 | 503 | 504 => Code::Unavailable,
+        _ => Code::Unknown,
+    };
+    Status::new(code, format!("HTTP status {} and no gRPC: is this a Tickwire server?", status.as_u16()))
+}
+
+fn lost(error: h2::Error) -> ClientError {
+    // What the operating system says is more than what wraps it.
+    let reason = match error.get_io() {
+        Some(io) => io.to_string(),
+        None => error.to_string(),
+    };
+    ClientError::Lost { reason }
+}

@@ -1,0 +1,105 @@
+//! Threads that close recordings: that waits for the disk, and nobody who keeps a pace may wait with it. They come with the
+//! work, and go with it.
+
+use std::{
+    collections::VecDeque,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{Arc, Condvar, Mutex, MutexGuard},
+    thread,
+};
+
+/// Disks do several syncs in about the time of one.
+const THREADS_MAX: usize = 8;
+
+type Job = Box<dyn FnOnce() + Send>;
+
+/// Runs what takes its time.
+#[derive(Clone, Default)]
+pub(super) struct Closers(Arc<Shared>);
+
+#[derive(Default)]
+struct Shared {
+    state: Mutex<State>,
+    idle: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    waiting: VecDeque<Job>,
+    threads: usize,
+}
+
+impl std::fmt::Debug for Closers {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Closers").finish_non_exhaustive()
+    }
+}
+
+impl Closers {
+    /// Runs `job` soon; now, where no thread can be had.
+    pub(super) fn run(&self, job: impl FnOnce() + Send + 'static) {
+        let mut state = self.0.lock();
+        state.waiting.push_back(Box::new(job));
+        if state.threads < THREADS_MAX {
+            let shared = Arc::clone(&self.0);
+            let started = thread::Builder::new().name("tickwire-close".into()).spawn(move || shared.work());
+            match started {
+                Ok(_) => state.threads += 1,
+                Err(_) if state.threads > 0 => {}
+                Err(_) => {
+                    state.threads += 1;
+                    drop(state);
+                    self.0.work();
+                }
+            }
+        }
+    }
+
+    /// Waits until all is done.
+    pub(super) fn wait(&self) {
+        let mut state = self.0.lock();
+        while state.threads > 0 {
+            state = self.0.idle.wait(state).expect("no holder of this lock panics");
+        }
+    }
+}
+
+impl Shared {
+    fn work(&self) {
+        let mut state = self.lock();
+        while let Some(job) = state.waiting.pop_front() {
+            drop(state);
+            // The panic hook reports it; the other jobs are to be done all the same.
+            let _ = catch_unwind(AssertUnwindSafe(job));
+            state = self.lock();
+        }
+        state.threads -= 1;
+        self.idle.notify_all();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().expect("no holder of this lock panics")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+
+    #[test]
+    fn every_job_is_done_though_one_panics() {
+        let closers = Closers::default();
+        let done = Arc::new(AtomicUsize::new(0));
+        for i in 0..100 {
+            let done = Arc::clone(&done);
+            closers.run(move || {
+                done.fetch_add(1, Ordering::Relaxed);
+                assert_ne!(i, 50, "this one fails");
+            });
+        }
+        closers.wait();
+        assert_eq!(done.load(Ordering::Relaxed), 100);
+    }
+}

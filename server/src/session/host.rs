@@ -1,0 +1,98 @@
+//! What runs sessions: threads that step them, threads that write their recordings, threads that close those.
+
+use std::{
+    io,
+    num::NonZeroUsize,
+    path::Path,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use tickwire_recording::Recorders;
+use tickwire_shared::Game;
+
+use super::{
+    SessionHandle, SessionName, StartError,
+    closers::Closers,
+    runner::{self, RunningSession},
+    threads::SimulationThreads,
+};
+use crate::{config::ServerConfig, net::Relay};
+
+/// Sessions, and what runs them. Dropped, it stops them and waits until they are over, but for those that are stuck.
+#[derive(Debug)]
+pub(crate) struct SessionHost {
+    sessions: Vec<RunningSession>,
+    /// What all sessions' ticks are spread out from.
+    pub(super) started: Instant,
+    pub(super) threads: SimulationThreads,
+    pub(super) recorders: Recorders,
+    pub(super) closers: Closers,
+}
+
+/// Which session to create.
+#[derive(Debug)]
+pub(crate) struct SessionOrder {
+    pub(crate) name: SessionName,
+    /// Where its randomness starts.
+    pub(crate) seed: u64,
+    /// Its number, and how many there will be: their ticks are spread out evenly.
+    pub(crate) place: (u32, u32),
+    /// One per network thread.
+    pub(crate) relays: Vec<Arc<Relay>>,
+}
+
+impl SessionHost {
+    /// A host without sessions. One that takes `stuck` for a tick is taken for stuck.
+    pub(crate) fn new(threads_max: NonZeroUsize, stuck: Duration) -> io::Result<Self> {
+        Ok(Self {
+            sessions: Vec::new(),
+            started: Instant::now(),
+            threads: SimulationThreads::start(threads_max, stuck)?,
+            recorders: Recorders::new(),
+            closers: Closers::default(),
+        })
+    }
+
+    /// Creates a session, and has it stepped from now on.
+    pub(crate) fn start(
+        &mut self,
+        order: SessionOrder,
+        game: Arc<dyn Game>,
+        config: &ServerConfig,
+    ) -> Result<(), StartError> {
+        self.sessions.push(runner::start(self, order, game, config)?);
+        Ok(())
+    }
+
+    /// The sessions, in the order in which they were started.
+    pub(crate) fn sessions(&self) -> impl Iterator<Item = &Arc<SessionHandle>> {
+        self.sessions.iter().map(|session| &session.handle)
+    }
+
+    /// The files that they are being recorded to.
+    pub(crate) fn recordings(&self) -> impl Iterator<Item = &Path> {
+        self.sessions.iter().filter_map(|session| session.recording.as_deref())
+    }
+
+    /// Has all sessions stop.
+    pub(crate) fn stop(&self) {
+        self.sessions().for_each(|session| session.stop());
+    }
+
+    /// Waits until all sessions are over and their recordings closed. One that is stuck at `deadline` is left behind, and
+    /// its recording closed as that of a server that was killed. They must have been stopped.
+    pub(crate) async fn ended(&mut self, deadline: Instant) {
+        for session in &mut self.sessions {
+            session.ended(&self.closers, deadline).await;
+        }
+    }
+}
+
+impl Drop for SessionHost {
+    fn drop(&mut self) {
+        self.stop();
+        self.threads.wait();
+        self.closers.wait();
+    }
+}

@@ -1,0 +1,304 @@
+//! A session as a task of the simulation threads: it owns the world, keeps the pace, and never waits for network or disk.
+
+use std::{
+    any::Any,
+    io,
+    panic::{AssertUnwindSafe, catch_unwind},
+    path::PathBuf,
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicU8, AtomicU32, Ordering},
+    },
+    time::{Duration, Instant, SystemTime},
+};
+
+use tickwire_recording::EndReason;
+use tickwire_replication::{ReplicationConfig, Replicator};
+use tickwire_shared::Game;
+use tickwire_simulation::{JoinError, Session, SessionConfig, SessionError, SessionLimits, TickPanic};
+use tickwire_wire::schema;
+use tokio::{
+    sync::{oneshot, watch},
+    time::sleep_until,
+};
+use tracing::{error, info};
+
+use super::{
+    SeatGuard, SessionHandle, SessionHost, SessionState, TickClock,
+    clock::{Pace, Pacer, staggered_origin},
+    closers::Closers,
+    handle::SessionCounters,
+    host::SessionOrder,
+    mailbox::{Command, Join, Letters, Mailbox, Parting},
+    recording::{RecordingCloser, SessionRecorder},
+    threads::Task,
+};
+use crate::config::ServerConfig;
+
+/// A session that runs.
+#[derive(Debug)]
+pub(super) struct RunningSession {
+    pub(super) handle: Arc<SessionHandle>,
+    /// The file that it is being recorded to.
+    pub(super) recording: Option<PathBuf>,
+    closer: RecordingCloser,
+    ended: Option<oneshot::Receiver<()>>,
+}
+
+/// Why a session does not start.
+#[derive(Debug)]
+pub(crate) enum StartError {
+    Session(SessionError),
+    Recording { directory: PathBuf, source: io::Error },
+    Thread(io::Error),
+}
+
+/// Creates a session, and its recording, and has it stepped.
+pub(super) fn start(
+    host: &SessionHost,
+    order: SessionOrder,
+    game: Arc<dyn Game>,
+    config: &ServerConfig,
+) -> Result<RunningSession, StartError> {
+    let SessionOrder { name, seed, place: (index, count), relays } = order;
+    let rate = config.tick_rate;
+    let grace_ms = u64::try_from(config.timeouts.grace.as_millis()).unwrap_or(u64::MAX / 1000);
+    let limits = SessionLimits { max_players: config.max_players.get(), grace_ticks: rate.ticks_in_ms(grace_ms) };
+    let named_settings = config.settings.clone();
+    let session_config = SessionConfig { named_settings, seed, tick_rate: rate, limits, ..SessionConfig::default() };
+    let session = Session::new(Arc::clone(&game), session_config).map_err(StartError::Session)?;
+
+    let create_time = SystemTime::now();
+    let recorder = SessionRecorder::start(&host.recorders, config.recordings.as_deref(), &name, &session, create_time)?;
+    let recording = recorder.path();
+    let origin = staggered_origin(host.started, Instant::now(), rate, index, count);
+    let handle = Arc::new(SessionHandle {
+        schema: Arc::clone(session.schema()),
+        schema_message: schema::to_proto(session.schema()),
+        settings: session.settings().values().to_vec(),
+        tick_rate: rate,
+        epoch: session.config().epoch,
+        max_players: limits.max_players,
+        create_time,
+        replicator: Replicator::new(
+            game,
+            Arc::clone(session.schema()),
+            ReplicationConfig::new(rate),
+            Arc::clone(session.frame()),
+        ),
+        clock: TickClock::new(origin, rate),
+        mailbox: Mailbox::new(config.limits.mailbox_messages_max),
+        relays,
+        counters: SessionCounters::default(),
+        state: AtomicU8::new(SessionState::Running as u8),
+        seats_taken: AtomicU32::new(0),
+        stuck: watch::Sender::new(false),
+        task: OnceLock::new(),
+        name,
+    });
+
+    let (tell_end, ended) = oneshot::channel();
+    let closer = recorder.closer();
+    let pacer = Pacer::new(rate);
+    let first = handle.clock.instant(pacer.due(session.tick().next()));
+    let runner = Runner {
+        session,
+        recorder,
+        handle: Arc::clone(&handle),
+        pacer,
+        letters: Letters::default(),
+        admitted: Vec::new(),
+        closers: host.closers.clone(),
+        tell_end,
+    };
+    info!(session = %handle.name, %rate, "session started");
+    let task = host.threads.add(first, Box::new(runner), Arc::clone(&handle) as _).map_err(StartError::Thread)?;
+    let _ = handle.task.set(task);
+    Ok(RunningSession { handle, recording, closer, ended: Some(ended) })
+}
+
+impl RunningSession {
+    /// Waits for its end: see [`SessionHost::ended`].
+    pub(super) async fn ended(&mut self, closers: &Closers, deadline: Instant) {
+        let Some(ended) = self.ended.take() else { return };
+        let given_up = async {
+            sleep_until(deadline.into()).await;
+            self.handle.gets_stuck().await;
+        };
+        tokio::select! {
+            // An error says that it is gone, too.
+            _ = ended => return,
+            () = given_up => {}
+        }
+        error!(session = %self.handle.name, "the game still does not come back from its tick: its thread is left behind");
+        let (tell_end, closed) = oneshot::channel();
+        let (closer, handle) = (self.closer.clone(), Arc::clone(&self.handle));
+        closers.run(move || {
+            closer.close(EndReason::Killed, &handle.name);
+            // Nobody may be waiting.
+            let _ = tell_end.send(());
+        });
+        let _ = closed.await;
+    }
+}
+
+struct Runner {
+    session: Session,
+    recorder: SessionRecorder,
+    handle: Arc<SessionHandle>,
+    pacer: Pacer,
+    letters: Letters,
+    /// Those who sit down at the tick being stepped, and wait for it.
+    admitted: Vec<(oneshot::Sender<Result<SeatGuard, JoinError>>, SeatGuard)>,
+    closers: Closers,
+    tell_end: oneshot::Sender<()>,
+}
+
+impl Task for Runner {
+    fn run(mut self: Box<Self>) -> Option<(Instant, Box<dyn Task>)> {
+        // The engine catches what the game panics with; this is for the engine's own bugs, which are to cost one session
+        // too.
+        let stepped = catch_unwind(AssertUnwindSafe(|| self.step_if_due())).unwrap_or_else(|panic| {
+            let message = panic_message(&*panic);
+            error!(session = %self.handle.name, message, "stepping a session panicked; this is a bug in Tickwire");
+            Err(EndReason::Failed { message: message.to_owned() })
+        });
+        match stepped {
+            Ok(due) => Some((due, self)),
+            Err(reason) => {
+                self.end(reason);
+                None
+            }
+        }
+    }
+}
+
+impl Runner {
+    /// Steps the session, if its next tick is due: when the one after that is. An error ends it.
+    fn step_if_due(&mut self) -> Result<Instant, EndReason> {
+        if self.handle.state() != SessionState::Running {
+            return Err(EndReason::Shutdown);
+        }
+        let tick = self.session.tick().next();
+        let begun = Instant::now();
+        let (due, now) = (self.pacer.due(tick), self.handle.clock.since_start(begun));
+        let late = match self.pacer.next(tick, now) {
+            Pace::WaitUntil(due) => return Ok(self.handle.clock.instant(due)),
+            Pace::Step => Duration::ZERO,
+            Pace::CatchUp => now - due,
+            Pace::Slip(by) => {
+                self.handle.clock.set_slip(self.pacer.slip());
+                self.handle.note_slip(tick, by, self.pacer.slip());
+                by
+            }
+        };
+        self.read_letters();
+        if let Err(TickPanic { tick, message }) = self.step() {
+            error!(session = %self.handle.name, %tick, message, "the game panicked; its session ends");
+            return Err(EndReason::Failed { message });
+        }
+        self.answer_admitted();
+        self.handle.wake_streams();
+        let took = begun.elapsed();
+        if !late.is_zero() || took > self.handle.tick_rate.duration_of(1) {
+            self.handle.note_overrun(tick, late, took);
+        }
+        Ok(self.handle.clock.instant(self.pacer.due(tick.next())))
+    }
+
+    fn read_letters(&mut self) {
+        self.handle.mailbox.swap(&mut self.letters);
+        for command in self.letters.commands.drain(..) {
+            match command {
+                Command::Inputs { player, inputs } => {
+                    for input in inputs {
+                        // What becomes of it is counted by the session, and told to the client in the next header.
+                        self.session.input(player, input);
+                    }
+                }
+                // A client that is gone needs no seat.
+                Command::Join(Join { reply, .. }) if reply.is_closed() => {}
+                Command::Join(Join { name, reply }) => match self.session.join(&name) {
+                    Ok(player) => self.admitted.push((reply, SeatGuard::new(Arc::clone(&self.handle), player))),
+                    Err(error) => drop(reply.send(Err(error))),
+                },
+            }
+        }
+        for (player, parting) in self.letters.partings.drain(..) {
+            match parting {
+                Parting::Lost => self.session.disconnect(player),
+                Parting::Left => self.session.leave(player),
+            }
+        }
+    }
+
+    fn step(&mut self) -> Result<(), TickPanic> {
+        let input = Arc::new(self.session.begin_tick());
+        self.recorder.tick_input(&input);
+        let output = self.session.finish_tick(&input)?;
+        let tick = output.frame.tick;
+        self.recorder.tick_result(output.result);
+        // Before the frame: who sees there that a seat is gone finds it free.
+        self.handle.seats_taken.store(self.session.seats_taken(), Ordering::Release);
+        self.handle.replicator.publish(output.frame);
+        self.handle.clock.publish(tick);
+        Ok(())
+    }
+
+    /// Tells those who sat down, now that their seats stand in a frame.
+    fn answer_admitted(&mut self) {
+        for (reply, seat) in self.admitted.drain(..) {
+            // Of a client that is gone the seat comes back, and gives itself up.
+            drop(reply.send(Ok(seat)));
+        }
+    }
+
+    /// Lets everybody know, and has the recording closed.
+    fn end(self, reason: EndReason) {
+        let Self { session, recorder, handle, closers, tell_end, letters, admitted, pacer: _ } = self;
+        handle.end(match reason {
+            EndReason::Shutdown | EndReason::Ended => SessionState::Stopped,
+            EndReason::Failed { .. } | EndReason::Killed => SessionState::Failed,
+        });
+        handle.mailbox.close();
+        drop((letters, admitted));
+        log_totals(&session, &handle);
+        let name = handle.name.clone();
+        closers.run(move || {
+            recorder.closer().close(reason, &name);
+            // Nobody may be waiting.
+            let _ = tell_end.send(());
+        });
+        // What a game's world does when it is dropped is the game's code, too.
+        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| drop(session))) {
+            let message = panic_message(&*panic);
+            error!(session = %handle.name, message, "the game panicked while its world was dropped");
+        }
+    }
+}
+
+fn log_totals(session: &Session, handle: &SessionHandle) {
+    let counters = session.counters();
+    let SessionCounters { inputs_dropped, stale_epochs, resyncs, overruns, slips, stuck } = &handle.counters;
+    info!(
+        session = %handle.name,
+        ticks = %session.tick(),
+        overruns = overruns.load(Ordering::Relaxed),
+        slips = slips.load(Ordering::Relaxed),
+        stuck = stuck.load(Ordering::Relaxed),
+        inputs_fresh = counters.fresh,
+        inputs_repeated = counters.repeated,
+        inputs_late = counters.late,
+        inputs_too_early = counters.too_early,
+        inputs_duplicate = counters.duplicate,
+        inputs_dropped = inputs_dropped.load(Ordering::Relaxed),
+        stale_epochs = stale_epochs.load(Ordering::Relaxed),
+        resyncs = resyncs.load(Ordering::Relaxed),
+        "session ended"
+    );
+}
+
+fn panic_message(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<&str>().copied();
+    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("a panic without a message")
+}

@@ -1,0 +1,184 @@
+//! Many sessions in one process, on few threads; and one that hangs.
+
+use std::{
+    num::{NonZeroU32, NonZeroUsize},
+    sync::{
+        Arc, Condvar, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use bevy_ecs::prelude::*;
+use tickwire_proto::v1::{
+    self as pb, GetSessionRequest, SessionState, client_message::Kind, session_service_client::SessionServiceClient,
+};
+use tickwire_recording::{EndReason, Recording, RecordingState, verify};
+use tickwire_server::{ServerConfig, Timeouts};
+use tickwire_shared::{Definition, Game, InputField, InputId, Inputs, Quantity, Settings, Systems};
+use tonic::{Code, Status};
+
+use crate::harness::{RawClient, TestServer, Witness, config, eventually, field_of, hello, input, reason_of};
+
+/// A game that hangs when a player wants it to, while the test has its gate closed.
+struct Hangs(Arc<Gate>);
+
+#[derive(Default)]
+struct Gate {
+    is_closed: Mutex<bool>,
+    changed: Condvar,
+    is_waited_at: AtomicBool,
+}
+
+const HANG: InputId = InputId(0);
+
+impl Gate {
+    fn set_closed(&self, closed: bool) {
+        *self.is_closed.lock().expect("sound") = closed;
+        self.changed.notify_all();
+    }
+
+    fn pass(&self) {
+        let is_closed = self.is_closed.lock().expect("sound");
+        self.is_waited_at.store(*is_closed, Ordering::SeqCst);
+        drop(self.changed.wait_while(is_closed, |closed| *closed).expect("sound"));
+    }
+}
+
+impl Game for Hangs {
+    fn name(&self) -> &'static str {
+        "hangs"
+    }
+
+    fn define(&self, game: &mut Definition) {
+        game.input(InputField::edge("hang", Quantity::count(0..=1)));
+    }
+
+    fn setup(&self, _world: &mut World, _settings: &Settings) {}
+
+    fn systems(&self, systems: &mut Systems) {
+        let gate = Arc::clone(&self.0);
+        systems.add(move |inputs: Res<Inputs>| {
+            if inputs.iter().any(|(_, input)| input.pressed(HANG)) {
+                gate.pass();
+            }
+        });
+    }
+}
+
+/// Two sessions on one thread, the second of which hangs, with its player.
+struct Scene {
+    server: TestServer,
+    gate: Arc<Gate>,
+    witness: Witness,
+    player: RawClient,
+    directory: tempfile::TempDir,
+}
+
+fn second() -> pb::Hello {
+    pb::Hello { session: "sessions/hangs-2".into(), ..hello() }
+}
+
+async fn scene() -> Scene {
+    let directory = tempfile::tempdir().expect("a directory");
+    let config = ServerConfig {
+        sessions: NonZeroU32::new(2).expect("not 0"),
+        simulation_threads: NonZeroUsize::new(1),
+        recordings: Some(directory.path().to_owned()),
+        timeouts: Timeouts { stuck: Duration::from_millis(300), end: Duration::from_millis(100), ..config().timeouts },
+        ..config()
+    };
+    let gate = Arc::<Gate>::default();
+    let server = TestServer::start(config, vec![Arc::new(Hangs(Arc::clone(&gate)))]).await;
+    let witness = Witness::join(&server).await;
+    let mut player = RawClient::greet(&server, second()).await;
+    player.welcome().await;
+
+    gate.set_closed(true);
+    let newest = player.play_until(|_| true).await.tick;
+    let inputs = vec![pb::Input { values: vec![1], ..input(1, newest + 10) }];
+    player.send(Kind::Inputs(pb::Inputs { epoch: 0, newest_tick: newest, inputs })).await;
+    eventually("it hangs", || gate.is_waited_at.load(Ordering::SeqCst)).await;
+    Scene { server, gate, witness, player, directory }
+}
+
+async fn state(server: &TestServer, name: &str) -> SessionState {
+    let mut sessions = SessionServiceClient::new(server.channel().await);
+    sessions.get_session(GetSessionRequest { name: name.into() }).await.expect("it is there").into_inner().state()
+}
+
+fn is_refused_as_stuck(status: &Status) -> bool {
+    (status.code(), reason_of(status).as_str(), field_of(status).as_str())
+        == (Code::Unavailable, "SESSION_STUCK", "hello.session")
+}
+
+#[tokio::test]
+async fn a_session_that_hangs_costs_another_on_the_same_thread_nothing_and_goes_on_when_it_comes_back() {
+    let Scene { server, gate, mut witness, mut player, directory: _ } = scene().await;
+    // Whether it comes before or after somebody finds that the session hangs, it is told.
+    let status = RawClient::greet(&server, second()).await.end().await.1;
+    assert!(is_refused_as_stuck(&status), "{status:?}");
+    let hung = server.probe.sessions();
+    assert_eq!(hung.iter().map(|session| session.stuck).collect::<Vec<_>>(), [false, true]);
+    for _ in 0..10 {
+        witness.plays_on().await;
+    }
+    let now = server.probe.sessions();
+    assert!(now[0].tick > hung[0].tick && now[1] == hung[1], "{now:?} after {hung:?}");
+    assert_eq!(state(&server, "sessions/hangs-1").await, SessionState::Running);
+    assert_eq!(state(&server, "sessions/hangs-2").await, SessionState::Stuck);
+    let status = RawClient::greet(&server, second()).await.end().await.1;
+    assert!(is_refused_as_stuck(&status), "{status:?}");
+
+    gate.set_closed(false);
+    let snapshot = player.play_until(|snapshot| snapshot.consumed_input == 1 && snapshot.slip_us > 0).await;
+    assert!(snapshot.tick > hung[1].tick);
+    eventually("it is not stuck any more", || !server.probe.sessions()[1].stuck).await;
+    let progress = &server.probe.sessions()[1];
+    assert!(progress.overruns >= 1 && progress.slips >= 1, "{progress:?}");
+    assert_eq!(state(&server, "sessions/hangs-2").await, SessionState::Running);
+    RawClient::greet(&server, second()).await.welcome().await;
+    witness.plays_on().await;
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_server_does_not_wait_for_a_session_that_hangs_and_its_recording_is_that_of_a_killed_one() {
+    let Scene { server, gate, mut witness, player, directory } = scene().await;
+    eventually("it is found stuck", || server.probe.sessions()[1].stuck).await;
+    witness.plays_on().await;
+    server.stop().await;
+    // The thread that was left behind may go.
+    gate.set_closed(false);
+    drop(player);
+
+    let mut states = Vec::new();
+    for listed in tickwire_recording::list(directory.path()).expect("it is there") {
+        let recording = Recording::open(&listed.path).expect("it opens");
+        verify(&recording, Arc::new(Hangs(Arc::clone(&gate)))).expect("it replays");
+        states.push(listed.summary.expect("it is readable").state);
+    }
+    let complete = [EndReason::Shutdown, EndReason::Killed].map(RecordingState::Complete);
+    assert_eq!(states, complete);
+}
+
+#[tokio::test]
+async fn many_sessions_advance_on_two_threads() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let config = ServerConfig {
+        sessions: NonZeroU32::new(24).expect("not 0"),
+        simulation_threads: NonZeroUsize::new(2),
+        recordings: Some(directory.path().to_owned()),
+        ..config()
+    };
+    let server = TestServer::arena(config).await;
+    eventually("all advance", || server.probe.sessions().iter().all(|session| session.tick > 10)).await;
+    server.stop().await;
+    let listed = tickwire_recording::list(directory.path()).expect("it is there");
+    let ticks: Vec<_> = listed.into_iter().map(|listed| listed.summary.expect("readable")).collect();
+    assert_eq!(ticks.len(), 24);
+    for summary in ticks {
+        assert_eq!(summary.state, RecordingState::Complete(EndReason::Shutdown));
+        assert!(summary.ticks > 10, "{summary:?}");
+    }
+}
