@@ -1,6 +1,9 @@
 //! A tick's two records, as values and as messages with a checksum.
 
-use prost::Message;
+use prost::{
+    Message,
+    encoding::{self, WireType},
+};
 use tickwire_proto::v1 as pb;
 use tickwire_shared::{Audience, Event, EventId, PlayerId, Provenance, Schema, Tick, TruthDelta};
 use tickwire_simulation::{SeatChange, SeatInput, TickInput, TickResult};
@@ -70,31 +73,55 @@ fn recipient(audience: &Audience) -> Option<PlayerId> {
 }
 
 pub(crate) fn encode_input(input: &TickInput) -> Vec<u8> {
-    let seat_change = |change: &SeatChange| {
+    let mut bytes = Vec::with_capacity(16 + input.inputs.len() * SEAT_INPUT_BYTES);
+    if input.tick.0 != 0 {
+        encoding::uint64::encode(1, &input.tick.0, &mut bytes);
+    }
+    for change in &input.seat_changes {
         let (kind, name) = match change {
             SeatChange::Joined { name, .. } => (pb::SeatChangeKind::Joined, name.to_string()),
             SeatChange::Disconnected { .. } => (pb::SeatChangeKind::Disconnected, String::new()),
             SeatChange::Reconnected { .. } => (pb::SeatChangeKind::Reconnected, String::new()),
             SeatChange::Left { .. } => (pb::SeatChangeKind::Left, String::new()),
         };
-        pb::SeatChange { player: change.player().0, kind: kind as i32, name }
-    };
-    let seat_input = |input: &SeatInput| pb::SeatInput {
-        player: input.player.0,
-        provenance: match input.provenance {
-            Provenance::Absent => pb::Provenance::Unspecified,
-            Provenance::Fresh => pb::Provenance::Fresh,
-            Provenance::Repeated => pb::Provenance::Repeated,
-        } as i32,
-        sequence: input.sequence,
-        values: input.values.clone(),
-    };
-    with_checksum(&pb::TickInput {
-        tick: input.tick.0,
-        seat_changes: input.seat_changes.iter().map(seat_change).collect(),
-        inputs: input.inputs.iter().map(seat_input).collect(),
-        crc32: 0,
-    })
+        let change = pb::SeatChange { player: change.player().0, kind: kind as i32, name };
+        encoding::message::encode(2, &change, &mut bytes);
+    }
+    // Without a message for each: there may be a thousand at each tick.
+    for input in &input.inputs {
+        encode_seat_input(3, input, &mut bytes);
+    }
+    checksummed(bytes)
+}
+
+/// About what a seat's fresh input takes.
+const SEAT_INPUT_BYTES: usize = 32;
+
+/// A `pb::SeatInput`, as the field `tag` of another message.
+fn encode_seat_input(tag: u32, SeatInput { player, provenance, sequence, values }: &SeatInput, bytes: &mut Vec<u8>) {
+    use encoding::{int32, sint32, uint32, uint64};
+    let provenance = match provenance {
+        Provenance::Absent => pb::Provenance::Unspecified,
+        Provenance::Fresh => pb::Provenance::Fresh,
+        Provenance::Repeated => pb::Provenance::Repeated,
+    } as i32;
+    let (has_player, has_provenance, has_sequence) = (player.0 != 0, provenance != 0, *sequence != 0);
+    let length = usize::from(has_player) * uint32::encoded_len(1, &player.0)
+        + usize::from(has_provenance) * int32::encoded_len(2, &provenance)
+        + usize::from(has_sequence) * uint64::encoded_len(3, sequence)
+        + sint32::encoded_len_packed(4, values);
+    encoding::encode_key(tag, WireType::LengthDelimited, bytes);
+    encoding::encode_varint(length as u64, bytes);
+    if has_player {
+        uint32::encode(1, &player.0, bytes);
+    }
+    if has_provenance {
+        int32::encode(2, &provenance, bytes);
+    }
+    if has_sequence {
+        uint64::encode(3, sequence, bytes);
+    }
+    sint32::encode_packed(4, values, bytes);
 }
 
 pub(crate) fn decode_input(bytes: &[u8]) -> Result<TickInput, String> {
@@ -164,11 +191,17 @@ pub(crate) fn decode_result(schema: &Schema, bytes: &[u8]) -> Result<RecordedRes
 
 /// The tag of a tick record's `fixed32 crc32 = 15`, its last field.
 const CHECKSUM_TAG: u8 = 15 << 3 | 5;
+const CHECKSUM_BYTES: usize = 5;
 
 /// The message, whose checksum field is not set, with the checksum of all that stands before it.
 fn with_checksum(message: &impl Message) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(message.encoded_len() + 5);
+    let mut bytes = Vec::with_capacity(message.encoded_len() + CHECKSUM_BYTES);
     message.encode(&mut bytes).expect("a Vec takes any number of bytes");
+    checksummed(bytes)
+}
+
+/// A message's bytes with the field that checks them.
+fn checksummed(mut bytes: Vec<u8>) -> Vec<u8> {
     let crc32 = crc32fast::hash(&bytes);
     bytes.push(CHECKSUM_TAG);
     bytes.extend_from_slice(&crc32.to_le_bytes());

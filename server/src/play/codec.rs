@@ -11,6 +11,7 @@ use tonic::{
     codec::{BufferSettings, Codec, DecodeBuf, Decoder, EncodeBuf, Encoder},
 };
 
+use super::inputs;
 use crate::status::Refusal;
 
 /// The least room that a stream's buffers have: about a usual snapshot, and a usual message of inputs.
@@ -118,6 +119,10 @@ impl Decoder for UpDecoder {
 
     fn decode(&mut self, buf: &mut DecodeBuf<'_>) -> Result<Option<pb::ClientMessage>, Status> {
         let length = buf.remaining();
+        if let Some(inputs) = Some(buf.chunk()).filter(|chunk| chunk.len() == length).and_then(inputs::read) {
+            buf.advance(length);
+            return Ok(Some(pb::ClientMessage { kind: Some(pb::client_message::Kind::Inputs(inputs)) }));
+        }
         pb::ClientMessage::decode(buf).map(Some).map_err(|error| {
             let message = format!("{length} bytes are not a ClientMessage: {error}");
             Refusal::new(Code::InvalidArgument, "MALFORMED", message).into()

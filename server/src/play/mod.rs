@@ -5,6 +5,7 @@ mod body;
 mod codec;
 mod downlink;
 mod hello;
+mod inputs;
 mod parse;
 mod peer;
 mod rate;
