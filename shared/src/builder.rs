@@ -149,10 +149,10 @@ impl FrameBuilder {
     /// # Panics
     /// Where the game uses more than [`CELLS_MAX`] cells, or names an entity as a player's own that is not there.
     pub fn finish(&mut self, extras: TickExtras) -> (Arc<Frame>, TruthDelta) {
-        let mut next = Frame { tick: self.tick, roster: extras.roster, ..Frame::clone(&self.frame) };
+        let mut next = Frame { tick: self.tick, roster: extras.roster, seats: Vec::new(), ..self.frame.superseded() };
         for cell in self.eventful.drain(..) {
-            next.cells[cell.index()].events = None;
-            next.cells[cell.index()].events_lost = 0;
+            let frame = &mut Arc::make_mut(&mut next.cells)[cell.index()];
+            (frame.events, frame.events_lost) = (None, 0);
         }
 
         let mut truth = TruthDelta::default();
@@ -246,15 +246,16 @@ impl FrameBuilder {
             })
             .collect();
         for (cell, events) in by_cell {
-            next.cells[cell.index()].events = Some(events.into());
-            next.cells[cell.index()].changed = self.tick;
+            let frame = &mut Arc::make_mut(&mut next.cells)[cell.index()];
+            (frame.events, frame.changed) = (Some(events.into()), self.tick);
             self.eventful.push(cell);
         }
         for (audience, lost) in emitted.lost {
             if let Audience::At(place) = audience {
                 let cell = cells::intern(place, next);
-                next.cells[cell.index()].events_lost += lost;
-                next.cells[cell.index()].changed = self.tick;
+                let frame = &mut Arc::make_mut(&mut next.cells)[cell.index()];
+                frame.events_lost += lost;
+                frame.changed = self.tick;
                 self.eventful.push(cell);
             }
         }
@@ -262,7 +263,7 @@ impl FrameBuilder {
 
     fn rebuild_cells(&mut self, next: &mut Frame) {
         for cell in self.dirty.drain(..) {
-            let frame = &mut next.cells[cell.index()];
+            let frame = &mut Arc::make_mut(&mut next.cells)[cell.index()];
             frame.state = Arc::new(self.cells[cell.index()].rebuild(&frame.state, &self.kinds));
             frame.changed = self.tick;
         }

@@ -15,7 +15,7 @@ pub struct Frame {
     /// When.
     pub tick: Tick,
     /// All cells that the session has ever used, by [`CellId::index`]; the first is `always`.
-    pub cells: Vec<CellFrame>,
+    pub cells: Arc<Vec<CellFrame>>,
     /// Which areas of the game the cells are.
     pub table: Arc<CellTable>,
     /// Where each entity is.
@@ -35,12 +35,29 @@ impl Frame {
         Self {
             epoch,
             tick: Tick::ZERO,
-            cells: vec![CellFrame { state: Arc::new(CellState::empty(schema)), ..CellFrame::default() }],
+            cells: Arc::new(vec![CellFrame { state: Arc::new(CellState::empty(schema)), ..CellFrame::default() }]),
             table: Arc::new(CellTable::default()),
             places: Arc::new(Places::default()),
             seats: Vec::new(),
             roster: Arc::new(Roster::default()),
             state_hash: 0,
+        }
+    }
+
+    /// What of the frame is of use once there is a newer one: all but the seats, of which only those with events are kept,
+    /// and without their entities.
+    #[must_use]
+    pub fn superseded(&self) -> Self {
+        let has_events = |seat: &&SeatFrame| seat.events.is_some() || seat.events_lost > 0;
+        Self {
+            epoch: self.epoch,
+            tick: self.tick,
+            cells: Arc::clone(&self.cells),
+            table: Arc::clone(&self.table),
+            places: Arc::clone(&self.places),
+            seats: self.seats.iter().filter(has_events).map(|seat| SeatFrame { owner: None, ..seat.clone() }).collect(),
+            roster: Arc::clone(&self.roster),
+            state_hash: self.state_hash,
         }
     }
 

@@ -47,13 +47,15 @@ impl History {
             return Self::new(frame, self.ticks_max);
         }
         let has_news = !Arc::ptr_eq(&newest.roster, &frame.roster);
-        let (mut blocks, mut recent) = (self.blocks.clone(), Vec::with_capacity(BLOCK));
-        if self.recent.len() == BLOCK {
-            blocks.push(self.recent.as_slice().into());
+        let (mut blocks, mut recent) = (self.blocks.clone(), self.recent.clone());
+        // A session's players have most of a frame, and only the newest is asked for them.
+        let last = recent.last_mut().expect("history keeps at least one");
+        *last = Arc::new(last.superseded());
+        if recent.len() == BLOCK {
+            blocks.push(recent.as_slice().into());
+            recent.clear();
             let surplus = (blocks.len() * BLOCK).saturating_sub(self.ticks_max) / BLOCK;
             blocks.drain(..surplus);
-        } else {
-            recent.extend_from_slice(&self.recent);
         }
         recent.push(Arc::new(Moment { frame, has_news, news: OnceLock::new() }));
         Self { blocks, recent, ticks_max: self.ticks_max, fresh: OnceLock::new() }
@@ -114,6 +116,10 @@ impl History {
 }
 
 impl Moment {
+    fn superseded(&self) -> Self {
+        Self { frame: Arc::new(self.frame.superseded()), has_news: self.has_news, news: self.news.clone() }
+    }
+
     /// Players whose rows changed at this tick, in order.
     pub(crate) fn news(&self) -> &[PlayerId] {
         if !self.has_news {

@@ -144,7 +144,8 @@ mod tests {
         let mut frame = Frame::empty(&schema, epoch);
         for &key in keys {
             Arc::make_mut(&mut frame.table).intern(Place::Cell(CellKey(key)));
-            frame.cells.push(frame.cells[0].clone());
+            let empty = frame.cells[0].clone();
+            Arc::make_mut(&mut frame.cells).push(empty);
         }
         frame
     }

@@ -62,7 +62,7 @@ struct Waits {
 impl Waits {
     fn longest(&mut self, world: &World, peer: &Peer, radius: f64) -> (u64, CellId) {
         let frame = world.frame();
-        for (cell, state) in (0..).map(CellId).zip(&frame.cells) {
+        for (cell, state) in (0..).map(CellId).zip(frame.cells.iter()) {
             if state.changed == frame.tick {
                 self.changes.entry(cell).or_default().push_back(frame.tick);
             }

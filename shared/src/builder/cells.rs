@@ -98,6 +98,6 @@ pub(super) fn intern(place: Place, frame: &mut Frame) -> CellId {
     let state = CellState {
         kinds: frame.cells[0].state.kinds.iter().map(|columns| Arc::new(columns.without_rows())).collect(),
     };
-    frame.cells.push(CellFrame { state: Arc::new(state), ..CellFrame::default() });
+    Arc::make_mut(&mut frame.cells).push(CellFrame { state: Arc::new(state), ..CellFrame::default() });
     cell
 }
