@@ -15,7 +15,7 @@ fn assert_same_frame(a: &Frame, b: &Frame) {
     assert_eq!((a.epoch, a.tick, a.state_hash), (b.epoch, b.tick, b.state_hash));
     assert_eq!((&a.table, &a.places, &a.seats, &a.roster), (&b.table, &b.places, &b.seats, &b.roster));
     assert_eq!(a.cells.len(), b.cells.len());
-    for (a, b) in a.cells.iter().zip(&b.cells) {
+    for (a, b) in a.cells.iter().zip(b.cells.iter()) {
         assert_eq!((&a.state, &a.events, a.events_lost, a.changed), (&b.state, &b.events, b.events_lost, b.changed));
     }
 }
