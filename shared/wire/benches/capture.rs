@@ -118,7 +118,7 @@ impl Bench {
     /// Every changed cell once, as for the streams that are up to date.
     fn encode(&mut self, before: &Frame, frame: &Frame) {
         self.bodies.clear();
-        for (cell, (old, new)) in before.cells.iter().zip(&frame.cells).enumerate() {
+        for (cell, (old, new)) in before.cells.iter().zip(frame.cells.iter()).enumerate() {
             if new.changed != frame.tick {
                 continue;
             }
