@@ -144,22 +144,18 @@ impl PlayStream {
                     if head.status != StatusCode::OK || !head.headers.get(header::CONTENT_TYPE).is_some_and(is_grpc) {
                         return Poll::Ready(Err(no_grpc(head.status).into()));
                     }
-                    self.down =
-                        Down::Open(Inbox { body, bytes: Bytes::new(), joined: BytesMut::new(), has_ended: false });
+                    self.down = Down::Open(Inbox { body, messages: Messages::default(), has_ended: false });
                 }
             }
         }
     }
 }
 
-/// What has arrived.
+/// The server's half of the stream.
 #[derive(Debug)]
 struct Inbox {
     body: RecvStream,
-    /// The rest of a frame; messages nearly always lie in it whole.
-    bytes: Bytes,
-    /// The beginning of a message that came in more than one frame. `bytes` is then empty.
-    joined: BytesMut,
+    messages: Messages,
     /// Whether the server has said its last word, which was OK.
     has_ended: bool,
 }
@@ -167,7 +163,7 @@ struct Inbox {
 impl Inbox {
     fn poll_message(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, ClientError>> {
         loop {
-            if let Some(message) = self.take()? {
+            if let Some(message) = self.messages.next()? {
                 return Poll::Ready(Ok(Some(message)));
             }
             if self.has_ended {
@@ -176,47 +172,65 @@ impl Inbox {
             match ready!(self.body.poll_data(cx)) {
                 Some(Ok(frame)) => {
                     self.body.flow_control().release_capacity(frame.len()).map_err(lost)?;
-                    if self.bytes.is_empty() && self.joined.is_empty() {
-                        self.bytes = frame;
-                    } else {
-                        self.joined.extend_from_slice(&std::mem::take(&mut self.bytes));
-                        self.joined.extend_from_slice(&frame);
-                    }
+                    self.messages.push(frame);
                 }
                 Some(Err(error)) => return Poll::Ready(Err(lost(error))),
                 None => {
                     let trailers = ready!(self.body.poll_trailers(cx)).map_err(lost)?;
                     let status = trailers.as_ref().and_then(Status::from_header_map);
-                    let status = status.unwrap_or_else(|| Status::unknown("the stream ended without a status"));
-                    end_of(status)?;
+                    end_of(status.unwrap_or_else(|| Status::unknown("the stream ended without a status")))?;
                     self.has_ended = true;
                 }
             }
         }
     }
+}
+
+/// Messages out of the bytes of frames.
+#[derive(Debug, Default)]
+struct Messages {
+    /// The rest of a frame; messages nearly always lie in it whole.
+    frame: Bytes,
+    /// The beginning of a message that comes in more than one frame. `frame` is then empty.
+    joined: BytesMut,
+}
+
+impl Messages {
+    fn push(&mut self, frame: Bytes) {
+        if self.frame.is_empty() && self.joined.is_empty() {
+            self.frame = frame;
+        } else {
+            self.joined.extend_from_slice(&std::mem::take(&mut self.frame));
+            self.joined.extend_from_slice(&frame);
+        }
+    }
 
     /// The next message, if it is there whole.
-    fn take(&mut self) -> Result<Option<Bytes>, ClientError> {
-        let held: &[u8] = if self.joined.is_empty() { &self.bytes } else { &self.joined };
+    fn next(&mut self) -> Result<Option<Bytes>, Status> {
+        let held: &[u8] = if self.joined.is_empty() { &self.frame } else { &self.joined };
         let Some((&[compressed, a, b, c, d], rest)) = held.split_first_chunk::<PREFIX_BYTES>() else { return Ok(None) };
         let length = u32::from_be_bytes([a, b, c, d]) as usize;
         if compressed != 0 {
-            return Err(Status::internal("the server's message is compressed, which was not asked for").into());
+            return Err(Status::internal("the server's message is compressed, which was not asked for"));
         }
         if length > MESSAGE_BYTES_MAX {
             let text = format!("the server's message is {length} bytes long; {MESSAGE_BYTES_MAX} are taken");
-            return Err(Status::out_of_range(text).into());
+            return Err(Status::out_of_range(text));
         }
         if rest.len() < length {
             return Ok(None);
         }
-        Ok(Some(if self.joined.is_empty() {
-            self.bytes.advance(PREFIX_BYTES);
-            self.bytes.split_to(length)
-        } else {
-            self.joined.advance(PREFIX_BYTES);
-            self.joined.split_to(length).freeze()
-        }))
+        if self.joined.is_empty() {
+            self.frame.advance(PREFIX_BYTES);
+            return Ok(Some(self.frame.split_to(length)));
+        }
+        self.joined.advance(PREFIX_BYTES);
+        let message = self.joined.split_to(length).freeze();
+        if self.joined.is_empty() {
+            // Large messages are rare; their room is not kept.
+            self.joined = BytesMut::new();
+        }
+        Ok(Some(message))
     }
 }
 
@@ -251,4 +265,46 @@ fn lost(error: h2::Error) -> ClientError {
         None => error.to_string(),
     };
     ClientError::Lost { reason }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::{collection::vec, prelude::*};
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn messages_are_whole_however_they_are_cut_into_frames(
+            messages in vec(vec(any::<u8>(), 0..40), 0..8), cuts in vec(1..50_usize, 1..60)
+        ) {
+            let mut bytes = BytesMut::new();
+            for message in &messages {
+                bytes.put_u8(0);
+                bytes.put_u32(message.len() as u32);
+                bytes.extend_from_slice(message);
+            }
+            let (mut bytes, mut cuts) = (bytes.freeze(), cuts.into_iter().cycle());
+            let (mut inbox, mut found) = (Messages::default(), Vec::new());
+            while !bytes.is_empty() {
+                let frame = bytes.len().min(cuts.next().expect("endless"));
+                inbox.push(bytes.split_to(frame));
+                while let Some(message) = inbox.next().expect("well-formed") {
+                    found.push(message.to_vec());
+                }
+            }
+            prop_assert_eq!(found, messages);
+        }
+    }
+
+    #[test]
+    fn what_was_not_asked_for_is_refused() {
+        let refused = |prefix: [u8; 5]| {
+            let mut messages = Messages::default();
+            messages.push(Bytes::copy_from_slice(&prefix));
+            messages.next().expect_err("not taken").code()
+        };
+        assert_eq!(refused([1, 0, 0, 0, 1]), Code::Internal);
+        assert_eq!(refused([0, 0, 0x10, 0, 1]), Code::OutOfRange);
+    }
 }

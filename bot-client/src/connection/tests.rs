@@ -193,3 +193,32 @@ async fn nobody_there_is_said_as_such() {
     assert_eq!(error.code(), Code::Unavailable);
     assert!(error.to_string().contains("refused"), "{error}");
 }
+
+#[tokio::test]
+async fn a_message_of_many_frames_arrives_whole() {
+    let (mut client, peer) = joined().await;
+    let row = pb::RosterRow { player: 9, name: "x".repeat(200_000), status: 1, scores: vec![] };
+    peer.send(Down::Snapshot(pb::Snapshot { roster: vec![row], ..snapshot(101) })).await;
+    while client.stats().snapshots == 0 {
+        client.next().await.unwrap();
+    }
+    assert_eq!(client.mirror().roster()[&tickwire_shared::PlayerId(9)].name.len(), 200_000);
+    assert!(client.snapshot_bytes_received() > 200_000);
+}
+
+#[tokio::test]
+async fn a_server_that_speaks_http_but_not_grpc_is_told_as_such() {
+    let listener = TcpListener::bind(LOOPBACK).await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    tokio::spawn(async move {
+        let (socket, _) = listener.accept().await.unwrap();
+        let mut connection = h2::server::handshake(socket).await.unwrap();
+        while let Some(Ok((_, mut respond))) = connection.accept().await {
+            let answer = http::Response::builder().status(404).body(()).unwrap();
+            respond.send_response(answer, true).unwrap();
+        }
+    });
+    let error = Client::connect(&url, &JoinOptions::default()).await.unwrap_err();
+    assert_eq!(error.code(), Code::Unimplemented);
+    assert!(error.to_string().contains("HTTP status 404 and no gRPC"), "{error}");
+}

@@ -262,3 +262,97 @@ impl RowMut<'_> {
 fn whole_tick(low: u32, held: Tick) -> Tick {
     Tick(held.0.saturating_sub(u64::from((held.0 as u32).wrapping_sub(low))))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::{
+        collection::{btree_set, vec},
+        prelude::*,
+    };
+    use tickwire_shared::{Field, Quantity};
+
+    use super::*;
+
+    fn kind() -> Kind {
+        let metres = Quantity::new("m", 1.0 / 64.0, -100.0..=100.0);
+        Kind::new(
+            "dot",
+            vec![
+                Field::plain("hue", Quantity::count(0..=9)),
+                Field::ramp("x", metres.clone()),
+                Field::plain("secret", Quantity::count(0..=9)).owner_only(),
+                Field::linear("y", metres),
+            ],
+        )
+    }
+
+    #[test]
+    fn a_row_gives_back_what_was_put_in_and_hashes_as_the_servers_does() {
+        let (kind, held) = (kind(), Tick((3 << 32) + 5));
+        let layout = RowLayout::of(&kind);
+        assert_eq!((layout.width, layout.mask, layout.aged, layout.ramped), (10, 0b11_1111, 0b1_0001, 0b100));
+        let motion = Motion { tick: Tick((3 << 32) - 2), ramp: 77 };
+        let anchor = Anchor { value: -9, rate: 1 << 30, tick: Tick((2 << 32) + (1 << 31)) };
+        let ramped = Ramped { value: i32::MIN, rate: -1, to: i32::MAX };
+        let mut rows = Rows::default();
+        let mut row = rows.push(&layout, NetId(8));
+        row.set_motion(motion);
+        row.set_plain(3, -4);
+        row.add_plain(3, 6);
+        row.set_ramped(4, ramped);
+        row.set_anchor(7, anchor);
+
+        let columns = rows.to_columns(&layout, &kind, held);
+        let expected = Columns {
+            ids: vec![NetId(8)],
+            motions: vec![motion],
+            fields: vec![Column::Plain(vec![2]), Column::Ramped(vec![ramped]), Column::Anchored(vec![anchor])],
+        };
+        assert_eq!(columns, expected);
+        assert_eq!(rows.hash(&layout, KindId(7)), columns.hash_row(KindId(7), 0));
+        for (column, &field) in layout.fields.iter().enumerate() {
+            let value = rows.get(&layout, 0).value(field, held, held.next());
+            assert_eq!(value, columns.read(0, column, field.1, held.next()));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn rows_come_and_go_in_order_of_their_ids(
+            steps in vec((btree_set(1..60_u32, 0..12), vec(any::<prop::sample::Index>(), 0..6)), 1..12)
+        ) {
+            let layout = RowLayout::of(&kind());
+            let (mut rows, mut model) = (Rows::default(), BTreeMap::new());
+            for (step, (arrivals, gone)) in steps.into_iter().enumerate() {
+                let ids: Vec<u32> = model.keys().copied().collect();
+                let mut at: Vec<usize> = gone.iter().filter(|_| !ids.is_empty()).map(|at| at.index(ids.len())).collect();
+                at.sort_unstable();
+                at.dedup();
+                rows.remove(&layout, at.iter().copied());
+                for &at in &at {
+                    model.remove(&ids[at]);
+                }
+
+                let mut new = Rows::default();
+                for id in arrivals {
+                    if model.insert(id, step as i32).is_none() {
+                        new.push(&layout, NetId(id)).set_plain(3, step as i32);
+                    } else {
+                        let row = rows.iter(&layout).position(|row| row.id() == NetId(id)).expect("in the model");
+                        rows.get_mut(&layout, row).set_plain(3, step as i32);
+                    }
+                }
+                rows.insert(&layout, &mut new);
+                prop_assert!(new.is_empty());
+
+                let held: Vec<(u32, i32)> = rows.iter(&layout).map(|row| (row.id().0, row.plain(3))).collect();
+                prop_assert_eq!(&held, &model.iter().map(|(id, value)| (*id, *value)).collect::<Vec<_>>());
+                for id in 0..61 {
+                    prop_assert_eq!(rows.find(&layout, NetId(id)).is_some(), model.contains_key(&id));
+                }
+            }
+        }
+    }
+}
