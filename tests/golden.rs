@@ -16,7 +16,7 @@ use tickwire_arena::Arena;
 use tickwire_client::bots::{Behaviour, BehaviourChoice, Moment, assign};
 use tickwire_recording::{
     Difference, End, EndReason, Layout, RecordedTick, Recording, RecordingError, RecordingMeta, VerifyError, Writer,
-    repair, verify,
+    byte_report, repair, verify,
 };
 use tickwire_shared::{PlayerId, Provenance, Tick, TickRate};
 use tickwire_simulation::{Input, Session, SessionConfig, TickInput};
@@ -87,6 +87,22 @@ fn golden_recordings_replay_and_the_same_inputs_make_them_again() {
         assert!(ticks_of(&golden) == ticks_of(&again), "{name}: the same inputs made another match");
         let events: usize = ticks_of(&golden).iter().filter_map(|tick| Some(tick.result.as_ref()?.events.len())).sum();
         assert!(events > 10, "{name}: {events} events: hardly a match");
+    }
+}
+
+#[test]
+fn every_byte_of_a_golden_match_is_accounted_for() {
+    for (name, _, players, _, ticks) in GOLDEN {
+        let golden = Recording::open(folder().join(name)).expect("blessed");
+        for (hash_interval, slice_bytes_max) in [(30, 16 << 10), (1, 80)] {
+            let report = byte_report(&golden, Arc::new(Arena), hash_interval, slice_bytes_max).expect("it replays");
+            assert_eq!((report.ticks, report.cells.bytes()), (ticks, report.cell_bytes), "{name}");
+            assert_eq!(report.owners.bytes(), report.owner_bytes, "{name}");
+            // Everybody sits from the first tick to the last, and moves.
+            assert_eq!(report.player_ticks, players as u64 * ticks, "{name}");
+            assert!(report.cells.kinds[0].fields[..2].iter().all(|spent| spent.times > ticks / 10), "{name}");
+            assert!(report.entity_ticks[0] > ticks && report.owner_bytes > ticks, "{name}");
+        }
     }
 }
 

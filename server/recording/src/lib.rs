@@ -22,6 +22,7 @@
 
 #![forbid(unsafe_code)]
 
+mod bytes;
 mod divergence;
 mod error;
 mod export;
@@ -36,6 +37,7 @@ mod replay;
 mod truth;
 mod writer;
 
+pub use bytes::{ByteReport, byte_report};
 pub use divergence::{Difference, Divergence, Value};
 pub use error::{RecordingError, ReplayError, VerifyError};
 pub use export::{ExportError, export};

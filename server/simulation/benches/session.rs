@@ -1,15 +1,17 @@
-//! What a tick costs beside the game's own work: capture of N entities of which all, or none, moved.
+//! What a tick costs beside the game's own work: capture of N entities of which all, or none, moved, and N seats.
 
 use std::{hint::black_box, sync::Arc};
 
 use bevy_ecs::{
     component::Component,
-    system::{Query, Res},
+    system::{Commands, Query, Res, ResMut},
     world::World,
 };
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use tickwire_shared::{CellKey, Clock, Definition, Field, Game, NetIds, Quantity, Settings, Systems};
-use tickwire_simulation::{Session, SessionConfig};
+use tickwire_shared::{
+    CellKey, Clock, Definition, Field, Game, InputField, NetIds, Owner, PlayerId, Quantity, Seats, Settings, Systems,
+};
+use tickwire_simulation::{Input, Session, SessionConfig, SessionLimits};
 
 struct Movers {
     count: u32,
@@ -82,5 +84,59 @@ fn ticks(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, ticks);
+/// Players who have an entity that does nothing, whatever they send.
+struct Seated;
+
+impl Game for Seated {
+    fn name(&self) -> &str {
+        "seated"
+    }
+
+    fn define(&self, definition: &mut Definition) {
+        let metres = Quantity::new("m", 1.0 / 128.0, -1000.0..=1000.0);
+        definition.kind::<Mover>("mover").field(Field::plain("x", metres), |position: &Position| position.0[0]);
+        for name in ["move_x", "move_y", "aim", "fire", "rocket"] {
+            definition.input(InputField::hold(name, Quantity::count(-4096..=4096)));
+        }
+    }
+
+    fn systems(&self, systems: &mut Systems) {
+        systems.add(|seats: Res<Seats>, mut net_ids: ResMut<NetIds>, mut commands: Commands| {
+            for &player in &seats.joined {
+                commands.spawn((net_ids.allocate(), Owner(player), Mover, Position([player.0 as f32, 0.0])));
+            }
+        });
+    }
+}
+
+fn seats(c: &mut Criterion) {
+    let mut group = c.benchmark_group("seats");
+    for count in [100, 1000, 4000] {
+        group.throughput(Throughput::Elements(count.into()));
+        for (name, sends) in [("inputs", true), ("silent", false)] {
+            group.bench_function(BenchmarkId::new(name, count), |b| {
+                let limits = SessionLimits { max_players: count, ..SessionLimits::default() };
+                let config = SessionConfig { limits, ..SessionConfig::default() };
+                let mut session = Session::new(Arc::new(Seated), config).expect("a session of the seated");
+                let players: Vec<PlayerId> =
+                    (0..count).map(|_| session.join("").expect("there is a seat for each")).collect();
+                b.iter(|| {
+                    let next = session.tick().0 + 1;
+                    if sends {
+                        for &player in &players {
+                            let values = vec![127, -90, next as i32 & 4095, 1, 0];
+                            let input = Input::new(session.schema(), next, next, values).expect("in range");
+                            black_box(session.input(player, input));
+                        }
+                    }
+                    let input = session.begin_tick();
+                    black_box(session.finish_tick(&input).expect("the seated are sound"));
+                });
+            });
+        }
+    }
+    group.finish();
+}
+
+criterion_group!(benches, ticks, seats);
 criterion_main!(benches);

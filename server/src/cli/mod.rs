@@ -1,5 +1,6 @@
 //! The command line: `serve`, `replay`, `recordings`.
 
+mod bytes;
 mod options;
 mod output;
 mod recordings;
@@ -137,7 +138,7 @@ fn run(arguments: impl IntoIterator<Item = OsString>, games: Vec<Arc<dyn Game>>)
     let result = match cli.command.unwrap_or(Command::Serve(cli.serve)) {
         Command::Serve(flags) => serve::serve(&flags, games),
         Command::Replay(arguments) => replay::replay(&arguments, &games),
-        Command::Recordings(command) => recordings::run(&command),
+        Command::Recordings(command) => recordings::run(&command, &games),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

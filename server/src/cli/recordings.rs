@@ -3,16 +3,17 @@
 use std::{
     io::{self, BufWriter, Write as _},
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use comfy_table::{Table, presets::NOTHING};
 use tickwire_recording::{
     EndReason, Listed, Recording, RecordingMeta, RecordingState, RecordingSummary, export, list, repair,
 };
-use tickwire_shared::{Settings, Tick};
+use tickwire_shared::{Game, Settings, Tick};
 
 use super::{
-    CliError,
+    CliError, bytes,
     options::{default_data_dir, recordings_dir},
     output,
 };
@@ -34,6 +35,12 @@ pub(super) enum RecordingsCommand {
         /// The recording
         #[arg(value_name = "FILE")]
         file: PathBuf,
+        /// Show instead what each kind and field costs on the wire: the recording is played again
+        #[arg(long)]
+        bytes: bool,
+        /// Print JSON
+        #[arg(long, requires = "bytes")]
+        json: bool,
     },
     /// Print a recording's inputs, events and changes as JSON, an object per line
     Export {
@@ -56,12 +63,13 @@ pub(super) enum RecordingsCommand {
 }
 
 /// Runs one of them.
-pub(super) fn run(command: &RecordingsCommand) -> Result<(), CliError> {
+pub(super) fn run(command: &RecordingsCommand, games: &[Arc<dyn Game>]) -> Result<(), CliError> {
     match command {
         RecordingsCommand::List { data_dir } => {
             print_list(&recordings_dir(&data_dir.clone().unwrap_or_else(default_data_dir)))
         }
-        RecordingsCommand::Show { file } => show(file),
+        RecordingsCommand::Show { file, bytes: true, json } => bytes::show(file, *json, games),
+        RecordingsCommand::Show { file, .. } => show(file),
         RecordingsCommand::Export { file, from, to } => {
             print_export(file, from.unwrap_or(1), to.unwrap_or(Tick::MAX.0))
         }
