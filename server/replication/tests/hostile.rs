@@ -16,7 +16,7 @@ use proptest::{
 use prost::Message as _;
 use tickwire_proto::v1 as pb;
 use tickwire_shared::Tick;
-use tickwire_wire::Mirror;
+use tickwire_wire::{Mirror, SnapshotMessage};
 
 #[global_allocator]
 static ALLOCATED: PeakAlloc = PeakAlloc;
@@ -142,8 +142,8 @@ fn hostile_bytes_neither_panic_nor_take_memory_beyond_a_bound() {
                 let entities: usize = held.sum();
                 ALLOCATED.reset_peak_usage();
                 let before = ALLOCATED.current_usage();
-                if let Ok(snapshot) = pb::Snapshot::decode(bytes.as_slice()) {
-                    let _refused_or_not = mirror.apply(0, &snapshot);
+                if let Ok(snapshot) = SnapshotMessage::read(&bytes) {
+                    let _refused_or_not = mirror.apply_message(0, &snapshot);
                     let values = mirror.shown().filter_map(|shown| shown.value(0, Tick(u64::MAX)));
                     std::hint::black_box(values.fold(0, i32::wrapping_add));
                 }
