@@ -149,7 +149,17 @@ impl FrameBuilder {
     /// # Panics
     /// Where the game uses more than [`CELLS_MAX`] cells, or names an entity as a player's own that is not there.
     pub fn finish(&mut self, extras: TickExtras) -> (Arc<Frame>, TruthDelta) {
-        let mut next = Frame { tick: self.tick, roster: extras.roster, ..Frame::clone(&self.frame) };
+        let Frame { epoch, cells, table, places, .. } = &*self.frame;
+        let mut next = Frame {
+            epoch: *epoch,
+            tick: self.tick,
+            cells: cells.clone(),
+            table: Arc::clone(table),
+            places: Arc::clone(places),
+            seats: Vec::new(),
+            roster: extras.roster,
+            state_hash: 0,
+        };
         for cell in self.eventful.drain(..) {
             next.cells[cell.index()].events = None;
             next.cells[cell.index()].events_lost = 0;
