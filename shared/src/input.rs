@@ -1,10 +1,8 @@
 //! Players' inputs as the game sees them.
 
-use std::collections::BTreeMap;
-
 use bevy_ecs::resource::Resource;
 
-use crate::{InputField, InputId, InputMode, PlayerId, Quantity};
+use crate::{InputField, InputId, InputMode, NumberMap, PlayerId, Quantity};
 
 /// The most inputs of one message.
 pub const INPUTS_PER_MESSAGE_MAX: usize = 32;
@@ -67,12 +65,13 @@ impl PlayerInput {
     /// Moves on to a tick whose input is `provenance`, with `values` where it is fresh.
     pub fn advance(&mut self, fields: &[InputField], provenance: Provenance, values: &[i32]) {
         self.provenance = provenance;
-        for (i, field) in fields.iter().enumerate() {
-            self.values[i] = match (provenance, field.mode) {
-                (Provenance::Fresh, _) => values.get(i).copied().unwrap_or(field.neutral),
-                (Provenance::Repeated, InputMode::Hold) => self.values[i],
-                (Provenance::Repeated, InputMode::Edge) | (Provenance::Absent, _) => field.neutral,
-            };
+        let given = if provenance == Provenance::Fresh { values } else { &[] };
+        let given = &given[..given.len().min(self.values.len())];
+        self.values[..given.len()].copy_from_slice(given);
+        for (held, field) in self.values.iter_mut().zip(fields).skip(given.len()) {
+            if provenance != Provenance::Repeated || field.mode == InputMode::Edge {
+                *held = field.neutral;
+            }
         }
     }
 }
@@ -81,14 +80,16 @@ impl PlayerInput {
 #[derive(Resource, Debug)]
 pub struct Inputs {
     fields: Vec<InputField>,
-    by_player: BTreeMap<PlayerId, PlayerInput>,
+    /// In order.
+    players: Vec<PlayerId>,
+    by_player: NumberMap<PlayerId, PlayerInput>,
 }
 
 impl Inputs {
     /// No players yet, for a game of these fields.
     #[must_use]
     pub fn new(fields: Vec<InputField>) -> Self {
-        Self { fields, by_player: BTreeMap::new() }
+        Self { fields, players: Vec::new(), by_player: NumberMap::default() }
     }
 
     /// A seated player's input of this tick.
@@ -119,17 +120,23 @@ impl Inputs {
 
     /// All seated players' inputs, in order of player.
     pub fn iter(&self) -> impl Iterator<Item = (PlayerId, &PlayerInput)> {
-        self.by_player.iter().map(|(&player, input)| (player, input))
+        self.players.iter().map(|player| (*player, &self.by_player[player]))
     }
 
     /// Seats a player, with no input yet.
     pub fn seat(&mut self, player: PlayerId) {
         self.by_player.insert(player, PlayerInput::absent(&self.fields));
+        if let Err(i) = self.players.binary_search(&player) {
+            self.players.insert(i, player);
+        }
     }
 
     /// Forgets a player.
     pub fn unseat(&mut self, player: PlayerId) {
         self.by_player.remove(&player);
+        if let Ok(i) = self.players.binary_search(&player) {
+            self.players.remove(i);
+        }
     }
 
     /// Moves one player on to the current tick. A player who is not seated is ignored.

@@ -1,6 +1,9 @@
 //! From commands to what a tick consumes: seats, grace, and inputs buffered by target tick.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::Arc,
+};
 
 use tickwire_shared::{HOLD_REPEAT_MS, INPUT_LEAD_MS_MAX, PlayerId, PlayerStatus, Provenance, Tick, TickRate};
 
@@ -78,8 +81,9 @@ struct Seat {
     leaving: bool,
     /// Given to somebody else: it goes at the next tick.
     vacated: bool,
-    /// By target tick: sequence and values. Sequences rise with the ticks; targets are ahead by at most the lead.
-    buffer: BTreeMap<Tick, (u64, Vec<i32>)>,
+    /// In order of target tick; sequences rise with the ticks, and targets are ahead by at most the lead. Most often there is
+    /// one or two.
+    buffer: VecDeque<Input>,
     /// The newest input that a tick has consumed: sequence 0 before the first.
     consumed: (u64, Tick),
 }
@@ -157,11 +161,11 @@ impl Intake {
             self.counters.too_early += 1;
             return InputVerdict::TooEarly;
         }
-        if !seat.takes(sequence, target) {
+        let Some(place) = seat.place_for(sequence, target) else {
             self.counters.duplicate += 1;
             return InputVerdict::Duplicate;
-        }
-        seat.buffer.insert(target, (sequence, input.into_values()));
+        };
+        seat.buffer.insert(place, input);
         InputVerdict::Buffered
     }
 
@@ -183,7 +187,7 @@ impl Intake {
     pub(crate) fn begin_tick(&mut self) -> TickInput {
         let tick = self.tick.next();
         self.tick = tick;
-        let mut record = TickInput { tick, ..TickInput::default() };
+        let mut record = TickInput { tick, inputs: Vec::with_capacity(self.seats.len()), ..TickInput::default() };
         let (grace_ticks, repeat_ticks) = (self.limits.grace_ticks, self.repeat_ticks);
         self.seats.retain(|&player, seat| {
             if seat.is_over(tick, grace_ticks) {
@@ -238,7 +242,7 @@ impl Seat {
             lost_at: None,
             leaving: false,
             vacated: false,
-            buffer: BTreeMap::new(),
+            buffer: VecDeque::new(),
             consumed: (0, Tick::ZERO),
         }
     }
@@ -250,12 +254,13 @@ impl Seat {
         }
     }
 
-    /// Whether sequence and target rise together with those around them.
-    fn takes(&self, sequence: u64, target: Tick) -> bool {
-        let before = self.buffer.range(..target).next_back();
-        let after = self.buffer.range(target..).next();
-        before.is_none_or(|(_, (earlier, _))| *earlier < sequence)
-            && after.is_none_or(|(tick, (later, _))| *tick > target && *later > sequence)
+    /// Where in the buffer an input belongs, if sequence and target rise together with those around it.
+    fn place_for(&self, sequence: u64, target: Tick) -> Option<usize> {
+        let place = self.buffer.partition_point(|input| input.target_tick() < target);
+        let before = place.checked_sub(1).map(|before| &self.buffer[before]);
+        let rises = before.is_none_or(|earlier| earlier.sequence() < sequence)
+            && self.buffer.get(place).is_none_or(|later| later.target_tick() > target && later.sequence() > sequence);
+        rises.then_some(place)
     }
 
     /// Whether the seat is given up at `tick`: the player has left and all that they sent is consumed, the grace is over, or
@@ -282,9 +287,11 @@ impl Seat {
     }
 
     fn consume(&mut self, player: PlayerId, tick: Tick, repeat_ticks: u64) -> SeatInput {
-        if let Some((sequence, values)) = self.buffer.remove(&tick) {
+        // What is before the tick was consumed or never taken.
+        if let Some(input) = self.buffer.pop_front_if(|input| input.target_tick() == tick) {
+            let sequence = input.sequence();
             self.consumed = (sequence, tick);
-            return SeatInput { player, provenance: Provenance::Fresh, sequence, values };
+            return SeatInput { player, provenance: Provenance::Fresh, sequence, values: input.into_values() };
         }
         let (newest, at) = self.consumed;
         let repeats = newest > 0 && tick.since(at) <= repeat_ticks;

@@ -34,6 +34,8 @@ pub(crate) struct Simulation {
     schedule: Schedule,
     kinds: Vec<KindBinding>,
     owners: QueryState<(&'static NetId, &'static Owner)>,
+    /// Each player's own entity, at the newest tick.
+    owned: NumberMap<PlayerId, NetId>,
     builder: FrameBuilder,
     tick: Tick,
     last_player: PlayerId,
@@ -76,6 +78,7 @@ impl Simulation {
         guarded(|| game.setup(&mut world, settings)).map_err(panicked("setup"))?;
         Ok(Self {
             owners: QueryState::new(&mut world),
+            owned: NumberMap::default(),
             builder: FrameBuilder::new(&schema, config.epoch),
             roster: RosterKeeper::new(schema.scores.len(), rate),
             max_players: config.limits.max_players,
@@ -103,15 +106,20 @@ impl Simulation {
             return Err(TickInputError::Tick { expected, given: tick });
         }
         let seated = self.check_seats(record)?;
-        if !seated.iter().eq(record.inputs.iter().map(|input| &input.player)) {
+        if !seated.iter().map(|(player, _)| player).eq(record.inputs.iter().map(|input| &input.player)) {
             return Err(TickInputError::Seats { tick });
         }
-        record.inputs.iter().try_for_each(|input| self.check_input(tick, input))
+        let mut inputs = record.inputs.iter().zip(seated);
+        inputs.try_for_each(|(input, (_, consumed))| self.check_input(tick, input, consumed))
     }
 
-    /// Who sits after the record's seat changes, in order.
-    fn check_seats(&self, TickInput { tick, seat_changes, .. }: &TickInput) -> Result<Vec<PlayerId>, TickInputError> {
-        let mut seated: Vec<PlayerId> = self.seats.keys().copied().collect();
+    /// Who sits after the record's seat changes, in order, each with the newest sequence consumed.
+    fn check_seats(
+        &self,
+        TickInput { tick, seat_changes, .. }: &TickInput,
+    ) -> Result<Vec<(PlayerId, u64)>, TickInputError> {
+        let mut seated = Vec::with_capacity(self.seats.len() + seat_changes.len());
+        seated.extend(self.seats.iter().map(|(player, state)| (*player, state.consumed_input)));
         let mut before: Option<&SeatChange> = None;
         let mut last_player = self.last_player;
         for change in seat_changes {
@@ -126,12 +134,12 @@ impl Simulation {
                 (SeatChange::Joined { name, .. }, None) if player > last_player => {
                     name::check(name).map_err(|source| TickInputError::Name { tick: *tick, player, source })?;
                     last_player = player;
-                    seated.push(player);
+                    seated.push((player, 0));
                 }
                 (SeatChange::Joined { .. }, _) => return wrong("joined, under a number that has been used"),
                 (SeatChange::Disconnected { .. }, Some(true)) => {}
                 (SeatChange::Reconnected { .. }, Some(false)) => {}
-                (SeatChange::Left { .. }, Some(_)) if !joined_now => seated.retain(|other| *other != player),
+                (SeatChange::Left { .. }, Some(_)) if !joined_now => seated.retain(|(other, _)| *other != player),
                 (_, None) => return wrong("the player has no seat"),
                 _ => return wrong("the seat is so already"),
             }
@@ -143,13 +151,13 @@ impl Simulation {
         Ok(seated)
     }
 
-    fn check_input(&self, tick: Tick, input: &SeatInput) -> Result<(), TickInputError> {
+    fn check_input(&self, tick: Tick, input: &SeatInput, consumed: u64) -> Result<(), TickInputError> {
         let SeatInput { player, provenance, sequence, ref values } = *input;
         let wrong = |reason| Err(TickInputError::Input { tick, player, reason });
         if provenance != Provenance::Fresh {
             return if sequence == 0 && values.is_empty() { Ok(()) } else { wrong("only fresh inputs have values") };
         }
-        if sequence <= self.seats.get(&player).map_or(0, |state| state.consumed_input) {
+        if sequence <= consumed {
             return wrong("its sequence does not rise");
         }
         if values.len() != self.schema.inputs.len() {
@@ -195,9 +203,11 @@ impl Simulation {
                 }
             }
         }
-        for SeatInput { player, provenance, sequence, values } in &record.inputs {
+        // The record was checked: it has an input for each seat, in the same order.
+        for (input, (seated, state)) in record.inputs.iter().zip(&mut self.seats) {
+            let SeatInput { player, provenance, sequence, values } = input;
+            debug_assert_eq!(player, seated);
             inputs.advance(*player, *provenance, values);
-            let state = self.seats.get_mut(player).expect("the record was checked: the player sits");
             state.consumed_input = state.consumed_input.max(*sequence);
         }
         // Written only where it changes, so that a game can ask whether it did.
@@ -215,11 +225,11 @@ impl Simulation {
         for kind in &mut self.kinds {
             kind.capture(&mut self.world, self.rate, &mut self.builder);
         }
-        let owned = self.owned();
+        self.find_owned();
         let seat = |(&player, state): (&PlayerId, &SeatState)| SeatExtras {
             player,
             consumed_input: state.consumed_input,
-            entity: owned.get(&player).copied(),
+            entity: self.owned.get(&player).copied(),
         };
         let seats = self.seats.iter().map(seat).collect();
 
@@ -242,16 +252,15 @@ impl Simulation {
         TickOutput { result: TickResult { tick, state_hash: frame.state_hash, truth, events }, frame }
     }
 
-    /// Each player's own entity.
-    fn owned(&mut self) -> NumberMap<PlayerId, NetId> {
-        let mut owned = NumberMap::default();
+    /// Notes each player's own entity.
+    fn find_owned(&mut self) {
+        self.owned.clear();
         for (&id, &Owner(player)) in self.owners.iter(&self.world) {
-            if let Some(other) = owned.insert(player, id) {
+            if let Some(other) = self.owned.insert(player, id) {
                 let (first, second) = (id.min(other), id.max(other));
                 panic!("player {player} owns the entities {first} and {second}; give each player one Owner at most");
             }
         }
-        owned
     }
 }
 

@@ -24,19 +24,18 @@ pub(crate) fn part(
     mut players: Query<(Entity, &NetId, &Owner, &mut MoveState), With<Player>>,
 ) {
     crowd.gather(players.iter().map(member));
-    let pushes: Vec<(Entity, Vec2)> = crowd
+    let mut pushed: Vec<(usize, Vec2)> = crowd
         .iter()
-        .map(|member| (member.entity, push(member, &crowd)))
+        .enumerate()
+        .map(|(i, member)| (i, push(member, &crowd)))
         .filter(|(_, push)| *push != Vec2::ZERO)
         .collect();
-    if pushes.is_empty() {
-        return;
+    for (i, push) in &mut pushed {
+        let (.., mut state) = players.get_mut(crowd.member(*i).entity).expect("gathered from this very query");
+        *state = after_push(*state, *push, &map);
+        *push = state.position;
     }
-    for (entity, push) in pushes {
-        let (.., mut state) = players.get_mut(entity).expect("gathered from this very query");
-        *state = pushed(*state, push, &map);
-    }
-    crowd.gather(players.iter().map(member));
+    crowd.relocate(pushed.into_iter());
 }
 
 fn member((entity, &net_id, owner, state): (Entity, &NetId, &Owner, &MoveState)) -> Member {
@@ -56,7 +55,7 @@ fn push(member: &Member, crowd: &Crowd) -> Vec2 {
 }
 
 /// A player after a push: moved as far as the map allows, and without the speed that led against it.
-fn pushed(state: MoveState, push: Vec2, map: &Map) -> MoveState {
+fn after_push(state: MoveState, push: Vec2, map: &Map) -> MoveState {
     let against = state.velocity.dot(push.normalize()).min(0.0);
     MoveState {
         position: map.slide(state.position, push).position,

@@ -6,7 +6,7 @@ use tickwire_shared::{NetId, PlayerId};
 
 use crate::{
     movement::PLAYER_RADIUS,
-    tiles::{spans, tile},
+    tiles::{Span, around, spans, tile},
 };
 
 /// The side of a tile, in metres.
@@ -16,6 +16,12 @@ const TILE: f32 = 4.0;
 #[derive(Resource, Clone, Debug, Default)]
 pub(crate) struct Crowd {
     members: Vec<Member>,
+    /// The row of tiles that `starts` starts with.
+    first_row: i32,
+    /// Where among the members each row starts, and last where the last row ends.
+    starts: Vec<u32>,
+    /// Room for those who are to be sorted.
+    unsorted: Vec<Member>,
 }
 
 /// One of them.
@@ -25,22 +31,77 @@ pub(crate) struct Member {
     pub(crate) net_id: NetId,
     pub(crate) player: PlayerId,
     pub(crate) position: Vec2,
-    /// The row and column of the tile.
-    tile: (i32, i32),
+    /// Of the tile.
+    row: i32,
+    column: i32,
 }
 
 impl Crowd {
     /// Begins anew with `members`.
     pub(crate) fn gather(&mut self, members: impl Iterator<Item = Member>) {
-        self.members.clear();
-        self.members.extend(members);
-        self.members.sort_unstable_by_key(Member::order);
+        self.unsorted.clear();
+        self.unsorted.extend(members);
+        self.sort();
+    }
+
+    /// Takes in where some stand now, whom their places in [`iter`](Self::iter) name.
+    pub(crate) fn relocate(&mut self, moved: impl Iterator<Item = (usize, Vec2)>) {
+        let mut is_sorted = true;
+        for (i, position) in moved {
+            let Member { entity, net_id, player, row, column, .. } = self.members[i];
+            let member = Member::new(entity, net_id, player, position);
+            is_sorted &= (member.row, member.column) == (row, column);
+            self.members[i] = member;
+        }
+        if !is_sorted {
+            std::mem::swap(&mut self.members, &mut self.unsorted);
+            self.sort();
+        }
     }
 
     /// Adds one.
     pub(crate) fn add(&mut self, member: Member) {
-        let i = self.members.partition_point(|other| other.order() < member.order());
-        self.members.insert(i, member);
+        if self.starts.is_empty() {
+            self.first_row = member.row;
+            self.starts.push(0);
+        }
+        while member.row < self.first_row {
+            self.first_row -= 1;
+            self.starts.insert(0, 0);
+        }
+        let row = (member.row - self.first_row) as usize;
+        while self.starts.len() < row + 2 {
+            self.starts.push(self.members.len() as u32);
+        }
+        let in_row = self.row(member.row).partition_point(|other| other.order() < member.order());
+        self.members.insert(self.starts[row] as usize + in_row, member);
+        self.starts[row + 1..].iter_mut().for_each(|start| *start += 1);
+    }
+
+    /// Sorts the unsorted: into rows by counting, since there are few, then each row, which is short.
+    fn sort(&mut self) {
+        self.members.clear();
+        self.starts.clear();
+        let rows = self.unsorted.iter().map(|member| member.row);
+        let (Some(first), Some(last)) = (rows.clone().min(), rows.max()) else { return };
+        self.first_row = first;
+        // While members are being put in their places, `starts[row + 1]` is the next place in `row`.
+        self.starts.resize((last - first) as usize + 3, 0);
+        let row_of = |member: &Member| (member.row - first) as usize;
+        self.unsorted.iter().for_each(|member| self.starts[row_of(member) + 2] += 1);
+        for row in 2..self.starts.len() {
+            self.starts[row] += self.starts[row - 1];
+        }
+        self.members.extend_from_slice(&self.unsorted);
+        for member in &self.unsorted {
+            let place = &mut self.starts[row_of(member) + 1];
+            self.members[*place as usize] = *member;
+            *place += 1;
+        }
+        self.starts.pop();
+        for row in self.starts.windows(2) {
+            self.members[row[0] as usize..row[1] as usize].sort_unstable_by_key(Member::order);
+        }
     }
 
     /// All, in no order that means anything, but always the same.
@@ -48,9 +109,15 @@ impl Crowd {
         self.members.iter()
     }
 
+    /// The one at place `i` of [`iter`](Self::iter).
+    pub(crate) fn member(&self, i: usize) -> &Member {
+        &self.members[i]
+    }
+
     /// Those who stand with their middle within `reach` metres of `point`, each with how far.
     pub(crate) fn within(&self, point: Vec2, reach: f32) -> impl Iterator<Item = (f32, &Member)> {
-        self.near(point, point, reach)
+        let (rows, columns) = around(point, reach, TILE);
+        rows.flat_map(move |row| self.on(&Span { row, columns: columns.clone() }))
             .map(move |member| (point.distance(member.position), member))
             .filter(move |(distance, _)| *distance <= reach)
     }
@@ -65,22 +132,36 @@ impl Crowd {
 
     /// All on tiles that come within `reach` metres of a segment.
     fn near(&self, from: Vec2, to: Vec2, reach: f32) -> impl Iterator<Item = &Member> {
-        spans(from, to, reach, TILE).flat_map(|span| {
-            let (first, last) = ((span.row, *span.columns.start()), (span.row, *span.columns.end()));
-            let start = self.members.partition_point(|member| member.tile < first);
-            self.members[start..].iter().take_while(move |member| member.tile <= last)
-        })
+        spans(from, to, reach, TILE).flat_map(|span| self.on(&span))
+    }
+
+    /// All on the tiles of a span.
+    fn on(&self, Span { row, columns }: &Span) -> impl Iterator<Item = &Member> + use<'_> {
+        let (row, last) = (self.row(*row), *columns.end());
+        let start = row.partition_point(|member| member.column < *columns.start());
+        row[start..].iter().take_while(move |member| member.column <= last)
+    }
+
+    /// All on the tiles of a row, in order of column.
+    fn row(&self, row: i32) -> &[Member] {
+        let i = usize::try_from(i64::from(row) - i64::from(self.first_row)).ok();
+        match i.and_then(|i| self.starts.get(i..i + 2)) {
+            Some(&[start, end]) => &self.members[start as usize..end as usize],
+            _ => &[],
+        }
     }
 }
 
 impl Member {
     pub(crate) fn new(entity: Entity, net_id: NetId, player: PlayerId, position: Vec2) -> Self {
-        let tile = (tile(position.y, TILE), tile(position.x, TILE));
-        Self { entity, net_id, player, position, tile }
+        let (row, column) = (tile(position.y, TILE), tile(position.x, TILE));
+        Self { entity, net_id, player, position, row, column }
     }
 
-    fn order(&self) -> ((i32, i32), NetId) {
-        (self.tile, self.net_id)
+    /// Within a row: by column, then by NetId.
+    fn order(&self) -> u64 {
+        // Signed numbers in order, as unsigned ones.
+        u64::from(self.column as u32 ^ 1 << 31) << 32 | u64::from(self.net_id.0)
     }
 }
 
@@ -137,6 +218,29 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn a_crowd_is_in_order_however_it_came_about(
+            positions in prop::collection::vec((-50.0..50.0_f32, -50.0..50.0_f32), 0..40),
+            added in prop::collection::vec((-90.0..90.0_f32, -90.0..90.0_f32), 0..9),
+            moved in prop::collection::vec((any::<prop::sample::Index>(), -50.0..50.0_f32), 0..9),
+        ) {
+            let mut crowd = crowd(&positions);
+            for (&position, number) in added.iter().zip(100..) {
+                crowd.add(Member::new(Entity::PLACEHOLDER, NetId(number), PlayerId(number), position.into()));
+            }
+            if !crowd.members.is_empty() {
+                let len = crowd.members.len();
+                crowd.relocate(moved.iter().map(|(i, at)| (i.index(len), Vec2::splat(*at))));
+            }
+            let is_before = |a: &Member, b: &Member| (a.row, a.column, a.net_id) < (b.row, b.column, b.net_id);
+            prop_assert!(crowd.members.is_sorted_by(is_before));
+            prop_assert_eq!(crowd.members.len(), positions.len() + added.len());
+            for member in &crowd.members {
+                let on_its_tile = Span { row: member.row, columns: member.column..=member.column };
+                prop_assert!(crowd.on(&on_its_tile).any(|other| other.net_id == member.net_id));
+            }
+        }
+
         #[test]
         fn looking_by_place_finds_what_looking_at_all_finds(
             positions in prop::collection::vec((-50.0..50.0_f32, -50.0..50.0_f32), 1..40),

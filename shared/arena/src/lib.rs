@@ -42,7 +42,7 @@ use crate::{
     life::Spawns,
     map::Map,
     settings::Rules,
-    weapons::{Damages, rifle, rockets},
+    weapons::{Damages, Volley, rifle, rockets},
 };
 
 /// The game.
@@ -69,6 +69,7 @@ impl Game for Arena {
         world.insert_resource(Rules::of(settings, rate));
         world.init_resource::<Spawns>();
         world.init_resource::<Crowd>();
+        world.init_resource::<Volley>();
         world.init_resource::<Damages>();
     }
 
@@ -77,7 +78,7 @@ impl Game for Arena {
             .add(life::seat)
             .add(movement::walk)
             .add(collision::part)
-            .add(weapons::cool_down)
+            .add(weapons::ready)
             .add(rockets::fly)
             .add(rifle::fire)
             .add(rockets::launch)

@@ -62,12 +62,17 @@ pub(crate) fn seat(
     players: Query<(Entity, &Owner), With<Player>>,
 ) {
     spawns.0.extend(seats.joined.iter().map(|&player| (player, 0)));
+    if seats.left.is_empty() {
+        return;
+    }
     for player in &seats.left {
         spawns.0.remove(player);
-        for (entity, _) in players.iter().filter(|(_, owner)| owner.0 == *player) {
-            commands.entity(entity).despawn();
-        }
     }
+    let has_left = |(_, owner): &(Entity, &Owner)| seats.left.binary_search(&owner.0).is_ok();
+    let mut over: Vec<(PlayerId, Entity)> =
+        players.iter().filter(has_left).map(|(entity, owner)| (owner.0, entity)).collect();
+    over.sort_unstable();
+    over.into_iter().for_each(|(_, entity)| commands.entity(entity).despawn());
 }
 
 /// The system: deals the damage that the weapons did. Who is dead already takes no more.

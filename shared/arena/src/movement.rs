@@ -94,9 +94,17 @@ fn step_on_course(state: MoveState, input: MoveInput, map: &Map, dt: f32) -> (Mo
 /// The nearest snapped vector, halves away from zero; NaN becomes 0.
 #[must_use]
 pub fn snap(vector: Vec2) -> Vec2 {
-    // A cast of a float saturates, and makes NaN 0; it also leaves no negative zero.
-    let snap = |value: f32| (value * FINE_STEPS).round() as i32 as f32 / FINE_STEPS;
+    let snap = |value: f32| round(value * FINE_STEPS) as f32 / FINE_STEPS;
     Vec2::new(snap(vector.x), snap(vector.y))
+}
+
+/// As `f32::round` does, which is a call where the processor is not known to have an instruction for it.
+fn round(value: f32) -> i32 {
+    // A cast of a float saturates, and makes NaN 0; it also leaves no negative zero.
+    let whole = value as i32;
+    // Exact: both are of one sign, and less than 1 apart unless the cast has saturated.
+    let rest = value - whole as f32;
+    whole.saturating_add(i32::from(rest >= 0.5) - i32::from(rest <= -0.5))
 }
 
 /// The system: every player takes a step, and turns to their aim.
@@ -174,6 +182,13 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn rounding_is_to_the_nearest_halves_away_from_zero(
+            value in prop_oneof![any::<f32>(), -9.0..9.0_f32, (-99..99_i32).prop_map(|halves| halves as f32 / 2.0)]
+        ) {
+            prop_assert_eq!(round(value), value.round() as i32);
+        }
+
         #[test]
         fn players_stay_snapped_within_the_walls_out_of_cover_and_within_their_speed(
             seed in any::<u64>(), hz in 1..=240_u32, cover in 0..=100_u32,

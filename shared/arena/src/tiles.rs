@@ -16,7 +16,17 @@ const SLACK: f32 = 1.0 / 64.0;
 
 /// The tile, of `side` metres, in which `coordinate` lies.
 pub(crate) fn tile(coordinate: f32, side: f32) -> i32 {
-    (coordinate / side).floor() as i32
+    // As `floor` does, which is a call where the processor is not known to have an instruction for it.
+    let share = coordinate / side;
+    let whole = share as i32;
+    whole.saturating_sub(i32::from(share < whole as f32))
+}
+
+/// The rows and columns of the tiles that come within `reach` metres of `point`; now and then one more.
+pub(crate) fn around(point: Vec2, reach: f32, side: f32) -> (RangeInclusive<i32>, RangeInclusive<i32>) {
+    let reach = reach + SLACK;
+    let [rows, columns] = [point.y, point.x].map(|at| tile(at - reach, side)..=tile(at + reach, side));
+    (rows, columns)
 }
 
 /// The tiles that come within `reach` metres of the segment from `from` to `to`, row by row; now and then one more.
@@ -52,6 +62,11 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn a_tile_is_the_floor(coordinate in any::<f32>()) {
+            prop_assert_eq!(tile(coordinate, 4.0), (coordinate / 4.0).floor() as i32);
+        }
+
         #[test]
         fn whatever_is_within_reach_is_in_a_tile(
             x in -1000.0..1000.0_f32, y in -1000.0..1000.0_f32,

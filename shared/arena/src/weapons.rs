@@ -17,6 +17,7 @@ use crate::{
     aim::Aim,
     crowd::{Crowd, Member},
     events::Herald,
+    inputs::{FIRE, ROCKET},
     map::Map,
     movement::MoveState,
     settings::Rules,
@@ -32,6 +33,13 @@ pub(crate) struct Cooldowns {
 /// Whoever may shoot, with what a shot needs to know of them.
 pub(crate) type Shooters<'w, 's> =
     Query<'w, 's, (&'static NetId, &'static Owner, &'static MoveState, &'static Aim, &'static mut Cooldowns)>;
+
+/// Who shoots at this tick, with what, in order of NetId: found once for all weapons, since few do of many.
+#[derive(Resource, Debug, Default)]
+pub(crate) struct Volley {
+    pub(crate) rifles: Vec<(NetId, Entity)>,
+    pub(crate) rockets: Vec<(NetId, Entity)>,
+}
 
 /// The damage of a tick, in the order in which it was done: gathered by the weapons, dealt by
 /// [`life::hurt`](crate::life::hurt), so that two who shoot each other at one tick both hit.
@@ -53,7 +61,7 @@ pub(crate) struct Damage {
 pub(crate) struct Battle<'w> {
     pub(crate) clock: Res<'w, Clock>,
     pub(crate) rules: Res<'w, Rules>,
-    pub(crate) inputs: Res<'w, Inputs>,
+    pub(crate) volley: Res<'w, Volley>,
     pub(crate) herald: Herald<'w>,
     damages: ResMut<'w, Damages>,
     map: Res<'w, Map>,
@@ -87,10 +95,28 @@ impl Battle<'_> {
     }
 }
 
-/// The system: a tick less to wait.
-pub(crate) fn cool_down(mut players: Query<&mut Cooldowns>) {
-    for mut cooldowns in &mut players {
+/// The system: a tick less to wait; and who shoots.
+pub(crate) fn ready(
+    inputs: Res<Inputs>,
+    mut volley: ResMut<Volley>,
+    mut players: Query<(Entity, &NetId, &Owner, &mut Cooldowns)>,
+) {
+    let Volley { rifles, rockets } = &mut *volley;
+    rifles.clear();
+    rockets.clear();
+    for (entity, &net_id, owner, mut cooldowns) in &mut players {
         let Cooldowns { rifle, rocket } = *cooldowns;
-        cooldowns.set_if_neq(Cooldowns { rifle: rifle.saturating_sub(1), rocket: rocket.saturating_sub(1) });
+        let now = Cooldowns { rifle: rifle.saturating_sub(1), rocket: rocket.saturating_sub(1) };
+        cooldowns.set_if_neq(now);
+        let Some(input) = inputs.get(owner.0) else { continue };
+        if now.rifle == 0 && input.pressed(FIRE) {
+            rifles.push((net_id, entity));
+        }
+        if now.rocket == 0 && input.pressed(ROCKET) {
+            rockets.push((net_id, entity));
+        }
+    }
+    for shooters in [rifles, rockets] {
+        shooters.sort_unstable_by_key(|(net_id, _)| *net_id);
     }
 }

@@ -2,20 +2,17 @@
 
 use crate::{
     events::Shot,
-    inputs::FIRE,
     weapons::{Battle, Shooters},
 };
-use tickwire_shared::NetId;
 
 /// How far a rifle reaches, in metres.
 pub(crate) const RANGE: f32 = 120.0;
 
 /// The system: everyone who holds the trigger, and whose rifle is ready, shoots.
 pub(crate) fn fire(mut battle: Battle, mut shooters: Shooters) {
-    for (&net_id, owner, state, aim, mut cooldowns) in shooters.iter_mut().sort::<&NetId>() {
-        if cooldowns.rifle > 0 || !battle.inputs.pressed(owner.0, FIRE) {
-            continue;
-        }
+    for i in 0..battle.volley.rifles.len() {
+        let (_, entity) = battle.volley.rifles[i];
+        let (&net_id, owner, state, aim, mut cooldowns) = shooters.get_mut(entity).expect("who shoots is there");
         cooldowns.rifle = battle.rules.rifle_ticks;
 
         let from = state.position;

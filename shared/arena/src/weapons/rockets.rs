@@ -10,7 +10,6 @@ use tickwire_shared::{NetId, NetIds, PlayerId, Tick};
 
 use crate::{
     events::Explosion,
-    inputs::ROCKET,
     movement::PLAYER_RADIUS,
     weapons::{Battle, Shooters},
 };
@@ -61,10 +60,8 @@ pub(crate) fn fly(
 
 /// The system: everyone who asks for it, and whose launcher is ready, launches a rocket. It flies from the next tick on.
 pub(crate) fn launch(battle: Battle, mut commands: Commands, mut net_ids: ResMut<NetIds>, mut shooters: Shooters) {
-    for (_, owner, state, aim, mut cooldowns) in shooters.iter_mut().sort::<&NetId>() {
-        if cooldowns.rocket > 0 || !battle.inputs.pressed(owner.0, ROCKET) {
-            continue;
-        }
+    for &(_, entity) in &battle.volley.rockets {
+        let (_, owner, state, aim, mut cooldowns) = shooters.get_mut(entity).expect("who shoots is there");
         cooldowns.rocket = battle.rules.rocket_ticks;
         let expires = Tick(battle.clock.tick.0 + battle.rules.rocket_life_ticks);
         let flight = Flight { position: state.position, velocity: aim.direction() * SPEED };
