@@ -41,6 +41,9 @@ const PING_INTERVAL: Duration = Duration::from_millis(500);
 const PINGS_MAX: usize = 16;
 /// An acknowledgement waits this many ticks for an input to ride on: a little more than the time between two.
 const ACK_DELAY_TICKS: f64 = 1.5;
+/// An input is sent with the snapshot that arrives within this many ticks of its time, so that client and server have to do
+/// with each other once in a tick and not twice, and packets are shared.
+const PAIRING_TICKS: f64 = 0.5;
 /// The stripe of a client with a single stream.
 const STRIPE: usize = 0;
 
@@ -89,6 +92,8 @@ pub struct Core {
     ages: AgeMeter,
     stats: Stats,
     events: VecDeque<Event>,
+    /// Whether a snapshot arrived that nothing was sent since.
+    is_snapshot_fresh: bool,
     paused: bool,
     end: End,
 }
@@ -162,6 +167,7 @@ impl Core {
             stats: Stats::default(),
             events: VecDeque::new(),
             paused: false,
+            is_snapshot_fresh: false,
             end: End::No,
         })
     }
@@ -244,6 +250,7 @@ impl Core {
                 inputs: vec![self.inputs.next(target, now)],
             })));
         }
+        self.is_snapshot_fresh = false;
         if self.ack.due.is_some_and(|due| now >= due) {
             self.ack.due = None;
             return Some(message(Kind::Ack(pb::Ack { epoch: self.epoch, newest_tick: self.ack.newest_tick })));
@@ -259,7 +266,7 @@ impl Core {
             return None;
         }
         let input = self.input_clock.due(self.inputs.last_target().next()).filter(|_| !self.paused);
-        let input = input.and_then(|due| Duration::try_from_secs_f64(due.max(0.0)).ok());
+        let input = input.and_then(|due| Duration::try_from_secs_f64((due + self.pairing_seconds()).max(0.0)).ok());
         [Some(self.pings.next_at), self.ack.due, input].into_iter().flatten().min()
     }
 
@@ -340,6 +347,7 @@ impl Core {
         }
         self.stats.snapshots += 1;
         self.ack.newest_tick = tick.0;
+        self.is_snapshot_fresh = true;
         self.acknowledge_within(now);
         self.clock.slip(snapshot.slip_us);
         self.take_input_feedback(snapshot, now);
@@ -438,9 +446,16 @@ impl Core {
         self.pings = Pings { next_echo: self.pings.next_echo, next_at: now, ..Pings::default() };
     }
 
-    /// The tick whose input is to be sent now. A clock that stepped back waits for a tick that had none.
+    fn pairing_seconds(&self) -> f64 {
+        PAIRING_TICKS / f64::from(self.rate.hz())
+    }
+
+    /// The tick whose input is to be sent now: with a snapshot that arrives near its time, else a little after it. A clock
+    /// that stepped back waits for a tick that had none.
     fn input_due(&self, now: Duration) -> Option<Tick> {
-        let due = self.input_clock.tick(now.as_secs_f64())?;
+        let slack = self.pairing_seconds();
+        let slack = if self.is_snapshot_fresh { slack } else { -slack };
+        let due = self.input_clock.tick(now.as_secs_f64() + slack)?;
         (self.end == End::No && !self.paused && due > self.inputs.last_target() && due <= Tick::MAX).then_some(due)
     }
 }

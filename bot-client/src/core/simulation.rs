@@ -102,6 +102,8 @@ struct Match {
     asleep: bool,
     sent: Vec<SentInput>,
     lone_acks: u64,
+    /// Inputs that were sent when a snapshot arrived.
+    paired: u64,
     others: Vec<Up>,
     events: Vec<Event>,
 }
@@ -134,6 +136,7 @@ impl Match {
             asleep: false,
             sent: Vec::new(),
             lone_acks: 0,
+            paired: 0,
             others: Vec::new(),
             events: Vec::new(),
         }
@@ -175,7 +178,9 @@ impl Match {
 
     fn play(&mut self) {
         let now = Duration::from_secs_f64(self.now);
+        let mut has_arrived = false;
         while let Some(kind) = self.down.receive(self.now) {
+            has_arrived |= matches!(kind, Down::Snapshot(_));
             self.core.handle(pb::ServerMessage { kind: Some(kind) }, now).unwrap();
         }
         while let Some(event) = self.core.poll_event(now) {
@@ -186,6 +191,7 @@ impl Match {
             match &kind {
                 Up::Inputs(inputs) => {
                     assert_eq!(inputs.inputs.len(), 1);
+                    self.paired += u64::from(has_arrived);
                     self.sent.push(SentInput { at: self.now, input: inputs.inputs[0].clone() });
                 }
                 Up::Ack(_) => self.lone_acks += 1,
@@ -333,6 +339,19 @@ fn inputs_take_acknowledgements_along_and_only_a_client_without_any_sends_them_a
     silent.core.pings.next_at = Duration::MAX;
     silent.run(1.0);
     assert_eq!((silent.sent.len(), silent.lone_acks), (0, silent.core.stats().snapshots));
+}
+
+#[test]
+fn inputs_are_sent_with_the_snapshots_that_arrive_near_their_time() {
+    for (seed, delay) in [(10, 0.001), (11, 0.021), (12, 0.0375), (13, 0.2)] {
+        let mut game = Match::new(delay, 0.002, seed);
+        game.run(5.0);
+        let (sent, paired) = (game.sent.len(), game.paired);
+        game.run(5.0);
+        let (sent, paired) = (game.sent.len() - sent, game.paired - paired);
+        assert!((295..=305).contains(&sent) && paired * 10 >= 9 * sent as u64, "{delay}: {paired} of {sent}");
+        assert_eq!(game.late_share(1.0), 0.0);
+    }
 }
 
 #[test]

@@ -127,7 +127,7 @@ pub(super) struct AgeMeter {
 /// Samples of consecutive milliseconds.
 #[derive(Clone, Copy, Debug)]
 struct Ramp {
-    /// The age at the first one, in µs; negative while the clock is settling.
+    /// The age at the first one, in µs, no more than [`LATENCY_MAX_US`]; negative while the clock is settling.
     first_us: i64,
     samples: u64,
 }
@@ -138,7 +138,8 @@ impl Ramp {
         let below = u64::try_from(-self.first_us).map_or(0, |first| first.div_ceil(1000)).min(self.samples);
         let first = (self.first_us + below as i64 * 1000).max(0) as u64;
         let samples = self.samples - below;
-        samples * first + 1000 * (samples * samples.saturating_sub(1) / 2)
+        let above_first = 1000_u64.saturating_mul(samples.saturating_mul(samples.saturating_sub(1)) / 2);
+        samples.saturating_mul(first).saturating_add(above_first)
     }
 }
 
@@ -170,8 +171,10 @@ impl AgeMeter {
         // Samples that are not above the line come first.
         let calm = ((stall - age) * 1e3 + 1.0).floor().clamp(0.0, samples as f64) as u64;
         stats.stalled_ms += samples - calm;
-        let ramp = Ramp { first_us: (age * 1e6) as i64, samples };
-        stats.snapshot_age_us_total += ramp.total_us();
+        // A server may say what it likes of its slip.
+        let most = LATENCY_MAX_US as f64;
+        let ramp = Ramp { first_us: (age * 1e6).clamp(-most, most) as i64, samples };
+        stats.snapshot_age_us_total = stats.snapshot_age_us_total.saturating_add(ramp.total_us());
         stats.snapshot_age_samples += samples;
         self.ramps.push(ramp);
         if self.ramps.len() >= RAMPS_MAX {
