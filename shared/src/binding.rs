@@ -8,7 +8,10 @@ use bevy_ecs::{
     world::World,
 };
 
-use crate::{CellKey, Field, FrameBuilder, KindId, NetId, Place, Predictor, RAMP_MAX, RAMP_STEPS, TickRate};
+use crate::{
+    CellKey, Field, FrameBuilder, KindId, NetId, Place, RAMP_MAX, RAMP_STEPS, TickRate,
+    quantize::{Quantizer, RateQuantizer},
+};
 
 /// Reads the entities of one kind from a world.
 pub struct KindBinding {
@@ -74,30 +77,42 @@ type ReadPlace<C> = Box<dyn Fn(&C, &World, Option<CellKey>) -> Place + Send + Sy
 
 /// What is read from one component.
 struct Group<M: Component, C: Component> {
-    query: Option<Query<M, C>>,
+    /// Made at the first capture: by then the schema has been checked.
+    ready: Option<Ready<M, C>>,
     fields: Vec<(usize, Field, Read<C>)>,
     rates: Vec<(usize, Field, Read<C>)>,
     ramp: Option<Read<C>>,
     place: Option<ReadPlace<C>>,
 }
 
+/// What reading takes; a quantizer for each of the group's fields and rates.
+struct Ready<M: Component, C: Component> {
+    query: Query<M, C>,
+    quantizers: Vec<Quantizer>,
+    rates: Vec<RateQuantizer>,
+}
+
 impl<M: Component, C: Component> Default for Group<M, C> {
     fn default() -> Self {
-        Self { query: None, fields: Vec::new(), rates: Vec::new(), ramp: None, place: None }
+        Self { ready: None, fields: Vec::new(), rates: Vec::new(), ramp: None, place: None }
     }
 }
 
 impl<M: Component, C: Component> Capture for Group<M, C> {
     fn capture(&mut self, kind: KindId, world: &mut World, rate: TickRate, builder: &mut FrameBuilder) {
-        let query = self.query.get_or_insert_with(|| QueryState::new(world));
+        let Ready { query, quantizers, rates } = self.ready.get_or_insert_with(|| Ready {
+            query: QueryState::new(world),
+            quantizers: self.fields.iter().map(|(_, field, _)| field.quantizer()).collect(),
+            rates: self.rates.iter().map(|(_, field, _)| field.rate_quantizer(rate)).collect(),
+        });
         let world = &*world;
         for (&id, component) in query.iter(world) {
             let mut entity = builder.entity(kind, id);
-            for (index, field, read) in &self.fields {
-                entity.set(*index, field.quantize_fine(read(component)));
+            for ((index, _, read), quantizer) in self.fields.iter().zip(&*quantizers) {
+                entity.set(*index, quantizer.quantize(read(component)));
             }
-            for (index, field, read) in &self.rates {
-                entity.set_rate(*index, quantize_rate(field, read(component), rate));
+            for ((index, _, read), quantizer) in self.rates.iter().zip(&*rates) {
+                entity.set_rate(*index, quantizer.quantize(read(component)));
             }
             if let Some(read) = &self.ramp {
                 let ticks = read(component) * f64::from(rate.hz());
@@ -110,19 +125,6 @@ impl<M: Component, C: Component> Capture for Group<M, C> {
             }
         }
     }
-}
-
-/// Units per second as the field's rates are held, saturating; NaN is 0.
-fn quantize_rate(field: &Field, per_second: f64, rate: TickRate) -> i32 {
-    let shift = match field.predictor {
-        Predictor::None => 0,
-        Predictor::Linear { shift } => shift,
-        // A ramped field is held at the owner's precision.
-        Predictor::Ramp { shift } => shift + field.owner_shift,
-    };
-    let per_tick = per_second / field.quantity.quantum / f64::from(rate.hz()) * (1_u64 << shift) as f64;
-    // A cast of a float saturates, and makes NaN 0.
-    per_tick.round() as i32
 }
 
 /// Adds to a binding while the kind is being defined.

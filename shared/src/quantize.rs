@@ -1,5 +1,7 @@
 //! Real numbers as integers: the only way a quantity enters or leaves replicated state.
 
+use crate::TickRate;
+
 /// How a real quantity is held in an integer: `quantity = integer · quantum`, with the integer in `min..=max`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Quantity {
@@ -33,7 +35,7 @@ impl Quantity {
     /// NaN becomes the integer of the range that is nearest to 0: a game that computes one stays deterministic.
     #[must_use]
     pub fn quantize(&self, quantity: f64) -> i32 {
-        quantize(quantity, self.quantum, self.min, self.max)
+        nearest(quantity / self.quantum, self.min, self.max)
     }
 
     /// The quantity that `integer` stands for. It does not clamp.
@@ -57,8 +59,7 @@ impl Quantity {
     #[inline]
     #[must_use]
     pub fn quantize_fine(&self, quantity: f64, shift: u8) -> i32 {
-        let (min, max) = self.fine_range(shift).expect("the schema has checked that the range fits at owner_shift");
-        quantize(quantity, self.quantum / f64::from(1_u32 << shift), min, max)
+        Quantizer::new(self, shift, None).quantize(quantity)
     }
 
     /// `min` and `max` in steps of `quantum / 2^shift`, where they fit.
@@ -69,9 +70,87 @@ impl Quantity {
     }
 }
 
-fn quantize(quantity: f64, quantum: f64, min: i32, max: i32) -> i32 {
+/// A field's quantization, with what it takes worked out once.
+#[derive(Clone, Debug)]
+pub(crate) struct Quantizer {
+    step: Step,
+    min: i32,
+    max: i32,
+    /// For angles: fine quanta in one whole turn.
+    turn: Option<f64>,
+}
+
+/// How units become steps: by a factor where that is exact, since a division takes several times as long.
+#[derive(Clone, Copy, Debug)]
+enum Step {
+    Times(f64),
+    Over(f64),
+}
+
+impl Step {
+    fn of(quantum: f64) -> Self {
+        let is_power_of_two = quantum.to_bits() & ((1 << (f64::MANTISSA_DIGITS - 1)) - 1) == 0;
+        let factor = 1.0 / quantum;
+        if is_power_of_two && factor.is_normal() { Self::Times(factor) } else { Self::Over(quantum) }
+    }
+
+    #[inline]
+    fn count(self, quantity: f64) -> f64 {
+        match self {
+            Self::Times(factor) => quantity * factor,
+            Self::Over(quantum) => quantity / quantum,
+        }
+    }
+}
+
+impl Quantizer {
+    /// In steps of `quantum / 2^shift`.
+    ///
+    /// # Panics
+    /// Where the range does not fit an `i32` at that precision.
+    pub(crate) fn new(quantity: &Quantity, shift: u8, turn: Option<i32>) -> Self {
+        let (min, max) = quantity.fine_range(shift).expect("the schema has checked that the range fits at owner_shift");
+        let scale = f64::from(1_u32 << shift);
+        Self { step: Step::of(quantity.quantum / scale), min, max, turn: turn.map(|turn| f64::from(turn) * scale) }
+    }
+
+    /// The nearest step, halves away from zero. Angles wrap, all else saturates.
+    #[inline]
+    pub(crate) fn quantize(&self, quantity: f64) -> i32 {
+        let steps = self.step.count(quantity);
+        let Some(turn) = self.turn else { return nearest(steps, self.min, self.max) };
+        let steps = steps.round();
+        let wrapped = steps - (steps / turn).floor() * turn;
+        // NaN casts to 0; a wrapped value fits, since the schema has checked the range.
+        wrapped.clamp(0.0, turn - 1.0) as i32
+    }
+}
+
+/// The quantization of a field's rates, likewise.
+#[derive(Clone, Debug)]
+pub(crate) struct RateQuantizer {
+    step: Step,
+    hz: f64,
+}
+
+impl RateQuantizer {
+    /// In steps of `quantum / 2^shift` per tick.
+    pub(crate) fn new(quantum: f64, shift: u8, rate: TickRate) -> Self {
+        Self { step: Step::of(quantum / (1_u64 << shift) as f64), hz: f64::from(rate.hz()) }
+    }
+
+    /// Units per second as the nearest steps per tick, saturating; NaN is 0.
+    #[inline]
+    pub(crate) fn quantize(&self, per_second: f64) -> i32 {
+        nearest(self.step.count(per_second) / self.hz, i32::MIN, i32::MAX)
+    }
+}
+
+/// The nearest integer of a range, halves away from zero. NaN is taken for 0.
+#[inline]
+fn nearest(steps: f64, min: i32, max: i32) -> i32 {
+    let steps = steps.clamp(f64::from(min) - 1.0, f64::from(max) + 1.0);
     // NaN stays NaN, and becomes 0 in the cast.
-    let steps = (quantity / quantum).clamp(f64::from(min) - 1.0, f64::from(max) + 1.0);
     let whole = steps as i64;
     // Exact, and without the library call that `round` is on x86-64's base line.
     let rest = steps - whole as f64;

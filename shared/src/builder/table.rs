@@ -417,11 +417,14 @@ fn restate(ramp: Ramp, base: (&Ramped, &Motion), motion: &Motion, truth: Truth) 
 
     let expected_rate = if motion.ramp == 0 { to } else { ramp.slope(base.0, base.1, motion.tick) };
     let expected = Ramped { value: ramp.apply(base, motion.tick, 0), rate: expected_rate, to };
-    let settled = Tick(motion.tick.0 + u64::from(motion.ramp).div_ceil(RAMP_STEPS as u64) + 1);
-    let after = ramp.predict(&exact, motion, settled) as i32;
     // Some room is left, so that the next rounding does not ask for another.
     let is_near = |tick, goal| ramp.error(&expected, motion, tick, goal).abs() * 4 <= ramp.tolerance_fine() * 3;
-    if is_near(truth.tick, truth.now) && is_near(settled, after) { expected } else { exact }
+    let is_near_after = || {
+        let settled = Tick(motion.tick.0 + u64::from(motion.ramp).div_ceil(RAMP_STEPS as u64) + 1);
+        is_near(settled, ramp.predict(&exact, motion, settled) as i32)
+    };
+    // Without a ramp the two stay as far apart as they are.
+    if is_near(truth.tick, truth.now) && (motion.ramp == 0 || is_near_after()) { expected } else { exact }
 }
 
 /// An entity's share of the sum of truth: its own, and that of each field's value. Sums change as cheaply as values do.

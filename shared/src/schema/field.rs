@@ -1,6 +1,10 @@
 //! Numbers of kinds and of inputs: how they are held, predicted and shown.
 
-use crate::{Quantity, Ramp, predictor::Line};
+use crate::{
+    Quantity, Ramp, TickRate,
+    predictor::Line,
+    quantize::{Quantizer, RateQuantizer},
+};
 
 /// One quantized number of a kind.
 #[derive(Clone, Debug, PartialEq)]
@@ -138,16 +142,22 @@ impl Field {
     /// A quantity at the owner's precision: what capture reads from the component. Angles wrap, all else saturates.
     #[must_use]
     pub fn quantize_fine(&self, quantity: f64) -> i32 {
-        match self.turn {
-            None => self.quantity.quantize_fine(quantity, self.owner_shift),
-            Some(turn) => {
-                let steps = (quantity / self.quantity.quantum * f64::from(1_u32 << self.owner_shift)).round();
-                let turn = f64::from(turn) * f64::from(1_u32 << self.owner_shift);
-                let wrapped = steps - (steps / turn).floor() * turn;
-                // NaN casts to 0; a wrapped value fits, since the schema has checked the range.
-                wrapped.clamp(0.0, turn - 1.0) as i32
-            }
-        }
+        self.quantizer().quantize(quantity)
+    }
+
+    /// [`quantize_fine`](Self::quantize_fine) for many quantities.
+    pub(crate) fn quantizer(&self) -> Quantizer {
+        Quantizer::new(&self.quantity, self.owner_shift, self.turn)
+    }
+
+    /// For rates, of which those of a ramped field are held at the owner's precision.
+    pub(crate) fn rate_quantizer(&self, rate: TickRate) -> RateQuantizer {
+        let shift = match self.predictor {
+            Predictor::None => 0,
+            Predictor::Linear { shift } => shift,
+            Predictor::Ramp { shift } => shift + self.owner_shift,
+        };
+        RateQuantizer::new(self.quantity.quantum, shift, rate)
     }
 
     /// Between two public values, in quanta, `share` of the way from `from` (0) to `to` (1): angles the short way round, and

@@ -36,6 +36,8 @@ const CHANGES: usize = 3;
 const SLICE_BYTES: usize = 40;
 /// What a kind's message and its streams take beside their numbers, below 64 KiB.
 const KIND_BYTES: usize = 24;
+/// What a number takes at most.
+const VARINT_BYTES_MAX: usize = 5;
 /// Chunks are cut from blocks of at least this size, so that few of them cost an allocation.
 const BLOCK_BYTES: usize = 16 * 1024;
 
@@ -57,8 +59,8 @@ pub struct ChunkBuffer {
     /// The streams of the kind and slice under way.
     streams: [Vec<u8>; 4],
     numbers: Vec<u32>,
-    /// For each row of a column whether it changed.
-    changed: Vec<bool>,
+    /// For each row of a column how it differs from the base's.
+    differences: Vec<u8>,
 }
 
 impl ChunkEncoder {
@@ -197,22 +199,23 @@ impl<'a, 'b> KindEncoder<'a, 'b> {
 
     /// The usual case: nobody came or went, so that rows stand side by side.
     fn encode_changes(&mut self, base: &Columns, new: &Columns) {
-        let mut changed = std::mem::take(&mut self.cutter.buffer.changed);
-        changed.clear();
-        changed.resize(new.ids.len(), false);
-        differ(&base.motions, &new.motions, &mut changed);
+        let mut differences = std::mem::take(&mut self.cutter.buffer.differences);
+        differences.clear();
+        differences.resize(new.ids.len(), 0);
+        differ(&base.motions, &new.motions, RESTATED, &mut differences);
         for columns in base.fields.iter().zip(&new.fields) {
             match columns {
-                (Column::Plain(before), Column::Plain(after)) => differ(before, after, &mut changed),
-                (Column::Anchored(before), Column::Anchored(after)) => differ(before, after, &mut changed),
-                (Column::Ramped(before), Column::Ramped(after)) => differ(before, after, &mut changed),
+                (Column::Plain(before), Column::Plain(after)) => differ(before, after, CHANGED, &mut differences),
+                (Column::Anchored(before), Column::Anchored(after)) => differ(before, after, CHANGED, &mut differences),
+                // Also where a motion is restated for the same tick, as right after spawning.
+                (Column::Ramped(before), Column::Ramped(after)) => differ(before, after, RESTATED, &mut differences),
                 _ => unreachable!("columns of one field are of one sort"),
             }
         }
-        for row in changed.iter().enumerate().filter(|(_, changed)| **changed).map(|(row, _)| row) {
-            self.push_change((base, row), (new, row));
+        for (row, &difference) in differences.iter().enumerate().filter(|(_, difference)| **difference != 0) {
+            self.push_change((base, row), (new, row), difference & RESTATED != 0);
         }
-        self.cutter.buffer.changed = changed;
+        self.cutter.buffer.differences = differences;
     }
 
     fn encode_merge(&mut self, base: Option<&Columns>, new: &Columns) {
@@ -236,16 +239,17 @@ impl<'a, 'b> KindEncoder<'a, 'b> {
                     self.push(ARRIVALS, new.ids[row].0);
                 }
                 Step::Stayed(base_row, row) => {
-                    self.push_change((base.expect("only a base has rows that stay"), base_row), (new, row));
+                    let base = (base.expect("only a base has rows that stay"), base_row);
+                    self.push_change(base, (new, row), is_restated(base, (new, row)));
                 }
             }
         }
     }
 
-    fn push_change(&mut self, base: (&Columns, usize), new: (&Columns, usize)) {
+    fn push_change(&mut self, base: (&Columns, usize), new: (&Columns, usize), is_restated: bool) {
         let numbers = &mut self.cutter.buffer.numbers;
         numbers.clear();
-        write_change(base, new, self.layout, self.change, numbers);
+        write_change(base, new, is_restated, self.layout, self.change, numbers);
         if numbers[0] != 0 {
             self.push(CHANGES, base.1 as u32);
         }
@@ -253,21 +257,31 @@ impl<'a, 'b> KindEncoder<'a, 'b> {
 
     /// Appends an entity, whose numbers but the gap are ready, to a stream.
     fn push(&mut self, stream: usize, number: u32) {
-        // A gap takes at most 5 bytes.
-        let len = 5 + numbers_len(&self.cutter.buffer.numbers);
-        let slice = self.cutter.buffer.kinds.len() - self.cutter.slice_start;
-        let taken = slice + if self.bytes > 0 { KIND_BYTES + self.bytes } else { 0 };
-        if taken > 0 && taken + len + if self.bytes > 0 { 0 } else { KIND_BYTES } > self.cutter.bytes_max {
+        if !self.has_room() {
             self.flush();
             self.cutter.buffer.ends.push(self.cutter.buffer.kinds.len());
             self.cutter.slice_start = self.cutter.buffer.kinds.len();
             self.gaps = gaps();
         }
         let ChunkBuffer { streams, numbers, .. } = &mut *self.cutter.buffer;
-        let before = streams[stream].len();
-        push_varint(self.gaps[stream].gap_to(number), &mut streams[stream]);
-        numbers.iter().for_each(|&number| push_varint(number, &mut streams[stream]));
-        self.bytes += streams[stream].len() - before;
+        let stream_bytes = &mut streams[stream];
+        let before = stream_bytes.len();
+        stream_bytes.reserve((1 + numbers.len()) * VARINT_BYTES_MAX);
+        push_varint(self.gaps[stream].gap_to(number), stream_bytes);
+        numbers.iter().for_each(|&number| push_varint(number, stream_bytes));
+        self.bytes += stream_bytes.len() - before;
+    }
+
+    /// Whether the entity whose numbers are ready fits the current slice; the first one always does.
+    fn has_room(&self) -> bool {
+        let numbers = &self.cutter.buffer.numbers;
+        let slice = self.cutter.buffer.kinds.len() - self.cutter.slice_start;
+        let with = |len| slice + KIND_BYTES + self.bytes + VARINT_BYTES_MAX + len;
+        let is_first = slice + self.bytes == 0;
+        // Only near the end need they be measured.
+        is_first
+            || with(numbers.len() * VARINT_BYTES_MAX) <= self.cutter.bytes_max
+            || with(numbers_len(numbers)) <= self.cutter.bytes_max
     }
 
     /// Ends the kind's message of the current slice, where there is anything in it.
@@ -314,10 +328,14 @@ fn push_varint(number: u32, bytes: &mut Vec<u8>) {
     }
 }
 
+/// A row's difference: something of it changed; its motion was restated.
+const CHANGED: u8 = 1;
+const RESTATED: u8 = 2;
+
 /// Marks the rows in which two columns differ.
-fn differ<T: PartialEq>(before: &[T], after: &[T], changed: &mut [bool]) {
-    for ((before, after), changed) in before.iter().zip(after).zip(changed) {
-        *changed |= before != after;
+fn differ<T: PartialEq>(before: &[T], after: &[T], mark: u8, differences: &mut [u8]) {
+    for ((before, after), difference) in before.iter().zip(after).zip(differences) {
+        *difference |= mark * u8::from(before != after);
     }
 }
 
@@ -347,14 +365,14 @@ fn write_arrival(new: &Columns, row: usize, change: &CellChange<'_>, numbers: &m
 fn write_change(
     (base, base_row): (&Columns, usize),
     (new, row): (&Columns, usize),
+    is_restated: bool,
     layout: &KindLayout,
     change: &CellChange<'_>,
     numbers: &mut Vec<u32>,
 ) {
     numbers.push(0);
     let mut mask = Mask::default();
-    let motions = layout.has_motion.then(|| (base.motions[base_row], new.motions[row]));
-    let restated = motions.filter(|_| has_moved((base, base_row), (new, row)));
+    let restated = is_restated.then(|| (base.motions[base_row], new.motions[row]));
     if layout.has_motion {
         mask.push(restated.is_some());
     }
@@ -387,12 +405,12 @@ fn write_change(
 }
 
 /// Whether an entity's motion was restated between two rows: also where it was for the same tick, as right after spawning.
-fn has_moved((base, base_row): (&Columns, usize), (new, row): (&Columns, usize)) -> bool {
+fn is_restated((base, base_row): (&Columns, usize), (new, row): (&Columns, usize)) -> bool {
     let values = base.fields.iter().zip(&new.fields).any(|columns| match columns {
         (Column::Ramped(before), Column::Ramped(after)) => before[base_row] != after[row],
         _ => false,
     });
-    values || base.motions[base_row] != new.motions[row]
+    values || base.motions.get(base_row) != new.motions.get(row)
 }
 
 fn write_anchor(
