@@ -73,6 +73,13 @@ impl Running {
         assert!(status.success());
     }
 
+    /// As GNU `timeout` does it: once to the process, and at once again to its group.
+    fn signal_twice(&self, signal: &str) {
+        let script = "kill $0 $1; kill $0 $1 2>/dev/null || true";
+        let status = Command::new("sh").args(["-c", script, signal, &self.child.id().to_string()]).status();
+        assert!(status.expect("sh runs").success());
+    }
+
     /// The exit code, and the data that the server has left.
     fn wait(mut self) -> (Option<i32>, TempDir) {
         let status = self.child.wait().expect("it is a child");
@@ -114,7 +121,7 @@ fn a_server_says_where_to_go_and_ends_cleanly_and_its_recording_verifies() {
     assert!(said.contains(&format!("tickwire-bots --connect http://{}", server.address)), "{said}");
     assert!(said.contains(server.data.path().to_str().expect("UTF-8")), "{said}");
     server.growing_recording();
-    server.signal("-TERM");
+    server.signal_twice("-TERM");
     let (code, data) = server.wait();
     assert_eq!(code, Some(0));
 

@@ -7,6 +7,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
+    time::{Duration, Instant},
 };
 
 use tickwire_shared::Game;
@@ -95,9 +96,17 @@ async fn start(
     }
 }
 
+/// Signals that come this close behind the first are taken for the same one: process managers, and GNU `timeout`, send one
+/// to a process and one to its group.
+const SAME_SIGNAL: Duration = Duration::from_millis(500);
+
 /// Waits for one more signal, and for nothing after it.
 async fn exit_at_once(signals: &mut Signals) -> Infallible {
-    let signal = signals.next().await;
+    let first = Instant::now();
+    let mut signal = signals.next().await;
+    while first.elapsed() < SAME_SIGNAL {
+        signal = signals.next().await;
+    }
     warn!(signal, "ending without a clean end; recordings may need `recordings repair`");
     process::exit(INTERRUPTED)
 }
