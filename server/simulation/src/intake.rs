@@ -103,11 +103,12 @@ impl Intake {
 
     pub(crate) fn join(&mut self, name: &str) -> Result<PlayerId, JoinError> {
         let SessionLimits { max_players, .. } = self.limits;
+        let player = PlayerId(self.last_player.0.checked_add(1).ok_or(JoinError::NumbersUsed)?);
+        let name = name::choose(name, player)?;
+        // Last: nobody loses a seat to somebody who does not get it.
         if self.seats_taken() >= max_players && !self.vacate_lost_seat() {
             return Err(JoinError::Full { max_players });
         }
-        let player = PlayerId(self.last_player.0.checked_add(1).ok_or(JoinError::NumbersUsed)?);
-        let name = name::choose(name, player)?;
         self.last_player = player;
         self.seats.insert(player, Seat::new(name, None));
         Ok(player)

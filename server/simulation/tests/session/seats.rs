@@ -69,6 +69,16 @@ fn a_bad_name_takes_no_seat() {
 }
 
 #[test]
+fn a_bad_name_takes_no_seat_from_one_who_is_away() {
+    let mut session = session_of(1, 30);
+    let ada = session.join("Ada").expect("a free seat");
+    tick_until(&mut session, 10);
+    session.disconnect(ada);
+    assert!(matches!(session.join("a\nb"), Err(JoinError::Name(_))));
+    assert!(session.reconnect(ada));
+}
+
+#[test]
 fn a_lost_connection_keeps_its_seat_for_the_grace_ticks() {
     let mut session = session_of(4, 30);
     let ada = session.join("Ada").expect("a free seat");
