@@ -490,7 +490,7 @@ mod tests {
         #[test]
         fn what_clients_read_is_within_tolerance_of_the_truth_on_every_frame(
             tolerance in 0..5_i32,
-            steps in proptest::collection::vec((-3000..3000_i32, 1..20_u32, any::<bool>(), 0..200_u16), 1..30),
+            steps in proptest::collection::vec(((-3000..3000_i32, 1..20_u32), 0..90_u32, any::<bool>(), 0..4096_u16), 1..30),
         ) {
             let metres = Quantity::new("m", 1.0 / 128.0, -50.0..=50.0);
             let fields = vec![
@@ -504,11 +504,17 @@ mod tests {
             let mut builder = FrameBuilder::new(&schema, 0);
             let (min, max) = schema.kinds[0].fields[0].quantity.fine_range(3).expect("fits");
             let (mut x, mut heading) = (0_i32, 0_i32);
-            for (speed, ticks, is_told, ramp) in steps {
-                for _ in 0..ticks {
-                    x = (x + speed).clamp(min, max);
-                    heading = (heading + speed).rem_euclid(256 << 2);
+            for ((speed, ticks), stands, is_told, ramp) in steps {
+                for tick in 0..ticks + stands {
+                    let moves = tick < ticks;
+                    if moves {
+                        x = (x + speed).clamp(min, max);
+                        heading = (heading + speed).rem_euclid(256 << 2);
+                    }
                     let (frame, _) = step(&mut builder, |builder| {
+                        if !moves {
+                            return;
+                        }
                         let mut entity = builder.entity(DOT, NetId(1));
                         entity.set(0, x);
                         entity.set(1, heading);

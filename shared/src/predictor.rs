@@ -42,7 +42,7 @@ impl Line {
     #[must_use]
     pub const fn predict(&self, anchor: &Anchor, tick: Tick) -> i64 {
         let age = tick.since(anchor.tick) as i64;
-        anchor.value as i64 + ((anchor.rate as i64).wrapping_mul(age) >> self.shift)
+        (anchor.value as i64).wrapping_add((anchor.rate as i64).wrapping_mul(age) >> self.shift)
     }
 
     /// The value at `tick` as anyone may use it: clamped to the range, or for angles within `0..turn`.
@@ -89,7 +89,7 @@ impl Line {
     pub fn apply(&self, base: &Anchor, tick: Tick, difference: i32) -> i32 {
         let predicted = self.predict(base, tick);
         match self.turn {
-            Some(turn) => (predicted + i64::from(difference)).rem_euclid(i64::from(turn)) as i32,
+            Some(turn) => predicted.wrapping_add(i64::from(difference)).rem_euclid(i64::from(turn)) as i32,
             // Modulo 2^32 on purpose.
             None => (predicted as i32).wrapping_add(difference),
         }
@@ -141,6 +141,19 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn whatever_a_server_says_can_be_read(
+            value in any::<i32>(), rate in any::<i32>(), difference in any::<i32>(),
+            age in prop_oneof![0..1_u64 << 53, (1_u64 << 32)..(1 << 32) + 9], shift in 0..=16_u8
+        ) {
+            let (anchor, tick) = (Anchor { value, rate, tick: Tick(0) }, Tick(age));
+            for line in [METRES, AIM].map(|line| Line { shift, ..line }) {
+                prop_assert!((line.min..=line.max).contains(&line.read(&anchor, tick)));
+                let applied = line.apply(&anchor, tick, difference);
+                prop_assert!(line.turn.is_none_or(|turn| (0..turn).contains(&applied)));
+            }
+        }
+
         #[test]
         fn a_difference_applies_to_the_same_anchor(
             value in any::<i32>(), rate in any::<i32>(), new in any::<i32>(), age in 0_u64..=ANCHOR_AGE_MAX

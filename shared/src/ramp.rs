@@ -66,7 +66,7 @@ impl Ramp {
             change.wrapping_mul(8 * ramping * (ramping + 1)).div_euclid(motion.ramp as i64)
         };
         let moved = rate.wrapping_mul(age).wrapping_add(on_ramp).wrapping_add(change.wrapping_mul(age - ramping));
-        held.value as i64 + (moved >> self.shift)
+        (held.value as i64).wrapping_add(moved >> self.shift)
     }
 
     /// The rate at `tick`, which a new ramp starts from unless it says otherwise: rate + ⌊Δ · 16·a / ramp⌋, and `to` after
@@ -88,7 +88,7 @@ impl Ramp {
     pub fn read(&self, held: &Ramped, motion: &Motion, tick: Tick) -> i32 {
         let fine = self.predict(held, motion, tick);
         let half = if self.fine_shift == 0 { 0 } else { 1 << (self.fine_shift - 1) };
-        let value = (fine + half) >> self.fine_shift;
+        let value = fine.wrapping_add(half) >> self.fine_shift;
         match self.turn {
             // Fits: a turn is an i32.
             Some(turn) => value.rem_euclid(i64::from(turn)) as i32,
@@ -243,6 +243,22 @@ mod tests {
             let difference = AIM.difference((&held, &motion), new, tick);
             prop_assert!((-2048..2048).contains(&difference));
             prop_assert_eq!(AIM.apply((&held, &motion), tick, difference), new);
+        }
+
+        #[test]
+        fn whatever_a_server_says_can_be_read(
+            value in any::<i32>(), rate in any::<i32>(), to in any::<i32>(), ramp in any::<u16>(), difference in any::<i32>(),
+            age in prop_oneof![0..1_u64 << 53, (1_u64 << 32)..(1 << 32) + 9], fine_shift in 0..=16_u8
+        ) {
+            let (held, motion) = (Ramped { value, rate, to }, Motion { tick: Tick(0), ramp });
+            for turn in [None, Some(256)] {
+                let ramp = Ramp { fine_shift: if turn.is_some() { 4 } else { fine_shift }, turn, ..METRES };
+                prop_assert!((rate.min(to)..=rate.max(to)).contains(&ramp.slope(&held, &motion, Tick(age))));
+                let read = ramp.read(&held, &motion, Tick(age));
+                prop_assert!(turn.map_or(METRES.min..=METRES.max, |turn| 0..=turn - 1).contains(&read));
+                let applied = ramp.apply((&held, &motion), Tick(age), difference);
+                prop_assert!(turn.is_none_or(|turn| (0..turn << 4).contains(&applied)));
+            }
         }
 
         #[test]

@@ -324,10 +324,10 @@ impl Table {
     }
 
     fn is_in_motion(&self, row: usize, tick: Tick) -> bool {
-        let motion = &self.rows[row].motion;
-        let held = &self.ramped[self.ramped_range(row)];
-        let mut ramps = held.iter().zip(&self.ramped_fields);
-        ramps.any(|(held, (_, ramp))| held.to != 0 || ramp.slope(held, motion, tick) != 0)
+        let Motion { tick: since, ramp } = self.rows[row].motion;
+        let is_ramping = tick.since(since) as i64 * RAMP_STEPS < i64::from(ramp);
+        // Not by the rate of now, which is rounded: what is left of it adds up.
+        self.ramped[self.ramped_range(row)].iter().any(|held| held.to != 0 || is_ramping && held.rate != 0)
     }
 
     /// The columns of these entities.
