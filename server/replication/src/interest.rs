@@ -2,7 +2,7 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use tickwire_shared::{CellId, CellKey, Frame, Game, Place};
@@ -48,6 +48,10 @@ impl Interest {
         self.cells.binary_search_by_key(&cell, |wanted| wanted.cell).is_ok()
     }
 
+    fn len(&self) -> usize {
+        self.cells.len() + self.unused.len()
+    }
+
     fn resolve(game: &dyn Game, frame: &Frame, focus: Option<CellKey>, radius: f64) -> Self {
         let mut keys = Vec::new();
         if let Some(focus) = focus {
@@ -84,30 +88,38 @@ impl Interests {
     /// What is seen from `focus`; without it `always` alone. The same `Arc` for all who ask the same, and for as long as
     /// nothing that is seen there is used for the first time.
     pub(crate) fn get(&self, game: &dyn Game, frame: &Frame, focus: Option<CellKey>, radius: f64) -> Arc<Interest> {
-        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let known = frame.cells.len();
-        if kept.epoch < frame.epoch || kept.cells > CELLS_KEPT_MAX {
-            *kept = Kept { epoch: frame.epoch, ..Kept::default() };
-        }
-        let is_old_epoch = kept.epoch > frame.epoch;
         let key = (focus, radius.to_bits());
-        match kept.interests.get_mut(&key) {
-            // Another thread was here with a newer frame, whose cells this one may not have.
-            Some((of, _)) if *of > known || is_old_epoch => {
-                return Arc::new(Interest::resolve(game, frame, focus, radius));
-            }
-            Some((of, interest)) if !interest.has_news(frame, *of) => {
-                *of = known;
-                return Arc::clone(interest);
-            }
-            _ => {}
+        // Another thread may have been here with a newer frame, whose cells this one need not have.
+        let is_older = |of: usize| of <= known;
+        let mut kept = self.lock(frame.epoch);
+        if kept.epoch == frame.epoch
+            && let Some((of, interest)) = kept.interests.get_mut(&key).filter(|(of, _)| is_older(*of))
+            && !interest.has_news(frame, *of)
+        {
+            *of = known;
+            return Arc::clone(interest);
         }
+        // Not under the lock: it calls the game, and that two threads now and then resolve the same costs less.
+        drop(kept);
         let interest = Arc::new(Interest::resolve(game, frame, focus, radius));
-        if !is_old_epoch {
-            kept.cells += interest.cells.len() + interest.unused.len();
-            kept.interests.insert(key, (known, Arc::clone(&interest)));
+        let mut kept = self.lock(frame.epoch);
+        if kept.epoch == frame.epoch && kept.interests.get(&key).is_none_or(|(of, _)| is_older(*of)) {
+            kept.cells += interest.len();
+            if let Some((_, replaced)) = kept.interests.insert(key, (known, Arc::clone(&interest))) {
+                kept.cells -= replaced.len();
+            }
         }
         interest
+    }
+
+    /// What is kept for an epoch, or for a later one.
+    fn lock(&self, epoch: u32) -> MutexGuard<'_, Kept> {
+        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if kept.epoch < epoch || kept.cells > CELLS_KEPT_MAX {
+            *kept = Kept { epoch: kept.epoch.max(epoch), ..Kept::default() };
+        }
+        kept
     }
 }
 
