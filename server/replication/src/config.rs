@@ -11,7 +11,8 @@ pub struct ReplicationConfig {
     pub hash_interval: u32,
     /// The longest snapshot, in bytes of its message; the rest of the view is deferred.
     pub snapshot_bytes_max: usize,
-    /// The longest update of one cell, in bytes; longer ones are cut. At most a quarter of `snapshot_bytes_max`, so that
+    /// The longest update of one cell, in bytes; longer ones are cut. The same for a player's own events, of which the oldest
+    /// are lost beyond it. At most a quarter of `snapshot_bytes_max`, so that
     /// the own cell, `always` and one more always fit. Streams of few bytes per second get shorter ones.
     pub slice_bytes_max: usize,
     /// Rows of the roster in one snapshot.

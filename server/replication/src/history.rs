@@ -86,7 +86,7 @@ impl History {
     }
 
     /// The frames after `tick`, as far back as they are still there, oldest first.
-    pub(crate) fn after(&self, tick: Tick) -> impl Iterator<Item = &Arc<Frame>> {
+    pub(crate) fn after(&self, tick: Tick) -> impl Iterator<Item = &Arc<Frame>> + Clone {
         let newest = self.newest().tick;
         let count = newest.since(tick).min(self.ticks_max as u64);
         (0..count).rev().filter_map(move |age| self.frame(Tick(newest.0.checked_sub(age)?)))
@@ -98,7 +98,7 @@ impl History {
         tick: Tick,
         player: PlayerId,
         newest: Option<&'a SeatFrame>,
-    ) -> impl Iterator<Item = (Tick, &'a SeatFrame)> {
+    ) -> impl Iterator<Item = (Tick, &'a SeatFrame)> + Clone {
         let last = self.newest().tick;
         let earlier = self.after(tick).take_while(move |frame| frame.tick < last);
         let earlier = earlier.filter_map(move |frame| Some((frame.tick, frame.seat(player)?)));

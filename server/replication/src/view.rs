@@ -213,7 +213,8 @@ impl View {
             ..pb::Snapshot::default()
         };
         snapshot.start(&header);
-        self.put_owner(&history, seat, base, snapshot);
+        let event_bytes_max = self.slice_bytes_max(replicator);
+        self.put_owner(&history, seat, base, event_bytes_max, snapshot);
         let own_cell = seat.and_then(|seat| seat.owner.as_ref()).map(|owner| owner.cell);
         self.aim(replicator, frame, own_cell, snapshot);
         let roster_bytes_max = self.budget.bytes().min(replicator.config().snapshot_bytes_max) / ROSTER_SHARE;
@@ -246,7 +247,14 @@ impl View {
     }
 
     /// The owner section, where there is anything new.
-    fn put_owner(&mut self, history: &History, seat: Option<&SeatFrame>, base: Tick, snapshot: &mut Snapshot) {
+    fn put_owner(
+        &mut self,
+        history: &History,
+        seat: Option<&SeatFrame>,
+        base: Tick,
+        event_bytes_max: usize,
+        snapshot: &mut Snapshot,
+    ) {
         let Some(player) = self.config.player else { return };
         let frame = history.newest();
         let row = seat.and_then(|seat| seat.owner.as_ref());
@@ -256,7 +264,7 @@ impl View {
             seat.events.iter().flat_map(|events| events.iter()).map(move |event| (tick, event))
         });
         let section = &mut self.scratch.owner;
-        if self.owner.encode(row, events, events_lost, frame.tick, section) {
+        if self.owner.encode(row, events, events_lost, event_bytes_max, frame.tick, section) {
             snapshot.put_owner(section);
         }
     }
@@ -290,6 +298,12 @@ impl View {
         }
         snapshot.put_dropped(dropped);
         self.scratch.removed = removed;
+    }
+
+    /// The most bytes of one cell, or of the player's own events, in one snapshot.
+    fn slice_bytes_max(&self, replicator: &Replicator) -> usize {
+        let most = replicator.config().slice_bytes_max;
+        most >> self.budget.slice_halvings(most)
     }
 
     fn overdue_ticks(&self) -> u64 {

@@ -18,7 +18,7 @@ pub use self::{
 };
 pub(crate) use self::{
     apply::{Gone, Moves, Step, check_hash, finish, read_slice},
-    events::read_events,
+    events::{read_events, write_newest},
 };
 
 /// What an update is made of.

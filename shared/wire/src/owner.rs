@@ -7,7 +7,7 @@ use tickwire_shared::{Event, KindId, NetId, OwnerRow, Schema, Tick};
 
 pub use self::account::OwnerAccount;
 use crate::{
-    chunk::{ReceivedEvent, read_events, write_event},
+    chunk::{ReceivedEvent, read_events, write_newest},
     read::{Numbers, OwnerParts},
     varint::unzigzag,
 };
@@ -43,22 +43,22 @@ impl OwnerBase {
     /// Encodes the section of the snapshot of `tick` into `section`, whatever that held, and takes it as the next one's
     /// base. False: all is as before, and the section is to be left out. Buffers that have grown are used again.
     ///
-    /// `events` are the owner's of (last snapshot, tick], or of `tick` alone in a stream's first.
+    /// `events` are the owner's of (last snapshot, tick], oldest first, or of `tick` alone in a stream's first. The newest
+    /// that take no more than `event_bytes_max` are kept; the others count as lost, like the `events_lost`.
     pub fn encode<'a>(
         &mut self,
         row: Option<&OwnerRow>,
-        events: impl Iterator<Item = (Tick, &'a Event)>,
+        events: impl Iterator<Item = (Tick, &'a Event)> + Clone,
         events_lost: u32,
+        event_bytes_max: usize,
         tick: Tick,
         section: &mut pb::OwnerSection,
     ) -> bool {
         let (mut values, mut numbers) = (std::mem::take(&mut section.values), std::mem::take(&mut section.events));
         values.clear();
-        numbers.clear();
+        let left_out = write_newest(events, tick, event_bytes_max, &mut numbers);
+        let events_lost = events_lost.saturating_add(left_out);
         *section = pb::OwnerSection { values, events: numbers, events_lost, ..pb::OwnerSection::default() };
-        for event in events {
-            write_event(event, tick, &mut section.events);
-        }
         let is_silent = section.events.is_empty() && events_lost == 0;
         let base_tick = self.tick.replace(tick);
         match (&mut self.state, row) {

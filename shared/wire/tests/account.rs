@@ -93,6 +93,8 @@ fn encode(schema: &Schema, change: &CellChange<'_>, bytes_max: usize, account: &
     let mut bodies = Vec::new();
     ChunkEncoder::new(Layout::of(schema)).encode(change, bytes_max, &mut ChunkBuffer::default(), &mut bodies);
     for body in &bodies {
+        // Below that, a single entity may be longer.
+        assert!(bytes_max < 300 || body.len() <= bytes_max, "{} bytes, where {bytes_max} are allowed", body.len());
         account.add(&pb::CellUpdate::decode(body.clone()).expect("an ordinary message")).expect("it fits the schema");
     }
     bodies.iter().map(|body| framed(body.len())).sum()
@@ -147,7 +149,7 @@ proptest! {
             let kind = KindId(0);
             let row = own.map(|(id, values)| OwnerRow { net_id: NetId(id), kind, cell: CellId(1), values: values.into() });
             let events = happens.then_some((tick, &end)).into_iter();
-            if base.encode(row.as_ref(), events, u32::from(happens), tick, &mut section) {
+            if base.encode(row.as_ref(), events, u32::from(happens), usize::MAX, tick, &mut section) {
                 account.add(row.map(|row| row.kind), &section).expect("it fits the schema");
                 sent += framed(section.encoded_len());
             }
@@ -169,6 +171,19 @@ proptest! {
             prop_assert_eq!(account.bytes(), framed(update.encoded_len()));
         }
     }
+}
+
+#[test]
+fn of_more_of_an_owners_events_than_there_is_room_for_the_newest_are_sent() {
+    let event = |ordinal| Event { kind: EventId(1), ordinal, values: Vec::new() };
+    let happened: Vec<(Tick, Event)> = (1..=9).map(|tick| (Tick(tick), event(tick as u32))).collect();
+    let events = happened.iter().map(|(tick, event)| (*tick, event));
+    let (mut base, mut section) = (OwnerBase::default(), pb::OwnerSection::default());
+    // Three bytes each: kind, age, ordinal.
+    assert!(base.encode(None, events.clone(), 5, 10, Tick(9), &mut section));
+    assert_eq!((&*section.events, section.events_lost), (&[1, 2, 7, 1, 1, 8, 1, 0, 9][..], 5 + 6));
+    assert!(base.encode(None, events, 0, 27, Tick(9), &mut section));
+    assert_eq!((section.events.len(), section.events_lost), (27, 0));
 }
 
 #[test]

@@ -7,7 +7,10 @@ use tickwire_shared::{
     delta::{self, Step},
 };
 
-use super::{CellChange, KindLayout, Layout, events::write_event};
+use super::{
+    CellChange, KindLayout, Layout,
+    events::{numbers_len, write_newest},
+};
 use crate::varint::{Gaps, varint_len, zigzag};
 
 /// The numbers of `CellUpdate`'s and `KindUpdate`'s fields.
@@ -105,8 +108,15 @@ impl ChunkEncoder {
 /// Writes the messages around the kinds of each slice.
 fn finish_slices(change: &CellChange<'_>, bytes_max: usize, buffer: &mut ChunkBuffer, bodies: &mut Vec<Bytes>) {
     let ChunkBuffer { block, kinds, ends, numbers, .. } = buffer;
+    let bytes_max = bytes_max.saturating_sub(SLICE_BYTES);
+    let left_out = write_newest(change.events.iter().copied(), change.tick, bytes_max, numbers);
+    let events_lost = change.events_lost.saturating_add(left_out);
+    let (last_start, end) = (ends.iter().nth_back(1).copied().unwrap_or(0), kinds.len());
+    if end > last_start && end - last_start + numbers_len(numbers) > bytes_max && !numbers.is_empty() {
+        // A slice of their own.
+        ends.push(end);
+    }
     let (count, mut start) = (ends.len(), 0);
-    let events_lost = write_events(change, bytes_max, numbers);
     for (i, &end) in ends.iter().enumerate() {
         let is_last = i + 1 == count;
         let body = &kinds[start..end];
@@ -147,30 +157,6 @@ fn write_number(tag: u32, number: u32, block: &mut BytesMut) {
         encode_key(tag, WireType::Varint, block);
         encode_varint(u64::from(number), block);
     }
-}
-
-/// The newest events that take no more than `bytes_max`; how many are lost in all.
-fn write_events(change: &CellChange<'_>, bytes_max: usize, numbers: &mut Vec<u32>) -> u32 {
-    let (mut bytes, mut kept) = (0, 0);
-    for event in change.events.iter().rev() {
-        numbers.clear();
-        write_event(*event, change.tick, numbers);
-        bytes += numbers_len(numbers);
-        if bytes > bytes_max {
-            break;
-        }
-        kept += 1;
-    }
-    let skipped = change.events.len() - kept;
-    numbers.clear();
-    for event in &change.events[skipped..] {
-        write_event(*event, change.tick, numbers);
-    }
-    change.events_lost.saturating_add(skipped as u32)
-}
-
-fn numbers_len(numbers: &[u32]) -> usize {
-    numbers.iter().map(|&number| varint_len(u64::from(number))).sum()
 }
 
 /// Where an entity's numbers go: into the current slice, or the next one where they would not fit.

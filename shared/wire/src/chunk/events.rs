@@ -4,7 +4,7 @@ use tickwire_shared::{Event, EventId, Schema, Tick};
 
 use crate::{
     read::Numbers,
-    varint::{unzigzag, zigzag},
+    varint::{unzigzag, varint_len, zigzag},
 };
 
 /// An event as it was received.
@@ -34,6 +34,34 @@ pub(crate) fn read_events(
         events.push(ReceivedEvent { tick, event: Event { kind, ordinal, values } });
     }
     if numbers.is_empty() { Ok(events) } else { Err("it ends within a number") }
+}
+
+/// Writes the newest of `events`, which are oldest first, that take no more than `bytes_max`. How many it leaves out.
+pub(crate) fn write_newest<'a>(
+    mut events: impl Iterator<Item = (Tick, &'a Event)> + Clone,
+    tick: Tick,
+    bytes_max: usize,
+    numbers: &mut Vec<u32>,
+) -> u32 {
+    let mut bytes_of = |event| {
+        numbers.clear();
+        write_event(event, tick, numbers);
+        numbers_len(numbers)
+    };
+    let mut bytes: usize = events.clone().map(&mut bytes_of).sum();
+    let mut left_out = 0_u32;
+    while bytes > bytes_max {
+        bytes -= events.next().map_or(bytes, &mut bytes_of);
+        left_out = left_out.saturating_add(1);
+    }
+    numbers.clear();
+    events.for_each(|event| write_event(event, tick, numbers));
+    left_out
+}
+
+/// The bytes that packed numbers take.
+pub(crate) fn numbers_len(numbers: &[u32]) -> usize {
+    numbers.iter().map(|&number| varint_len(u64::from(number))).sum()
 }
 
 /// Appends an event to a stream of numbers, for an update leading to `tick`.
