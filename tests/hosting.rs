@@ -163,7 +163,7 @@ async fn a_server_does_not_wait_for_a_session_that_hangs_and_its_recording_is_th
 }
 
 #[tokio::test]
-async fn many_sessions_advance_on_two_threads() {
+async fn more_sessions_than_threads_all_advance_and_are_recorded() {
     let directory = tempfile::tempdir().expect("a directory");
     let config = ServerConfig {
         sessions: NonZeroU32::new(24).expect("not 0"),

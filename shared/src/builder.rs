@@ -308,21 +308,13 @@ impl EntityWriter<'_> {
         self.table.set(self.row, field, fine);
     }
 
-    /// Sets the rate that a new anchor of a linear field takes, in quanta · 2^shift per tick. Where a field's rate is
-    /// never set, an anchor takes the truth's last step.
+    /// Sets a field's rate: of a linear one the rate that a new anchor takes, in quanta · 2^shift per tick; of a ramped one
+    /// the rate that it is heading for, in fine quanta · 2^shift per tick. Where it is never set, the truth's last step is
+    /// taken for it.
     ///
     /// # Panics
     /// Where the kind has no such field.
     pub fn set_rate(&mut self, field: usize, rate: i32) {
-        self.table.set_rate(self.row, field, rate);
-    }
-
-    /// Sets the rate that a ramped field is heading for, in fine quanta · 2^shift per tick. Where it is never set, the
-    /// truth's last step is taken for it.
-    ///
-    /// # Panics
-    /// Where the kind has no such field.
-    pub fn set_heading(&mut self, field: usize, rate: i32) {
         self.table.set_rate(self.row, field, rate);
     }
 
@@ -476,7 +468,7 @@ mod tests {
             let (frame, _) = step(&mut builder, |builder| {
                 let mut entity = builder.entity(DOT, NetId(1));
                 entity.set(0, mover.x as i32);
-                entity.set_heading(0, heading);
+                entity.set_rate(0, heading);
                 entity.set_ramp(ramp);
             });
             let motion = frame.cells[0].state.kinds[0].motions[0];
@@ -522,8 +514,8 @@ mod tests {
                         entity.set(3, heading);
                         // Right or wrong, what a game tells costs at most bytes.
                         if is_told {
-                            entity.set_heading(2, speed / 2);
-                            entity.set_heading(3, speed);
+                            entity.set_rate(2, speed / 2);
+                            entity.set_rate(3, speed);
                             entity.set_ramp(ramp);
                         }
                     });

@@ -135,7 +135,8 @@ impl Ledger {
         let SeatFrame { player, owner, events, events_lost, .. } = seat;
         let events = events.iter().flat_map(|events| events.iter()).map(|event| (tick, event));
         let base = self.bases.entry(*player).or_default();
-        if base.encode(owner.as_ref(), events, *events_lost, tick, &mut self.section) {
+        let event_bytes_max = self.slice_bytes_max;
+        if base.encode(owner.as_ref(), events, *events_lost, event_bytes_max, tick, &mut self.section) {
             self.report.owner_bytes += framed_len(self.section.encoded_len());
             let kind = owner.as_ref().map(|OwnerRow { kind, .. }| *kind);
             self.report.owners.add(kind, &self.section).expect("owner sections keep to the schema");

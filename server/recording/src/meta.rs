@@ -55,8 +55,8 @@ pub enum EndReason {
         /// The panic's message.
         message: String,
     },
-    /// The server was killed, or went down, at the last tick, which may have no result; or the rest of the file is lost.
-    /// [`repair`](crate::repair) wrote this.
+    /// The server was killed, or went down, at the last tick, which may have no result; or the rest of the file is lost:
+    /// then [`repair`](crate::repair) wrote this. Or the game hung in the last tick, and the server ended without it.
     Killed,
 }
 

@@ -68,7 +68,7 @@ impl World {
         let schema = schema();
         let builder = FrameBuilder::new(&schema, 0);
         let config = ReplicationConfig::new(TickRate::DEFAULT);
-        let replicator = Replicator::new(Arc::new(Field64), schema, config, Arc::clone(builder.frame()));
+        let replicator = Replicator::new(Arc::new(Field64), &schema, config, Arc::clone(builder.frame()));
         Self { builder, replicator, entities, players }
     }
 

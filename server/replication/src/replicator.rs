@@ -22,7 +22,6 @@ const WEIGHT_MAX: u32 = 16;
 /// One session's frames, and what has been encoded of the newest: shared by all its streams.
 pub struct Replicator {
     game: Arc<dyn Game>,
-    schema: Arc<Schema>,
     config: ReplicationConfig,
     /// By kind.
     weights: Vec<u32>,
@@ -49,14 +48,13 @@ impl std::fmt::Debug for Replicator {
 impl Replicator {
     /// A replicator for a session whose newest frame is `frame`.
     #[must_use]
-    pub fn new(game: Arc<dyn Game>, schema: Arc<Schema>, config: ReplicationConfig, frame: Arc<Frame>) -> Self {
+    pub fn new(game: Arc<dyn Game>, schema: &Schema, config: ReplicationConfig, frame: Arc<Frame>) -> Self {
         let weight = |kind| game.weight(kind).clamp(1, WEIGHT_MAX);
         Self {
-            encoder: ChunkEncoder::new(Layout::of(&schema)),
+            encoder: ChunkEncoder::new(Layout::of(schema)),
             buffers: Mutex::new(Vec::new()),
             weights: schema.kinds.iter().map(weight).collect(),
             game,
-            schema,
             config,
             history: RwLock::new(Arc::new(History::new(frame, config.history_ticks))),
             retired: Mutex::new(None),
@@ -93,18 +91,6 @@ impl Replicator {
         &self.config
     }
 
-    /// The game's schema.
-    #[must_use]
-    pub const fn schema(&self) -> &Arc<Schema> {
-        &self.schema
-    }
-
-    /// The game, for what it decides about views.
-    #[must_use]
-    pub fn game(&self) -> &dyn Game {
-        self.game.as_ref()
-    }
-
     /// The newest frame's epoch and tick.
     pub(crate) fn now(&self) -> (u32, Tick) {
         let history = self.history.read().unwrap_or_else(PoisonError::into_inner);
@@ -121,7 +107,7 @@ impl Replicator {
 
     /// The cells that are seen from `focus`.
     pub(crate) fn interest(&self, frame: &Frame, focus: Option<CellKey>, radius: f64) -> Arc<Interest> {
-        self.interests.get(self.game(), frame, focus, radius)
+        self.interests.get(self.game.as_ref(), frame, focus, radius)
     }
 
     /// How much it matters what changed in a cell after the tick at which a receiver holds it: the most that any kind of

@@ -52,7 +52,7 @@ fn threads_may_compose_while_another_publishes() {
     // Each update carries its cell's hash, which the mirror checks.
     let config = ReplicationConfig { hash_interval: 1, history_ticks: 40, ..ReplicationConfig::new(RATE) };
     let empty = Arc::clone(FrameBuilder::new(&schema(), 0).frame());
-    let replicator = Replicator::new(Arc::new(Arena), schema(), config, empty);
+    let replicator = Replicator::new(Arc::new(Arena), &schema(), config, empty);
     let is_over = AtomicBool::new(false);
 
     let look = |thread: u32| {

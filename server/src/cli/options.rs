@@ -230,6 +230,13 @@ impl Layers {
             Some(bytes) if bytes >= BYTES_PER_SECOND_MIN => Ok(bytes),
             _ => Err(invalid(option, bytes.to_string(), format!("are too few: choose {BYTES_PER_SECOND_MIN} or more"))),
         };
+        if options.bytes_per_second > options.bytes_per_second_max {
+            let problem = format!(
+                "are more than bytes_per_second_max, {}: lower it, or raise that",
+                options.bytes_per_second_max
+            );
+            return Err(invalid("bytes_per_second", options.bytes_per_second.to_string(), problem));
+        }
         let limits = Limits {
             bytes_per_second_default: bytes("bytes_per_second", options.bytes_per_second)?,
             bytes_per_second_max: bytes("bytes_per_second_max", options.bytes_per_second_max)?,

@@ -157,7 +157,7 @@ fn state_words(state: &RecordingState, ticks: u64) -> String {
         RecordingState::Complete(EndReason::Ended) => "complete: the match was over".into(),
         RecordingState::Complete(EndReason::Failed { message }) => format!("complete: the game panicked: {message}"),
         RecordingState::Complete(EndReason::Killed) => {
-            format!("complete until the server was killed after tick {ticks}")
+            format!("complete until the server was killed after tick {ticks}, or gave up a game that hung there")
         }
         RecordingState::Incomplete { ticks_missing } => format!("incomplete: {ticks_missing} ticks are missing"),
         RecordingState::Live => "live: the session is running".into(),

@@ -80,12 +80,7 @@ pub(super) fn start(
         epoch: session.config().epoch,
         max_players: limits.max_players,
         create_time,
-        replicator: Replicator::new(
-            game,
-            Arc::clone(session.schema()),
-            ReplicationConfig::new(rate),
-            Arc::clone(session.frame()),
-        ),
+        replicator: Replicator::new(game, session.schema(), ReplicationConfig::new(rate), Arc::clone(session.frame())),
         clock: TickClock::new(origin, rate),
         mailbox: Mailbox::new(config.limits.mailbox_messages_max),
         relays,

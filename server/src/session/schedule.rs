@@ -339,8 +339,8 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever the load: where there is time enough, every task begins when it is due; where there is not, all get
-        /// about as many turns, and in neither case does a worker wait beside a task that is due.
+        /// Whatever the load: all get about as many turns, and where there is time enough for all, none is later than by one
+        /// turn of each.
         #[test]
         fn no_task_starves(tasks in 1_usize..20, workers in 1_usize..5, cost_us in 1_u64..5_000) {
             let (period, cost) = (MS(20), Duration::from_micros(cost_us));

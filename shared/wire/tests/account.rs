@@ -67,7 +67,7 @@ fn play(schema: &Schema, happenings: &[Happening]) -> Vec<Arc<Frame>> {
                 entity.set(field, *value);
             }
             if is_walker {
-                entity.set_heading(0, values[4] / 64);
+                entity.set_rate(0, values[4] / 64);
                 entity.set_ramp(*ramp);
             }
             entity.set_place(Place::Cell(CellKey(*cell)));

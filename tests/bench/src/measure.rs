@@ -111,7 +111,7 @@ fn strange(text: &str) -> io::Error {
     io::Error::other(format!("the kernel says what is not understood: {:?}", text.lines().next().unwrap_or_default()))
 }
 
-#[cfg(test)]
+#[cfg(all(test, target_os = "linux"))]
 mod tests {
     use super::*;
 

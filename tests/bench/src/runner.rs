@@ -9,6 +9,8 @@ use std::{
 };
 
 use serde::Serialize;
+use tickwire_replication::ReplicationConfig;
+use tickwire_shared::TickRate;
 
 use crate::{
     cases::{Case, Direction},
@@ -23,8 +25,6 @@ use crate::{
 /// Acknowledgements of Tickwire's clients in `down`. Its window is 3 snapshots at least, so that a client which
 /// acknowledges every second one never stops it, nor does one acknowledgement that comes late.
 pub(crate) const ACK_EVERY: u32 = 2;
-/// Rows of the roster in each snapshot, while there are any to send.
-const ROSTER_ROWS_PER_SNAPSHOT: usize = 16;
 
 /// A server that is measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -160,7 +160,8 @@ pub(crate) fn measure(case: &Case, contender: Contender, body_bytes: usize, time
         ChildProcess::start(&Role::Drain(DrainConfig { address, protocol, clients, rate: case.rate, uplink }))?;
     drain.hear("that all have joined", |said| if let Said::Joined = said { Ok(()) } else { Err(said) })?;
     // Twice the time that it takes where no tick is left out.
-    let rosters = 2.0 * (clients / ROSTER_ROWS_PER_SNAPSHOT) as f64 / f64::from(case.rate);
+    let rows_per_snapshot = ReplicationConfig::new(TickRate::DEFAULT).roster_rows_per_snapshot;
+    let rosters = 2.0 * (clients / rows_per_snapshot) as f64 / f64::from(case.rate);
     let settle = if contender.is_tickwire() { times.settle + Duration::from_secs_f64(rosters) } else { times.settle };
     thread::sleep(settle);
     let memory = resident_bytes(server.id())?.saturating_sub(memory_before);

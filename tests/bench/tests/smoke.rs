@@ -1,4 +1,5 @@
-//! The program as a whole: a tiny case from its processes to its report.
+//! The program as a whole: a tiny case from its processes to its report. It measures by Linux's `/proc`.
+#![cfg(target_os = "linux")]
 
 use std::{fs, process::Command};
 

@@ -73,7 +73,7 @@ impl Crowd {
         let schema = schema();
         let builder = FrameBuilder::new(&schema, 0);
         let config = ReplicationConfig::new(RATE);
-        let replicator = Replicator::new(Arc::new(Arena), schema, config, Arc::clone(builder.frame()));
+        let replicator = Replicator::new(Arc::new(Arena), &schema, config, Arc::clone(builder.frame()));
         Self { rng, builder, walkers, half, replicator, still: 0 }
     }
 

@@ -69,7 +69,7 @@ impl World {
 
     pub(crate) fn with(cells: impl IntoIterator<Item = u64>, config: ReplicationConfig) -> Self {
         let builder = FrameBuilder::new(&schema(), 0);
-        let replicator = Replicator::new(Arc::new(Line), schema(), config, Arc::clone(builder.frame()));
+        let replicator = Replicator::new(Arc::new(Line), &schema(), config, Arc::clone(builder.frame()));
         let dots = cells.into_iter().map(|cell| (cell, 0)).collect();
         Self { builder, replicator, dots, roster: Arc::default() }
     }

@@ -165,8 +165,8 @@ impl RandomWorld {
             }
             // What is told of where it is heading is right for some, and wrong for others.
             if let Some((rate, ramp)) = body.told {
-                entity.set_heading(4, rate);
-                entity.set_heading(5, rate * 4);
+                entity.set_rate(4, rate);
+                entity.set_rate(5, rate * 4);
                 entity.set_ramp(ramp);
             }
             entity.set_place(Place::Cell(CellKey(body.cell)));
@@ -479,7 +479,7 @@ pub(crate) fn play(plan: Plan) -> [Peer; 2] {
         edge_ticks: plan.edge_ticks,
         ..ReplicationConfig::new(RATE)
     };
-    let replicator = Replicator::new(Arc::new(Row), schema(), config, Arc::clone(&world.frames[0]));
+    let replicator = Replicator::new(Arc::new(Row), &schema(), config, Arc::clone(&world.frames[0]));
     let mut peers = [Peer::new(3.0, plan.bytes_per_second), Peer::new(1.0, None)];
     let mut rng = ChaCha8Rng::seed_from_u64(!plan.seed);
     for tick in 1..=plan.ticks {
@@ -550,6 +550,6 @@ impl RandomWorld {
 pub(crate) fn quiet_pair(plan: Plan) -> (RandomWorld, Replicator, Peer) {
     let world = RandomWorld::new(plan);
     let config = ReplicationConfig { hash_interval: plan.hash_interval, ..ReplicationConfig::new(RATE) };
-    let replicator = Replicator::new(Arc::new(Row), schema(), config, Arc::clone(&world.frames[0]));
+    let replicator = Replicator::new(Arc::new(Row), &schema(), config, Arc::clone(&world.frames[0]));
     (world, replicator, Peer::new(9.0, None))
 }

@@ -28,7 +28,6 @@ pub(super) struct Tally {
     inputs_late: u64,
     segments: u64,
     read_bytes: u64,
-    writes: u64,
     written_bytes: u64,
     ages_us: Histogram<u64>,
     lost: BTreeMap<String, u64>,
@@ -52,7 +51,6 @@ pub(crate) struct Counted {
     pub(crate) read_bytes: u64,
     /// The same with the headers of the segments that carry it over an Ethernet: an estimate.
     pub(crate) wire_bytes: u64,
-    pub(crate) writes: u64,
     pub(crate) written_bytes: u64,
     /// From the moment at which a message was due to its receipt.
     pub(crate) age_us_p50: u64,
@@ -74,7 +72,6 @@ impl Tally {
             inputs_late: 0,
             segments: 0,
             read_bytes: 0,
-            writes: 0,
             written_bytes: 0,
             ages_us: Histogram::new_with_bounds(1, AGE_US_MAX, 3).expect("the bounds and 3 digits are allowed"),
             lost: BTreeMap::new(),
@@ -114,7 +111,6 @@ impl Tally {
     }
 
     pub(super) fn written(&mut self, bytes: usize) {
-        self.writes += 1;
         self.written_bytes += bytes as u64;
     }
 
@@ -134,7 +130,6 @@ impl Tally {
             inputs_late: self.inputs_late,
             read_bytes: self.read_bytes,
             wire_bytes: self.read_bytes + SEGMENT_HEADER_BYTES * self.segments,
-            writes: self.writes,
             written_bytes: self.written_bytes,
             age_us_p50: self.ages_us.value_at_quantile(0.5),
             age_us_p99: self.ages_us.value_at_quantile(0.99),
