@@ -150,16 +150,11 @@ impl Inputs {
         }
     }
 
-    /// Moves one player on to the current tick. A player who is not seated is ignored.
-    pub fn advance(&mut self, player: PlayerId, provenance: Provenance, values: &[i32]) {
+    /// Moves one player on to the current tick, with what they were shown when they made its input. A player who is not
+    /// seated is ignored.
+    pub fn advance(&mut self, player: PlayerId, provenance: Provenance, values: &[i32], seen: Option<Seen>) {
         if let Some(input) = self.by_player.get_mut(&player) {
             input.advance(&self.fields, provenance, values);
-        }
-    }
-
-    /// Sets what a player was shown when they made the current tick's input. A player who is not seated is ignored.
-    pub fn set_seen(&mut self, player: PlayerId, seen: Option<Seen>) {
-        if let Some(input) = self.by_player.get_mut(&player) {
             input.seen = seen;
         }
     }
@@ -176,11 +171,11 @@ mod tests {
         let mut inputs = Inputs::new(fields);
         let (player, walk, jump) = (PlayerId(1), InputId(0), InputId(1));
         inputs.seat(player);
-        inputs.advance(player, Provenance::Fresh, &[1, 1]);
+        inputs.advance(player, Provenance::Fresh, &[1, 1], None);
         assert_eq!((inputs.quantity(player, walk), inputs.pressed(player, jump)), (1.0, true));
-        inputs.advance(player, Provenance::Repeated, &[]);
+        inputs.advance(player, Provenance::Repeated, &[], None);
         assert_eq!((inputs.quantity(player, walk), inputs.pressed(player, jump)), (1.0, false));
-        inputs.advance(player, Provenance::Absent, &[]);
+        inputs.advance(player, Provenance::Absent, &[], None);
         assert_eq!((inputs.quantity(player, walk), inputs.pressed(player, jump)), (0.0, false));
     }
 

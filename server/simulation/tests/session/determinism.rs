@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use proptest::prelude::*;
-use tickwire_shared::{Frame, PlayerId, Provenance, Tick};
+use tickwire_shared::{Frame, PlayerId, Provenance, Seen, Tick};
 use tickwire_simulation::{
     InputError, NameError, SeatChange, SeatInput, Session, SessionConfig, SessionLimits, TickInput, TickInputError,
 };
@@ -47,7 +47,7 @@ fn play(session: &mut Session, choices: &[u32]) -> Vec<TickInput> {
 }
 
 fn config() -> SessionConfig {
-    let limits = SessionLimits { max_players: 4, grace_ticks: 20 };
+    let limits = SessionLimits { max_players: 4, grace_ticks: 20, ..SessionLimits::default() };
     SessionConfig { seed: 7, settings: vec![40], limits, ..SessionConfig::default() }
 }
 
@@ -186,6 +186,7 @@ fn records_that_do_not_fit_are_refused_before_the_world_sees_them() {
         provenance: Provenance::Fresh,
         sequence,
         values: values.to_vec(),
+        seen: None,
     };
     let record = |seat_changes: &[SeatChange], inputs: &[SeatInput]| TickInput {
         tick,
@@ -214,6 +215,10 @@ fn records_that_do_not_fit_are_refused_before_the_world_sees_them() {
         ),
         (
             record(&[], &[SeatInput { sequence: 6, ..quiet(ada) }, quiet(bob)]),
+            TickInputError::Input { tick, player: ada, reason: "only fresh inputs have values" },
+        ),
+        (
+            record(&[], &[SeatInput { seen: Some(Seen::at(Tick(1))), ..quiet(ada) }, quiet(bob)]),
             TickInputError::Input { tick, player: ada, reason: "only fresh inputs have values" },
         ),
         (
