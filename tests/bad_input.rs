@@ -180,6 +180,15 @@ async fn an_input_value_out_of_its_range_ends_the_stream() {
 }
 
 #[tokio::test]
+async fn a_moment_that_no_screen_shows_ends_the_stream() {
+    let status = verdict_on(inputs(vec![pb::Input { seen_tick: u64::MAX, ..input(1, 1 << 20) }])).await;
+    assert_refused(&status, Code::InvalidArgument, "inputs.inputs[0].seen_tick");
+    let status = verdict_on(inputs(vec![pb::Input { seen_tick: 9, seen_fraction: 256, ..input(1, 1 << 20) }])).await;
+    assert_refused(&status, Code::InvalidArgument, "inputs.inputs[0].seen_fraction");
+    assert!(status.message().contains("256"), "{status:?}");
+}
+
+#[tokio::test]
 async fn more_values_than_input_fields_end_the_stream() {
     let status = verdict_on(inputs(vec![pb::Input { values: vec![0; 6], ..input(1, 1 << 20) }])).await;
     assert_refused(&status, Code::InvalidArgument, "inputs.inputs[0].values");

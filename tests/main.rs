@@ -6,6 +6,7 @@ mod ending;
 mod golden;
 mod harness;
 mod hosting;
+mod lag_compensation;
 mod leaving;
 mod lints;
 mod matches;

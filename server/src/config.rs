@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use tickwire_shared::TickRate;
+use tickwire_shared::{REWIND_MS_DEFAULT, TickRate};
 
 /// What a server is told before it starts.
 #[derive(Clone, Debug)]
@@ -19,6 +19,9 @@ pub struct ServerConfig {
     pub tick_rate: TickRate,
     /// Seats of each session.
     pub max_players: NonZeroU32,
+    /// How far sessions rewind at most for what players saw when they acted, in milliseconds: 0 for not at all; more than
+    /// [`REWIND_MS_MAX`](tickwire_shared::REWIND_MS_MAX) counts as that.
+    pub rewind_ms: u32,
     /// Settings of the sessions' game, by name and in their units; the others take their defaults.
     pub settings: Vec<(String, f64)>,
     /// Where the sessions' randomness starts; none: somewhere else at each start. Sessions get it and the numbers after
@@ -100,6 +103,7 @@ impl Default for ServerConfig {
             sessions: NonZeroU32::MIN,
             tick_rate: TickRate::DEFAULT,
             max_players: NonZeroU32::new(256).expect("256 is not 0"),
+            rewind_ms: REWIND_MS_DEFAULT,
             settings: Vec::new(),
             seed: None,
             recordings: None,

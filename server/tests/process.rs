@@ -110,7 +110,7 @@ fn only_recording(data: &Path) -> PathBuf {
 
 #[test]
 fn a_server_says_where_to_go_and_ends_cleanly_and_its_recording_verifies() {
-    let mut server = Running::start(&["--seed", "7"]);
+    let mut server = Running::start(&["--seed", "7", "--rewind-ms", "120"]);
     let mut said = String::new();
     // Up to the line that says how to stop it.
     while !said.contains("Ctrl-C") {
@@ -150,10 +150,10 @@ fn a_server_says_where_to_go_and_ends_cleanly_and_its_recording_verifies() {
     let listed = stdout(&run(&["recordings", "list", "--data-dir", data.path().to_str().expect("UTF-8")]));
     assert!(listed.contains("arena-1-") && listed.contains("complete: the server was shut down"), "{listed}");
     let shown = stdout(&run(&["recordings", "show", file]));
-    assert!(shown.contains("sessions/arena-1") && shown.contains("60 Hz"), "{shown}");
+    assert!(shown.contains("sessions/arena-1") && shown.contains("60 Hz") && shown.contains("up to 120 ms"), "{shown}");
     let exported = stdout(&run(&["recordings", "export", file, "--to", "3"]));
     let header: serde_json::Value = serde_json::from_str(exported.lines().next().expect("a line")).expect("JSON");
-    assert_eq!(header["seed"].to_string().trim_matches('"'), "7", "{header}");
+    assert_eq!((&header["seed"], &header["rewind_ms"]), (&7.into(), &120.into()), "{header}");
 }
 
 #[test]
@@ -407,12 +407,14 @@ fn options_that_are_wrong_are_named_with_their_origin() {
     let sessions = run(&["--sessions", "1001"]);
     let setting = run(&["--set", "cover"]);
     let threads = run(&["--simulation-threads", "0"]);
+    let rewind = run(&["--rewind-ms", "1001"]);
     let missing = run(&["--config", "/nowhere/at/all.toml"]);
     for (output, words) in [
         (from_file, ["tick_rat", "server.toml"]),
         (rate, ["tick_rate: 0 is out of range: choose 1 to 240", "(from TICKWIRE_TICK_RATE)"]),
         (sessions, ["sessions: 1001 are too many: choose 1 to 1000", "(from flag)"]),
         (threads, ["simulation_threads: 0 is too few: choose 1 or more", "(from flag)"]),
+        (rewind, ["rewind_ms: 1001 is out of range: choose 0 to 1000", "(from flag)"]),
         (players, ["max_players: 0", "(from flag)"]),
         (setting, ["set: \"cover\" is no setting: write NAME=VALUE", "(from flag)"]),
         (missing, ["config: there is no file", "/nowhere/at/all.toml"]),

@@ -2,7 +2,7 @@
 
 use bevy_ecs::resource::Resource;
 
-use crate::{InputField, InputId, InputMode, NumberMap, PlayerId, Quantity};
+use crate::{InputField, InputId, InputMode, NumberMap, PlayerId, Quantity, Seen};
 
 /// The most inputs of one message.
 pub const INPUTS_PER_MESSAGE_MAX: usize = 32;
@@ -29,13 +29,24 @@ pub struct PlayerInput {
     /// Where it came from.
     pub provenance: Provenance,
     values: Vec<i32>,
+    seen: Option<Seen>,
 }
 
 impl PlayerInput {
     /// The input of a player who has sent none.
     #[must_use]
     pub fn absent(fields: &[InputField]) -> Self {
-        Self { provenance: Provenance::Absent, values: fields.iter().map(|field| field.neutral).collect() }
+        Self { provenance: Provenance::Absent, values: fields.iter().map(|field| field.neutral).collect(), seen: None }
+    }
+
+    /// What the player was shown of everybody else when they made the input, for [`Past::view`](crate::Past::view); `None`
+    /// where their client does not say.
+    ///
+    /// It never goes back from one tick to the next, and is never after the newest frame. Where the input is repeated, it
+    /// has moved on by as many ticks.
+    #[must_use]
+    pub const fn seen(&self) -> Option<Seen> {
+        self.seen
     }
 
     /// The values of all fields, in quanta, in the schema's order.
@@ -139,10 +150,12 @@ impl Inputs {
         }
     }
 
-    /// Moves one player on to the current tick. A player who is not seated is ignored.
-    pub fn advance(&mut self, player: PlayerId, provenance: Provenance, values: &[i32]) {
+    /// Moves one player on to the current tick, with what they were shown when they made its input. A player who is not
+    /// seated is ignored.
+    pub fn advance(&mut self, player: PlayerId, provenance: Provenance, values: &[i32], seen: Option<Seen>) {
         if let Some(input) = self.by_player.get_mut(&player) {
             input.advance(&self.fields, provenance, values);
+            input.seen = seen;
         }
     }
 }
@@ -158,11 +171,11 @@ mod tests {
         let mut inputs = Inputs::new(fields);
         let (player, walk, jump) = (PlayerId(1), InputId(0), InputId(1));
         inputs.seat(player);
-        inputs.advance(player, Provenance::Fresh, &[1, 1]);
+        inputs.advance(player, Provenance::Fresh, &[1, 1], None);
         assert_eq!((inputs.quantity(player, walk), inputs.pressed(player, jump)), (1.0, true));
-        inputs.advance(player, Provenance::Repeated, &[]);
+        inputs.advance(player, Provenance::Repeated, &[], None);
         assert_eq!((inputs.quantity(player, walk), inputs.pressed(player, jump)), (1.0, false));
-        inputs.advance(player, Provenance::Absent, &[]);
+        inputs.advance(player, Provenance::Absent, &[], None);
         assert_eq!((inputs.quantity(player, walk), inputs.pressed(player, jump)), (0.0, false));
     }
 

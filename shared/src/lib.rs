@@ -14,12 +14,14 @@ mod game;
 mod hash;
 mod id;
 mod input;
+mod past;
 mod predictor;
 mod quantize;
 mod ramp;
 mod rng;
 mod roster;
 mod schema;
+mod seen;
 mod tick;
 mod truth;
 mod world;
@@ -34,6 +36,7 @@ pub use game::{Blueprint, Definition, Game, KindDefinition, Settings, SettingsEr
 pub use hash::{Digest, Murmur3};
 pub use id::{CellId, CellKey, EventId, InputId, KindId, NetId, NumberMap, Place, PlayerId};
 pub use input::{HOLD_REPEAT_MS, INPUT_LEAD_MS_MAX, INPUTS_PER_MESSAGE_MAX, Inputs, PlayerInput, Provenance};
+pub use past::{Past, PastEntity, PastView, REWIND_MS_DEFAULT, REWIND_MS_MAX};
 pub use predictor::{ANCHOR_AGE_MAX, Anchor, Line};
 pub use quantize::{Quantity, coarse};
 pub use ramp::{Motion, RAMP_MAX, RAMP_STEPS, Ramp, Ramped};
@@ -43,6 +46,7 @@ pub use schema::{
     ENTRIES_MAX, EventField, EventKind, Field, InputField, InputMode, Kind, MASK_BITS_MAX, Predictor, Schema,
     SchemaError, SchemaHash, SchemaParts, Setting, Visibility,
 };
+pub use seen::{SEEN_STEPS, Seen, SeenError};
 pub use tick::{Tick, TickRate, TickRateError};
 pub use truth::{KindTruth, Truth, TruthDelta, TruthError};
 pub use world::{Clock, Emitted, NetIds, Outbox, Owner, ScoreId, Scores, Seat, Seats};

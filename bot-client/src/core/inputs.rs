@@ -101,7 +101,7 @@ impl Inputs {
                 *value = field.neutral;
             }
         }
-        pb::Input { sequence: self.sequence, target_tick: target.0, values }
+        pb::Input { sequence: self.sequence, target_tick: target.0, values, ..pb::Input::default() }
     }
 
     /// An input that is still on its way, by its number.

@@ -36,7 +36,7 @@ pub enum ExportError {
 /// ```json
 /// {"type":"header","session":"sessions/arena-1","game":"arena", …}
 /// {"type":"seat","tick":1,"player":1,"change":"joined","name":"Ada"}
-/// {"type":"input","tick":2,"player":1,"provenance":"fresh","sequence":1,"values":{"move_x":0.5}}
+/// {"type":"input","tick":20,"player":1,"provenance":"fresh","sequence":1,"values":{"move_x":0.5},"seen":10.25}
 /// {"type":"spawned","tick":2,"kind":"player","net_id":1,"fields":{"x":1.5}}
 /// {"type":"changed","tick":3,"kind":"player","net_id":1,"fields":{"x":1.625}}
 /// {"type":"despawned","tick":9,"kind":"player","net_id":1}
@@ -103,6 +103,7 @@ fn header(meta: &RecordingMeta) -> Json {
         "epoch": meta.epoch,
         "created_unix_seconds": created,
         "max_players": meta.max_players,
+        "rewind_ms": meta.rewind_ms,
     })
 }
 
@@ -122,7 +123,7 @@ fn export_input(schema: &Schema, input: &TickInput, out: &mut impl Write) -> io:
         }
         line(out, object)?;
     }
-    for SeatInput { player, provenance, sequence, values } in &input.inputs {
+    for SeatInput { player, provenance, sequence, values, seen } in &input.inputs {
         let mut entry = json!({ "type": "input", "tick": tick, "player": player.0, "provenance": match provenance {
             Provenance::Fresh => "fresh",
             Provenance::Repeated => "repeated",
@@ -132,6 +133,9 @@ fn export_input(schema: &Schema, input: &TickInput, out: &mut impl Write) -> io:
             let values = schema.inputs.iter().zip(values).map(|(field, &value)| (&field.name, &field.quantity, value));
             entry["sequence"] = json!(sequence);
             entry["values"] = object(values);
+            if let Some(seen) = seen {
+                entry["seen"] = json!(seen.tick.0 as f64 + seen.share());
+            }
         }
         line(out, entry)?;
     }

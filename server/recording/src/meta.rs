@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::SystemTime};
 
 use tickwire_proto::v1 as pb;
-use tickwire_shared::{Schema, Tick, TickRate};
+use tickwire_shared::{REWIND_MS_DEFAULT, Schema, Tick, TickRate};
 use tickwire_simulation::{Session, SessionConfig, SessionLimits};
 use tickwire_wire::schema;
 
@@ -30,6 +30,8 @@ pub struct RecordingMeta {
     pub created: SystemTime,
     /// The most seats.
     pub max_players: u32,
+    /// How far the session rewinds at most, in milliseconds.
+    pub rewind_ms: u32,
 }
 
 /// How a recording ended.
@@ -75,6 +77,7 @@ impl RecordingMeta {
             epoch,
             created,
             max_players: limits.max_players,
+            rewind_ms: limits.rewind_ms,
         }
     }
 
@@ -87,7 +90,11 @@ impl RecordingMeta {
             seed: self.seed,
             tick_rate: self.tick_rate,
             epoch: self.epoch,
-            limits: SessionLimits { max_players: self.max_players, ..SessionLimits::at(self.tick_rate) },
+            limits: SessionLimits {
+                max_players: self.max_players,
+                rewind_ms: self.rewind_ms,
+                ..SessionLimits::at(self.tick_rate)
+            },
         }
     }
 
@@ -103,6 +110,7 @@ impl RecordingMeta {
             epoch: self.epoch,
             create_time: Some(self.created.into()),
             max_players: self.max_players,
+            rewind_ms: Some(self.rewind_ms),
         }
     }
 
@@ -117,7 +125,20 @@ impl RecordingMeta {
         let created = header.create_time.ok_or_else(|| wrong(&"create_time: missing"))?;
         let created = SystemTime::try_from(created).map_err(|error| wrong(&error))?;
         let pb::RecordingHeader { session, tickwire_version, settings, seed, epoch, max_players, .. } = header;
-        Ok(Self { session, tickwire_version, schema, settings, seed, tick_rate, epoch, created, max_players })
+        // Nothing of an older recording says what anybody saw.
+        let rewind_ms = header.rewind_ms.unwrap_or(REWIND_MS_DEFAULT);
+        Ok(Self {
+            session,
+            tickwire_version,
+            schema,
+            settings,
+            seed,
+            tick_rate,
+            epoch,
+            created,
+            max_players,
+            rewind_ms,
+        })
     }
 }
 

@@ -5,7 +5,7 @@ use prost::{
     encoding::{self, WireType},
 };
 use tickwire_proto::v1 as pb;
-use tickwire_shared::{Audience, Event, EventId, PlayerId, Provenance, Schema, Tick, TruthDelta};
+use tickwire_shared::{Audience, Event, EventId, PlayerId, Provenance, Schema, Seen, Tick, TruthDelta};
 use tickwire_simulation::{SeatChange, SeatInput, TickInput, TickResult};
 
 use crate::truth;
@@ -95,21 +95,26 @@ pub(crate) fn encode_input(input: &TickInput) -> Vec<u8> {
 }
 
 /// About what a seat's fresh input takes.
-const SEAT_INPUT_BYTES: usize = 32;
+const SEAT_INPUT_BYTES: usize = 40;
 
 /// A `pb::SeatInput`, as the field `tag` of another message.
-fn encode_seat_input(tag: u32, SeatInput { player, provenance, sequence, values }: &SeatInput, bytes: &mut Vec<u8>) {
+fn encode_seat_input(tag: u32, input: &SeatInput, bytes: &mut Vec<u8>) {
     use encoding::{int32, sint32, uint32, uint64};
+    let SeatInput { player, provenance, sequence, values, seen } = input;
     let provenance = match provenance {
         Provenance::Absent => pb::Provenance::Unspecified,
         Provenance::Fresh => pb::Provenance::Fresh,
         Provenance::Repeated => pb::Provenance::Repeated,
     } as i32;
+    let (seen_tick, seen_fraction) = Seen::to_wire(*seen);
     let (has_player, has_provenance, has_sequence) = (player.0 != 0, provenance != 0, *sequence != 0);
+    let (has_seen_tick, has_seen_fraction) = (seen_tick != 0, seen_fraction != 0);
     let length = usize::from(has_player) * uint32::encoded_len(1, &player.0)
         + usize::from(has_provenance) * int32::encoded_len(2, &provenance)
         + usize::from(has_sequence) * uint64::encoded_len(3, sequence)
-        + sint32::encoded_len_packed(4, values);
+        + sint32::encoded_len_packed(4, values)
+        + usize::from(has_seen_tick) * uint64::encoded_len(5, &seen_tick)
+        + usize::from(has_seen_fraction) * uint32::encoded_len(6, &seen_fraction);
     encoding::encode_key(tag, WireType::LengthDelimited, bytes);
     encoding::encode_varint(length as u64, bytes);
     if has_player {
@@ -122,6 +127,12 @@ fn encode_seat_input(tag: u32, SeatInput { player, provenance, sequence, values 
         uint64::encode(3, sequence, bytes);
     }
     sint32::encode_packed(4, values, bytes);
+    if has_seen_tick {
+        uint64::encode(5, &seen_tick, bytes);
+    }
+    if has_seen_fraction {
+        uint32::encode(6, &seen_fraction, bytes);
+    }
 }
 
 pub(crate) fn decode_input(bytes: &[u8]) -> Result<TickInput, String> {
@@ -143,8 +154,9 @@ pub(crate) fn decode_input(bytes: &[u8]) -> Result<TickInput, String> {
             Ok(pb::Provenance::Repeated) => Provenance::Repeated,
             Err(_) => return Err(format!("inputs.provenance: {} is unknown", input.provenance)),
         };
+        let seen = Seen::parse(input.seen_tick, input.seen_fraction).map_err(|error| format!("inputs.{error}"))?;
         let (player, sequence, values) = (PlayerId(input.player), input.sequence, input.values);
-        Ok(SeatInput { player, provenance, sequence, values })
+        Ok(SeatInput { player, provenance, sequence, values, seen })
     };
     Ok(TickInput {
         tick: Tick(message.tick),
@@ -243,7 +255,13 @@ mod tests {
             ],
             inputs: vec![
                 SeatInput::without(PlayerId(2), Provenance::Repeated),
-                SeatInput { player, provenance: Provenance::Fresh, sequence: 300, values: vec![-5, 0, i32::MAX] },
+                SeatInput {
+                    player,
+                    provenance: Provenance::Fresh,
+                    sequence: 300,
+                    values: vec![-5, 0, i32::MAX],
+                    seen: Some(Seen { tick: Tick::MAX, fraction: 255 }),
+                },
                 SeatInput::without(PlayerId(4), Provenance::Absent),
             ],
         }
@@ -285,6 +303,11 @@ mod tests {
         let change = pb::SeatChange { kind: 9, ..pb::SeatChange::default() };
         let message = pb::TickInput { seat_changes: vec![change], ..pb::TickInput::default() };
         assert_eq!(decode_input(&with_checksum(&message)), Err("seat_changes.kind: 9 is unknown".into()));
+        let input = pb::SeatInput { seen_fraction: 256, ..pb::SeatInput::default() };
+        let message = pb::TickInput { inputs: vec![input], ..pb::TickInput::default() };
+        assert!(
+            decode_input(&with_checksum(&message)).is_err_and(|error| error.starts_with("inputs.seen_fraction: 256"))
+        );
         let input = pb::SeatInput { provenance: -1, ..pb::SeatInput::default() };
         let message = pb::TickInput { inputs: vec![input], ..pb::TickInput::default() };
         assert_eq!(decode_input(&with_checksum(&message)), Err("inputs.provenance: -1 is unknown".into()));

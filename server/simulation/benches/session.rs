@@ -1,4 +1,5 @@
-//! What a tick costs beside the game's own work: capture of N entities of which all, or none, moved, and N seats.
+//! What a tick costs beside the game's own work: capture of N entities of which all, or none, moved, and N seats. And what
+//! it costs the arena to judge shots by what the shooters saw.
 
 use std::{hint::black_box, sync::Arc};
 
@@ -8,6 +9,7 @@ use bevy_ecs::{
     world::World,
 };
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use tickwire_arena::Arena;
 use tickwire_shared::{
     CellKey, Clock, Definition, Field, Game, InputField, NetIds, Owner, PlayerId, Quantity, Seats, Settings, Systems,
 };
@@ -138,5 +140,37 @@ fn seats(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, ticks, seats);
+/// Everybody fires whenever they can, and says that they see the world of ten ticks and a half ago, or nothing.
+fn shots(c: &mut Criterion) {
+    let mut group = c.benchmark_group("shots");
+    for count in [100, 1000] {
+        group.throughput(Throughput::Elements(count.into()));
+        for (name, says) in [("as seen", true), ("as it is", false)] {
+            group.bench_function(BenchmarkId::new(name, count), |b| {
+                let limits = SessionLimits { max_players: count, ..SessionLimits::default() };
+                let named_settings = vec![("rifle_damage".to_owned(), 0.0)];
+                let config = SessionConfig { limits, named_settings, ..SessionConfig::default() };
+                let mut session = Session::new(Arc::new(Arena), config).expect("an arena");
+                let players: Vec<PlayerId> =
+                    (0..count).map(|_| session.join("").expect("there is a seat for each")).collect();
+                b.iter(|| {
+                    let next = session.tick().0 + 1;
+                    let seen_tick = if says { next.saturating_sub(11) } else { 0 };
+                    for &player in &players {
+                        let turn = (next / 30 + u64::from(player.0)).wrapping_mul(2_654_435_761);
+                        let walk = |shift: u32| ((turn >> shift) % 255) as i32 - 127;
+                        let values = vec![walk(3), walk(11), (turn % 4096) as i32, 1, 0];
+                        let input = Input::new(session.schema(), next, next, values).expect("in range");
+                        session.input(player, input.with_seen(seen_tick, 128).expect("in range"));
+                    }
+                    let input = session.begin_tick();
+                    black_box(session.finish_tick(&input).expect("the arena is sound"));
+                });
+            });
+        }
+    }
+    group.finish();
+}
+
+criterion_group!(benches, ticks, seats, shots);
 criterion_main!(benches);

@@ -1,6 +1,6 @@
 //! What a session is created with, and why it may not be.
 
-use tickwire_shared::{SchemaError, SettingsError, TickRate};
+use tickwire_shared::{REWIND_MS_DEFAULT, SchemaError, SettingsError, TickRate};
 
 /// What a session is created with, beside its game.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -26,13 +26,16 @@ pub struct SessionLimits {
     pub max_players: u32,
     /// For how many ticks the seat of a lost connection is kept.
     pub grace_ticks: u64,
+    /// How far the session rewinds at most for what players saw, in milliseconds: 0 for not at all, and no more than
+    /// [`REWIND_MS_MAX`](tickwire_shared::REWIND_MS_MAX). It decides matches, so recordings hold it.
+    pub rewind_ms: u32,
 }
 
 impl SessionLimits {
-    /// 256 seats; 30 s of grace.
+    /// 256 seats; 30 s of grace; 250 ms of rewinding.
     #[must_use]
     pub const fn at(rate: TickRate) -> Self {
-        Self { max_players: 256, grace_ticks: rate.ticks_in_ms(30_000) }
+        Self { max_players: 256, grace_ticks: rate.ticks_in_ms(30_000), rewind_ms: REWIND_MS_DEFAULT }
     }
 }
 

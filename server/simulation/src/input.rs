@@ -1,6 +1,6 @@
 //! A player's input, as the network's edge hands it over.
 
-use tickwire_shared::{Schema, Tick};
+use tickwire_shared::{Schema, Seen, SeenError, Tick};
 
 /// A player's input for one tick, valid for the schema that it was made with.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -8,6 +8,7 @@ pub struct Input {
     sequence: u64,
     target_tick: Tick,
     values: Vec<i32>,
+    seen: Option<Seen>,
 }
 
 /// An input that no client of this schema may send.
@@ -39,6 +40,9 @@ pub enum InputError {
         /// The most.
         max: i32,
     },
+    /// A moment that no client may name.
+    #[error(transparent)]
+    Seen(#[from] SeenError),
 }
 
 impl Input {
@@ -58,7 +62,16 @@ impl Input {
         }
         values.extend(schema.inputs[values.len()..].iter().map(|field| field.neutral));
         check_ranges(schema, &values)?;
-        Ok(Self { sequence, target_tick: Tick(target_tick), values })
+        Ok(Self { sequence, target_tick: Tick(target_tick), values, seen: None })
+    }
+
+    /// The same input, with what the player was shown of everybody else when they made it, as it stands on the wire; tick 0
+    /// is "not said".
+    ///
+    /// # Errors
+    /// Where either number is out of its range.
+    pub fn with_seen(self, tick: u64, fraction: u32) -> Result<Self, InputError> {
+        Ok(Self { seen: Seen::parse(tick, fraction)?, ..self })
     }
 
     /// The client's number for it, from 1, rising.
@@ -77,6 +90,12 @@ impl Input {
     #[must_use]
     pub fn values(&self) -> &[i32] {
         &self.values
+    }
+
+    /// What the player was shown, where their client says so.
+    #[must_use]
+    pub const fn seen(&self) -> Option<Seen> {
+        self.seen
     }
 
     pub(crate) fn into_values(self) -> Vec<i32> {
@@ -123,5 +142,9 @@ mod tests {
         assert_eq!(error(1, 5, vec![0, 2, 0]), Err(InputError::TooManyValues { count: 3, fields: 2 }));
         let message = Input::new(&schema(), 1, 5, vec![0, 9]).expect_err("out of range").to_string();
         assert_eq!(message, "values.gear: 9 is out of range: 1 to 5 quanta");
+        let sees = |tick, fraction| Input::new(&schema(), 1, 5, vec![])?.with_seen(tick, fraction);
+        assert_eq!(sees(u64::MAX, 0), Err(InputError::Seen(SeenError::Tick(u64::MAX))));
+        assert_eq!(sees(3, 256), Err(InputError::Seen(SeenError::Fraction(256))));
+        assert_eq!(sees(3, 9).map(|input| input.seen()), Ok(Some(Seen { tick: Tick(3), fraction: 9 })));
     }
 }

@@ -292,7 +292,8 @@ impl Seat {
         if let Some(input) = self.buffer.pop_front_if(|input| input.target_tick() == tick) {
             let sequence = input.sequence();
             self.consumed = (sequence, tick);
-            return SeatInput { player, provenance: Provenance::Fresh, sequence, values: input.into_values() };
+            let (provenance, seen) = (Provenance::Fresh, input.seen());
+            return SeatInput { player, provenance, sequence, values: input.into_values(), seen };
         }
         let (newest, at) = self.consumed;
         let repeats = newest > 0 && tick.since(at) <= repeat_ticks;

@@ -15,6 +15,7 @@ mod name;
 mod record;
 mod roster;
 mod session;
+mod sight;
 mod simulation;
 
 pub use config::{SessionConfig, SessionError, SessionLimits};

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use tickwire_shared::{Audience, Event, Frame, PlayerId, Provenance, Tick, TruthDelta};
+use tickwire_shared::{Audience, Event, Frame, PlayerId, Provenance, Seen, Tick, TruthDelta};
 
 use crate::{InputError, NameError};
 
@@ -55,6 +55,9 @@ pub struct SeatInput {
     pub sequence: u64,
     /// Fresh: one value per input field, in quanta; else empty.
     pub values: Vec<i32>,
+    /// Fresh: what the player was shown, as their client says; else nothing. It is recorded as it came; what the game is
+    /// given of it follows from all inputs so far.
+    pub seen: Option<Seen>,
 }
 
 /// What comes out of a tick.
@@ -165,6 +168,6 @@ impl SeatInput {
     /// A seat without an input for the tick.
     #[must_use]
     pub const fn without(player: PlayerId, provenance: Provenance) -> Self {
-        Self { player, provenance, sequence: 0, values: Vec::new() }
+        Self { player, provenance, sequence: 0, values: Vec::new(), seen: None }
     }
 }

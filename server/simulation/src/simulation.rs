@@ -11,13 +11,13 @@ use bevy_ecs::{
 };
 use tickwire_shared::{
     Blueprint, Clock, Digest, Frame, FrameBuilder, Game, Inputs, KindBinding, NetId, NetIds, NumberMap, Outbox, Owner,
-    PlayerId, Provenance, Randomness, Schema, Scores, Seat, SeatExtras, Seats, Settings, Systems, Tick, TickExtras,
-    TickRate,
+    Past, PlayerId, Provenance, Randomness, Schema, Scores, Seat, SeatExtras, Seats, Settings, Systems, Tick,
+    TickExtras, TickRate,
 };
 
 use crate::{
     SeatChange, SeatInput, SessionConfig, SessionError, TickInput, TickInputError, TickOutput, TickResult,
-    input::check_ranges, name, roster::RosterKeeper, session::guarded,
+    input::check_ranges, name, roster::RosterKeeper, session::guarded, sight::Sight,
 };
 
 /// The most events of one tick; further ones are dropped, and their audience is told of a loss.
@@ -48,6 +48,7 @@ struct SeatState {
     seat: Seat,
     /// The newest sequence consumed.
     consumed_input: u64,
+    sight: Sight,
 }
 
 impl Simulation {
@@ -65,6 +66,7 @@ impl Simulation {
         world.insert_resource(Clock { tick: Tick::ZERO, rate });
         world.insert_resource(Randomness { seed, tick: Tick::ZERO });
         world.insert_resource(Inputs::new(schema.inputs.clone()));
+        world.insert_resource(Past::new(&schema, rate, config.limits.rewind_ms));
         world.insert_resource(Seats::default());
         world.insert_resource(Scores::new(schema.scores.len()));
         world.insert_resource(Outbox::new(&events, EVENTS_PER_TICK_MAX));
@@ -152,10 +154,11 @@ impl Simulation {
     }
 
     fn check_input(&self, tick: Tick, input: &SeatInput, consumed: u64) -> Result<(), TickInputError> {
-        let SeatInput { player, provenance, sequence, ref values } = *input;
+        let SeatInput { player, provenance, sequence, ref values, seen } = *input;
         let wrong = |reason| Err(TickInputError::Input { tick, player, reason });
         if provenance != Provenance::Fresh {
-            return if sequence == 0 && values.is_empty() { Ok(()) } else { wrong("only fresh inputs have values") };
+            let is_bare = sequence == 0 && values.is_empty() && seen.is_none();
+            return if is_bare { Ok(()) } else { wrong("only fresh inputs have values") };
         }
         if sequence <= consumed {
             return wrong("its sequence does not rise");
@@ -187,7 +190,7 @@ impl Simulation {
             match change {
                 SeatChange::Joined { player, name } => {
                     let seat = Seat { name: Arc::clone(name), connected: true };
-                    self.seats.insert(*player, SeatState { seat, consumed_input: 0 });
+                    self.seats.insert(*player, SeatState { seat, consumed_input: 0, sight: Sight::default() });
                     self.last_player = *player;
                     inputs.seat(*player);
                     joined.push(*player);
@@ -205,9 +208,10 @@ impl Simulation {
         }
         // The record was checked: it has an input for each seat, in the same order.
         for (input, (seated, state)) in record.inputs.iter().zip(&mut self.seats) {
-            let SeatInput { player, provenance, sequence, values } = input;
+            let SeatInput { player, provenance, sequence, values, seen } = input;
             debug_assert_eq!(player, seated);
-            inputs.advance(*player, *provenance, values);
+            let seen = state.sight.advance(record.tick, *provenance, *seen);
+            inputs.advance(*player, *provenance, values, seen);
             state.consumed_input = state.consumed_input.max(*sequence);
         }
         // Written only where it changes, so that a game can ask whether it did.
@@ -248,6 +252,7 @@ impl Simulation {
         let events = emitted.events.clone();
         let roster = Arc::clone(self.roster.roster());
         let (frame, truth) = self.builder.finish(TickExtras { seats, emitted, roster, hidden: hidden.finish() });
+        self.world.resource_mut::<Past>().push(&frame);
         self.world.clear_trackers();
         TickOutput { result: TickResult { tick, state_hash: frame.state_hash, truth, events }, frame }
     }

@@ -14,7 +14,7 @@ use figment::{
 };
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value as Json;
-use tickwire_shared::TickRate;
+use tickwire_shared::{REWIND_MS_MAX, TickRate};
 
 use crate::config::{BYTES_PER_SECOND_MIN, Limits, ServerConfig};
 
@@ -52,6 +52,10 @@ pub(super) struct ServeFlags {
     #[arg(long, value_name = "N")]
     #[serde(skip_serializing_if = "Option::is_none")]
     max_players: Option<u32>,
+    /// How far a session rewinds at most for what a shooter saw, in milliseconds, 0 to 1000 [default: 250]
+    #[arg(long, value_name = "N")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rewind_ms: Option<u32>,
     /// A setting of the game, such as cover=0; may be given several times
     #[arg(long, value_name = "NAME=VALUE")]
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -116,6 +120,7 @@ struct Options {
     sessions: u32,
     tick_rate: u32,
     max_players: u32,
+    rewind_ms: u32,
     #[serde(deserialize_with = "one_or_many")]
     set: Vec<String>,
     data_dir: PathBuf,
@@ -137,6 +142,7 @@ impl Default for Options {
             sessions: config.sessions.get(),
             tick_rate: config.tick_rate.hz(),
             max_players: config.max_players.get(),
+            rewind_ms: config.rewind_ms,
             set: Vec::new(),
             data_dir: default_data_dir(),
             seed: config.seed,
@@ -226,6 +232,10 @@ impl Layers {
             let problem = format!("are too many: choose 1 to {SESSIONS_MAX}");
             return Err(invalid("sessions", options.sessions.to_string(), problem));
         }
+        if options.rewind_ms > REWIND_MS_MAX {
+            let problem = format!("is out of range: choose 0 to {REWIND_MS_MAX}");
+            return Err(invalid("rewind_ms", options.rewind_ms.to_string(), problem));
+        }
         let bytes = |option, bytes| match NonZeroU32::new(bytes) {
             Some(bytes) if bytes >= BYTES_PER_SECOND_MIN => Ok(bytes),
             _ => Err(invalid(option, bytes.to_string(), format!("are too few: choose {BYTES_PER_SECOND_MIN} or more"))),
@@ -255,6 +265,7 @@ impl Layers {
                 sessions: NonZeroU32::try_from(options.sessions).map_err(at_least_one("sessions"))?,
                 tick_rate,
                 max_players: NonZeroU32::try_from(options.max_players).map_err(at_least_one("max_players"))?,
+                rewind_ms: options.rewind_ms,
                 settings,
                 seed: options.seed,
                 recordings: Some(recordings_dir(&options.data_dir)),

@@ -113,8 +113,18 @@ fn show(file: &Path) -> Result<(), CliError> {
     let recording = Recording::open(file).map_err(CliError::of_recording(file))?;
     // All of it is read: the indexes of a finished file know nothing of damage before them.
     let RecordingSummary { meta, ticks, length, state } = recording.scan();
-    let RecordingMeta { session, tickwire_version, schema, settings, seed, tick_rate, epoch, created, max_players } =
-        meta;
+    let RecordingMeta {
+        session,
+        tickwire_version,
+        schema,
+        settings,
+        seed,
+        tick_rate,
+        epoch,
+        created,
+        max_players,
+        rewind_ms,
+    } = meta;
     let mut table = Table::new();
     table.load_style(NOTHING);
     let rows = [
@@ -125,6 +135,7 @@ fn show(file: &Path) -> Result<(), CliError> {
         ("tickwire", tickwire_version),
         ("rate", tick_rate.to_string()),
         ("seats", max_players.to_string()),
+        ("rewinds", format!("up to {rewind_ms} ms")),
         ("seed", seed.to_string()),
         ("epoch", epoch.to_string()),
         ("length", format!("{:.1} s, {ticks} ticks", length.as_secs_f64())),

@@ -12,6 +12,8 @@ const INPUTS_INPUT: u64 = 3 << 3 | 2;
 const INPUT_SEQUENCE: u64 = 1 << 3;
 const INPUT_TARGET_TICK: u64 = 2 << 3;
 const INPUT_VALUES: u64 = 3 << 3 | 2;
+const INPUT_SEEN_TICK: u64 = 4 << 3;
+const INPUT_SEEN_FRACTION: u64 = 5 << 3;
 
 /// What a whole `ClientMessage` of inputs says. `None`: it says something else, or in another way.
 pub(super) fn read(mut message: &[u8]) -> Option<pb::Inputs> {
@@ -46,6 +48,8 @@ fn input(mut fields: &[u8]) -> Option<pb::Input> {
         match varint(&mut fields)? {
             INPUT_SEQUENCE => input.sequence = varint(&mut fields)?,
             INPUT_TARGET_TICK => input.target_tick = varint(&mut fields)?,
+            INPUT_SEEN_TICK => input.seen_tick = varint(&mut fields)?,
+            INPUT_SEEN_FRACTION => input.seen_fraction = varint(&mut fields)?.try_into().ok()?,
             INPUT_VALUES => {
                 let mut values = delimited(&mut fields)?;
                 // The last byte of each has its highest bit clear.
@@ -91,8 +95,15 @@ mod tests {
     }
 
     fn inputs() -> impl Strategy<Value = pb::Inputs> {
-        let input = (any::<u64>(), 0..1000_u64, vec(any::<i32>(), 0..8))
-            .prop_map(|(sequence, target_tick, values)| pb::Input { sequence, target_tick, values });
+        let input = (any::<u64>(), 0..1000_u64, vec(any::<i32>(), 0..8), 0..1000_u64, any::<u32>()).prop_map(
+            |(sequence, target_tick, values, seen_tick, seen_fraction)| pb::Input {
+                sequence,
+                target_tick,
+                values,
+                seen_tick,
+                seen_fraction,
+            },
+        );
         (any::<u32>(), any::<u64>(), vec(input, 0..5)).prop_map(|(epoch, newest_tick, inputs)| pb::Inputs {
             epoch,
             newest_tick,

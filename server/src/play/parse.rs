@@ -4,7 +4,7 @@
 use std::num::NonZeroU32;
 
 use tickwire_proto::{PROTOCOL_VERSION, v1 as pb};
-use tickwire_shared::{INPUTS_PER_MESSAGE_MAX, Schema, SchemaHash, Tick};
+use tickwire_shared::{INPUTS_PER_MESSAGE_MAX, Schema, SchemaHash, SeenError, Tick};
 use tickwire_simulation::{Input, InputError};
 use tonic::Code;
 
@@ -167,9 +167,10 @@ fn read_inputs(inputs: Vec<pb::Input>, schema: &Schema) -> Result<Vec<Input>, Me
     }
     let (mut sequence_before, mut tick_before) = (0, 0);
     let read = |(index, input): (usize, pb::Input)| {
-        let pb::Input { sequence, target_tick, values } = input;
-        let input =
-            Input::new(schema, sequence, target_tick, values).map_err(|error| MessageError::Input { index, error })?;
+        let pb::Input { sequence, target_tick, values, seen_tick, seen_fraction } = input;
+        let input = Input::new(schema, sequence, target_tick, values)
+            .and_then(|input| input.with_seen(seen_tick, seen_fraction))
+            .map_err(|error| MessageError::Input { index, error })?;
         for (field, value, before) in
             [("sequence", sequence, &mut sequence_before), ("target_tick", target_tick, &mut tick_before)]
         {
@@ -224,6 +225,8 @@ impl MessageError {
                     InputError::SequenceZero => "sequence",
                     InputError::TargetTick(_) => "target_tick",
                     InputError::TooManyValues { .. } | InputError::Range { .. } => "values",
+                    InputError::Seen(SeenError::Tick(_)) => "seen_tick",
+                    InputError::Seen(SeenError::Fraction(_)) => "seen_fraction",
                 };
                 format!("inputs.inputs[{index}].{field}")
             }
@@ -241,7 +244,7 @@ impl From<MessageError> for Refusal {
 
 #[cfg(test)]
 mod tests {
-    use tickwire_shared::{InputField, Quantity, SchemaParts};
+    use tickwire_shared::{InputField, Quantity, SchemaParts, Seen};
 
     use super::*;
 
@@ -265,6 +268,7 @@ mod tests {
             sequence,
             target_tick,
             values: values.to_vec(),
+            ..pb::Input::default()
         };
         let inputs = pb::Inputs { epoch: 0, newest_tick: 0, inputs: inputs.iter().map(input).collect() };
         message(with(pb::client_message::Kind::Inputs(inputs)), &schema()).map_err(code_and_field)
@@ -322,6 +326,24 @@ mod tests {
         assert_eq!(inputs_of(&[(1, 1 << 63, &[])]), invalid("inputs.inputs[0].target_tick"));
         assert_eq!(inputs_of(&[(1, 5, &[0, 0])]), invalid("inputs.inputs[0].values"));
         assert_eq!(inputs_of(&[(1, 5, &[2])]), invalid("inputs.inputs[0].values"));
+    }
+
+    #[test]
+    fn what_was_seen_is_a_moment_or_names_its_field() {
+        let seen_of = |seen_tick, seen_fraction| {
+            let input = pb::Input { sequence: 1, target_tick: 5, seen_tick, seen_fraction, ..pb::Input::default() };
+            let inputs = pb::Inputs { inputs: vec![input], ..pb::Inputs::default() };
+            match message(with(pb::client_message::Kind::Inputs(inputs)), &schema()).map_err(code_and_field)? {
+                Message::Inputs { inputs, .. } => Ok(inputs[0].seen()),
+                other => panic!("no inputs: {other:?}"),
+            }
+        };
+        let invalid = |field: &str| Err((Code::InvalidArgument, format!("inputs.inputs[0].{field}")));
+        assert_eq!((seen_of(0, 0), seen_of(0, 9)), (Ok(None), Ok(None)));
+        assert_eq!(seen_of(1 << 53, 255), Ok(Some(Seen { tick: Tick::MAX, fraction: 255 })));
+        assert_eq!(seen_of((1 << 53) + 1, 0), invalid("seen_tick"));
+        assert_eq!(seen_of(u64::MAX, 0), invalid("seen_tick"));
+        assert_eq!((seen_of(3, 256), seen_of(0, u32::MAX)), (invalid("seen_fraction"), invalid("seen_fraction")));
     }
 
     #[test]

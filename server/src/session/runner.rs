@@ -63,7 +63,11 @@ pub(super) fn start(
     let SessionOrder { name, seed, place: (index, count), relays } = order;
     let rate = config.tick_rate;
     let grace_ms = u64::try_from(config.timeouts.grace.as_millis()).unwrap_or(u64::MAX / 1000);
-    let limits = SessionLimits { max_players: config.max_players.get(), grace_ticks: rate.ticks_in_ms(grace_ms) };
+    let limits = SessionLimits {
+        max_players: config.max_players.get(),
+        grace_ticks: rate.ticks_in_ms(grace_ms),
+        rewind_ms: config.rewind_ms,
+    };
     let named_settings = config.settings.clone();
     let session_config = SessionConfig { named_settings, seed, tick_rate: rate, limits, ..SessionConfig::default() };
     let session = Session::new(Arc::clone(&game), session_config).map_err(StartError::Session)?;

@@ -10,8 +10,8 @@ use bevy_ecs::{
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use tickwire_arena::{Arena, settings};
 use tickwire_shared::{
-    Blueprint, Clock, Digest, Game as _, Inputs, NetIds, Outbox, PlayerId, Provenance, Randomness, Scores, Seat, Seats,
-    Settings, Systems, Tick, TickRate,
+    Blueprint, Clock, Digest, Game as _, Inputs, NetIds, Outbox, Past, PlayerId, Provenance, Randomness, Scores, Seat,
+    Seats, Settings, Systems, Tick, TickRate,
 };
 
 /// Players, and the side of their arena in metres.
@@ -42,7 +42,9 @@ impl Match {
             seats.players.insert(player, Seat { name: "walker".into(), connected: true });
         }
         let mut world = World::new();
-        world.insert_resource(Clock { tick: Tick::ZERO, rate: TickRate::new(30).expect("in range") });
+        let rate = TickRate::new(30).expect("in range");
+        world.insert_resource(Clock { tick: Tick::ZERO, rate });
+        world.insert_resource(Past::new(schema, rate, 0));
         world.insert_resource(inputs);
         world.insert_resource(seats);
         world.insert_resource(Scores::new(schema.scores.len()));
@@ -71,7 +73,7 @@ impl Match {
         let mut inputs = self.world.resource_mut::<Inputs>();
         let first = tick.0 as u32 % TURN_TICKS + 1;
         for player in (first..=self.players).step_by(TURN_TICKS as usize) {
-            inputs.advance(PlayerId(player), Provenance::Fresh, &hands(player, tick, self.shoots));
+            inputs.advance(PlayerId(player), Provenance::Fresh, &hands(player, tick, self.shoots), None);
         }
         self.schedule.run(&mut self.world);
         let mut digest = Digest::default();

@@ -12,7 +12,7 @@ use crate::{
     crowd::{Crowd, Member},
     kinds::Player,
     map::Map,
-    movement::{MoveState, PLAYER_RADIUS, snap},
+    movement::{MoveState, PLAYER_RADIUS, PUSH_MAX, snap},
 };
 
 /// The system: takes stock of where all players are, pushes them apart, and leaves the crowd as it then stands.
@@ -51,7 +51,7 @@ fn push(member: &Member, crowd: &Crowd) -> Vec2 {
         let side = if member.net_id < other.net_id { Vec2::NEG_X } else { Vec2::X };
         (member.position - other.position).normalize_or(side) * (PLAYER_RADIUS - distance / 2.0)
     };
-    snap(overlaps.map(away).sum::<Vec2>().clamp_length_max(PLAYER_RADIUS))
+    snap(overlaps.map(away).sum::<Vec2>().clamp_length_max(PUSH_MAX))
 }
 
 /// A player after a push: moved as far as the map allows, and without the speed that led against it.

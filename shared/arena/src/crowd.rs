@@ -1,10 +1,13 @@
 //! Who is where: the players of the tick, found by place. Made anew each tick from their positions.
 
+use std::cmp::Ordering;
+
 use bevy_ecs::{entity::Entity, resource::Resource};
 use glam::Vec2;
-use tickwire_shared::{NetId, PlayerId};
+use tickwire_shared::{NetId, PastView, PlayerId};
 
 use crate::{
+    kinds,
     movement::PLAYER_RADIUS,
     tiles::{Span, around, spans, tile},
 };
@@ -127,7 +130,24 @@ impl Crowd {
         self.near(from, to, PLAYER_RADIUS)
             .filter(|member| member.player != except)
             .filter_map(|member| Some((entry(from, to, member.position, PLAYER_RADIUS)?, member)))
-            .min_by(|(a, who), (b, other)| a.total_cmp(b).then(who.net_id.cmp(&other.net_id)))
+            .min_by(nearest)
+    }
+
+    /// As [`first_met`](Self::first_met), with everybody who still lives where `view` shows them; nobody has moved further
+    /// than `moved` metres since.
+    pub(crate) fn first_met_in(
+        &self,
+        view: &PastView<'_>,
+        moved: f32,
+        from: Vec2,
+        to: Vec2,
+        except: PlayerId,
+    ) -> Option<(f32, &Member)> {
+        let met = |member: &Member| entry(from, to, kinds::shown_position(&view.entity(member.net_id)?), PLAYER_RADIUS);
+        self.near(from, to, PLAYER_RADIUS + moved)
+            .filter(|member| member.player != except)
+            .filter_map(|member| Some((met(member)?, member)))
+            .min_by(nearest)
     }
 
     /// All on tiles that come within `reach` metres of a segment.
@@ -163,6 +183,11 @@ impl Member {
         // Signed numbers in order, as unsigned ones.
         u64::from(self.column as u32 ^ 1 << 31) << 32 | u64::from(self.net_id.0)
     }
+}
+
+/// Of two who are met at one place the older is met.
+fn nearest((a, who): &(f32, &Member), (b, other): &(f32, &Member)) -> Ordering {
+    a.total_cmp(b).then(who.net_id.cmp(&other.net_id))
 }
 
 /// After which share of the segment from `from` to `to` it enters a circle: 0 where it starts inside.

@@ -1,7 +1,8 @@
 //! What clients see: how components become fields. What moves stands first in each kind, which makes updates short.
 
 use bevy_ecs::component::Component;
-use tickwire_shared::{Definition, Field, Owner, Quantity};
+use glam::Vec2;
+use tickwire_shared::{Definition, Field, Owner, PastEntity, Quantity};
 
 use crate::{
     aim::Aim,
@@ -17,6 +18,10 @@ use crate::{
 /// Marks a player's entity.
 #[derive(Component, Clone, Copy, Debug, Default)]
 pub(crate) struct Player;
+
+/// The places of the coordinates among the fields of each kind.
+const X: usize = 0;
+const Y: usize = 1;
 
 pub(crate) fn define(definition: &mut Definition) {
     define_player(definition);
@@ -60,6 +65,12 @@ fn define_rocket(definition: &mut Definition) {
         .rate("x", |flight: &Flight| flight.velocity.x)
         .rate("y", |flight: &Flight| flight.velocity.y)
         .place_on(|flight: &Flight, squares: &Squares, current| squares.place_of(flight.position, current));
+}
+
+/// Where clients were shown a player or a rocket, in metres: their first two fields.
+pub(crate) fn shown_position(entity: &PastEntity<'_>) -> Vec2 {
+    // A cast of a float is to the nearest.
+    Vec2::new(entity.quantity(X) as f32, entity.quantity(Y) as f32)
 }
 
 /// The largest arena, and a little more.

@@ -25,6 +25,8 @@ pub const ACCELERATION: f32 = 40.0;
 pub const FRICTION: f32 = 30.0;
 /// Half of a player's width, in metres.
 pub const PLAYER_RADIUS: f32 = 13.0 / 32.0;
+/// Nobody is moved further than this in one tick, in metres, beside what they walk: see [`collision`](crate::collision).
+pub(crate) const PUSH_MAX: f32 = PLAYER_RADIUS;
 /// Steps to the metre, and to the metre per second, of a snapped state.
 pub const FINE_STEPS: f32 = 1024.0;
 
@@ -44,6 +46,12 @@ pub struct Course {
     pub speed: Vec2,
     /// Until they have it, in seconds.
     pub seconds: f32,
+}
+
+/// How far a player can come in `ticks` ticks of `dt` seconds, in metres, all roundings counted.
+pub(crate) fn reach(ticks: u64, dt: f32) -> f32 {
+    const ROUNDING: f32 = 4.0 / FINE_STEPS;
+    ticks as f32 * (TOP_SPEED * dt + PUSH_MAX + ROUNDING)
 }
 
 /// What of a player's input moves them.

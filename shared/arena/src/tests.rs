@@ -3,4 +3,5 @@
 mod combat;
 mod harness;
 mod replication;
+mod rewind;
 mod seats;

@@ -11,7 +11,7 @@ use bevy_ecs::{
     system::{Query, Res, ResMut, SystemParam},
 };
 use glam::Vec2;
-use tickwire_shared::{Clock, Inputs, NetId, Owner, PlayerId};
+use tickwire_shared::{Clock, Inputs, NetId, Owner, Past, PlayerId, PlayerInput};
 
 use crate::{
     aim::Aim,
@@ -19,9 +19,12 @@ use crate::{
     events::Herald,
     inputs::{FIRE, ROCKET},
     map::Map,
-    movement::MoveState,
+    movement::{MoveState, reach},
     settings::Rules,
 };
+
+/// How far from where somebody is they may be shown, in metres: a quantum, and its rounding, in each direction.
+const SHOWN_TOLERANCE: f32 = 3.0 / 128.0;
 
 /// How many ticks it takes until a player's weapons can be used again; 0 is now.
 #[derive(Component, Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -66,6 +69,8 @@ pub(crate) struct Battle<'w> {
     damages: ResMut<'w, Damages>,
     map: Res<'w, Map>,
     crowd: Res<'w, Crowd>,
+    inputs: Res<'w, Inputs>,
+    past: Res<'w, Past>,
 }
 
 /// What a way meets first.
@@ -79,9 +84,28 @@ pub(crate) struct Impact {
 impl Battle<'_> {
     /// The first thing on the way from `from` to `to` that is not the shooter, if there is one.
     pub(crate) fn impact(&self, from: Vec2, to: Vec2, shooter: PlayerId) -> Option<Impact> {
+        self.impact_among(from, to, |end| self.crowd.first_met(from, end, shooter))
+    }
+
+    /// As [`impact`](Self::impact), with everybody where the shooter saw them, if their client says when that was and it is
+    /// not too long ago. Walls and cover have not moved; the shooter is where they are; and the dead are not met.
+    pub(crate) fn impact_as_seen(&self, from: Vec2, to: Vec2, shooter: PlayerId) -> Option<Impact> {
+        let seen = self.inputs.get(shooter).and_then(PlayerInput::seen);
+        let Some(view) = seen.and_then(|seen| self.past.view(seen)) else { return self.impact(from, to, shooter) };
+        let moved = reach(self.clock.tick.since(view.seen().tick), self.clock.dt()) + SHOWN_TOLERANCE;
+        self.impact_among(from, to, |end| self.crowd.first_met_in(&view, moved, from, end, shooter))
+    }
+
+    /// What `first_met` finds on the way up to the first wall or cover, or else that.
+    fn impact_among<'a>(
+        &'a self,
+        from: Vec2,
+        to: Vec2,
+        first_met: impl FnOnce(Vec2) -> Option<(f32, &'a Member)>,
+    ) -> Option<Impact> {
         let free = self.map.free_share(from, to);
         let end = from.lerp(to, free);
-        match self.crowd.first_met(from, end, shooter) {
+        match first_met(end) {
             Some((share, member)) => Some(Impact { point: from.lerp(end, share), victim: Some(*member) }),
             None => (free < 1.0).then_some(Impact { point: end, victim: None }),
         }

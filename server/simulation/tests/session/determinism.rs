@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use proptest::prelude::*;
-use tickwire_shared::{Frame, PlayerId, Provenance, Tick};
+use tickwire_shared::{Digest, Frame, PlayerId, Provenance, Seen, Tick};
 use tickwire_simulation::{
     InputError, NameError, SeatChange, SeatInput, Session, SessionConfig, SessionLimits, TickInput, TickInputError,
+    TickResult,
 };
 
 use crate::game::{break_by, fault, input, session, session_with, tick};
@@ -47,7 +48,7 @@ fn play(session: &mut Session, choices: &[u32]) -> Vec<TickInput> {
 }
 
 fn config() -> SessionConfig {
-    let limits = SessionLimits { max_players: 4, grace_ticks: 20 };
+    let limits = SessionLimits { max_players: 4, grace_ticks: 20, ..SessionLimits::default() };
     SessionConfig { seed: 7, settings: vec![40], limits, ..SessionConfig::default() }
 }
 
@@ -95,14 +96,13 @@ fn every_tick_yields_the_same_result_again() {
     assert!(results.iter().any(|result| !result.events.is_empty()));
 }
 
-#[test]
-fn an_arena_is_the_same_arena_again() {
-    let config = SessionConfig { seed: 3, ..SessionConfig::default() };
-    let arena = || Session::new(Arc::new(tickwire_arena::Arena), config.clone()).expect("an arena");
-    let (mut first, mut second) = (arena(), arena());
-    let players: Vec<PlayerId> = (0..16).map(|_| first.join("").expect("a free seat")).collect();
-    let mut events = 0;
-    for now in 0..600_u64 {
+/// A fight of 16 players over ten seconds, told by what each says at each tick that they see; with its records and results.
+fn fight(rewind_ms: u32, sees: impl Fn(u64, PlayerId) -> (u64, u32)) -> (Session, Vec<(TickInput, TickResult)>) {
+    let limits = SessionLimits { rewind_ms, ..SessionLimits::default() };
+    let config = SessionConfig { seed: 3, limits, ..SessionConfig::default() };
+    let mut session = arena(&config);
+    let players: Vec<PlayerId> = (0..16).map(|_| session.join("").expect("a free seat")).collect();
+    let play = |now: u64| {
         for &player in &players {
             // Everyone walks a way of their own for half a second, turning, firing, and launching a rocket now and then.
             let choice = (now / 30 + 1).wrapping_mul(2_654_435_761) ^ u64::from(player.0).wrapping_mul(0x9e37_79b9);
@@ -110,17 +110,63 @@ fn an_arena_is_the_same_arena_again() {
             let aim = ((now * 40 + choice) % 4096) as i32;
             let values =
                 [walk(3), walk(11), aim, i32::from(choice.is_multiple_of(2)), i32::from(now % 60 == choice % 60)];
-            let sent = input(&first, now + 1, now + 1, &values);
-            first.input(player, sent);
+            let (tick, fraction) = sees(now + 1, player);
+            let sent = input(&session, now + 1, now + 1, &values).with_seen(tick, fraction).expect("in range");
+            session.input(player, sent);
         }
-        let record = first.begin_tick();
-        let (there, here) = (first.finish_tick(&record), second.finish_tick(&record));
-        let (there, here) = (there.expect("the arena is sound"), here.expect("the arena is sound"));
-        assert_eq!(there.result, here.result);
-        events += there.result.events.len();
+        let record = session.begin_tick();
+        let result = session.finish_tick(&record).expect("the arena is sound").result;
+        (record, result)
+    };
+    let ticks = (0..600).map(play).collect();
+    (session, ticks)
+}
+
+fn arena(config: &SessionConfig) -> Session {
+    Session::new(Arc::new(tickwire_arena::Arena), config.clone()).expect("an arena")
+}
+
+fn results_of(ticks: &[(TickInput, TickResult)]) -> Vec<&TickResult> {
+    ticks.iter().map(|(_, result)| result).collect()
+}
+
+/// Anything that can be written down: what is true, old, older than all frames, in the future, and back and forth.
+fn anything(now: u64, player: PlayerId) -> (u64, u32) {
+    let dice = Digest::of(now << 32 | u64::from(player.0));
+    let fraction = (dice >> 32) as u32 % 256;
+    match dice % 8 {
+        0 => (0, fraction),
+        1 => (Tick::MAX.0, 255),
+        2 => (now + dice / 8 % 40, fraction),
+        3 => (1, fraction),
+        4 => (now.saturating_sub(dice / 8 % 40), fraction),
+        _ => (now.saturating_sub(6), fraction),
     }
-    assert_same_frame(first.frame(), second.frame());
-    assert!(events > 100, "{events} events are no fight");
+}
+
+#[test]
+fn an_arena_is_the_same_arena_again_whatever_players_say_that_they_see() {
+    let silent = fight(250, |_, _| (0, 0));
+    let seeing = fight(250, |now, player| (now.saturating_sub(4 + u64::from(player.0 % 4)), player.0 * 15));
+    let hostile = fight(250, anything);
+    for (session, ticks) in [&silent, &seeing, &hostile] {
+        let mut follower = arena(session.config());
+        for (record, result) in ticks {
+            follower.check_tick(record).expect("what a session records fits");
+            assert_eq!(follower.finish_tick(record).expect("the arena is sound").result, *result);
+        }
+        assert_same_frame(session.frame(), follower.frame());
+        let events: usize = ticks.iter().map(|(_, result)| result.events.len()).sum();
+        assert!(events > 100, "{events} events are no fight");
+    }
+    let all = [&silent, &seeing, &hostile].map(|(_, ticks)| results_of(ticks));
+    assert!(all[0] != all[1] && all[0] != all[2], "what players see makes no difference");
+}
+
+#[test]
+fn who_may_not_rewind_plays_as_if_nobody_said_what_they_saw() {
+    let (silent, forbidden) = (fight(250, |_, _| (0, 0)), fight(0, anything));
+    assert_eq!(results_of(&silent.1), results_of(&forbidden.1));
 }
 
 #[test]
@@ -186,6 +232,7 @@ fn records_that_do_not_fit_are_refused_before_the_world_sees_them() {
         provenance: Provenance::Fresh,
         sequence,
         values: values.to_vec(),
+        seen: None,
     };
     let record = |seat_changes: &[SeatChange], inputs: &[SeatInput]| TickInput {
         tick,
@@ -214,6 +261,10 @@ fn records_that_do_not_fit_are_refused_before_the_world_sees_them() {
         ),
         (
             record(&[], &[SeatInput { sequence: 6, ..quiet(ada) }, quiet(bob)]),
+            TickInputError::Input { tick, player: ada, reason: "only fresh inputs have values" },
+        ),
+        (
+            record(&[], &[SeatInput { seen: Some(Seen::at(Tick(1))), ..quiet(ada) }, quiet(bob)]),
             TickInputError::Input { tick, player: ada, reason: "only fresh inputs have values" },
         ),
         (

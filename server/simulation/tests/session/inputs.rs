@@ -210,7 +210,7 @@ proptest! {
 
     #[test]
     fn any_mixture_of_commands_keeps_the_rules(commands in prop::collection::vec(command(), 1..250)) {
-        let limits = SessionLimits { max_players: 3, grace_ticks: 20 };
+        let limits = SessionLimits { max_players: 3, grace_ticks: 20, ..SessionLimits::default() };
         let mut session = session_with(SessionConfig { limits, ..SessionConfig::default() });
         let mut models: BTreeMap<PlayerId, Model> = BTreeMap::new();
         let mut players: Vec<PlayerId> = Vec::new();

@@ -8,7 +8,8 @@ use tickwire_simulation::{
 use crate::game::{field, input, net_id_of, session, session_with, tick, tick_until, ticks};
 
 fn session_of(max_players: u32, grace_ticks: u64) -> Session {
-    session_with(SessionConfig { limits: SessionLimits { max_players, grace_ticks }, ..SessionConfig::default() })
+    let limits = SessionLimits { max_players, grace_ticks, ..SessionLimits::default() };
+    session_with(SessionConfig { limits, ..SessionConfig::default() })
 }
 
 fn status(session: &Session, player: PlayerId) -> Option<PlayerStatus> {

@@ -10,8 +10,8 @@ use bevy_ecs::{
 use glam::Vec2;
 use tickwire_shared::{
     Audience, Blueprint, Clock, Digest, Event, Frame, FrameBuilder, Game as _, GameEvent, Inputs, NetId, NetIds,
-    Outbox, Owner, PlayerId, Provenance, Randomness, ScoreId, Scores, Seat, SeatExtras, Seats, Settings, Systems, Tick,
-    TickExtras, TickRate,
+    Outbox, Owner, Past, PlayerId, Provenance, REWIND_MS_DEFAULT, Randomness, ScoreId, Scores, Seat, SeatExtras, Seats,
+    Seen, Settings, Systems, Tick, TickExtras, TickRate,
 };
 
 use crate::{
@@ -30,6 +30,8 @@ pub(super) struct Match {
     leaving: Vec<PlayerId>,
     /// What each player sends, until told otherwise; None is a lost connection.
     sent: BTreeMap<PlayerId, Option<Vec<i32>>>,
+    /// What each player says that they see, until told otherwise.
+    seen: BTreeMap<PlayerId, Seen>,
     /// Everything that happened, in order.
     pub(super) events: Vec<(Tick, Audience, Event)>,
 }
@@ -58,7 +60,9 @@ impl Match {
         }
 
         let mut world = World::new();
-        world.insert_resource(Clock { tick: Tick::ZERO, rate: TickRate::new(hz).expect("in range") });
+        let rate = TickRate::new(hz).expect("in range");
+        world.insert_resource(Clock { tick: Tick::ZERO, rate });
+        world.insert_resource(Past::new(schema, rate, REWIND_MS_DEFAULT));
         world.insert_resource(Inputs::new(schema.inputs.clone()));
         world.insert_resource(Seats::default());
         world.insert_resource(Scores::new(schema.scores.len()));
@@ -75,8 +79,17 @@ impl Match {
         schedule.add_systems(systems.into_chain());
 
         let builder = FrameBuilder::new(schema, 0);
-        let (joining, leaving) = (Vec::new(), Vec::new());
-        Self { world, blueprint, schedule, builder, joining, leaving, sent: BTreeMap::new(), events: Vec::new() }
+        Self {
+            world,
+            blueprint,
+            schedule,
+            builder,
+            joining: Vec::new(),
+            leaving: Vec::new(),
+            sent: BTreeMap::new(),
+            seen: BTreeMap::new(),
+            events: Vec::new(),
+        }
     }
 
     /// Seats players from the next tick on, who then do nothing.
@@ -97,6 +110,11 @@ impl Match {
     pub(super) fn act(&mut self, player: PlayerId, hands: Hands) {
         let Hands { walk, aim, fire, rocket } = hands;
         self.sent.insert(player, Some(vec![walk.0, walk.1, aim, fire.into(), rocket.into()]));
+    }
+
+    /// Says what a player sees.
+    pub(super) fn see(&mut self, player: PlayerId, seen: Seen) {
+        self.seen.insert(player, seen);
     }
 
     /// Loses a player's connection.
@@ -127,8 +145,8 @@ impl Match {
         left.iter().for_each(|&player| inputs.unseat(player));
         for (&player, sent) in &self.sent {
             match sent {
-                Some(values) => inputs.advance(player, Provenance::Fresh, values),
-                None => inputs.advance(player, Provenance::Absent, &[]),
+                Some(values) => inputs.advance(player, Provenance::Fresh, values, self.seen.get(&player).copied()),
+                None => inputs.advance(player, Provenance::Absent, &[], None),
             }
         }
         let mut seats = self.world.resource_mut::<Seats>();
@@ -158,7 +176,9 @@ impl Match {
             .map(|&player| SeatExtras { player, consumed_input: 0, entity: lives.get(&player).copied() })
             .collect();
         let extras = TickExtras { seats, emitted, hidden: hidden.finish(), ..TickExtras::default() };
-        self.builder.finish(extras).0
+        let frame = self.builder.finish(extras).0;
+        self.world.resource_mut::<Past>().push(&frame);
+        frame
     }
 
     /// Players with a life, in order of NetId.

@@ -1,4 +1,6 @@
-//! The rifle: whoever is on the line of sight is hit at once.
+//! The rifle: whoever is on the line of sight is hit at once. It is judged by what the shooter saw: who aims at somebody on
+//! their screen hits them, whatever the way of screen and trigger through the network takes, up to the session's bound.
+//! Rockets are not: they fly for a while, and can be dodged.
 
 use crate::{
     events::Shot,
@@ -17,7 +19,7 @@ pub(crate) fn fire(mut battle: Battle, mut shooters: Shooters) {
 
         let from = state.position;
         let reach = from + aim.direction() * RANGE;
-        let impact = battle.impact(from, reach, owner.0);
+        let impact = battle.impact_as_seen(from, reach, owner.0);
         if let Some(victim) = impact.and_then(|impact| impact.victim) {
             let points = battle.rules.rifle_damage;
             battle.damage(victim.entity, owner.0, points, from);

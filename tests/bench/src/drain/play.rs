@@ -308,7 +308,7 @@ mod tests {
         ) {
             let inputs = Inputs { epoch, newest_tick, sequence, target, values: &values };
             let read = decoded(|out| inputs.write(out));
-            let input = pb::Input { sequence, target_tick: target, values: values.clone() };
+            let input = pb::Input { sequence, target_tick: target, values: values.clone(), ..pb::Input::default() };
             prop_assert_eq!(read, Kind::Inputs(pb::Inputs { epoch, newest_tick, inputs: vec![input] }));
         }
 
