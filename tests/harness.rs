@@ -108,7 +108,7 @@ pub(crate) fn hello() -> pb::Hello {
 }
 
 pub(crate) fn input(sequence: u64, target_tick: u64) -> pb::Input {
-    pb::Input { sequence, target_tick, values: Vec::new() }
+    pb::Input { sequence, target_tick, ..pb::Input::default() }
 }
 
 impl RawClient {

@@ -12,6 +12,9 @@
 mod input_clock;
 mod inputs;
 mod join;
+mod ledger;
+mod prediction;
+mod scene;
 mod server_clock;
 #[cfg(test)]
 mod simulation;
@@ -21,13 +24,22 @@ use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use prost::Message as _;
 use tickwire_proto::v1 as pb;
-use tickwire_shared::{PlayerId, Schema, Tick, TickRate};
-use tickwire_wire::{Applied, ApplyError, Mirror, MirrorError, SnapshotMessage};
+use tickwire_shared::{Action, Game, PlayerId, Predict, Schema, Settings, Tick, TickRate, schema_of};
+use tickwire_wire::{Applied, ApplyError, Mirror, MirrorError, OwnerState, SnapshotMessage};
 
-use self::{input_clock::InputClock, inputs::Inputs, server_clock::Timeline, stats::AgeMeter};
+use self::{
+    input_clock::InputClock,
+    inputs::Inputs,
+    ledger::InputLedger,
+    prediction::{Prediction, Present},
+    server_clock::Timeline,
+    stats::AgeMeter,
+};
 pub use self::{
     inputs::InputError,
     join::{JoinOptions, ProtocolError},
+    prediction::{OwnState, PredictError},
+    scene::{Entity, Scene},
     server_clock::ServerClock,
     stats::Stats,
 };
@@ -56,6 +68,13 @@ pub enum Event {
     Desync(MirrorError),
     /// The input for this tick is about to be sent: now is the time for [`Core::set_input`].
     InputDue(Tick),
+    /// The player does this at a tick to come, by the game's prediction: told as soon as that tick's input is sent.
+    Predicted {
+        /// The tick at which the server will do it.
+        tick: Tick,
+        /// What.
+        action: Action,
+    },
     /// The server will close its streams in this time.
     Draining(Duration),
     /// The session stands still.
@@ -76,6 +95,7 @@ pub enum Event {
 pub struct Core {
     player: PlayerId,
     session: String,
+    settings: Settings,
     rate: TickRate,
     snapshot_rate: u32,
     resume_token: Vec<u8>,
@@ -84,6 +104,10 @@ pub struct Core {
     clock: ServerClock,
     input_clock: InputClock,
     inputs: Inputs,
+    ledger: InputLedger,
+    prediction: Option<Prediction>,
+    scene: Scene,
+    own_values: Vec<f64>,
     input_announced: Tick,
     newest_received_input: u64,
     pings: Pings,
@@ -142,6 +166,7 @@ impl Core {
         if let Some(expected) = options.schema_hash.filter(|expected| *expected != schema.hash()) {
             return Err(ProtocolError::SchemaHash { expected, found: schema.hash() });
         }
+        let settings = Settings::from_values(&schema, &welcome.settings)?;
         let timeline = Timeline { origin: tick, rate };
         let snapshot_rate = match welcome.max_rate {
             0 => rate.hz(),
@@ -150,6 +175,7 @@ impl Core {
         Ok(Self {
             player: PlayerId(welcome.player),
             session: welcome.session,
+            settings,
             rate,
             snapshot_rate,
             resume_token: welcome.resume_token,
@@ -157,6 +183,10 @@ impl Core {
             mirror: Mirror::new(Arc::clone(&schema)),
             clock: ServerClock::new(timeline),
             input_clock: InputClock::new(timeline),
+            ledger: InputLedger::new(Arc::clone(&schema), rate),
+            prediction: None,
+            scene: Scene::new(Arc::clone(&schema)),
+            own_values: Vec::new(),
             inputs: Inputs::new(schema, welcome.last_consumed_input),
             input_announced: Tick::ZERO,
             newest_received_input: welcome.last_consumed_input,
@@ -170,6 +200,23 @@ impl Core {
             is_snapshot_fresh: false,
             end: End::No,
         })
+    }
+
+    /// Has the player's own entity computed ahead of the server, by the game that the client is built with. False where the
+    /// game predicts nothing.
+    ///
+    /// # Errors
+    /// Where the session is of another game, or another version of it.
+    pub fn predict(&mut self, game: &dyn Game) -> Result<bool, PredictError> {
+        let ours = schema_of(game).map_err(|error| PredictError::Schema(error.to_string()))?;
+        let theirs = self.schema();
+        if ours.hash() != theirs.hash() {
+            let name = |schema: &Schema| format!("{} {} ({})", schema.game, schema.version, schema.hash());
+            return Err(PredictError::OtherGame { theirs: name(theirs), ours: name(&ours) });
+        }
+        let predict = game.predict(&self.settings, self.rate);
+        self.prediction = predict.map(|predict| Prediction::new(predict, ours, self.rate));
+        Ok(self.prediction.is_some())
     }
 
     /// Takes in a message of the server. Call it at once for each message that arrives.
@@ -220,7 +267,14 @@ impl Core {
     /// # Errors
     /// Where a value is out of its field's range; nothing changes then.
     pub fn set_input(&mut self, values: &[i32]) -> Result<(), InputError> {
-        self.inputs.set(values)
+        let before = self.prediction.is_some().then(|| self.inputs.values().to_vec());
+        self.inputs.set(values)?;
+        if let (Some(prediction), Some(before)) = (&mut self.prediction, before)
+            && before != self.inputs.values()
+        {
+            prediction.turn(&self.ledger, self.input_clock.origin(), &before, self.inputs.values());
+        }
+        Ok(())
     }
 
     /// The next message to send, if any. Never a burst: of ticks that were slept through, only the newest gets an input.
@@ -244,10 +298,16 @@ impl Core {
         if let Some(target) = self.input_due(now) {
             self.ack.due = None;
             self.stats.inputs_sent += 1;
+            let input = self.inputs.next(target, now);
+            self.ledger.sent(&input);
+            if let Some(prediction) = &mut self.prediction {
+                let tell = |tick, action| self.events.push_back(Event::Predicted { tick, action });
+                prediction.advance(target, &self.ledger, &mut self.stats, tell);
+            }
             return Some(message(Kind::Inputs(pb::Inputs {
                 epoch: self.epoch,
                 newest_tick: self.ack.newest_tick,
-                inputs: vec![self.inputs.next(target, now)],
+                inputs: vec![input],
             })));
         }
         self.is_snapshot_fresh = false;
@@ -287,6 +347,32 @@ impl Core {
     #[must_use]
     pub fn mirror(&self) -> &Mirror {
         &self.mirror
+    }
+
+    /// The own entity at the tick of the newest input, exactly as the server will have it unless something comes in between;
+    /// `None` while there is none, or nothing is [predicted](Self::predict).
+    #[must_use]
+    pub fn own_state(&self) -> Option<OwnState<'_>> {
+        self.prediction.as_ref()?.state()
+    }
+
+    /// What is to be drawn now: the own entity as predicted, with corrections shown bit by bit. Call it once for each frame
+    /// that is drawn.
+    pub fn view(&mut self, now: Duration) -> &Scene {
+        self.scene.clear((Tick::ZERO, 0));
+        let present = present(&self.input_clock, &self.inputs, now);
+        if let Some(prediction) = &mut self.prediction
+            && let Some((net_id, kind)) = prediction.show(&self.ledger, &present, self.rate, &mut self.own_values)
+        {
+            self.scene.push(net_id, kind, true, self.own_values.iter().copied());
+        }
+        &self.scene
+    }
+
+    /// The session's settings.
+    #[must_use]
+    pub fn settings(&self) -> &Settings {
+        &self.settings
     }
 
     /// What the game replicates.
@@ -342,6 +428,10 @@ impl Core {
         if snapshot.epoch != self.epoch {
             self.epoch = snapshot.epoch;
             self.inputs.new_epoch();
+            self.ledger.new_epoch();
+            if let Some(prediction) = &mut self.prediction {
+                prediction.reset();
+            }
             self.input_announced = Tick::ZERO;
             self.restart_clocks(now);
         }
@@ -358,6 +448,7 @@ impl Core {
                     self.stats.snapshots_ignored += 1;
                 } else {
                     self.ages.applied(tick, now.as_secs_f64(), &self.clock, &mut self.stats);
+                    self.reconcile(tick, now);
                 }
                 self.stats.entity_ticks += applied.entities as u64;
                 self.stats.hash_checks += u64::from(applied.hash_checks);
@@ -383,7 +474,6 @@ impl Core {
         let SnapshotMessage { consumed_input, received_input, received_margin_us, .. } = *snapshot;
         if received_input > self.newest_received_input {
             self.newest_received_input = received_input;
-            self.stats.inputs_late += u64::from(received_margin_us < 0);
             if let Some(sent) = self.inputs.sent(received_input) {
                 let (sent_at, slip) = (sent.at.as_secs_f64(), self.clock.slip_seconds());
                 self.input_clock.arrived(now.as_secs_f64(), sent_at, sent.target, received_margin_us, slip);
@@ -392,6 +482,22 @@ impl Core {
         while let Some(sent) = self.inputs.pop_consumed(consumed_input) {
             self.stats.record_input_to_ack(now.saturating_sub(sent.at));
         }
+        self.ledger.settle(Tick(snapshot.tick), consumed_input, &mut self.stats);
+    }
+
+    /// Goes on from the exact state of the newest snapshot.
+    fn reconcile(&mut self, tick: Tick, now: Duration) {
+        let Some(prediction) = &mut self.prediction else { return };
+        // An older snapshot of another stream says nothing new.
+        if tick != self.ledger.settled().tick {
+            return;
+        }
+        let present = present(&self.input_clock, &self.inputs, now);
+        let in_contact = |predict: &dyn Predict, own: &OwnerState| touches_another(&self.mirror, predict, own);
+        let tell = |tick, action| self.events.push_back(Event::Predicted { tick, action });
+        let target = self.inputs.last_target();
+        let owner = self.mirror.owner();
+        prediction.reconcile(owner, target, &self.ledger, &present, in_contact, &mut self.stats, tell);
     }
 
     /// An input takes the acknowledgement along, where one is due soon.
@@ -479,6 +585,22 @@ impl Pings {
         while self.sent.pop_front_if(|(sent, _)| *sent < echo).is_some() {}
         self.sent.pop_front_if(|(sent, _)| *sent == echo).map(|(_, at)| at)
     }
+}
+
+/// What the player does at this moment of the input clock.
+fn present<'a>(clock: &InputClock, inputs: &'a Inputs, now: Duration) -> Present<'a> {
+    Present { now, clock: clock.ticks(now.as_secs_f64()), origin: clock.origin(), values: inputs.values() }
+}
+
+/// Whether any other entity may be in the way of the own one, as the game says.
+fn touches_another(mirror: &Mirror, predict: &dyn Predict, own: &OwnerState) -> bool {
+    let mut values = Vec::new();
+    mirror.shown().filter(|shown| shown.net_id() != own.net_id).any(|shown| {
+        let fields = mirror.schema().kinds[shown.kind().index()].fields.len();
+        values.clear();
+        values.extend((0..fields).map(|i| shown.value(i, shown.tick()).unwrap_or(0)));
+        predict.in_contact(own.kind, &own.values, shown.kind(), &values)
+    })
 }
 
 fn message(kind: pb::client_message::Kind) -> pb::ClientMessage {

@@ -14,6 +14,7 @@ mod game;
 mod hash;
 mod id;
 mod input;
+mod predict;
 mod predictor;
 mod quantize;
 mod ramp;
@@ -34,6 +35,7 @@ pub use game::{Blueprint, Definition, Game, KindDefinition, Settings, SettingsEr
 pub use hash::{Digest, Murmur3};
 pub use id::{CellId, CellKey, EventId, InputId, KindId, NetId, NumberMap, Place, PlayerId};
 pub use input::{HOLD_REPEAT_MS, INPUT_LEAD_MS_MAX, INPUTS_PER_MESSAGE_MAX, Inputs, PlayerInput, Provenance};
+pub use predict::{Action, Predict, Predicted};
 pub use predictor::{ANCHOR_AGE_MAX, Anchor, Line};
 pub use quantize::{Quantity, coarse};
 pub use ramp::{Motion, RAMP_MAX, RAMP_STEPS, Ramp, Ramped};

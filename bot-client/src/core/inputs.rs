@@ -79,6 +79,11 @@ impl Inputs {
         Ok(())
     }
 
+    /// What the next input will hold.
+    pub(super) fn values(&self) -> &[i32] {
+        &self.values
+    }
+
     /// The newest tick that an input was sent for. The next one is for a later tick.
     pub(super) fn last_target(&self) -> Tick {
         self.last_target
@@ -101,7 +106,7 @@ impl Inputs {
                 *value = field.neutral;
             }
         }
-        pb::Input { sequence: self.sequence, target_tick: target.0, values }
+        pb::Input { sequence: self.sequence, target_tick: target.0, values, ..pb::Input::default() }
     }
 
     /// An input that is still on its way, by its number.

@@ -91,8 +91,9 @@ mod tests {
     }
 
     fn inputs() -> impl Strategy<Value = pb::Inputs> {
-        let input = (any::<u64>(), 0..1000_u64, vec(any::<i32>(), 0..8))
-            .prop_map(|(sequence, target_tick, values)| pb::Input { sequence, target_tick, values });
+        let input = (any::<u64>(), 0..1000_u64, vec(any::<i32>(), 0..8)).prop_map(|(sequence, target_tick, values)| {
+            pb::Input { sequence, target_tick, values, ..pb::Input::default() }
+        });
         (any::<u32>(), any::<u64>(), vec(input, 0..5)).prop_map(|(epoch, newest_tick, inputs)| pb::Inputs {
             epoch,
             newest_tick,

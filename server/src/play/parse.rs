@@ -167,7 +167,7 @@ fn read_inputs(inputs: Vec<pb::Input>, schema: &Schema) -> Result<Vec<Input>, Me
     }
     let (mut sequence_before, mut tick_before) = (0, 0);
     let read = |(index, input): (usize, pb::Input)| {
-        let pb::Input { sequence, target_tick, values } = input;
+        let pb::Input { sequence, target_tick, values, .. } = input;
         let input =
             Input::new(schema, sequence, target_tick, values).map_err(|error| MessageError::Input { index, error })?;
         for (field, value, before) in
@@ -265,6 +265,7 @@ mod tests {
             sequence,
             target_tick,
             values: values.to_vec(),
+            ..pb::Input::default()
         };
         let inputs = pb::Inputs { epoch: 0, newest_tick: 0, inputs: inputs.iter().map(input).collect() };
         message(with(pb::client_message::Kind::Inputs(inputs)), &schema()).map_err(code_and_field)

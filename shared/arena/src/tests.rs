@@ -1,6 +1,6 @@
 //! Whole matches: the game's systems in a world as the engine runs it, without an engine.
 
 mod combat;
-mod harness;
+pub(crate) mod harness;
 mod replication;
 mod seats;

@@ -1,0 +1,4 @@
+//! How it feels to play: the client's core against a real session over simulated links, in simulated time.
+
+mod harness;
+mod prediction;
