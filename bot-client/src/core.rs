@@ -9,8 +9,10 @@
 //!
 //! A caller that does not read its stream acknowledges nothing, and the server soon stops sending to it.
 
+mod display_clock;
 mod input_clock;
 mod inputs;
+mod interpolation;
 mod join;
 mod ledger;
 mod prediction;
@@ -24,12 +26,13 @@ use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use prost::Message as _;
 use tickwire_proto::v1 as pb;
-use tickwire_shared::{Action, Game, PlayerId, Predict, Schema, Settings, Tick, TickRate, schema_of};
+use tickwire_shared::{Action, Game, NetId, PlayerId, Predict, Schema, Settings, Tick, TickRate, schema_of};
 use tickwire_wire::{Applied, ApplyError, Mirror, MirrorError, OwnerState, SnapshotMessage};
 
 use self::{
     input_clock::InputClock,
     inputs::Inputs,
+    interpolation::Interpolation,
     ledger::InputLedger,
     prediction::{Prediction, Present},
     server_clock::Timeline,
@@ -106,6 +109,9 @@ pub struct Core {
     inputs: Inputs,
     ledger: InputLedger,
     prediction: Option<Prediction>,
+    /// From the first view on.
+    interpolation: Option<Interpolation>,
+    seen: Seen,
     scene: Scene,
     own_values: Vec<f64>,
     input_announced: Tick,
@@ -185,6 +191,8 @@ impl Core {
             input_clock: InputClock::new(timeline),
             ledger: InputLedger::new(Arc::clone(&schema), rate),
             prediction: None,
+            interpolation: None,
+            seen: Seen::default(),
             scene: Scene::new(Arc::clone(&schema)),
             own_values: Vec::new(),
             inputs: Inputs::new(schema, welcome.last_consumed_input),
@@ -269,6 +277,7 @@ impl Core {
     pub fn set_input(&mut self, values: &[i32]) -> Result<(), InputError> {
         let before = self.prediction.is_some().then(|| self.inputs.values().to_vec());
         self.inputs.set(values)?;
+        self.seen.at_input = self.seen.shown;
         if let (Some(prediction), Some(before)) = (&mut self.prediction, before)
             && before != self.inputs.values()
         {
@@ -298,7 +307,8 @@ impl Core {
         if let Some(target) = self.input_due(now) {
             self.ack.due = None;
             self.stats.inputs_sent += 1;
-            let input = self.inputs.next(target, now);
+            let mut input = self.inputs.next(target, now);
+            (input.seen_tick, input.seen_fraction) = self.seen.take(&self.mirror);
             self.ledger.sent(&input);
             if let Some(prediction) = &mut self.prediction {
                 let tell = |tick, action| self.events.push_back(Event::Predicted { tick, action });
@@ -356,17 +366,38 @@ impl Core {
         self.prediction.as_ref()?.state()
     }
 
-    /// What is to be drawn now: the own entity as predicted, with corrections shown bit by bit. Call it once for each frame
-    /// that is drawn.
+    /// What is to be drawn now: the own entity as predicted, with corrections shown bit by bit, and others a little in the
+    /// past, between two ticks that have come. Call it once for each frame that is drawn.
+    ///
+    /// From the first call on others' ways are kept, and inputs tell the server what the player was shown.
     pub fn view(&mut self, now: Duration) -> &Scene {
-        self.scene.clear((Tick::ZERO, 0));
+        self.scene.clear();
         let present = present(&self.input_clock, &self.inputs, now);
         if let Some(prediction) = &mut self.prediction
             && let Some((net_id, kind)) = prediction.show(&self.ledger, &present, self.rate, &mut self.own_values)
         {
             self.scene.push(net_id, kind, true, self.own_values.iter().copied());
+            self.seen.own = Some(net_id);
         }
+        let seconds = now.as_secs_f64();
+        let server = self.clock.ticks(seconds);
+        let interpolation = self.interpolation.get_or_insert_with(|| {
+            let mut interpolation = Interpolation::new(Arc::clone(self.mirror.schema()), self.clock.timeline());
+            interpolation.applied(seconds, self.mirror.tick(), server, &self.mirror);
+            interpolation
+        });
+        let predicted = self.seen.own.filter(|_| self.prediction.is_some());
+        self.seen.shown = interpolation.show(seconds, server, &self.mirror, predicted, &mut self.scene);
+        self.scene.finish(self.seen.shown.unwrap_or_default(), self.mirror.owner());
         &self.scene
+    }
+
+    /// How far behind the server's time others are shown: the way down, a snapshot's interval, and their jitter. `None` before
+    /// the first [`view`](Self::view).
+    #[must_use]
+    pub fn display_delay(&self) -> Option<Duration> {
+        let ticks = self.interpolation.as_ref()?.delay_ticks();
+        Duration::try_from_secs_f64(ticks / f64::from(self.rate.hz())).ok()
     }
 
     /// The session's settings.
@@ -432,6 +463,8 @@ impl Core {
             if let Some(prediction) = &mut self.prediction {
                 prediction.reset();
             }
+            self.interpolation = None;
+            self.seen = Seen::default();
             self.input_announced = Tick::ZERO;
             self.restart_clocks(now);
         }
@@ -449,6 +482,10 @@ impl Core {
                 } else {
                     self.ages.applied(tick, now.as_secs_f64(), &self.clock, &mut self.stats);
                     self.reconcile(tick, now);
+                    let seconds = now.as_secs_f64();
+                    if let Some(interpolation) = &mut self.interpolation {
+                        interpolation.applied(seconds, tick, self.clock.ticks(seconds), &self.mirror);
+                    }
                 }
                 self.stats.entity_ticks += applied.entities as u64;
                 self.stats.hash_checks += u64::from(applied.hash_checks);
@@ -584,6 +621,25 @@ impl Pings {
     fn answered(&mut self, echo: u64) -> Option<Duration> {
         while self.sent.pop_front_if(|(sent, _)| *sent < echo).is_some() {}
         self.sent.pop_front_if(|(sent, _)| *sent == echo).map(|(_, at)| at)
+    }
+}
+
+/// What of others the player was shown.
+#[derive(Debug, Default)]
+struct Seen {
+    /// In the newest frame.
+    shown: Option<(Tick, u8)>,
+    /// When the player last chose an input that is not sent yet.
+    at_input: Option<(Tick, u8)>,
+    /// The own entity that was last shown as predicted.
+    own: Option<NetId>,
+}
+
+impl Seen {
+    /// What an input that is sent now was made by. A client that draws nothing goes by the mirror.
+    fn take(&mut self, mirror: &Mirror) -> (u64, u32) {
+        let (tick, fraction) = self.at_input.take().or(self.shown).unwrap_or((mirror.tick(), 0));
+        (tick.0, fraction.into())
     }
 }
 

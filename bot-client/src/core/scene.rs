@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use tickwire_shared::{Kind, KindId, NetId, Schema, Tick};
+use tickwire_wire::OwnerState;
 
 /// What a player is shown at one moment: see [`Core::view`](super::Core::view).
 #[derive(Clone, Debug)]
@@ -34,10 +35,26 @@ impl Scene {
         Self { schema, entities: Vec::new(), values: Vec::new(), seen: (Tick::ZERO, 0) }
     }
 
-    pub(super) fn clear(&mut self, seen: (Tick, u8)) {
+    pub(super) fn clear(&mut self) {
         self.entities.clear();
         self.values.clear();
+    }
+
+    /// The last step: an own entity that is not predicted gets what the owner alone sees, and comes first.
+    pub(super) fn finish(&mut self, seen: (Tick, u8), owner: Option<&OwnerState>) {
         self.seen = seen;
+        let Some(owner) = owner.filter(|_| self.own().is_none()) else { return };
+        let Some(i) = self.entities.iter().position(|item| item.net_id == owner.net_id) else { return };
+        self.entities[..=i].rotate_right(1);
+        self.entities[0].is_own = true;
+        let fields = &self.schema.kinds[owner.kind.index()].fields;
+        for ((value, field), &fine) in
+            self.values[self.entities[0].first_value..].iter_mut().zip(fields).zip(&owner.values)
+        {
+            if value.is_nan() {
+                *value = field.blend_fine(fine, fine, 0.0) * field.quantity.quantum;
+            }
+        }
     }
 
     /// Adds an entity, given all fields of its kind in quanta; those that the player does not see are NaN.

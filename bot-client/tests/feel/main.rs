@@ -1,4 +1,6 @@
 //! How it feels to play: the client's core against a real session over simulated links, in simulated time.
 
 mod harness;
+mod interpolation;
+mod movers;
 mod prediction;
