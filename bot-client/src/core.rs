@@ -10,6 +10,7 @@
 //! A caller that does not read its stream acknowledges nothing, and the server soon stops sending to it.
 
 mod display_clock;
+mod feed;
 mod input_clock;
 mod inputs;
 mod interpolation;
@@ -29,6 +30,15 @@ use tickwire_proto::v1 as pb;
 use tickwire_shared::{Action, Game, NetId, PlayerId, Predict, Schema, Settings, Tick, TickRate, schema_of};
 use tickwire_wire::{Applied, ApplyError, Mirror, MirrorError, OwnerState, SnapshotMessage};
 
+pub use self::{
+    feed::{ClientEvent, Feed, Happening},
+    inputs::InputError,
+    join::{JoinOptions, ProtocolError},
+    prediction::{OwnState, PredictError},
+    scene::{Entity, Scene},
+    server_clock::ServerClock,
+    stats::Stats,
+};
 use self::{
     input_clock::InputClock,
     inputs::Inputs,
@@ -37,14 +47,6 @@ use self::{
     prediction::{Prediction, Present},
     server_clock::Timeline,
     stats::AgeMeter,
-};
-pub use self::{
-    inputs::InputError,
-    join::{JoinOptions, ProtocolError},
-    prediction::{OwnState, PredictError},
-    scene::{Entity, Scene},
-    server_clock::ServerClock,
-    stats::Stats,
 };
 
 /// The first pings follow each other closely, so that the clock is good soon.
@@ -112,7 +114,7 @@ pub struct Core {
     /// From the first view on.
     interpolation: Option<Interpolation>,
     seen: Seen,
-    scene: Scene,
+    scene: Option<Scene>,
     own_values: Vec<f64>,
     input_announced: Tick,
     newest_received_input: u64,
@@ -193,7 +195,7 @@ impl Core {
             prediction: None,
             interpolation: None,
             seen: Seen::default(),
-            scene: Scene::new(Arc::clone(&schema)),
+            scene: None,
             own_values: Vec::new(),
             inputs: Inputs::new(schema, welcome.last_consumed_input),
             input_announced: Tick::ZERO,
@@ -371,12 +373,19 @@ impl Core {
     ///
     /// From the first call on others' ways are kept, and inputs tell the server what the player was shown.
     pub fn view(&mut self, now: Duration) -> &Scene {
-        self.scene.clear();
+        let mut scene = self.scene.take().unwrap_or_else(|| Scene::new(Arc::clone(self.schema())));
+        self.view_into(now, &mut scene);
+        self.scene.insert(scene)
+    }
+
+    /// As [`view`](Self::view), into a scene of this session's schema, whatever that held.
+    pub fn view_into(&mut self, now: Duration, scene: &mut Scene) {
+        scene.clear();
         let present = present(&self.input_clock, &self.inputs, now);
         if let Some(prediction) = &mut self.prediction
             && let Some((net_id, kind)) = prediction.show(&self.ledger, &present, self.rate, &mut self.own_values)
         {
-            self.scene.push(net_id, kind, true, self.own_values.iter().copied());
+            scene.push(net_id, kind, true, self.own_values.iter().copied());
             self.seen.own = Some(net_id);
         }
         let seconds = now.as_secs_f64();
@@ -387,9 +396,15 @@ impl Core {
             interpolation
         });
         let predicted = self.seen.own.filter(|_| self.prediction.is_some());
-        self.seen.shown = interpolation.show(seconds, server, &self.mirror, predicted, &mut self.scene);
-        self.scene.finish(self.seen.shown.unwrap_or_default(), self.mirror.owner());
-        &self.scene
+        self.seen.shown = interpolation.show(seconds, server, &self.mirror, predicted, scene);
+        scene.finish(self.seen.shown.unwrap_or_default(), self.mirror.owner());
+    }
+
+    /// The moment at which others were shown in the newest frame: a tick, and how far it was to the next, in 1/256. `None` where
+    /// none was drawn.
+    #[must_use]
+    pub fn seen(&self) -> Option<(Tick, u8)> {
+        self.seen.shown
     }
 
     /// How far behind the server's time others are shown: the way down, a snapshot's interval, and their jitter. `None` before

@@ -31,7 +31,9 @@ pub struct Entity<'a> {
 }
 
 impl Scene {
-    pub(super) fn new(schema: Arc<Schema>) -> Self {
+    /// Nothing, for [`Core::view_into`](super::Core::view_into) to fill.
+    #[must_use]
+    pub fn new(schema: Arc<Schema>) -> Self {
         Self { schema, entities: Vec::new(), values: Vec::new(), seen: (Tick::ZERO, 0) }
     }
 

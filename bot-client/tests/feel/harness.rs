@@ -8,8 +8,9 @@ use std::{
 
 use rand::{RngExt, SeedableRng, rngs::Xoshiro256PlusPlus};
 use tickwire_client::{
-    Core, Event, JoinOptions,
+    ClientEvent, Core, Event, JoinOptions,
     bots::{Behaviour, BehaviourChoice, Moment, assign},
+    core::Feed,
 };
 use tickwire_proto::v1::{self as pb, client_message::Kind as Up, server_message::Kind as Down};
 use tickwire_replication::{InputFeedback, ReplicationConfig, Replicator, Snapshot, View, ViewConfig};
@@ -74,6 +75,7 @@ pub(crate) struct Client {
     pub(crate) player: PlayerId,
     pub(crate) link: Link,
     pub(crate) events: Vec<(f64, Event)>,
+    feed: Feed,
     /// Every input as it left, with the time.
     pub(crate) sent: Vec<(f64, pb::Input)>,
     pub(crate) mind: Mind,
@@ -150,6 +152,7 @@ impl Match {
             player,
             link,
             events: Vec::new(),
+            feed: Feed::default(),
             sent: Vec::new(),
             mind,
             asleep: false,
@@ -289,6 +292,7 @@ impl Match {
                 }
                 client.core.set_input(&client.held).unwrap();
             }
+            client.feed.take(event.clone(), &client.core);
             client.events.push((now, event));
         }
         while let Some(message) = client.core.poll_transmit(at) {
@@ -306,6 +310,11 @@ impl Match {
 }
 
 impl Client {
+    /// What a game loop hears now.
+    pub(crate) fn news(&mut self) -> Vec<ClientEvent> {
+        std::iter::from_fn(|| self.feed.poll(&self.core)).collect()
+    }
+
     fn send_down(&mut self, now: f64, message: &pb::ServerMessage) {
         self.deliver(now, prost::Message::encode_to_vec(message));
     }
