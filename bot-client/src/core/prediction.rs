@@ -357,3 +357,17 @@ pub(super) fn ticks_since(origin: Tick, tick: Tick) -> f64 {
     // Wrapping: a tick before the origin is a negative number.
     tick.0.wrapping_sub(origin.0) as i64 as f64
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_correction_fades_without_a_jump_and_is_gone_after_150_ms() {
+        let correction = Correction { at: Duration::from_secs(5), offset: vec![1.0] };
+        let share = |ms: u64| correction.share(Duration::from_millis(5000 + ms));
+        assert_eq!((share(0), share(75), share(150), share(9000)), (1.0, 0.5, 0.0, 0.0));
+        let steps: Vec<f64> = (0..150).map(|ms| share(ms) - share(ms + 1)).collect();
+        assert!(steps.iter().all(|step| (0.0..0.0101).contains(step)));
+    }
+}

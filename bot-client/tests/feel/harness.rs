@@ -57,7 +57,7 @@ pub(crate) struct Link {
     pub(crate) jitter: f64,
 }
 
-/// A link with this round trip in milliseconds, of which up to `jitter` come and go.
+/// A link with this round trip in milliseconds, give or take `jitter`.
 pub(crate) fn rtt(ms: f64, jitter: f64) -> Link {
     Link { delay: (ms - jitter) / 2000.0, jitter: jitter / 1000.0 }
 }

@@ -155,6 +155,18 @@ fn both_sides_count_the_same_ticks_without_inputs() {
     assert_eq!(ours.inputs_absent - ours_before.inputs_absent, absent);
 }
 
+/// Two who chase each other on flat ground.
+#[test]
+fn what_another_player_does_is_mispredicted_in_contact_and_counted_apart() {
+    let mut game = Match::of_arena(&[("size", 32.0), ("cover", 0.0), ("rifle_damage", 0.0), ("rocket_damage", 0.0)], 6);
+    game.join_bots(&["chase"], 2, rtt(100.0, 0.0));
+    game.run(10.0);
+    let stats = stats(&game);
+    assert!(stats.mispredictions_in_contact > 10 && stats.ticks_in_contact >= stats.mispredictions_in_contact);
+    assert_eq!(stats.mispredictions, stats.mispredictions_in_contact);
+    assert_eq!((stats.misprediction_percent(), stats.correction_micros.len()), (0.0, 0));
+}
+
 #[test]
 fn on_human_inputs_at_100_ms_corrections_are_few_and_small() {
     let mut game = Match::of_arena(&[("size", 60.0)], 5);
