@@ -3,6 +3,7 @@
 mod bad_input;
 mod churn;
 mod ending;
+mod game_loop;
 mod golden;
 mod harness;
 mod hosting;

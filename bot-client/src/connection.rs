@@ -14,13 +14,14 @@ use bytes::Bytes;
 use http::Uri;
 use prost::Message as _;
 use tickwire_proto::v1 as pb;
+use tickwire_shared::Game;
 use tickwire_wire::{Mirror, SnapshotMessage};
 use tokio::time::{Instant, Sleep, sleep_until, timeout};
 use tonic::Status;
 
 pub use self::error::{ClientError, ServerStatus, code_name};
 use self::{play::PlayStream, transport::Wire};
-use crate::core::{Core, Event, InputError, JoinOptions, Stats};
+use crate::core::{Core, Event, InputError, JoinOptions, PredictError, Scene, Stats};
 
 const WELCOME_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a leaving client waits for the server's goodbye.
@@ -107,6 +108,19 @@ impl Client {
                 None => {}
             }
         }
+    }
+
+    /// Has the player's own entity computed ahead of the server: see [`Core::predict`].
+    ///
+    /// # Errors
+    /// Where the session is of another game, or another version of it.
+    pub fn predict(&mut self, game: &dyn Game) -> Result<bool, PredictError> {
+        self.core.predict(game)
+    }
+
+    /// What is to be drawn at `now`: see [`Core::view_into`].
+    pub fn view(&mut self, now: std::time::Instant, scene: &mut Scene) {
+        self.core.view_into(now.saturating_duration_since(self.started.into_std()), scene);
     }
 
     /// What the player does from now on: see [`Core::set_input`].

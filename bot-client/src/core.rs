@@ -9,9 +9,15 @@
 //!
 //! A caller that does not read its stream acknowledges nothing, and the server soon stops sending to it.
 
+mod display_clock;
+mod feed;
 mod input_clock;
 mod inputs;
+mod interpolation;
 mod join;
+mod ledger;
+mod prediction;
+mod scene;
 mod server_clock;
 #[cfg(test)]
 mod simulation;
@@ -21,15 +27,26 @@ use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use prost::Message as _;
 use tickwire_proto::v1 as pb;
-use tickwire_shared::{PlayerId, Schema, Tick, TickRate};
-use tickwire_wire::{Applied, ApplyError, Mirror, MirrorError, SnapshotMessage};
+use tickwire_shared::{Action, Game, NetId, PlayerId, Predict, Schema, Settings, Tick, TickRate, schema_of};
+use tickwire_wire::{Applied, ApplyError, Mirror, MirrorError, OwnerState, SnapshotMessage};
 
-use self::{input_clock::InputClock, inputs::Inputs, server_clock::Timeline, stats::AgeMeter};
 pub use self::{
+    feed::{ClientEvent, Feed, Happening},
     inputs::InputError,
     join::{JoinOptions, ProtocolError},
+    prediction::{OwnState, PredictError},
+    scene::{Entity, Scene},
     server_clock::ServerClock,
     stats::Stats,
+};
+use self::{
+    input_clock::InputClock,
+    inputs::Inputs,
+    interpolation::Interpolation,
+    ledger::InputLedger,
+    prediction::{Prediction, Present},
+    server_clock::Timeline,
+    stats::AgeMeter,
 };
 
 /// The first pings follow each other closely, so that the clock is good soon.
@@ -56,6 +73,13 @@ pub enum Event {
     Desync(MirrorError),
     /// The input for this tick is about to be sent: now is the time for [`Core::set_input`].
     InputDue(Tick),
+    /// The player does this at a tick to come, by the game's prediction: told as soon as that tick's input is sent.
+    Predicted {
+        /// The tick at which the server will do it.
+        tick: Tick,
+        /// What.
+        action: Action,
+    },
     /// The server will close its streams in this time.
     Draining(Duration),
     /// The session stands still.
@@ -76,6 +100,7 @@ pub enum Event {
 pub struct Core {
     player: PlayerId,
     session: String,
+    settings: Settings,
     rate: TickRate,
     snapshot_rate: u32,
     resume_token: Vec<u8>,
@@ -84,6 +109,13 @@ pub struct Core {
     clock: ServerClock,
     input_clock: InputClock,
     inputs: Inputs,
+    ledger: InputLedger,
+    prediction: Option<Prediction>,
+    /// From the first view on.
+    interpolation: Option<Interpolation>,
+    seen: Seen,
+    scene: Option<Scene>,
+    own_values: Vec<f64>,
     input_announced: Tick,
     newest_received_input: u64,
     pings: Pings,
@@ -142,6 +174,7 @@ impl Core {
         if let Some(expected) = options.schema_hash.filter(|expected| *expected != schema.hash()) {
             return Err(ProtocolError::SchemaHash { expected, found: schema.hash() });
         }
+        let settings = Settings::from_values(&schema, &welcome.settings)?;
         let timeline = Timeline { origin: tick, rate };
         let snapshot_rate = match welcome.max_rate {
             0 => rate.hz(),
@@ -150,6 +183,7 @@ impl Core {
         Ok(Self {
             player: PlayerId(welcome.player),
             session: welcome.session,
+            settings,
             rate,
             snapshot_rate,
             resume_token: welcome.resume_token,
@@ -157,6 +191,12 @@ impl Core {
             mirror: Mirror::new(Arc::clone(&schema)),
             clock: ServerClock::new(timeline),
             input_clock: InputClock::new(timeline),
+            ledger: InputLedger::new(Arc::clone(&schema), rate),
+            prediction: None,
+            interpolation: None,
+            seen: Seen::default(),
+            scene: None,
+            own_values: Vec::new(),
             inputs: Inputs::new(schema, welcome.last_consumed_input),
             input_announced: Tick::ZERO,
             newest_received_input: welcome.last_consumed_input,
@@ -170,6 +210,23 @@ impl Core {
             is_snapshot_fresh: false,
             end: End::No,
         })
+    }
+
+    /// Has the player's own entity computed ahead of the server, by the game that the client is built with. False where the
+    /// game predicts nothing.
+    ///
+    /// # Errors
+    /// Where the session is of another game, or another version of it.
+    pub fn predict(&mut self, game: &dyn Game) -> Result<bool, PredictError> {
+        let ours = schema_of(game).map_err(|error| PredictError::Schema(error.to_string()))?;
+        let theirs = self.schema();
+        if ours.hash() != theirs.hash() {
+            let name = |schema: &Schema| format!("{} {} ({})", schema.game, schema.version, schema.hash());
+            return Err(PredictError::OtherGame { theirs: name(theirs), ours: name(&ours) });
+        }
+        let predict = game.predict(&self.settings, self.rate);
+        self.prediction = predict.map(|predict| Prediction::new(predict, ours, self.rate));
+        Ok(self.prediction.is_some())
     }
 
     /// Takes in a message of the server. Call it at once for each message that arrives.
@@ -220,7 +277,15 @@ impl Core {
     /// # Errors
     /// Where a value is out of its field's range; nothing changes then.
     pub fn set_input(&mut self, values: &[i32]) -> Result<(), InputError> {
-        self.inputs.set(values)
+        let before = self.prediction.is_some().then(|| self.inputs.values().to_vec());
+        self.inputs.set(values)?;
+        self.seen.at_input = self.seen.shown;
+        if let (Some(prediction), Some(before)) = (&mut self.prediction, before)
+            && before != self.inputs.values()
+        {
+            prediction.turn(&self.ledger, self.input_clock.origin(), &before, self.inputs.values());
+        }
+        Ok(())
     }
 
     /// The next message to send, if any. Never a burst: of ticks that were slept through, only the newest gets an input.
@@ -244,10 +309,17 @@ impl Core {
         if let Some(target) = self.input_due(now) {
             self.ack.due = None;
             self.stats.inputs_sent += 1;
+            let mut input = self.inputs.next(target, now);
+            (input.seen_tick, input.seen_fraction) = self.seen.take(&self.mirror);
+            self.ledger.sent(&input);
+            if let Some(prediction) = &mut self.prediction {
+                let tell = |tick, action| self.events.push_back(Event::Predicted { tick, action });
+                prediction.advance(target, &self.ledger, &mut self.stats, tell);
+            }
             return Some(message(Kind::Inputs(pb::Inputs {
                 epoch: self.epoch,
                 newest_tick: self.ack.newest_tick,
-                inputs: vec![self.inputs.next(target, now)],
+                inputs: vec![input],
             })));
         }
         self.is_snapshot_fresh = false;
@@ -287,6 +359,66 @@ impl Core {
     #[must_use]
     pub fn mirror(&self) -> &Mirror {
         &self.mirror
+    }
+
+    /// The own entity at the tick of the newest input, exactly as the server will have it unless something comes in between;
+    /// `None` while there is none, or nothing is [predicted](Self::predict).
+    #[must_use]
+    pub fn own_state(&self) -> Option<OwnState<'_>> {
+        self.prediction.as_ref()?.state()
+    }
+
+    /// What is to be drawn now: the own entity as predicted, with corrections shown bit by bit, and others a little in the
+    /// past, between two ticks that have come. Call it once for each frame that is drawn.
+    ///
+    /// From the first call on others' ways are kept, and inputs tell the server what the player was shown.
+    pub fn view(&mut self, now: Duration) -> &Scene {
+        let mut scene = self.scene.take().unwrap_or_else(|| Scene::new(Arc::clone(self.schema())));
+        self.view_into(now, &mut scene);
+        self.scene.insert(scene)
+    }
+
+    /// As [`view`](Self::view), into a scene of this session's schema, whatever that held.
+    pub fn view_into(&mut self, now: Duration, scene: &mut Scene) {
+        scene.clear();
+        let present = present(&self.input_clock, &self.inputs, now);
+        if let Some(prediction) = &mut self.prediction
+            && let Some((net_id, kind)) = prediction.show(&self.ledger, &present, self.rate, &mut self.own_values)
+        {
+            scene.push(net_id, kind, true, self.own_values.iter().copied());
+            self.seen.own = Some(net_id);
+        }
+        let seconds = now.as_secs_f64();
+        let server = self.clock.ticks(seconds);
+        let interpolation = self.interpolation.get_or_insert_with(|| {
+            let mut interpolation = Interpolation::new(Arc::clone(self.mirror.schema()), self.clock.timeline());
+            interpolation.applied(seconds, self.mirror.tick(), server, &self.mirror);
+            interpolation
+        });
+        let predicted = self.seen.own.filter(|_| self.prediction.is_some());
+        self.seen.shown = interpolation.show(seconds, server, &self.mirror, predicted, scene);
+        scene.finish(self.seen.shown.unwrap_or_default(), self.mirror.owner());
+    }
+
+    /// The moment at which others were shown in the newest frame: a tick, and how far it was to the next, in 1/256. `None` where
+    /// none was drawn.
+    #[must_use]
+    pub fn seen(&self) -> Option<(Tick, u8)> {
+        self.seen.shown
+    }
+
+    /// How far behind the server's time others are shown: the way down, a snapshot's interval, and their jitter. `None` before
+    /// the first [`view`](Self::view).
+    #[must_use]
+    pub fn display_delay(&self) -> Option<Duration> {
+        let ticks = self.interpolation.as_ref()?.delay_ticks();
+        Duration::try_from_secs_f64(ticks / f64::from(self.rate.hz())).ok()
+    }
+
+    /// The session's settings.
+    #[must_use]
+    pub fn settings(&self) -> &Settings {
+        &self.settings
     }
 
     /// What the game replicates.
@@ -342,6 +474,12 @@ impl Core {
         if snapshot.epoch != self.epoch {
             self.epoch = snapshot.epoch;
             self.inputs.new_epoch();
+            self.ledger.new_epoch();
+            if let Some(prediction) = &mut self.prediction {
+                prediction.reset();
+            }
+            self.interpolation = None;
+            self.seen = Seen::default();
             self.input_announced = Tick::ZERO;
             self.restart_clocks(now);
         }
@@ -358,6 +496,11 @@ impl Core {
                     self.stats.snapshots_ignored += 1;
                 } else {
                     self.ages.applied(tick, now.as_secs_f64(), &self.clock, &mut self.stats);
+                    self.reconcile(tick, now);
+                    let seconds = now.as_secs_f64();
+                    if let Some(interpolation) = &mut self.interpolation {
+                        interpolation.applied(seconds, tick, self.clock.ticks(seconds), &self.mirror);
+                    }
                 }
                 self.stats.entity_ticks += applied.entities as u64;
                 self.stats.hash_checks += u64::from(applied.hash_checks);
@@ -383,7 +526,6 @@ impl Core {
         let SnapshotMessage { consumed_input, received_input, received_margin_us, .. } = *snapshot;
         if received_input > self.newest_received_input {
             self.newest_received_input = received_input;
-            self.stats.inputs_late += u64::from(received_margin_us < 0);
             if let Some(sent) = self.inputs.sent(received_input) {
                 let (sent_at, slip) = (sent.at.as_secs_f64(), self.clock.slip_seconds());
                 self.input_clock.arrived(now.as_secs_f64(), sent_at, sent.target, received_margin_us, slip);
@@ -392,6 +534,22 @@ impl Core {
         while let Some(sent) = self.inputs.pop_consumed(consumed_input) {
             self.stats.record_input_to_ack(now.saturating_sub(sent.at));
         }
+        self.ledger.settle(Tick(snapshot.tick), consumed_input, &mut self.stats);
+    }
+
+    /// Goes on from the exact state of the newest snapshot.
+    fn reconcile(&mut self, tick: Tick, now: Duration) {
+        let Some(prediction) = &mut self.prediction else { return };
+        // An older snapshot of another stream says nothing new.
+        if tick != self.ledger.settled().tick {
+            return;
+        }
+        let present = present(&self.input_clock, &self.inputs, now);
+        let in_contact = |predict: &dyn Predict, own: &OwnerState| touches_another(&self.mirror, predict, own);
+        let tell = |tick, action| self.events.push_back(Event::Predicted { tick, action });
+        let target = self.inputs.last_target();
+        let owner = self.mirror.owner();
+        prediction.reconcile(owner, target, &self.ledger, &present, in_contact, &mut self.stats, tell);
     }
 
     /// An input takes the acknowledgement along, where one is due soon.
@@ -479,6 +637,41 @@ impl Pings {
         while self.sent.pop_front_if(|(sent, _)| *sent < echo).is_some() {}
         self.sent.pop_front_if(|(sent, _)| *sent == echo).map(|(_, at)| at)
     }
+}
+
+/// What of others the player was shown.
+#[derive(Debug, Default)]
+struct Seen {
+    /// In the newest frame.
+    shown: Option<(Tick, u8)>,
+    /// When the player last chose an input that is not sent yet.
+    at_input: Option<(Tick, u8)>,
+    /// The own entity that was last shown as predicted.
+    own: Option<NetId>,
+}
+
+impl Seen {
+    /// What an input that is sent now was made by. A client that draws nothing goes by the mirror.
+    fn take(&mut self, mirror: &Mirror) -> (u64, u32) {
+        let (tick, fraction) = self.at_input.take().or(self.shown).unwrap_or((mirror.tick(), 0));
+        (tick.0, fraction.into())
+    }
+}
+
+/// What the player does at this moment of the input clock.
+fn present<'a>(clock: &InputClock, inputs: &'a Inputs, now: Duration) -> Present<'a> {
+    Present { now, clock: clock.ticks(now.as_secs_f64()), origin: clock.origin(), values: inputs.values() }
+}
+
+/// Whether any other entity may be in the way of the own one, as the game says.
+fn touches_another(mirror: &Mirror, predict: &dyn Predict, own: &OwnerState) -> bool {
+    let mut values = Vec::new();
+    mirror.shown().filter(|shown| shown.net_id() != own.net_id).any(|shown| {
+        let fields = mirror.schema().kinds[shown.kind().index()].fields.len();
+        values.clear();
+        values.extend((0..fields).map(|i| shown.value(i, shown.tick()).unwrap_or(0)));
+        predict.in_contact(own.kind, &own.values, shown.kind(), &values)
+    })
 }
 
 fn message(kind: pb::client_message::Kind) -> pb::ClientMessage {

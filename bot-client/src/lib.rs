@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`core`] | the player's side of a session as a state machine: messages and times in, messages and events out; no socket, no clock |
 //! | [`connection`] | that core on a gRPC stream: [`Client`], with typed errors |
+//! | [`GameClient`] | that client beside a game loop: no `async`, nothing to wait for |
 //! | [`bots`] | headless players: behaviours, recorded human input, swarms, their report; the program `tickwire-bots` |
 //!
 //! A client needs nothing but the server's address: the schema that comes with the welcome says what the game replicates
@@ -31,8 +32,10 @@
 pub mod bots;
 pub mod connection;
 pub mod core;
+mod game_client;
 
 pub use self::{
     connection::{Client, ClientError},
-    core::{Core, Event, JoinOptions, Stats},
+    core::{ClientEvent, Core, Event, JoinOptions, Scene, Stats},
+    game_client::{GameClient, GameClientError, PlayerActions},
 };

@@ -84,6 +84,9 @@ impl Sessions {
             settings: session.settings.clone(),
             overruns: session.counters.overruns.load(Ordering::Relaxed),
             slips: session.counters.slips.load(Ordering::Relaxed),
+            inputs_late: session.counters.inputs_late.load(Ordering::Relaxed),
+            inputs_repeated: session.counters.inputs_repeated.load(Ordering::Relaxed),
+            inputs_absent: session.counters.inputs_absent.load(Ordering::Relaxed),
         }
     }
 }

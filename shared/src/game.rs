@@ -11,8 +11,8 @@ use bevy_ecs::{
 };
 
 use crate::{
-    CellKey, Digest, EventKind, Field, GameEvent, InputField, InputId, Kind, KindId, Place, Quantity, Schema,
-    SchemaError, SchemaParts, ScoreId, Setting,
+    CellKey, Digest, EventKind, Field, GameEvent, InputField, InputId, Kind, KindId, Place, Predict, Quantity, Schema,
+    SchemaError, SchemaParts, ScoreId, Setting, TickRate,
     binding::{KindBinder, KindBinding},
 };
 
@@ -70,6 +70,12 @@ pub trait Game: Send + Sync + 'static {
     /// for all: 1 to 16. It orders cells among those that wait equally long and are equally far.
     fn weight(&self, _kind: &Kind) -> u32 {
         1
+    }
+
+    /// How clients step a player's own entity ahead of the server, in a session of these settings and this rate; `None`: they
+    /// show it as the server says.
+    fn predict(&self, _settings: &Settings, _rate: TickRate) -> Option<Box<dyn Predict>> {
+        None
     }
 
     /// Mixes in whatever of the world decides its future and is not replicated, in an order that does not depend on

@@ -68,6 +68,11 @@ impl Kind {
         self.public.iter().map(|&i| (i, &self.fields[i]))
     }
 
+    /// The places of the public fields whose change says that an entity jumped.
+    pub fn teleport_fields(&self) -> impl Iterator<Item = usize> {
+        self.public_fields().filter(|(_, field)| field.teleport).map(|(i, _)| i)
+    }
+
     /// Whether any public field has a ramp: its entities then have a [`Motion`](crate::Motion).
     #[must_use]
     pub fn has_motion(&self) -> bool {
@@ -259,6 +264,9 @@ mod tests {
         assert_ne!(hash(parts()), hash(other));
         let mut other = parts();
         other.inputs[0].mode = InputMode::Edge;
+        assert_ne!(hash(parts()), hash(other));
+        let mut other = parts();
+        other.kinds[0].fields[1].teleport = true;
         assert_ne!(hash(parts()), hash(other));
     }
 

@@ -50,6 +50,30 @@ pub struct Report {
     pub hash_mismatches: u64,
     /// Resets that were asked for, whatever was wrong with the mirror.
     pub resyncs: u64,
+    /// Inputs sent.
+    pub inputs_sent: u64,
+    /// Inputs that came after their tick had begun.
+    pub inputs_late: u64,
+    /// Ticks, from a bot's first input on, at which the server repeated what was held.
+    pub inputs_repeated: u64,
+    /// Ticks, from a bot's first input on, at which nothing was held any more.
+    pub inputs_absent: u64,
+    /// Ticks for which own entities were computed ahead of the server; 0 where bots do not predict.
+    pub ticks_predicted: u64,
+    /// Those of them that the server's exact state came for.
+    pub ticks_compared: u64,
+    /// Those of these at which another entity may have been in the way, which nobody predicts.
+    pub ticks_in_contact: u64,
+    /// Ticks compared at which a predicted field was not exactly what the server has.
+    pub mispredictions: u64,
+    /// Those of them in contact.
+    pub mispredictions_in_contact: u64,
+    /// The share of mispredictions among ticks compared, those in contact left out.
+    pub misprediction_percent: f64,
+    /// How far corrections moved the own entity, those in contact left out, in hundredths of the unit of position: the median.
+    pub correction_cm_p50: f64,
+    /// The same, the 99th percentile.
+    pub correction_cm_p99: f64,
     /// CPU time of this process, user and system.
     pub generator_cpu_seconds: f64,
     /// Timers of bots that fired more than a tick late: where there are many, the latencies are this machine's.
@@ -65,6 +89,7 @@ impl Report {
             0 => 0.0,
             _ => thousandths(histogram.value_at_quantile(quantile) as f64 / 1000.0),
         };
+        let centimetres = |quantile| thousandths(stats.correction_micros.value_at_quantile(quantile) as f64 * 1e-4);
         let per_second = |bytes: u64| if *connected_seconds > 0.0 { bytes as f64 / connected_seconds } else { 0.0 };
         Self {
             bots_requested: bots_requested as u64,
@@ -86,6 +111,18 @@ impl Report {
             hash_checks: stats.hash_checks,
             hash_mismatches: stats.hash_mismatches,
             resyncs: stats.resyncs,
+            inputs_sent: stats.inputs_sent,
+            inputs_late: stats.inputs_late,
+            inputs_repeated: stats.inputs_repeated,
+            inputs_absent: stats.inputs_absent,
+            ticks_predicted: stats.ticks_predicted,
+            ticks_compared: stats.ticks_compared,
+            ticks_in_contact: stats.ticks_in_contact,
+            mispredictions: stats.mispredictions,
+            mispredictions_in_contact: stats.mispredictions_in_contact,
+            misprediction_percent: thousandths(stats.misprediction_percent()),
+            correction_cm_p50: centimetres(0.50),
+            correction_cm_p99: centimetres(0.99),
             generator_cpu_seconds: thousandths(cpu_seconds),
             generator_late_ticks: total.late_timers,
             errors: total.errors.iter().map(|(&code, (count, _))| (code, *count)).collect(),
@@ -117,7 +154,7 @@ mod tests {
     use super::*;
 
     /// The keys are read by others' programs: DESIGN's list, in its order.
-    const KEYS: [&str; 22] = [
+    const KEYS: [&str; 34] = [
         "bots_requested",
         "bots_connected",
         "bots_failed",
@@ -137,6 +174,18 @@ mod tests {
         "hash_checks",
         "hash_mismatches",
         "resyncs",
+        "inputs_sent",
+        "inputs_late",
+        "inputs_repeated",
+        "inputs_absent",
+        "ticks_predicted",
+        "ticks_compared",
+        "ticks_in_contact",
+        "mispredictions",
+        "mispredictions_in_contact",
+        "misprediction_percent",
+        "correction_cm_p50",
+        "correction_cm_p99",
         "generator_cpu_seconds",
         "generator_late_ticks",
         "errors",

@@ -14,6 +14,7 @@ use std::{
     time::Duration,
 };
 
+use tickwire_arena::Arena;
 use tokio::{
     runtime,
     sync::watch,
@@ -52,6 +53,8 @@ pub struct SwarmConfig {
     pub ramp_per_second: u32,
     /// On how many threads, at least 1.
     pub threads: usize,
+    /// Whether bots compute their own entity ahead of the server, where the session is of the arena.
+    pub predict: bool,
 }
 
 impl SwarmConfig {
@@ -180,6 +183,7 @@ pub fn run(config: &SwarmConfig, handle: &SwarmHandle) -> Result<(Report, Failur
                 ..JoinOptions::default()
             },
             role,
+            predict: config.predict,
             // Distinct, and spread by the generator's own seeding.
             seed: config.seed.wrapping_add((i as u64) << 32),
             swarm_start: start,
@@ -321,6 +325,7 @@ struct Bot {
     url: String,
     options: JoinOptions,
     role: Role,
+    predict: bool,
     seed: u64,
     swarm_start: Instant,
     start: Instant,
@@ -367,6 +372,10 @@ impl Bot {
 
     /// Plays until the stream ends, which for a bot is a failure.
     async fn act(&self, client: &mut Client, handle: &SwarmHandle) -> Result<Never, ClientError> {
+        if self.predict {
+            // Of another game there is nothing to predict by; the report says that nothing was.
+            let _ = client.predict(&Arena);
+        }
         let mut behaviour = Behaviour::new(&self.role, client.core().schema(), self.seed);
         let mut input = client.core().schema().neutral_input();
         let rate = client.core().tick_rate();
@@ -382,7 +391,9 @@ impl Bot {
                     diary.keep(client, &handle.shared.timeline);
                 }
                 Some(Event::Goodbye { reason, text }) => return Err(ClientError::Goodbye { reason, text }),
-                Some(Event::Desync(_) | Event::Draining(_) | Event::Paused | Event::Resumed) => {}
+                Some(
+                    Event::Desync(_) | Event::Predicted { .. } | Event::Draining(_) | Event::Paused | Event::Resumed,
+                ) => {}
                 None => return Err(ClientError::Ended),
             }
         }
@@ -416,6 +427,7 @@ mod tests {
             seed: 1,
             ramp_per_second: 0,
             threads: 2,
+            predict: false,
         }
     }
 

@@ -105,6 +105,16 @@ impl InputClock {
         }
     }
 
+    /// The tick that [`ticks`](Self::ticks) are counted from.
+    pub(super) fn origin(&self) -> Tick {
+        self.timeline.origin
+    }
+
+    /// Where the clock stands, in ticks since its origin.
+    pub(super) fn ticks(&self, now: f64) -> Option<f64> {
+        self.hand.map(|hand| hand.at(now) / self.timeline.tick_seconds())
+    }
+
     /// The newest tick whose input is due.
     pub(super) fn tick(&self, now: f64) -> Option<Tick> {
         self.hand.map(|hand| self.timeline.tick_at(hand.at(now)))

@@ -79,6 +79,11 @@ impl Inputs {
         Ok(())
     }
 
+    /// What the next input will hold.
+    pub(super) fn values(&self) -> &[i32] {
+        &self.values
+    }
+
     /// The newest tick that an input was sent for. The next one is for a later tick.
     pub(super) fn last_target(&self) -> Tick {
         self.last_target

@@ -1,7 +1,7 @@
 //! How a client asks to be let in, and what it refuses of a server.
 
 use tickwire_proto::{PROTOCOL_VERSION, v1 as pb};
-use tickwire_shared::{SchemaHash, TickRateError};
+use tickwire_shared::{SchemaHash, SettingsError, TickRateError};
 use tickwire_wire::schema::SchemaDecodeError;
 
 #[cfg(doc)]
@@ -80,6 +80,9 @@ pub enum ProtocolError {
     /// A schema that breaks the rules of schemas.
     #[error("welcome.{0}")]
     Schema(#[from] SchemaDecodeError),
+    /// Settings that are not the schema's.
+    #[error("welcome.{0}")]
+    Settings(#[from] SettingsError),
     /// Another schema than was asked for.
     #[error("welcome.schema: its hash is {found}, this client was built for {expected}: update the older one")]
     SchemaHash {

@@ -97,6 +97,16 @@ impl ServerClock {
         self.best().map(|best| now + best.offset)
     }
 
+    /// The timeline that ticks are counted on.
+    pub(super) fn timeline(&self) -> Timeline {
+        self.timeline
+    }
+
+    /// Where the server's simulation is at a local time, in ticks since the timeline's origin.
+    pub(super) fn ticks(&self, now: f64) -> Option<f64> {
+        self.server_time(now).map(|server| (server - self.slip) * f64::from(self.timeline.rate.hz()))
+    }
+
     /// The local time, in seconds, at which a tick was or will be due on the server.
     pub(super) fn due(&self, tick: Tick) -> Option<f64> {
         self.best().map(|best| self.timeline.seconds(tick) + self.slip - best.offset)

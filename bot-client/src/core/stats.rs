@@ -35,8 +35,25 @@ pub struct Stats {
     pub events_lost: u64,
     /// Inputs sent.
     pub inputs_sent: u64,
-    /// Inputs that arrived after their tick, of those that the server named.
+    /// Inputs that did not come before their tick.
     pub inputs_late: u64,
+    /// Ticks, from the first input on, at which the server repeated what was held.
+    pub inputs_repeated: u64,
+    /// Ticks, from the first input on, at which nothing was held any more.
+    pub inputs_absent: u64,
+    /// Ticks for which the own entity was computed ahead of the server.
+    pub ticks_predicted: u64,
+    /// Those of them that the server's exact state came for.
+    pub ticks_compared: u64,
+    /// Those of these at which another entity may have been in the way.
+    pub ticks_in_contact: u64,
+    /// Ticks compared at which a predicted field was not what the server has.
+    pub mispredictions: u64,
+    /// Those of them at which another entity may have been in the way.
+    pub mispredictions_in_contact: u64,
+    /// How far each correction of a misprediction that was not in contact moved what is shown: in millionths of the unit of
+    /// the game's positions.
+    pub correction_micros: Histogram<u64>,
     /// From sending an input to the first snapshot that says it, or a later one, was consumed; in µs.
     pub input_to_ack_us: Histogram<u64>,
     /// Sampled each millisecond: now less the server's simulation time of the newest tick applied; in µs. The samples of the
@@ -63,6 +80,14 @@ impl Default for Stats {
             events_lost: 0,
             inputs_sent: 0,
             inputs_late: 0,
+            inputs_repeated: 0,
+            inputs_absent: 0,
+            ticks_predicted: 0,
+            ticks_compared: 0,
+            ticks_in_contact: 0,
+            mispredictions: 0,
+            mispredictions_in_contact: 0,
+            correction_micros: Histogram::new(2).expect("two digits are few enough"),
             input_to_ack_us: latencies(),
             snapshot_age_us: latencies(),
             snapshot_age_us_total: 0,
@@ -89,11 +114,19 @@ impl Stats {
         self.events_lost += other.events_lost;
         self.inputs_sent += other.inputs_sent;
         self.inputs_late += other.inputs_late;
+        self.inputs_repeated += other.inputs_repeated;
+        self.inputs_absent += other.inputs_absent;
+        self.ticks_predicted += other.ticks_predicted;
+        self.ticks_compared += other.ticks_compared;
+        self.ticks_in_contact += other.ticks_in_contact;
+        self.mispredictions += other.mispredictions;
+        self.mispredictions_in_contact += other.mispredictions_in_contact;
         self.snapshot_age_us_total += other.snapshot_age_us_total;
         self.snapshot_age_samples += other.snapshot_age_samples;
         self.stalled_ms += other.stalled_ms;
         let same = "histograms of the same bounds add up";
         self.input_to_ack_us.add(&other.input_to_ack_us).expect(same);
+        self.correction_micros.add(&other.correction_micros).expect("it grows by itself");
         self.snapshot_age_us.add(&other.snapshot_age_us).expect(same);
     }
 
@@ -104,6 +137,20 @@ impl Stats {
             0 => 0.0,
             samples => self.stalled_ms as f64 * 100.0 / samples as f64,
         }
+    }
+
+    /// The share of ticks, in percent, that were mispredicted, of those compared with no other entity near; 0 before any was.
+    #[must_use]
+    pub fn misprediction_percent(&self) -> f64 {
+        match self.ticks_compared - self.ticks_in_contact {
+            0 => 0.0,
+            ticks => (self.mispredictions - self.mispredictions_in_contact) as f64 * 100.0 / ticks as f64,
+        }
+    }
+
+    pub(super) fn record_correction(&mut self, distance: f64) {
+        // A cast of a float saturates, and makes NaN 0.
+        self.correction_micros.record((distance * 1e6).round() as u64).expect("it grows by itself");
     }
 
     pub(super) fn record_input_to_ack(&mut self, delay: Duration) {

@@ -11,6 +11,7 @@ use std::{
 use tickwire_proto::v1 as pb;
 use tickwire_replication::Replicator;
 use tickwire_shared::{PlayerId, Schema, Tick, TickRate};
+use tickwire_simulation::InputCounters;
 use tokio::sync::watch;
 use tracing::{error, warn};
 
@@ -51,6 +52,12 @@ pub(crate) struct SessionHandle {
 /// What happened beside the match, as totals since its start.
 #[derive(Debug, Default)]
 pub(crate) struct SessionCounters {
+    /// Inputs that came after their tick had begun.
+    pub(crate) inputs_late: AtomicU64,
+    /// Ticks of seats at which what was held was repeated.
+    pub(crate) inputs_repeated: AtomicU64,
+    /// Ticks of seats at which nothing was held.
+    pub(crate) inputs_absent: AtomicU64,
     /// Inputs that found the mailbox full.
     pub(crate) inputs_dropped: AtomicU64,
     /// Messages of an epoch that is over.
@@ -63,6 +70,15 @@ pub(crate) struct SessionCounters {
     pub(crate) slips: AtomicU64,
     /// Times that a tick took so long that the session was taken for stuck.
     pub(crate) stuck: AtomicU64,
+}
+
+impl SessionCounters {
+    /// Takes over what the session counts itself.
+    pub(super) fn note_inputs(&self, counters: &InputCounters) {
+        self.inputs_late.store(counters.late, Ordering::Relaxed);
+        self.inputs_repeated.store(counters.repeated, Ordering::Relaxed);
+        self.inputs_absent.store(counters.absent, Ordering::Relaxed);
+    }
 }
 
 /// What a session does.

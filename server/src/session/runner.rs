@@ -241,6 +241,7 @@ impl Runner {
         self.handle.seats_taken.store(self.session.seats_taken(), Ordering::Release);
         self.handle.replicator.publish(output.frame);
         self.handle.clock.publish(tick);
+        self.handle.counters.note_inputs(self.session.counters());
         Ok(())
     }
 
@@ -278,7 +279,7 @@ impl Runner {
 
 fn log_totals(session: &Session, handle: &SessionHandle) {
     let counters = session.counters();
-    let SessionCounters { inputs_dropped, stale_epochs, resyncs, overruns, slips, stuck } = &handle.counters;
+    let SessionCounters { inputs_dropped, stale_epochs, resyncs, overruns, slips, stuck, .. } = &handle.counters;
     info!(
         session = %handle.name,
         ticks = %session.tick(),
@@ -287,6 +288,7 @@ fn log_totals(session: &Session, handle: &SessionHandle) {
         stuck = stuck.load(Ordering::Relaxed),
         inputs_fresh = counters.fresh,
         inputs_repeated = counters.repeated,
+        inputs_absent = counters.absent,
         inputs_late = counters.late,
         inputs_too_early = counters.too_early,
         inputs_duplicate = counters.duplicate,

@@ -31,6 +31,12 @@ impl Aim {
         Self::from_steps((turns * Self::STEPS as f32).round() as i32)
     }
 
+    /// The number of steps: 0 up to, but not including, [`Self::STEPS`].
+    #[must_use]
+    pub const fn steps(self) -> i32 {
+        self.steps as i32
+    }
+
     /// The direction, of length 1.
     #[must_use]
     pub fn direction(self) -> Vec2 {

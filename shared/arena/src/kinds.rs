@@ -2,7 +2,7 @@
 
 use bevy_ecs::component::Component;
 use glam::Vec2;
-use tickwire_shared::{Definition, Field, Owner, PastEntity, Quantity};
+use tickwire_shared::{Definition, Field, KindId, Owner, PastEntity, Quantity};
 
 use crate::{
     aim::Aim,
@@ -14,6 +14,22 @@ use crate::{
         rockets::{Flight, Rocket},
     },
 };
+
+/// The kind of players' entities.
+pub(crate) const PLAYER: KindId = KindId(0);
+/// Public quanta to the metre.
+pub(crate) const METRE_STEPS: f32 = 128.0;
+
+/// The places of a player's fields.
+pub(crate) mod player_fields {
+    pub(crate) const X: usize = 0;
+    pub(crate) const Y: usize = 1;
+    pub(crate) const AIM: usize = 2;
+    pub(crate) const VX: usize = 5;
+    pub(crate) const VY: usize = 6;
+    pub(crate) const RIFLE_COOLDOWN: usize = 7;
+    pub(crate) const ROCKET_COOLDOWN: usize = 8;
+}
 
 /// Marks a player's entity.
 #[derive(Component, Clone, Copy, Debug, Default)]
@@ -75,7 +91,7 @@ pub(crate) fn shown_position(entity: &PastEntity<'_>) -> Vec2 {
 
 /// The largest arena, and a little more.
 fn metres() -> Quantity {
-    Quantity::new("m", 1.0 / 128.0, -1024.0..=1024.0)
+    Quantity::new("m", f64::from(1.0 / METRE_STEPS), -1024.0..=1024.0)
 }
 
 fn turn() -> Quantity {

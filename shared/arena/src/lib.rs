@@ -9,6 +9,7 @@
 //! | `kinds` | how components become what clients see |
 //! | [`inputs`], [`events`], [`settings`] | what players do, what happens, what a session is created with |
 //! | [`movement`] | predicted movement: one pure function over snapped state |
+//! | [`predict`] | what clients compute ahead of the server, with the very functions of the systems |
 //! | [`cells`] | who sees what: areas of interest |
 //! | [`map`] | a world that clients build again from the settings alone |
 //! | `crowd`, `collision`, `weapons`, `life` | the rules |
@@ -26,6 +27,7 @@ mod kinds;
 pub mod life;
 pub mod map;
 pub mod movement;
+pub mod predict;
 pub mod settings;
 mod tiles;
 mod weapons;
@@ -34,13 +36,14 @@ mod weapons;
 mod tests;
 
 use bevy_ecs::world::World;
-use tickwire_shared::{CellKey, Clock, Definition, Digest, Game, Kind, Settings, Systems};
+use tickwire_shared::{CellKey, Clock, Definition, Digest, Game, Kind, Predict, Settings, Systems, TickRate};
 
 use crate::{
     cells::Squares,
     crowd::Crowd,
     life::Spawns,
     map::Map,
+    predict::ArenaPredict,
     settings::Rules,
     weapons::{Damages, Volley, rifle, rockets},
 };
@@ -98,6 +101,10 @@ impl Game for Arena {
     fn weight(&self, kind: &Kind) -> u32 {
         // Of a rocket there is one word in its whole flight; of a player the next comes soon.
         if kind.name == "rocket" { 2 } else { 1 }
+    }
+
+    fn predict(&self, settings: &Settings, rate: TickRate) -> Option<Box<dyn Predict>> {
+        Some(Box::new(ArenaPredict::new(settings, rate)))
     }
 
     fn digest(&self, world: &World, digest: &mut Digest) {

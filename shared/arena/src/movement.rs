@@ -9,7 +9,7 @@ use bevy_ecs::{
     system::{Query, Res},
 };
 use glam::Vec2;
-use tickwire_shared::{Clock, Inputs, Owner, Provenance};
+use tickwire_shared::{Clock, Inputs, Owner, PlayerInput, Provenance};
 
 use crate::{
     aim::Aim,
@@ -115,6 +115,11 @@ fn round(value: f32) -> i32 {
     whole.saturating_add(i32::from(rest >= 0.5) - i32::from(rest <= -0.5))
 }
 
+/// Where a player aims after a tick. One whose inputs are missing stands still, but does not turn east.
+pub(crate) fn turn(aim: Aim, input: &PlayerInput) -> Aim {
+    if input.provenance == Provenance::Absent { aim } else { Aim::from_steps(input.get(AIM)) }
+}
+
 /// The system: every player takes a step, and turns to their aim.
 pub(crate) fn walk(
     clock: Res<Clock>,
@@ -128,10 +133,8 @@ pub(crate) fn walk(
         let (next, going) = step_on_course(*state, MoveInput::of(input.values()), &map, clock.dt());
         state.set_if_neq(next);
         course.set_if_neq(going);
-        // A player whose inputs are missing stands still, but does not turn east.
-        if input.provenance != Provenance::Absent {
-            aim.set_if_neq(Aim::from_steps(input.get(AIM)));
-        }
+        let turned = turn(*aim, input);
+        aim.set_if_neq(turned);
     }
 }
 

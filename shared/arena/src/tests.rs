@@ -1,7 +1,7 @@
 //! Whole matches: the game's systems in a world as the engine runs it, without an engine.
 
 mod combat;
-mod harness;
+pub(crate) mod harness;
 mod replication;
 mod rewind;
 mod seats;

@@ -33,9 +33,36 @@ pub(crate) struct Cooldowns {
     pub(crate) rocket: u16,
 }
 
+/// A choice of weapons: what a player's triggers ask for, or what shoots.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Weapons {
+    pub(crate) rifle: bool,
+    pub(crate) rocket: bool,
+}
+
+impl Weapons {
+    pub(crate) fn asked_for(input: &PlayerInput) -> Self {
+        Self { rifle: input.pressed(FIRE), rocket: input.pressed(ROCKET) }
+    }
+}
+
+impl Cooldowns {
+    /// A tick less to wait; what shoots of what is asked for; and the wait that follows. The server and predicting clients
+    /// both call it.
+    pub(crate) fn step(self, asked: Weapons, rules: &Rules) -> (Self, Weapons) {
+        let (rifle, rocket) = (self.rifle.saturating_sub(1), self.rocket.saturating_sub(1));
+        let shoots = Weapons { rifle: asked.rifle && rifle == 0, rocket: asked.rocket && rocket == 0 };
+        let after = |shoots, pause, left| if shoots { pause } else { left };
+        let next = Self {
+            rifle: after(shoots.rifle, rules.rifle_ticks, rifle),
+            rocket: after(shoots.rocket, rules.rocket_ticks, rocket),
+        };
+        (next, shoots)
+    }
+}
+
 /// Whoever may shoot, with what a shot needs to know of them.
-pub(crate) type Shooters<'w, 's> =
-    Query<'w, 's, (&'static NetId, &'static Owner, &'static MoveState, &'static Aim, &'static mut Cooldowns)>;
+pub(crate) type Shooters<'w, 's> = Query<'w, 's, (&'static NetId, &'static Owner, &'static MoveState, &'static Aim)>;
 
 /// Who shoots at this tick, with what, in order of NetId: found once for all weapons, since few do of many.
 #[derive(Resource, Debug, Default)]
@@ -122,6 +149,7 @@ impl Battle<'_> {
 /// The system: a tick less to wait; and who shoots.
 pub(crate) fn ready(
     inputs: Res<Inputs>,
+    rules: Res<Rules>,
     mut volley: ResMut<Volley>,
     mut players: Query<(Entity, &NetId, &Owner, &mut Cooldowns)>,
 ) {
@@ -129,14 +157,13 @@ pub(crate) fn ready(
     rifles.clear();
     rockets.clear();
     for (entity, &net_id, owner, mut cooldowns) in &mut players {
-        let Cooldowns { rifle, rocket } = *cooldowns;
-        let now = Cooldowns { rifle: rifle.saturating_sub(1), rocket: rocket.saturating_sub(1) };
-        cooldowns.set_if_neq(now);
-        let Some(input) = inputs.get(owner.0) else { continue };
-        if now.rifle == 0 && input.pressed(FIRE) {
+        let asked = inputs.get(owner.0).map_or(Weapons::default(), Weapons::asked_for);
+        let (next, shoots) = cooldowns.step(asked, &rules);
+        cooldowns.set_if_neq(next);
+        if shoots.rifle {
             rifles.push((net_id, entity));
         }
-        if now.rocket == 0 && input.pressed(ROCKET) {
+        if shoots.rocket {
             rockets.push((net_id, entity));
         }
     }

@@ -23,6 +23,8 @@ pub struct Field {
     pub owner_shift: u8,
     /// For angles: quanta in one whole turn. The range is then `0..turn`.
     pub turn: Option<i32>,
+    /// Whether a change of it says that the entity has jumped: clients do not show a way between the two ticks.
+    pub teleport: bool,
 }
 
 /// How receivers continue a field between updates.
@@ -64,6 +66,7 @@ impl Field {
             visibility: Visibility::Everyone,
             owner_shift: 0,
             turn: None,
+            teleport: false,
         }
     }
 
@@ -123,6 +126,21 @@ impl Field {
         self
     }
 
+    /// Makes it the word for a jump: whenever its value changes, such as that of a counter, the entity was somewhere else at
+    /// the tick before, and clients do not show a way between.
+    #[must_use]
+    pub fn teleports(mut self) -> Self {
+        self.teleport = true;
+        self
+    }
+
+    /// Whether there are values between two of its values: it has a predictor, or is an angle. Others, such as numbers of
+    /// players and points, change at once.
+    #[must_use]
+    pub fn is_continuous(&self) -> bool {
+        self.predictor != Predictor::None || self.turn.is_some()
+    }
+
     /// The predictor's numbers, where it is linear.
     #[must_use]
     pub fn line(&self) -> Option<Line> {
@@ -165,11 +183,15 @@ impl Field {
     /// that rewind aim at alike.
     #[must_use]
     pub fn blend(&self, from: i32, to: i32, share: f64) -> f64 {
-        let (from, step) = (f64::from(from), i64::from(to) - i64::from(from));
-        let Some(turn) = self.turn.map(i64::from) else { return from + step as f64 * share };
-        let short = (step + (turn - 1) / 2).rem_euclid(turn) - (turn - 1) / 2;
-        let (blended, turn) = (from + short as f64 * share, turn as f64);
-        blended - (blended / turn).floor() * turn
+        blend(self.turn, from, to, share)
+    }
+
+    /// As [`blend`](Self::blend), between two values at the owner's precision; the result is in public quanta.
+    #[must_use]
+    pub fn blend_fine(&self, from: i32, to: i32, share: f64) -> f64 {
+        // Fits: the schema has checked it.
+        let turn = self.turn.map(|turn| turn << self.owner_shift);
+        blend(turn, from, to, share) / f64::from(1_u32 << self.owner_shift)
     }
 
     /// The public value of a fine one.
@@ -178,6 +200,14 @@ impl Field {
         let coarse = crate::coarse(fine, self.owner_shift);
         self.turn.map_or(coarse, |turn| coarse.rem_euclid(turn))
     }
+}
+
+fn blend(turn: Option<i32>, from: i32, to: i32, share: f64) -> f64 {
+    let (from, step) = (f64::from(from), i64::from(to) - i64::from(from));
+    let Some(turn) = turn.map(i64::from) else { return from + step as f64 * share };
+    let short = (step + (turn - 1) / 2).rem_euclid(turn) - (turn - 1) / 2;
+    let (blended, turn) = (from + short as f64 * share, turn as f64);
+    blended - (blended / turn).floor() * turn
 }
 
 /// One number of a player's input.
@@ -229,5 +259,7 @@ mod tests {
         assert_eq!((aim.blend(0, 128, 0.5), aim.blend(0, 129, 1.0)), (64.0, 129.0));
         let odd = Field::plain("aim", Quantity::count(0..=0)).angle(3, 1.0);
         assert_eq!((odd.blend(0, 2, 0.5), odd.blend(2, 0, 0.5)), (2.5, 2.5));
+        let fine = aim.owner_shift(4);
+        assert_eq!((fine.blend_fine(4000, 96, 0.5), fine.blend_fine(16, 24, 0.25)), (0.0, 1.125));
     }
 }

@@ -23,7 +23,8 @@ pub(super) fn hash(parts: &SchemaParts) -> SchemaHash {
                 Predictor::Ramp { shift } => 1 << 16 | u32::from(shift),
             });
             form.number(field.tolerance as u32);
-            form.number(u32::from(field.visibility == Visibility::Owner));
+            // The second bit came later: schemas without teleports keep their hashes.
+            form.number(u32::from(field.visibility == Visibility::Owner) | u32::from(field.teleport) << 1);
             form.number(u32::from(field.owner_shift));
             form.number(field.turn.unwrap_or(0) as u32);
         });

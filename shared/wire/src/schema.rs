@@ -173,6 +173,7 @@ fn field_to_proto(field: &Field) -> pb::Field {
         } as i32,
         owner_shift: u32::from(field.owner_shift),
         turn: field.turn.unwrap_or(0) as u32,
+        teleport: field.teleport,
     }
 }
 
@@ -200,6 +201,7 @@ fn field_from_proto(kind: &str, message: &pb::Field) -> Result<Field, SchemaDeco
             0 => None,
             turn => Some(turn),
         },
+        teleport: message.teleport,
     })
 }
 
@@ -219,6 +221,7 @@ mod tests {
                     Field::ramp("y", metres.clone()).owner_shift(3).rate_shift(2),
                     Field::plain("aim", metres.clone()).angle(256, 1.0),
                     Field::plain("ammo", metres.clone()).owner_only(),
+                    Field::plain("jumps", Quantity::count(0..=255)).teleports(),
                 ],
             )],
             inputs: vec![InputField::edge("fire", Quantity::count(0..=1))],

@@ -64,6 +64,10 @@ struct Options {
     /// On how many threads the bots run; without it on one per 100 bots, but no more than there are cores.
     #[arg(long, value_name = "N")]
     threads: Option<NonZeroUsize>,
+    /// Has bots compute their own player ahead of the server, as a real client does, and reports mispredictions; of the
+    /// arena's sessions.
+    #[arg(long)]
+    predict: bool,
     /// Writes the figures to a file, as flat JSON.
     #[arg(long, value_name = "FILE.json")]
     report: Option<PathBuf>,
@@ -98,6 +102,7 @@ fn main() -> ExitCode {
         seed: options.seed,
         ramp_per_second: options.ramp_per_second,
         threads: options.threads.map_or_else(|| threads_for(options.bots.get()), NonZeroUsize::get),
+        predict: options.predict,
     };
     let screen = Screen::new(options.quiet, &config);
     let swarm = SwarmHandle::default();

@@ -89,14 +89,19 @@ fn table(report: &Report) -> Table {
                 report.hash_checks, report.hash_mismatches, report.resyncs
             ),
         ),
+        ("late inputs", format!("{} of {}", report.inputs_late, report.inputs_sent)),
         (
             "this machine",
             format!("{:.2} s of CPU, {} late timers", report.generator_cpu_seconds, report.generator_late_ticks),
         ),
     ];
+    let predicted = (report.ticks_compared > 0).then(|| {
+        let [percent, p99] = [report.misprediction_percent, report.correction_cm_p99];
+        ("mispredicted", format!("{percent:.2} % of ticks, corrected by {p99:.1} cm p99"))
+    });
     let mut table = Table::new();
     table.load_style(presets::UTF8_FULL_CONDENSED);
-    for (name, value) in rows {
+    for (name, value) in rows.into_iter().chain(predicted) {
         table.add_row([name.to_owned(), value]);
     }
     if let Some(values) = table.column_mut(1) {

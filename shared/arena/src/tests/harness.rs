@@ -21,9 +21,9 @@ use crate::{
     weapons::rockets::Rocket,
 };
 
-pub(super) struct Match {
-    pub(super) world: World,
-    pub(super) blueprint: Blueprint,
+pub(crate) struct Match {
+    pub(crate) world: World,
+    pub(crate) blueprint: Blueprint,
     schedule: Schedule,
     builder: FrameBuilder,
     joining: Vec<PlayerId>,
@@ -33,25 +33,25 @@ pub(super) struct Match {
     /// What each player says that they see, until told otherwise.
     seen: BTreeMap<PlayerId, Seen>,
     /// Everything that happened, in order.
-    pub(super) events: Vec<(Tick, Audience, Event)>,
+    pub(crate) events: Vec<(Tick, Audience, Event)>,
 }
 
 /// A player's input.
 #[derive(Clone, Copy, Default)]
-pub(super) struct Hands {
-    pub(super) walk: (i32, i32),
-    pub(super) aim: i32,
-    pub(super) fire: bool,
-    pub(super) rocket: bool,
+pub(crate) struct Hands {
+    pub(crate) walk: (i32, i32),
+    pub(crate) aim: i32,
+    pub(crate) fire: bool,
+    pub(crate) rocket: bool,
 }
 
 /// Flat ground at 60 Hz, with the default rules.
-pub(super) fn flat() -> Match {
+pub(crate) fn flat() -> Match {
     Match::new(&[("cover", 0.0)], 60)
 }
 
 impl Match {
-    pub(super) fn new(changed: &[(&str, f64)], hz: u32) -> Self {
+    pub(crate) fn new(changed: &[(&str, f64)], hz: u32) -> Self {
         let blueprint = Blueprint::of(&Arena).expect("the definition is valid");
         let schema = &blueprint.schema;
         let mut settings = Settings::defaults(schema);
@@ -93,7 +93,7 @@ impl Match {
     }
 
     /// Seats players from the next tick on, who then do nothing.
-    pub(super) fn join<const N: usize>(&mut self) -> [PlayerId; N] {
+    pub(crate) fn join<const N: usize>(&mut self) -> [PlayerId; N] {
         std::array::from_fn(|_| {
             let player = PlayerId(self.sent.len() as u32 + 1);
             self.joining.push(player);
@@ -103,11 +103,11 @@ impl Match {
     }
 
     /// Has a player leave before the next tick.
-    pub(super) fn leave(&mut self, player: PlayerId) {
+    pub(crate) fn leave(&mut self, player: PlayerId) {
         self.leaving.push(player);
     }
 
-    pub(super) fn act(&mut self, player: PlayerId, hands: Hands) {
+    pub(crate) fn act(&mut self, player: PlayerId, hands: Hands) {
         let Hands { walk, aim, fire, rocket } = hands;
         self.sent.insert(player, Some(vec![walk.0, walk.1, aim, fire.into(), rocket.into()]));
     }
@@ -118,17 +118,17 @@ impl Match {
     }
 
     /// Loses a player's connection.
-    pub(super) fn disconnect(&mut self, player: PlayerId) {
+    pub(crate) fn disconnect(&mut self, player: PlayerId) {
         self.sent.insert(player, None);
     }
 
-    pub(super) fn ticks(&mut self, count: u64) {
+    pub(crate) fn ticks(&mut self, count: u64) {
         for _ in 0..count {
             self.tick();
         }
     }
 
-    pub(super) fn tick(&mut self) -> Arc<Frame> {
+    pub(crate) fn tick(&mut self) -> Arc<Frame> {
         self.take_inputs();
         self.schedule.run(&mut self.world);
         self.capture()
@@ -182,12 +182,12 @@ impl Match {
     }
 
     /// Players with a life, in order of NetId.
-    pub(super) fn living(&mut self) -> Vec<(NetId, PlayerId, Entity)> {
+    pub(crate) fn living(&mut self) -> Vec<(NetId, PlayerId, Entity)> {
         let mut query = self.world.query::<(&NetId, &Owner, Entity)>();
         query.iter(&self.world).sort::<&NetId>().map(|(&id, owner, entity)| (id, owner.0, entity)).collect()
     }
 
-    pub(super) fn net_id(&mut self, player: PlayerId) -> Option<NetId> {
+    pub(crate) fn net_id(&mut self, player: PlayerId) -> Option<NetId> {
         self.living().into_iter().find(|life| life.1 == player).map(|life| life.0)
     }
 
@@ -195,33 +195,33 @@ impl Match {
         self.living().into_iter().find(|life| life.1 == player).expect("the player has a life").2
     }
 
-    pub(super) fn state(&mut self, player: PlayerId) -> MoveState {
+    pub(crate) fn state(&mut self, player: PlayerId) -> MoveState {
         let entity = self.entity(player);
         *self.world.get(entity).expect("players have a state")
     }
 
-    pub(super) fn health(&mut self, player: PlayerId) -> i32 {
+    pub(crate) fn health(&mut self, player: PlayerId) -> i32 {
         let entity = self.entity(player);
         self.world.get::<Health>(entity).expect("players have health").points
     }
 
     /// Puts a player somewhere, at rest.
-    pub(super) fn put(&mut self, player: PlayerId, x: f32, y: f32) {
+    pub(crate) fn put(&mut self, player: PlayerId, x: f32, y: f32) {
         let entity = self.entity(player);
         let state = MoveState { position: Vec2::new(x, y), velocity: Vec2::ZERO };
         self.world.entity_mut(entity).insert(state);
     }
 
-    pub(super) fn score(&self, player: PlayerId, score: ScoreId) -> i32 {
+    pub(crate) fn score(&self, player: PlayerId, score: ScoreId) -> i32 {
         self.world.resource::<Scores>().get(player, score)
     }
 
-    pub(super) fn rockets(&mut self) -> usize {
+    pub(crate) fn rockets(&mut self) -> usize {
         self.world.query::<&Rocket>().iter(&self.world).count()
     }
 
     /// All events of one sort so far: when, for whom, and their values in quanta.
-    pub(super) fn events_of<E: GameEvent>(&self) -> Vec<(Tick, Audience, Vec<i32>)> {
+    pub(crate) fn events_of<E: GameEvent>(&self) -> Vec<(Tick, Audience, Vec<i32>)> {
         let kind = self.blueprint.schema.event_named(E::NAME).expect("in the definition");
         let of_kind = self.events.iter().filter(|(_, _, event)| event.kind == kind);
         of_kind.map(|(tick, audience, event)| (*tick, *audience, event.values.clone())).collect()
@@ -229,6 +229,6 @@ impl Match {
 }
 
 /// How far two players are apart beyond touching, in metres.
-pub(super) fn gap(game: &mut Match, a: PlayerId, b: PlayerId) -> f32 {
+pub(crate) fn gap(game: &mut Match, a: PlayerId, b: PlayerId) -> f32 {
     game.state(a).position.distance(game.state(b).position) - 2.0 * PLAYER_RADIUS
 }

@@ -11,11 +11,10 @@ use crate::{
 pub(crate) const RANGE: f32 = 120.0;
 
 /// The system: everyone who holds the trigger, and whose rifle is ready, shoots.
-pub(crate) fn fire(mut battle: Battle, mut shooters: Shooters) {
+pub(crate) fn fire(mut battle: Battle, shooters: Shooters) {
     for i in 0..battle.volley.rifles.len() {
         let (_, entity) = battle.volley.rifles[i];
-        let (&net_id, owner, state, aim, mut cooldowns) = shooters.get_mut(entity).expect("who shoots is there");
-        cooldowns.rifle = battle.rules.rifle_ticks;
+        let (&net_id, owner, state, aim) = shooters.get(entity).expect("who shoots is there");
 
         let from = state.position;
         let reach = from + aim.direction() * RANGE;

@@ -59,10 +59,9 @@ pub(crate) fn fly(
 }
 
 /// The system: everyone who asks for it, and whose launcher is ready, launches a rocket. It flies from the next tick on.
-pub(crate) fn launch(battle: Battle, mut commands: Commands, mut net_ids: ResMut<NetIds>, mut shooters: Shooters) {
+pub(crate) fn launch(battle: Battle, mut commands: Commands, mut net_ids: ResMut<NetIds>, shooters: Shooters) {
     for &(_, entity) in &battle.volley.rockets {
-        let (_, owner, state, aim, mut cooldowns) = shooters.get_mut(entity).expect("who shoots is there");
-        cooldowns.rocket = battle.rules.rocket_ticks;
+        let (_, owner, state, aim) = shooters.get(entity).expect("who shoots is there");
         let expires = Tick(battle.clock.tick.0 + battle.rules.rocket_life_ticks);
         let flight = Flight { position: state.position, velocity: aim.direction() * SPEED };
         commands.spawn((net_ids.allocate(), Rocket { owner: owner.0, expires }, flight));
