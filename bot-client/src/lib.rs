@@ -33,6 +33,6 @@ pub mod connection;
 pub mod core;
 
 pub use self::{
-    connection::{Client, ClientError},
+    connection::{Client, ClientError, ConnectOptions},
     core::{Core, Event, JoinOptions, Stats},
 };
