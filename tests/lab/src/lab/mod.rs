@@ -73,6 +73,9 @@ pub(crate) struct Arguments {
     /// Another argument for tickwire-bots; may be given several times
     #[arg(long, value_name = "ARGUMENT", allow_hyphen_values = true)]
     bots_argument: Vec<String>,
+    /// The congestion control that both ends' systems have by default; the server sets its own [default: this system's]
+    #[arg(long, value_name = "NAME")]
+    congestion_control: Option<String>,
     /// Ticks per second
     #[arg(long, value_name = "HZ", default_value = "60")]
     hz: NonZeroU32,
@@ -236,8 +239,7 @@ fn run(arguments: &Arguments) -> Result<bool, LabError> {
         return Ok(true);
     }
     if !geteuid().is_root() {
-        let reason =
-            "it needs root, for network namespaces and TUN devices: run it as sudo -E cargo run …, or by sudo itself";
+        let reason = "it needs root, to make network namespaces and TUN devices: build it and run it by sudo";
         return Err(LabError::Cannot(reason.to_owned()));
     }
     let programs = Programs::find(arguments.bin_dir.as_deref())?;
@@ -247,6 +249,7 @@ fn run(arguments: &Arguments) -> Result<bool, LabError> {
         contestants: arguments.contestants(),
         bots: arguments.bots,
         crowd: arguments.crowd,
+        congestion_control: arguments.congestion_control.clone(),
         behaviour: arguments.behaviour.clone(),
         bots_arguments: arguments.bots_argument.clone(),
         duration: Duration::from_secs(arguments.seconds),
@@ -256,7 +259,6 @@ fn run(arguments: &Arguments) -> Result<bool, LabError> {
     };
     let mut report = Report { hz: lab.hz, seconds: arguments.seconds, seed: lab.seed, cases: Vec::new() };
     for case in &cases {
-        tell(format_args!("{}: {} s", case.name, arguments.seconds));
         let measured = lab.measure(case)?;
         show(format_args!("{}", report::table(&measured)));
         report.cases.push(measured);

@@ -21,7 +21,7 @@ use crate::lab::{
     programs::Programs,
     relay::{Passed, Relay},
     report::{CaseReport, Figures, Row, broken},
-    udp,
+    tell, udp,
 };
 
 const SERVER: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 1);
@@ -38,6 +38,8 @@ const RAMP_PER_SECOND: u32 = 50;
 const REHEARSAL: Duration = Duration::from_secs(2);
 /// How long a program may take to start or to end beyond its time.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// A namespace's default.
+const CONGESTION_CONTROL: &str = "/proc/sys/net/ipv4/tcp_congestion_control";
 /// Where the kernel says which congestion control it has.
 const CONGESTION_CONTROLS: &str = "/proc/sys/net/ipv4/tcp_available_congestion_control";
 
@@ -98,6 +100,8 @@ pub(crate) struct Lab {
     pub(crate) contestants: Vec<Contestant>,
     pub(crate) bots: u32,
     pub(crate) crowd: u32,
+    /// The default of both ends' systems, where it is not to be this one's.
+    pub(crate) congestion_control: Option<String>,
     pub(crate) behaviour: String,
     pub(crate) bots_arguments: Vec<String>,
     pub(crate) duration: Duration,
@@ -125,6 +129,13 @@ impl Lab {
             Net { address: player_address(u8::MAX, 1), prefix_bits: NET_BITS },
             Some(Net { address: player_address(u8::MAX, 2), prefix_bits: PLAYERS_BITS }),
         )?;
+        if let Some(name) = &self.congestion_control {
+            for namespace in [&server_net, &players_net] {
+                let name = name.clone();
+                let set = namespace.run(move || fs::write(CONGESTION_CONTROL, name));
+                set.map_err(io("set the congestion control (does the kernel have it?)"))?;
+            }
+        }
         let relay = Relay::start(server_end, players_end, case.link, self.seed).map_err(io("start the link"))?;
 
         let server = self.start_server(&server_net, folder.path())?;
@@ -138,6 +149,7 @@ impl Lab {
         };
         self.payload_bytes = Some(payload_bytes);
 
+        tell(format_args!("{}: playing for {} s", case.name, self.duration.as_secs()));
         let start = Instant::now();
         let schedule = udp::Schedule { start, hz: self.hz, end: start + self.duration };
         let control = self.start_control(&server_net, &players_net, schedule, payload_bytes.round() as usize)?;
