@@ -1,5 +1,6 @@
 //! One player's connection: the [`Core`] on a gRPC stream over TCP.
 
+mod conditioner;
 mod error;
 mod play;
 #[cfg(test)]
@@ -19,7 +20,11 @@ use tickwire_wire::{Mirror, SnapshotMessage};
 use tokio::time::{Instant, Sleep, sleep_until, timeout};
 use tonic::Status;
 
-pub use self::error::{ClientError, ServerStatus, code_name};
+pub use self::{
+    conditioner::{Conditions, Stalls, StallsError},
+    error::{ClientError, ServerStatus, code_name},
+    transport::ConnectOptions,
+};
 use self::{play::PlayStream, transport::Wire};
 use crate::core::{Core, Event, InputError, JoinOptions, PredictError, Scene, Stats};
 
@@ -54,10 +59,22 @@ impl Client {
     /// # Errors
     /// Where the address is none, nobody answers, or the server does not let the player in.
     pub async fn connect(url: &str, options: &JoinOptions) -> Result<Self, ClientError> {
+        Self::connect_with(url, options, &ConnectOptions::default()).await
+    }
+
+    /// The same, from an address of this machine, or over a connection that is made worse than it is.
+    ///
+    /// # Errors
+    /// As [`connect`](Self::connect), and where this machine does not have the address.
+    pub async fn connect_with(
+        url: &str,
+        options: &JoinOptions,
+        connect_options: &ConnectOptions,
+    ) -> Result<Self, ClientError> {
         let uri = server_uri(url)?;
         let wire = Arc::new(Wire::default());
         let join = async {
-            let mut stream = PlayStream::open(url, &uri, &wire, &options.hello()).await?;
+            let mut stream = PlayStream::open(url, &uri, connect_options, &wire, &options.hello()).await?;
             let first = poll_fn(|cx| stream.poll_message(cx)).await?.ok_or(ClientError::Ended)?;
             Ok::<_, ClientError>((stream, decode(&first)?))
         };

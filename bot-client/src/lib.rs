@@ -35,7 +35,7 @@ pub mod core;
 mod game_client;
 
 pub use self::{
-    connection::{Client, ClientError},
+    connection::{Client, ClientError, ConnectOptions},
     core::{ClientEvent, Core, Event, JoinOptions, Scene, Stats},
     game_client::{GameClient, GameClientError, PlayerActions},
 };

@@ -3,7 +3,9 @@
 use std::{
     collections::BTreeMap,
     future::poll_fn,
-    io, panic,
+    io,
+    net::IpAddr,
+    panic,
     pin::pin,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -30,7 +32,7 @@ use super::{
     trace::TraceFileError,
 };
 use crate::{
-    connection::{Client, ClientError, code_name},
+    connection::{Client, ClientError, Conditions, ConnectOptions, code_name},
     core::{Event, JoinOptions, Stats},
 };
 
@@ -55,6 +57,10 @@ pub struct SwarmConfig {
     pub threads: usize,
     /// Whether bots compute their own entity ahead of the server, where the session is of the arena.
     pub predict: bool,
+    /// The addresses of this machine that bots connect from, in turn; empty: the system's choice.
+    pub local_addresses: Vec<IpAddr>,
+    /// What every bot's connection is made to suffer, each with a seed of its own made of this one.
+    pub conditions: Conditions,
 }
 
 impl SwarmConfig {
@@ -62,6 +68,14 @@ impl SwarmConfig {
     #[must_use]
     pub fn ramp(&self) -> Duration {
         self.join_delay(self.bots.saturating_sub(1))
+    }
+
+    fn connect_options(&self, bot: usize) -> ConnectOptions {
+        let seed = self.conditions.seed.wrapping_add(bot_seed(bot));
+        ConnectOptions {
+            local_address: self.local_addresses.get(bot % self.local_addresses.len().max(1)).copied(),
+            conditions: Conditions { seed, ..self.conditions.clone() },
+        }
     }
 
     fn join_delay(&self, bot: usize) -> Duration {
@@ -184,8 +198,8 @@ pub fn run(config: &SwarmConfig, handle: &SwarmHandle) -> Result<(Report, Failur
             },
             role,
             predict: config.predict,
-            // Distinct, and spread by the generator's own seeding.
-            seed: config.seed.wrapping_add((i as u64) << 32),
+            connect_options: config.connect_options(i),
+            seed: config.seed.wrapping_add(bot_seed(i)),
             swarm_start: start,
             start: start + config.join_delay(i),
             deadline,
@@ -196,6 +210,11 @@ pub fn run(config: &SwarmConfig, handle: &SwarmHandle) -> Result<(Report, Failur
     let cpu = process_cpu().saturating_sub(cpu_before).as_secs_f64();
     let report = Report::of(config.bots, seconds, cpu, &total);
     Ok((report, total.errors))
+}
+
+/// What is added to a seed for a bot: distinct, and spread by the generator's own seeding.
+fn bot_seed(bot: usize) -> u64 {
+    (bot as u64) << 32
 }
 
 /// Why bots failed: gRPC status → how many, and what the first of them met with.
@@ -324,6 +343,7 @@ impl Outcome {
 struct Bot {
     url: String,
     options: JoinOptions,
+    connect_options: ConnectOptions,
     role: Role,
     predict: bool,
     seed: u64,
@@ -338,7 +358,7 @@ impl Bot {
         let mut end = pin!(end.wait());
         let join = async {
             sleep_until(self.start).await;
-            Client::connect(&self.url, &self.options).await
+            Client::connect_with(&self.url, &self.options, &self.connect_options).await
         };
         let joined = tokio::select! {
             biased;
@@ -428,6 +448,8 @@ mod tests {
             ramp_per_second: 0,
             threads: 2,
             predict: false,
+            local_addresses: Vec::new(),
+            conditions: Conditions::default(),
         }
     }
 
@@ -495,6 +517,17 @@ mod tests {
         assert_eq!((report.bots_connected, report.bots_failed, report.snapshots_expected), (0, 4, 0));
         assert_eq!(report.errors, BTreeMap::from([("UNAVAILABLE", 4)]));
         assert!(!report.is_clean() && failures["UNAVAILABLE"].1.contains("is a server running there?"));
+    }
+
+    #[test]
+    fn bots_take_addresses_in_turn_and_a_seed_each() {
+        let addresses = ["127.0.0.2", "127.0.0.3"].map(|address| address.parse().unwrap());
+        let conditions = Conditions { seed: 5, ..Conditions::default() };
+        let config = SwarmConfig { local_addresses: addresses.to_vec(), conditions, ..config(String::new(), 3) };
+        let options = [0, 1, 2].map(|bot| config.connect_options(bot));
+        let taken = options.each_ref().map(|options| options.local_address);
+        assert_eq!(taken, [Some(addresses[0]), Some(addresses[1]), Some(addresses[0])]);
+        assert_eq!(options.map(|options| options.conditions.seed & 0xff_ffff_ffff), [5, 5 + (1 << 32), 5 + (2 << 32)]);
     }
 
     #[test]

@@ -23,7 +23,7 @@ use tonic::{Code, Status};
 
 use super::{
     error::ClientError,
-    transport::{Connection, Wire, connect},
+    transport::{ConnectOptions, Connection, Wire, connect},
 };
 
 const PLAY: &str = "/tickwire.v1.GameService/Play";
@@ -75,11 +75,12 @@ impl PlayStream {
     pub(super) async fn open(
         url: &str,
         uri: &Uri,
+        options: &ConnectOptions,
         wire: &Arc<Wire>,
         first: &pb::ClientMessage,
     ) -> Result<Self, ClientError> {
         let refused = |error: io::Error| ClientError::Connect { url: url.to_owned(), reason: error.to_string() };
-        let socket = connect(uri, wire).await.map_err(refused)?;
+        let socket = connect(uri, options, wire).await.map_err(refused)?;
         let (requests, connection) = Builder::new()
             .enable_push(false)
             .initial_window_size(STREAM_WINDOW_BYTES)

@@ -85,6 +85,51 @@ async fn a_client_joins_acknowledges_and_sends_inputs_and_leaves() {
 }
 
 #[tokio::test]
+async fn a_client_plays_from_the_address_it_was_given_and_leaves_under_bad_conditions() {
+    let (url, mut accepted) = serve(None).await;
+    let latency = Duration::from_millis(40);
+    let options = ConnectOptions {
+        local_address: Some("127.0.0.9".parse().unwrap()),
+        conditions: Conditions {
+            latency,
+            jitter: Duration::from_millis(4),
+            stalls: Stalls::new(Duration::from_millis(100), Duration::from_millis(20)).ok(),
+            seed: 1,
+        },
+    };
+    let server = async {
+        let mut peer = accepted.recv().await.unwrap();
+        peer.send(welcome()).await;
+        peer.send(Down::Snapshot(snapshot(101))).await;
+        assert!(matches!(peer.receive_news().await, Some(Up::Hello(_))));
+        assert!(matches!(peer.receive_news().await, Some(Up::Ack(ack)) if ack.newest_tick == 101));
+        peer.send(Down::Snapshot(snapshot(102))).await;
+        while !matches!(peer.receive_news().await, Some(Up::Leave(_))) {}
+        peer.send(Down::Goodbye(pb::Goodbye { reason: pb::GoodbyeReason::Left.into(), text: String::new() })).await;
+    };
+    let play = async {
+        let started = Instant::now();
+        let mut client = Client::connect_with(&url, &JoinOptions::default(), &options).await.unwrap();
+        assert!(started.elapsed() >= latency, "joining takes a round trip");
+        while client.stats().snapshots < 2 {
+            client.next().await.unwrap();
+        }
+        client.leave().await.unwrap();
+    };
+    tokio::join!(server, play);
+}
+
+#[tokio::test]
+async fn an_address_that_is_not_this_machines_is_told_as_such() {
+    let (url, _accepted) = serve(None).await;
+    for (local, said) in [("192.0.2.1", "192.0.2.1"), ("::1", "127.0.0.1 has no address that ::1 could connect to")] {
+        let options = ConnectOptions { local_address: Some(local.parse().unwrap()), ..ConnectOptions::default() };
+        let error = Client::connect_with(&url, &JoinOptions::default(), &options).await.unwrap_err();
+        assert!(matches!(error, ClientError::Connect { .. }) && error.to_string().contains(said), "{error}");
+    }
+}
+
+#[tokio::test]
 async fn leave_is_said_before_the_stream_is_half_closed() {
     let (mut client, mut peer) = joined().await;
     let end = async {

@@ -2,6 +2,7 @@
 
 use std::{
     io,
+    net::IpAddr,
     pin::Pin,
     sync::{
         Arc,
@@ -14,13 +15,24 @@ use std::{
 use http::Uri;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::TcpStream,
+    net::{TcpSocket, TcpStream, lookup_host},
     time::timeout,
 };
+
+use super::conditioner::{Conditioned, Conditions};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// The port of an address that names none.
 const DEFAULT_PORT: u16 = 80;
+
+/// How a client connects. All of it may stay as it is by default.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ConnectOptions {
+    /// The address of this machine to connect from; `None`: the system's choice.
+    pub local_address: Option<IpAddr>,
+    /// What the connection is made to suffer; by default nothing, which costs nothing either.
+    pub conditions: Conditions,
+}
 
 /// What client and transport share.
 #[derive(Debug, Default)]
@@ -40,26 +52,67 @@ impl Wire {
 }
 
 /// Opens a client's one connection.
-pub(super) async fn connect(uri: &Uri, wire: &Arc<Wire>) -> io::Result<Connection> {
+pub(super) async fn connect(uri: &Uri, options: &ConnectOptions, wire: &Arc<Wire>) -> io::Result<Connection> {
     // A literal IPv6 address stands in brackets.
     let host = uri.host().unwrap_or_default().trim_matches(['[', ']']);
-    let connect = TcpStream::connect((host, uri.port_u16().unwrap_or(DEFAULT_PORT)));
-    let stream = timeout(CONNECT_TIMEOUT, connect).await.map_err(|_| io::ErrorKind::TimedOut)??;
+    let server = (host, uri.port_u16().unwrap_or(DEFAULT_PORT));
+    let connect = async {
+        match options.local_address {
+            None => TcpStream::connect(server).await,
+            Some(local) => connect_from(local, server).await,
+        }
+    };
+    let socket = timeout(CONNECT_TIMEOUT, connect).await.map_err(|_| io::ErrorKind::TimedOut)??;
     // Inputs are small, and due now.
-    stream.set_nodelay(true)?;
+    socket.set_nodelay(true)?;
+    let stream = match options.conditions.is_none() {
+        true => Transport::Plain(socket),
+        false => Transport::Conditioned(Conditioned::new(socket, &options.conditions)),
+    };
     Ok(Connection { stream, wire: Arc::clone(wire) })
+}
+
+async fn connect_from(local: IpAddr, server: (&str, u16)) -> io::Result<TcpStream> {
+    let nowhere = format!("{} has no address that {local} could connect to", server.0);
+    let mut failure = io::Error::new(io::ErrorKind::AddrNotAvailable, nowhere);
+    for address in lookup_host(server).await?.filter(|address| address.is_ipv4() == local.is_ipv4()) {
+        let socket = if local.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+        let named = |error: io::Error| io::Error::new(error.kind(), format!("not from {local}: {error}"));
+        socket.bind((local, 0).into()).map_err(named)?;
+        match socket.connect(address).await {
+            Ok(stream) => return Ok(stream),
+            Err(error) => failure = error,
+        }
+    }
+    Err(failure)
 }
 
 #[derive(Debug)]
 pub(super) struct Connection {
-    stream: TcpStream,
+    stream: Transport,
     wire: Arc<Wire>,
+}
+
+#[derive(Debug)]
+enum Transport {
+    Plain(TcpStream),
+    Conditioned(Conditioned),
+}
+
+/// Calls a method of whichever stream there is.
+macro_rules! on_stream {
+    ($connection:expr, $method:ident($($argument:expr),*)) => {
+        match &mut $connection.stream {
+            Transport::Plain(stream) => Pin::new(stream).$method($($argument),*),
+            Transport::Conditioned(conditioned) => Pin::new(conditioned.stream()).$method($($argument),*),
+        }
+    };
 }
 
 impl AsyncRead for Connection {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
-        ready!(Pin::new(&mut self.stream).poll_read(cx, buf))?;
+        ready!(on_stream!(self, poll_read(cx, buf)))?;
         self.wire.received.fetch_add((buf.filled().len() - before) as u64, Ordering::Relaxed);
         Poll::Ready(Ok(()))
     }
@@ -74,7 +127,7 @@ impl Connection {
 
 impl AsyncWrite for Connection {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        let written = ready!(Pin::new(&mut self.stream).poll_write(cx, buf))?;
+        let written = ready!(on_stream!(self, poll_write(cx, buf)))?;
         self.count_sent(written)
     }
 
@@ -83,19 +136,22 @@ impl AsyncWrite for Connection {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let written = ready!(Pin::new(&mut self.stream).poll_write_vectored(cx, bufs))?;
+        let written = ready!(on_stream!(self, poll_write_vectored(cx, bufs)))?;
         self.count_sent(written)
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
+        match &self.stream {
+            Transport::Plain(stream) => stream.is_write_vectored(),
+            Transport::Conditioned(conditioned) => conditioned.is_write_vectored(),
+        }
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
+        on_stream!(self, poll_flush(cx))
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
+        on_stream!(self, poll_shutdown(cx))
     }
 }

@@ -6,6 +6,7 @@ mod screen;
 
 use std::{
     fs,
+    net::IpAddr,
     num::NonZeroUsize,
     path::{Path, PathBuf},
     pin::pin,
@@ -15,7 +16,10 @@ use std::{
 };
 
 use clap::Parser;
-use tickwire_client::bots::{self, BehaviourChoice, Report, SwarmConfig, SwarmError, SwarmHandle};
+use tickwire_client::{
+    bots::{self, BehaviourChoice, Report, SwarmConfig, SwarmError, SwarmHandle},
+    connection::{Conditions, Stalls},
+};
 use tokio::{runtime, signal, sync::oneshot, time};
 
 use self::screen::Screen;
@@ -68,6 +72,18 @@ struct Options {
     /// arena's sessions.
     #[arg(long)]
     predict: bool,
+    /// Addresses of this machine to connect from; bots take them in turn.
+    #[arg(long, value_name = "ADDR", value_delimiter = ',')]
+    bind: Vec<IpAddr>,
+    /// Makes every round trip so much longer, half of it each way, such as 100ms.
+    #[arg(long, value_name = "TIME", value_parser = latency)]
+    simulate_latency: Option<Duration>,
+    /// Varies round trips by up to so much, up or down, such as 10ms.
+    #[arg(long, value_name = "TIME", value_parser = latency)]
+    simulate_jitter: Option<Duration>,
+    /// Lets nothing pass, in either direction on its own, every so often on average for so long: 2s:200ms.
+    #[arg(long, value_name = "EVERY:LENGTH", value_parser = stalls)]
+    simulate_stalls: Option<Stalls>,
     /// Writes the figures to a file, as flat JSON.
     #[arg(long, value_name = "FILE.json")]
     report: Option<PathBuf>,
@@ -87,6 +103,25 @@ fn seconds(word: &str) -> Result<Duration, String> {
     }
 }
 
+/// The longest latency that is simulated: no round trip on earth is longer than this.
+const LATENCY_MAX: Duration = Duration::from_secs(10);
+
+fn latency(word: &str) -> Result<Duration, String> {
+    match duration(word)? {
+        latency if latency <= LATENCY_MAX => Ok(latency),
+        _ => Err(format!("choose {} s at most", LATENCY_MAX.as_secs())),
+    }
+}
+
+fn stalls(word: &str) -> Result<Stalls, String> {
+    let (every, length) = word.split_once(':').ok_or("write it as EVERY:LENGTH, such as 2s:200ms")?;
+    Stalls::new(duration(every)?, duration(length)?).map_err(|error| error.to_string())
+}
+
+fn duration(word: &str) -> Result<Duration, String> {
+    humantime::parse_duration(word).map_err(|error| format!("{word:?}: {error}; write it as 100ms or 2s"))
+}
+
 fn threads_for(bots: usize) -> usize {
     bots.div_ceil(BOTS_PER_THREAD).min(thread::available_parallelism().map_or(1, NonZeroUsize::get))
 }
@@ -103,6 +138,13 @@ fn main() -> ExitCode {
         ramp_per_second: options.ramp_per_second,
         threads: options.threads.map_or_else(|| threads_for(options.bots.get()), NonZeroUsize::get),
         predict: options.predict,
+        local_addresses: options.bind,
+        conditions: Conditions {
+            latency: options.simulate_latency.unwrap_or_default(),
+            jitter: options.simulate_jitter.unwrap_or_default(),
+            stalls: options.simulate_stalls,
+            seed: options.seed,
+        },
     };
     let screen = Screen::new(options.quiet, &config);
     let swarm = SwarmHandle::default();
@@ -188,6 +230,19 @@ mod tests {
         let words: Vec<String> = options.behaviours.iter().map(ToString::to_string).collect();
         assert_eq!(words, ["wander", "trace:a.lmp", "idle"]);
         assert_eq!(parse("").unwrap().behaviours, [BehaviourChoice::Wander]);
+    }
+
+    #[test]
+    fn conditions_are_written_with_their_units() {
+        let options = parse("--simulate-latency 100ms --simulate-stalls 2s:200ms --bind 127.0.0.2,::1").unwrap();
+        assert_eq!((options.simulate_latency, options.simulate_jitter), (Some(Duration::from_millis(100)), None));
+        assert_eq!(options.simulate_stalls, Stalls::new(Duration::from_secs(2), Duration::from_millis(200)).ok());
+        assert_eq!(options.bind.len(), 2);
+        for words in
+            ["--simulate-latency 100", "--simulate-latency 11s", "--simulate-stalls 2s", "--simulate-stalls 1s:2s"]
+        {
+            assert!(parse(words).is_err(), "{words}");
+        }
     }
 
     #[test]
