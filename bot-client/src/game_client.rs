@@ -206,9 +206,8 @@ impl GameClient {
         if let Some(Err(panic)) = self.thread.take().map(thread::JoinHandle::join) {
             std::panic::resume_unwind(panic);
         }
-        match &mut *self.shared.state() {
-            State::Ended(Some(_)) | State::Connecting | State::Playing { .. } => {}
-            State::Ended(None) => return Ok(()),
+        if matches!(*self.shared.state(), State::Ended(None)) {
+            return Ok(());
         }
         self.update(self.now).map(drop)
     }
@@ -290,4 +289,30 @@ async fn attend(shared: &Shared) -> Result<(), ClientError> {
         }
     })
     .await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_client_can_be_a_resource_of_a_world() {
+        fn is_resource<T: Send + Sync + 'static>() {}
+        is_resource::<GameClient>();
+        is_resource::<Scene>();
+    }
+
+    #[test]
+    fn where_no_server_is_the_end_says_so() {
+        // A port that was free a moment ago.
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        drop(listener);
+        let mut client = GameClient::connect(&url, JoinOptions::default(), None).unwrap();
+        client.thread.take().unwrap().join().unwrap();
+        assert!(client.input().is_none() && client.view().is_none());
+        let end = client.update(Instant::now()).unwrap_err();
+        assert!(matches!(end, GameClientError::Client(ClientError::Connect { .. })), "{end}");
+        assert!(matches!(client.update(Instant::now()), Err(GameClientError::Over)));
+    }
 }

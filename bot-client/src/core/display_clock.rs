@@ -11,6 +11,8 @@ const WINDOW: f64 = 4.0;
 const ARRIVALS_MAX: usize = 1024;
 /// The share of arrivals that the delay is made for; of what is later, the entities' own predictors take care.
 const ARRIVALS_IN_TIME: f64 = 0.98;
+/// What arrives within so many ticks of another came late together with it, and counts once.
+const BURST_TICKS: f64 = 0.5;
 /// How much of the time that passes the delay shrinks by, where less will do. It grows at once.
 const SHRINK: f64 = 0.02;
 /// By how much the clock may be faster or slower than time.
@@ -76,11 +78,13 @@ impl DisplayClock {
     /// Takes in that a snapshot of `tick` has come, when the server's clock stands at `server` ticks.
     pub(super) fn applied(&mut self, now: f64, tick: Tick, server: Option<f64>) {
         let place = self.place_of(tick);
-        if place <= self.newest {
+        if place <= self.newest || tick == Tick::ZERO {
             return;
         }
-        if let Some(server) = server.filter(|_| self.newest > f64::NEG_INFINITY) {
-            self.needs.push_back((now, server - self.newest));
+        let burst = self.timeline.tick_seconds() * BURST_TICKS;
+        let counts = self.newest > f64::NEG_INFINITY && self.needs.back().is_none_or(|need| now - need.0 >= burst);
+        if let Some(server) = server.filter(|_| counts) {
+            self.needs.push_back((now, (server - self.newest).min(BEHIND_MAX * f64::from(self.timeline.rate.hz()))));
             while self.needs.len() > ARRIVALS_MAX || self.needs.front().is_some_and(|need| need.0 < now - WINDOW) {
                 self.needs.pop_front();
             }
@@ -188,6 +192,19 @@ mod tests {
         let frames = run(&mut clock, 12.0, 1, |_| 0.030);
         assert!(clock.delay() < 3.2 && clock.delay() > 2.5, "{}", clock.delay());
         assert!(frames.windows(2).all(|pair| pair[1].1 >= pair[0].1));
+    }
+
+    #[test]
+    fn a_single_stall_and_what_comes_with_its_end_are_soon_over() {
+        let mut clock = clock();
+        let frames = run(&mut clock, 6.0, 1, |tick| 0.030 + if tick == 200 { 0.3 } else { 0.0 });
+        assert!(clock.delay() < 3.2, "{}", clock.delay());
+        let behind = |now: f64| {
+            let (at, place, _) = frames.iter().find(|(at, ..)| *at >= now).unwrap();
+            at * HZ - place
+        };
+        // The stall ends at 3.67 s.
+        assert!(behind(3.6) > 9.0 && behind(4.7) < 4.0, "{} {}", behind(3.6), behind(4.7));
     }
 
     proptest! {

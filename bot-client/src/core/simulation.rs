@@ -500,6 +500,7 @@ proptest! {
             // Errors end the stream in earnest; here it goes on.
             let _ = core.handle(pb::ServerMessage { kind: Some(kind) }, now);
             while core.poll_event(now).is_some() {}
+            core.view(now);
             let mut sent = 0;
             while let Some(message) = core.poll_transmit(now) {
                 sent += 1;

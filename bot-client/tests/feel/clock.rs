@@ -21,16 +21,16 @@ fn late_percent(game: &mut Match, seconds: f64) -> f64 {
 
 #[test]
 fn at_50_ms_give_or_take_10_no_input_of_a_thousand_is_late() {
-    for seed in 0..3 {
+    for seed in 0..2 {
         let mut game = walker(rtt(50.0, 10.0), seed);
-        let late = late_percent(&mut game, 30.0);
+        let late = late_percent(&mut game, 20.0);
         assert!(late <= 0.1, "{late} %");
     }
 }
 
 #[test]
 fn two_seconds_after_a_step_from_30_to_120_ms_less_than_one_percent_is_late() {
-    for seed in 0..3 {
+    for seed in 0..2 {
         let mut game = walker(rtt(30.0, 2.0), seed);
         game.clients[0].link = rtt(120.0, 2.0);
         game.run(2.0);

@@ -141,6 +141,16 @@ fn an_own_entity_that_is_not_predicted_is_shown_as_others_are_with_what_its_owne
 }
 
 #[test]
+fn who_draws_before_anything_has_come_is_shown_it_as_soon_as_it_has() {
+    let mut game = watch(rtt(80.0, 0.0), 1, 9);
+    let pictures = draw(&mut game, 3.0, 60.0);
+    assert!(pictures[0].poses.is_empty() && pictures[0].seen == (Tick::ZERO, 0));
+    assert!(pictures[20].poses.len() > 10);
+    let delay = game.clients[0].core.display_delay().unwrap();
+    assert!(delay < Duration::from_millis(120), "{delay:?}");
+}
+
+#[test]
 fn who_comes_and_goes_is_shown_when_that_is_seen_to_happen() {
     let settings = [("cover", 0.0), ("rocket_damage", 0.0)];
     let mut game = Match::of_arena(&settings, 4);

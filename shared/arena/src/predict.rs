@@ -129,6 +129,22 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn whatever_a_server_says_of_a_player_can_be_stepped(
+            mut state in prop::collection::vec(any::<i32>(), 9), walk in (-127..=127_i32, -127..=127_i32)
+        ) {
+            let schema = schema_of(&Arena).expect("valid");
+            let predict = ArenaPredict::new(&Settings::defaults(&schema), TickRate::DEFAULT);
+            let mut input = PlayerInput::absent(&schema.inputs);
+            input.advance(&schema.inputs, Provenance::Fresh, &[walk.0, walk.1, 5000, 1, 1]);
+            for tick in 0..3 {
+                predict.step(PLAYER, Tick(tick), &mut state, &input, &mut Vec::new());
+            }
+            prop_assert!(!predict.in_contact(PLAYER, &state, KindId(1), &state));
+        }
+    }
+
+    proptest! {
         #![proptest_config(ProptestConfig::with_cases(24))]
         #[test]
         fn what_a_client_computes_is_what_the_server_does(
