@@ -20,6 +20,8 @@ const EMPTY_SAMPLE_AGE_MAX: Duration = Duration::from_secs(10);
 #[derive(Clone, Debug)]
 pub struct Credit {
     window_max: usize,
+    /// How many times as many snapshots the player gets as this stream carries.
+    scale: f64,
     /// The time of [`SLACK_TICKS`].
     slack: Duration,
     bytes_max: usize,
@@ -62,6 +64,7 @@ impl Credit {
     pub fn new(rate: TickRate, bytes_max: usize) -> Self {
         Self {
             window_max: (rate.hz() as usize).div_ceil(2).max(WINDOW_MIN),
+            scale: 1.0,
             slack: rate.duration_of(SLACK_TICKS),
             bytes_max,
             in_flight: VecDeque::new(),
@@ -78,7 +81,7 @@ impl Credit {
     #[must_use]
     pub fn window(&self) -> usize {
         let Some(round_trip) = self.round_trips.min() else { return WINDOW_MIN };
-        let pace = self.pace.per_second();
+        let pace = self.pace.per_second() * self.scale;
         let is_queueing = self.newest_round_trip > round_trip + self.slack / 2;
         let beyond = if is_queueing { pace * self.slack.as_secs_f64() } else { SLACK_TICKS as f64 };
         let window = (round_trip.as_secs_f64() * pace + beyond).ceil() as usize;
@@ -105,6 +108,12 @@ impl Credit {
         }
         let has_room = self.in_flight.len() < WINDOW_MIN || self.in_flight.len() < self.window();
         !self.draining && has_room && self.bytes < self.bytes_max
+    }
+
+    /// The stream is one of several of a player, who gets `scale` times as many snapshots as it carries. The window goes by
+    /// the player's pace: one that went by the stream's own would stop it at a loss that it could still send through.
+    pub(crate) fn set_scale(&mut self, scale: f64) {
+        self.scale = scale;
     }
 
     /// A snapshot was sent.
