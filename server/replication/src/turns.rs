@@ -183,8 +183,8 @@ impl Share {
         (place, of) = (place / copies, of / copies);
         let period = divisor * of;
         let cycle = of / gcd(of, divisor);
-        let slots = (0..of).map(|slot| slot * divisor + slot / cycle);
-        let own = slots.filter(|tick| tick % of == (place + cell) % of).next().unwrap_or_default();
+        let mut slots = (0..of).map(|slot| slot * divisor + slot / cycle);
+        let own = slots.find(|tick| tick % of == (place + cell) % of).unwrap_or_default();
         (period, cell + period - own)
     }
 }

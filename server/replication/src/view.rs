@@ -190,8 +190,7 @@ impl View {
     #[must_use]
     pub fn ready_in_turn(&self, turns: &Turns, stripe: usize, replicator: &Replicator, now: Duration) -> bool {
         let (epoch, newest) = replicator.now();
-        turns.share(stripe, epoch, self.turn(newest), now).is_some()
-            && self.is_ready(epoch, newest, &turns.budget, now)
+        turns.share(stripe, epoch, self.turn(newest), now).is_some() && self.is_ready(epoch, newest, &turns.budget, now)
     }
 
     fn is_ready(&self, epoch: u32, newest: Tick, budget: &Budget, now: Duration) -> bool {
