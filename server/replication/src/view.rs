@@ -183,20 +183,21 @@ impl View {
     #[must_use]
     pub fn ready(&self, replicator: &Replicator, now: Duration) -> bool {
         let (epoch, newest) = replicator.now();
-        self.is_ready(epoch, newest, &self.budget, now)
+        self.is_ready(epoch, newest, self.share, &self.budget, now)
     }
 
     /// As [`ready`](Self::ready), for a stream that is stripe number `stripe` of `turns`, and whether it is its turn.
     #[must_use]
     pub fn ready_in_turn(&self, turns: &Turns, stripe: usize, replicator: &Replicator, now: Duration) -> bool {
         let (epoch, newest) = replicator.now();
-        turns.share(stripe, epoch, self.turn(newest), now).is_some() && self.is_ready(epoch, newest, &turns.budget, now)
+        let share = turns.share(stripe, epoch, self.turn(newest), now);
+        share.is_some_and(|share| self.is_ready(epoch, newest, share, &turns.budget, now))
     }
 
-    fn is_ready(&self, epoch: u32, newest: Tick, budget: &Budget, now: Duration) -> bool {
+    fn is_ready(&self, epoch: u32, newest: Tick, share: Share, budget: &Budget, now: Duration) -> bool {
         // By the number of the tick, not from the last snapshot: streams of one pace then share what is encoded.
         let is_due = epoch != self.epoch || self.turn(newest) > self.turn(self.sent);
-        is_due && newest > Tick::ZERO && self.credit.allows() && budget.allows(now)
+        is_due && newest > Tick::ZERO && self.credit.allows_at(share.scale()) && budget.allows(now)
     }
 
     /// The number of the snapshot that a tick is due in.
@@ -237,7 +238,7 @@ impl View {
         snapshot: &mut Snapshot,
     ) -> bool {
         let frame = history.newest();
-        if !self.is_ready(frame.epoch, frame.tick, &self.budget, now) {
+        if !self.is_ready(frame.epoch, frame.tick, self.share, &self.budget, now) {
             return false;
         }
         let has_base = frame.epoch == self.epoch && history.frame(self.sent).is_some();
