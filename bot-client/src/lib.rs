@@ -34,5 +34,5 @@ pub mod core;
 
 pub use self::{
     connection::{Client, ClientError},
-    core::{Core, Event, JoinOptions, Stats},
+    core::{Core, Event, JoinOptions, Stats, Stripes},
 };

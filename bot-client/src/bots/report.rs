@@ -50,6 +50,12 @@ pub struct Report {
     pub hash_mismatches: u64,
     /// Resets that were asked for, whatever was wrong with the mirror.
     pub resyncs: u64,
+    /// Streams that the bots had open at the end, over all bots.
+    pub stripes_open: u64,
+    /// Streams beyond each bot's first that were opened, those in the place of lost ones among them.
+    pub stripes_opened: u64,
+    /// Streams that were lost while their bot had others.
+    pub stripes_lost: u64,
     /// CPU time of this process, user and system.
     pub generator_cpu_seconds: f64,
     /// Timers of bots that fired more than a tick late: where there are many, the latencies are this machine's.
@@ -86,6 +92,9 @@ impl Report {
             hash_checks: stats.hash_checks,
             hash_mismatches: stats.hash_mismatches,
             resyncs: stats.resyncs,
+            stripes_open: total.stripes_open,
+            stripes_opened: stats.stripes_opened,
+            stripes_lost: stats.stripes_lost,
             generator_cpu_seconds: thousandths(cpu_seconds),
             generator_late_ticks: total.late_timers,
             errors: total.errors.iter().map(|(&code, (count, _))| (code, *count)).collect(),
@@ -117,7 +126,7 @@ mod tests {
     use super::*;
 
     /// The keys are read by others' programs: DESIGN's list, in its order.
-    const KEYS: [&str; 22] = [
+    const KEYS: [&str; 25] = [
         "bots_requested",
         "bots_connected",
         "bots_failed",
@@ -137,6 +146,9 @@ mod tests {
         "hash_checks",
         "hash_mismatches",
         "resyncs",
+        "stripes_open",
+        "stripes_opened",
+        "stripes_lost",
         "generator_cpu_seconds",
         "generator_late_ticks",
         "errors",

@@ -336,7 +336,7 @@ fn inputs_take_acknowledgements_along_and_only_a_client_without_any_sends_them_a
     assert_eq!(game.lone_acks, acks);
 
     let mut silent = Match::new(0.020, 0.002, 8);
-    silent.core.pings.next_at = Duration::MAX;
+    silent.core.lanes.get(0).unwrap().pings.next_at = Duration::MAX;
     silent.run(1.0);
     assert_eq!((silent.sent.len(), silent.lone_acks), (0, silent.core.stats().snapshots));
 }

@@ -15,7 +15,10 @@ use std::{
 };
 
 use clap::Parser;
-use tickwire_client::bots::{self, BehaviourChoice, Report, SwarmConfig, SwarmError, SwarmHandle};
+use tickwire_client::{
+    Stripes,
+    bots::{self, BehaviourChoice, Report, SwarmConfig, SwarmError, SwarmHandle},
+};
 use tokio::{runtime, signal, sync::oneshot, time};
 
 use self::screen::Screen;
@@ -64,6 +67,13 @@ struct Options {
     /// On how many threads the bots run; without it on one per 100 bots, but no more than there are cores.
     #[arg(long, value_name = "N")]
     threads: Option<NonZeroUsize>,
+    /// Streams of each bot on connections of their own, for freshness under loss: 1 to 4, or auto, by the loss that is seen
+    /// and the round trip.
+    #[arg(long, value_name = "N|auto", default_value = "1")]
+    stripes: Stripes,
+    /// On how many of them each snapshot is sent, 1 or 2.
+    #[arg(long, value_name = "N", default_value = "1", value_parser = clap::value_parser!(u32).range(1..=2))]
+    snapshot_copies: u32,
     /// Writes the figures to a file, as flat JSON.
     #[arg(long, value_name = "FILE.json")]
     report: Option<PathBuf>,
@@ -98,6 +108,8 @@ fn main() -> ExitCode {
         seed: options.seed,
         ramp_per_second: options.ramp_per_second,
         threads: options.threads.map_or_else(|| threads_for(options.bots.get()), NonZeroUsize::get),
+        stripes: options.stripes,
+        snapshot_copies: options.snapshot_copies,
     };
     let screen = Screen::new(options.quiet, &config);
     let swarm = SwarmHandle::default();
@@ -187,6 +199,11 @@ mod tests {
 
     #[test]
     fn numbers_that_make_no_swarm_are_refused() {
+        for words in ["--stripes 0", "--stripes 5", "--stripes some", "--snapshot-copies 3"] {
+            assert!(parse(words).is_err(), "{words}");
+        }
+        assert_eq!(parse("--stripes auto").unwrap().stripes, Stripes::AUTO);
+        assert_eq!(parse("--stripes 3 --snapshot-copies 2").unwrap().stripes, Stripes::Fixed(3));
         for words in ["--bots 0", "--seconds 0", "--seconds nan", "--seconds -1", "--threads 0", "--behaviour run"] {
             assert!(parse(words).is_err(), "{words}");
         }

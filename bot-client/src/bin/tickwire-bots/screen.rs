@@ -90,6 +90,10 @@ fn table(report: &Report) -> Table {
             ),
         ),
         (
+            "stripes",
+            format!("{} open, {} opened, {} lost", report.stripes_open, report.stripes_opened, report.stripes_lost),
+        ),
+        (
             "this machine",
             format!("{:.2} s of CPU, {} late timers", report.generator_cpu_seconds, report.generator_late_ticks),
         ),
