@@ -1,9 +1,19 @@
 //! Several streams of one player: how they come, share, go, and come again, and who may not.
 
-use std::{collections::BTreeSet, num::NonZeroUsize, time::Duration};
+use std::{
+    collections::BTreeSet,
+    num::NonZeroUsize,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
+use tickwire_client::{Client, Event, JoinOptions, Stripes};
 use tickwire_proto::v1::{self as pb, client_message::Kind};
 use tickwire_server::{Limits, ServerConfig, Timeouts};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    task::JoinHandle,
+};
 use tonic::{Code, Status};
 
 use crate::harness::{
@@ -333,5 +343,117 @@ async fn a_stream_whose_cable_is_pulled_leaves_the_turns_to_the_others() {
     }
     assert_eq!(server.probe.seats(), 1);
     drop(second);
+    server.stop().await;
+}
+
+/// Wires a client's connections to the server, one line each, in the order in which they come.
+struct Exchange {
+    url: String,
+    lines: Arc<Mutex<Vec<JoinHandle<()>>>>,
+    accepting: JoinHandle<()>,
+}
+
+impl Exchange {
+    async fn to(server: &TestServer) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
+        let url = format!("http://{}", listener.local_addr().expect("it is bound"));
+        let lines = Arc::<Mutex<Vec<JoinHandle<()>>>>::default();
+        let (server, opened) = (server.address, Arc::clone(&lines));
+        let accepting = tokio::spawn(async move {
+            while let Ok((mut near, _)) = listener.accept().await {
+                let line = tokio::spawn(async move {
+                    let mut far = TcpStream::connect(server).await.expect("the server accepts");
+                    // An error says that either side is gone.
+                    let _ = tokio::io::copy_bidirectional(&mut near, &mut far).await;
+                });
+                opened.lock().expect("nobody panics with it").push(line);
+            }
+        });
+        Self { url, lines, accepting }
+    }
+
+    fn cut(&self, line: usize) {
+        self.lines.lock().expect("nobody panics with it")[line].abort();
+    }
+}
+
+/// Plays until something is so.
+async fn play_until(client: &mut Client, mut is_so: impl FnMut(&Client) -> bool) {
+    within_patience(async {
+        while !is_so(client) {
+            match client.next().await.expect("the client goes on") {
+                Some(Event::Desync(error)) => panic!("the mirror differs: {error}"),
+                Some(Event::InputDue(tick)) => client.set_input(&[(tick.0 % 100) as i32]).expect("in range"),
+                Some(_) => {}
+                None => panic!("the match ended"),
+            }
+        }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_plays_on_whichever_of_its_connections_is_lost_and_opens_it_again() {
+    let server = TestServer::arena(config()).await;
+    let exchange = Exchange::to(&server).await;
+    let options = JoinOptions { stripes: Stripes::Fixed(3), ..JoinOptions::default() };
+    let mut client = Client::connect(&exchange.url, &options).await.expect("there is room");
+    play_until(&mut client, |client| client.core().stripes_open() == 3).await;
+    let hashes = client.stats().hash_checks;
+    play_until(&mut client, |client| client.stats().hash_checks > hashes + 3).await;
+    assert_eq!((server.probe.seats(), server.probe.streams()), (1, 3));
+
+    // The first stream is the first connection; then one that was attached.
+    for (lost, line) in [(1, 0), (2, 2)] {
+        let snapshots = client.stats().snapshots;
+        exchange.cut(line);
+        play_until(&mut client, |client| client.stats().stripes_lost == lost && client.core().stripes_open() == 3)
+            .await;
+        assert!(client.stats().snapshots > snapshots, "the others went on");
+        let hashes = client.stats().hash_checks;
+        play_until(&mut client, |client| client.stats().hash_checks > hashes + 3).await;
+    }
+    let stats = client.stats();
+    assert_eq!((stats.hash_mismatches, stats.resyncs, stats.snapshots_ignored, stats.stripes_opened), (0, 0, 0, 4));
+    assert!(!stats.input_to_ack_us.is_empty() && stats.inputs_sent > 60);
+    assert_eq!(server.probe.seats(), 1);
+    client.leave().await.expect("the server says goodbye");
+    drop(client);
+    eventually("all streams are gone", || server.probe.streams() == 0).await;
+    assert_eq!(server.probe.seats(), 0);
+    exchange.accepting.abort();
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_whose_connections_are_all_lost_ends() {
+    let server = TestServer::arena(config()).await;
+    let exchange = Exchange::to(&server).await;
+    let options = JoinOptions { stripes: Stripes::Fixed(2), snapshot_copies: 2, ..JoinOptions::default() };
+    let mut client = Client::connect(&exchange.url, &options).await.expect("there is room");
+    play_until(&mut client, |client| client.core().stripes_open() == 2).await;
+    exchange.accepting.abort();
+    (0..2).for_each(|line| exchange.cut(line));
+    let error = within_patience(async {
+        loop {
+            if let Err(error) = client.next().await {
+                return error;
+            }
+        }
+    });
+    assert_eq!(error.await.code(), Code::Unavailable);
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_asks_for_no_more_connections_than_the_server_allows() {
+    let limits = Limits { stripes_max: NonZeroUsize::new(2).expect("not 0"), ..Limits::default() };
+    let server = TestServer::arena(ServerConfig { limits, ..config() }).await;
+    let options = JoinOptions { stripes: Stripes::Fixed(4), ..JoinOptions::default() };
+    let mut client = Client::connect(&format!("http://{}", server.address), &options).await.expect("there is room");
+    play_until(&mut client, |client| client.core().stripes_open() == 2).await;
+    play_until(&mut client, |client| client.stats().hash_checks > 4).await;
+    assert_eq!((client.core().stripes_open(), client.stats().stripes_opened), (2, 1));
+    client.leave().await.expect("the server says goodbye");
     server.stop().await;
 }

@@ -108,6 +108,7 @@ pub(super) struct Lanes {
     count: StripeCount,
     token: Vec<u8>,
     jitter: Xoshiro256PlusPlus,
+    polled_at: Duration,
     /// The newest inputs, oldest first, where there is more than one stream to repeat them on.
     recent: VecDeque<pb::Input>,
 }
@@ -173,6 +174,7 @@ impl Lanes {
             count: StripeCount::new(wish, max),
             token,
             jitter: Xoshiro256PlusPlus::from_seed(seed),
+            polled_at: Duration::ZERO,
             recent: VecDeque::new(),
         }
     }
@@ -203,6 +205,7 @@ impl Lanes {
         if self.lanes.len() == 1 {
             return None;
         }
+        self.polled_at = now;
         if let Some(stripe) = self.silent(now) {
             self.closed(stripe, now);
             return Some(StripeChange::Drop(stripe));
@@ -232,11 +235,12 @@ impl Lanes {
             return None;
         }
         let retries = self.lanes.iter().filter_map(|lane| match lane.state {
-            State::Closed { retry_at } => retry_at.filter(|at| *at > Duration::ZERO),
+            State::Closed { retry_at } => retry_at,
             State::Open if self.open_count() > 1 => Some(lane.heard_at + SILENCE_MAX),
             State::Open | State::Opening | State::Closing => None,
         });
-        retries.chain(self.count.next_review()).min()
+        // What was due when it was asked, and brought nothing, waits for something else.
+        retries.chain(self.count.next_review()).filter(|at| *at > self.polled_at).min()
     }
 
     /// When a stream has something to say by itself.
@@ -370,5 +374,120 @@ impl Pings {
     pub(super) fn restart(&mut self, now: Duration) {
         self.sent.clear();
         self.next_at = now;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MS: fn(u64) -> Duration = Duration::from_millis;
+
+    fn lanes(count: u32) -> Lanes {
+        let mut lanes = Lanes::new(Stripes::Fixed(count), 4, vec![7; 32], Duration::ZERO);
+        for stripe in 1..count as usize {
+            assert_eq!(lanes.poll(Duration::ZERO), Some(StripeChange::Open(stripe)));
+            lanes.opened(stripe, Duration::ZERO);
+        }
+        assert_eq!(lanes.poll(Duration::ZERO), None);
+        lanes
+    }
+
+    fn send(lanes: &mut Lanes, sequence: u64) -> Vec<(usize, Vec<u64>)> {
+        lanes.send_input(pb::Input { sequence, ..pb::Input::default() });
+        let taken = (0..STRIPES_MAX).filter_map(|stripe| Some((stripe, lanes.take_inputs(stripe)?)));
+        taken.map(|(stripe, inputs)| (stripe, inputs.iter().map(|input| input.sequence).collect())).collect()
+    }
+
+    #[test]
+    fn words_are_read_and_refused() {
+        assert_eq!("auto".parse(), Ok(Stripes::AUTO));
+        assert_eq!("4".parse(), Ok(Stripes::Fixed(4)));
+        for wrong in ["", "0", "5", "-1", "Auto"] {
+            let error = wrong.parse::<Stripes>().unwrap_err();
+            assert!(error.to_string().contains("choose auto, or 1 to 4"), "{error}");
+        }
+        assert_eq!([Stripes::AUTO, Stripes::ONE].map(|stripes| stripes.to_string()), ["auto", "1"]);
+    }
+
+    #[test]
+    fn a_single_stream_repeats_nothing_and_asks_for_nothing() {
+        let mut lanes = Lanes::new(Stripes::AUTO, 4, Vec::new(), Duration::ZERO);
+        assert_eq!((lanes.poll(MS(60_000)), lanes.next_timeout()), (None, None), "no token, no more streams");
+        assert_eq!(send(&mut lanes, 1), [(0, vec![1])]);
+        assert_eq!(send(&mut lanes, 2), [(0, vec![2])]);
+        let old_server = Lanes::new(Stripes::Fixed(4), 0, vec![1; 32], Duration::ZERO);
+        assert_eq!(old_server.lanes.len(), 1);
+    }
+
+    #[test]
+    fn inputs_go_on_the_two_streams_heard_last_with_the_three_before() {
+        let mut lanes = lanes(3);
+        for (stripe, at) in [(0, 10), (2, 20), (1, 30)] {
+            lanes.get(stripe).unwrap().received(1, MS(at));
+        }
+        assert_eq!(send(&mut lanes, 1), [(1, vec![1]), (2, vec![1])]);
+        lanes.get(0).unwrap().received(2, MS(40));
+        assert_eq!(send(&mut lanes, 2), [(0, vec![1, 2]), (1, vec![1, 2])]);
+        for sequence in 3..6 {
+            send(&mut lanes, sequence);
+        }
+        assert_eq!(send(&mut lanes, 6), [(0, vec![3, 4, 5, 6]), (1, vec![3, 4, 5, 6])]);
+
+        // The transport of one takes no more: what it was to send waits, and the next goes where there is room.
+        lanes.send_input(pb::Input { sequence: 7, ..pb::Input::default() });
+        assert!(lanes.take_inputs(1).is_some());
+        let sent: Vec<usize> = send(&mut lanes, 8).into_iter().map(|(stripe, _)| stripe).collect();
+        assert_eq!(sent, [1, 2]);
+    }
+
+    #[test]
+    fn a_stream_that_is_lost_is_opened_again_later_and_later_while_it_does_not_last() {
+        let mut lanes = lanes(2);
+        let mut now = MS(1000);
+        let mut waits = Vec::new();
+        for _ in 0..9 {
+            assert!(lanes.closed(1, now), "it was open");
+            let again = lanes.next_timeout().unwrap();
+            waits.push(again - now);
+            assert_eq!(lanes.poll(again - MS(1)), None);
+            lanes.get(0).unwrap().heard(again);
+            assert_eq!(lanes.poll(again), Some(StripeChange::Open(1)));
+            now = again;
+            lanes.opened(1, now);
+        }
+        assert!(waits[0] >= RETRY_MIN / 2 && waits[0] <= RETRY_MIN * 3 / 2, "{waits:?}");
+        assert!(waits[8] >= RETRY_MAX / 2 && waits[8] <= RETRY_MAX * 3 / 2, "{waits:?}");
+        lanes.closed(1, now + GOOD_AFTER);
+        assert!(lanes.next_timeout().unwrap() <= now + GOOD_AFTER + RETRY_MIN * 3 / 2, "it had lasted");
+        // One that the server will never let in is not asked for again.
+        lanes.get(0).unwrap().heard(MS(90_000));
+        assert_eq!(lanes.poll(MS(90_000)), Some(StripeChange::Open(1)));
+        lanes.failed(1, false, MS(90_000));
+        lanes.get(0).unwrap().heard(MS(900_000));
+        assert_eq!((lanes.poll(MS(900_000)), lanes.next_timeout()), (None, None));
+    }
+
+    #[test]
+    fn a_silent_stream_is_dropped_only_while_another_is_heard() {
+        let mut lanes = lanes(2);
+        assert_eq!(lanes.poll(MS(6000)), None, "the link is down; so would be another stream");
+        assert_eq!(lanes.next_timeout(), None, "only what comes changes that");
+        lanes.get(0).unwrap().heard(MS(6000));
+        assert_eq!(lanes.poll(MS(6000)), Some(StripeChange::Drop(1)));
+        assert_eq!(lanes.open_count(), 1);
+    }
+
+    #[test]
+    fn fewer_streams_are_closed_one_by_one_the_least_heard_first() {
+        let mut lanes = lanes(3);
+        lanes.count = StripeCount::new(Stripes::AUTO, 3);
+        for (stripe, at) in [(0, 100), (1, 80), (2, 90)] {
+            lanes.get(stripe).unwrap().heard(MS(at));
+        }
+        assert_eq!(lanes.poll(MS(100)), Some(StripeChange::Close(1)));
+        assert!(!lanes.closed(1, MS(120)), "it was to close");
+        assert_eq!(lanes.poll(MS(120)), Some(StripeChange::Close(2)));
+        assert_eq!(lanes.poll(MS(120)), None);
     }
 }
