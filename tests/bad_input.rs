@@ -168,7 +168,7 @@ async fn tokens_that_this_server_does_not_know_are_not_passed_over() {
     let status = refusal_of(&server, |hello| hello.resume_token = vec![1]).await;
     assert_refused(&status, Code::Unimplemented, "hello.resume_token");
     let status = refusal_of(&server, |hello| hello.attach_token = vec![1]).await;
-    assert_refused(&status, Code::Unimplemented, "hello.attach_token");
+    assert_refused(&status, Code::Unauthenticated, "hello.attach_token");
     server.stop().await;
 }
 

@@ -158,7 +158,7 @@ fn play(shooter: Shooter) -> Played {
     let landed = event(&schema, Landed::NAME);
     let replicator = Replicator::new(
         Arc::clone(session.game()),
-        Arc::clone(&schema),
+        &schema,
         ReplicationConfig::new(RATE),
         Arc::clone(session.frame()),
     );

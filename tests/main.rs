@@ -13,4 +13,5 @@ mod lints;
 mod matches;
 mod services;
 mod stalled_reader;
+mod stripes;
 mod tiny_game;

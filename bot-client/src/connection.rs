@@ -5,6 +5,7 @@ mod error;
 mod play;
 #[cfg(test)]
 pub(crate) mod scripted;
+mod stripes;
 #[cfg(test)]
 mod tests;
 mod transport;
@@ -25,8 +26,11 @@ pub use self::{
     error::{ClientError, ServerStatus, code_name},
     transport::ConnectOptions,
 };
-use self::{play::PlayStream, transport::Wire};
-use crate::core::{Core, Event, InputError, JoinOptions, PredictError, Scene, Stats};
+use self::{
+    stripes::{Arrival, Greeted, Links, Server, may_retry},
+    transport::Wire,
+};
+use crate::core::{Core, Event, InputError, JoinOptions, PredictError, Scene, Stats, StripeChange};
 
 const WELCOME_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a leaving client waits for the server's goodbye.
@@ -39,11 +43,14 @@ const GOODBYE_TIMEOUT: Duration = Duration::from_secs(2);
 ///
 /// Dropping a client cuts its connection, as if the machine had failed: the server keeps the seat for its grace period.
 /// To give the seat up, [`leave`](Self::leave).
+///
+/// Where [`JoinOptions::stripes`] allows it, the client opens further connections, and opens those again that are lost; it
+/// goes on while any of them lives.
 #[derive(Debug)]
 pub struct Client {
     core: Core,
-    stream: PlayStream,
-    wire: Arc<Wire>,
+    links: Links,
+    server: Server,
     started: Instant,
     timer: Pin<Box<Sleep>>,
     /// When the core asked to be called, until it was.
@@ -72,19 +79,14 @@ impl Client {
         connect_options: &ConnectOptions,
     ) -> Result<Self, ClientError> {
         let uri = server_uri(url)?;
-        let wire = Arc::new(Wire::default());
-        let join = async {
-            let mut stream = PlayStream::open(url, &uri, connect_options, &wire, &options.hello()).await?;
-            let first = poll_fn(|cx| stream.poll_message(cx)).await?.ok_or(ClientError::Ended)?;
-            Ok::<_, ClientError>((stream, decode(&first)?))
-        };
-        let joined = timeout(WELCOME_TIMEOUT, join).await;
-        let (stream, first) = joined.map_err(|_| ClientError::Timeout { what: "hello", after: WELCOME_TIMEOUT })??;
+        let (options_of_all, wire) = (connect_options.clone(), Arc::new(Wire::default()));
+        let server = Server { url: url.to_owned(), uri, options: options_of_all, wire, connections: 0 };
+        let (stream, first) = server.clone().greet(options.hello()).await?;
         let started = Instant::now();
         Ok(Self {
             core: Core::new(options, first, started.elapsed())?,
-            stream,
-            wire,
+            links: Links::new(stream),
+            server,
             started,
             timer: Box::pin(sleep_until(started)),
             asked_for: None,
@@ -110,18 +112,24 @@ impl Client {
                 return Ok(Some(event));
             }
             self.note_lateness(now);
+            self.change_stripes(now);
             let is_stuck = !self.transmit(now);
             let has_timer = self.set_timer(is_stuck);
-            let (stream, timer) = (&mut self.stream, &mut self.timer);
-            let received = poll_fn(|cx| match stream.poll_message(cx) {
-                Poll::Ready(received) => Poll::Ready(Some(received)),
+            let (links, timer) = (&mut self.links, &mut self.timer);
+            let arrived = poll_fn(|cx| match links.poll(cx) {
+                Poll::Ready(arrival) => Poll::Ready(Some(arrival)),
                 Poll::Pending if has_timer => timer.as_mut().poll(cx).map(|()| None),
                 Poll::Pending => Poll::Pending,
             });
-            match received.await.transpose()? {
-                Some(Some(message)) => self.receive(&message)?,
-                Some(None) if self.goodbye => return Ok(None),
-                Some(None) => return Err(ClientError::Ended),
+            match arrived.await {
+                Some(Arrival::Message(stripe, message)) => self.receive(stripe, &message)?,
+                Some(Arrival::Ended(stripe, ended)) => match ended {
+                    _ if !self.links.is_empty() => self.core.stripe_closed(stripe, self.now()),
+                    Ok(()) if self.goodbye => return Ok(None),
+                    Ok(()) => return Err(ClientError::Ended),
+                    Err(error) => return Err(error),
+                },
+                Some(Arrival::Opened(stripe, opened)) => self.take_opened(stripe, *opened),
                 None => {}
             }
         }
@@ -160,15 +168,25 @@ impl Client {
     pub async fn leave(&mut self) -> Result<(), ClientError> {
         self.core.leave();
         let all = async {
-            if let Some(leave) = self.core.poll_transmit(self.started.elapsed()) {
-                self.stream.push(&leave);
+            let now = self.now();
+            let mut is_said = false;
+            for link in self.links.iter_mut() {
+                if let Some(leave) = self.core.poll_transmit_on(link.stripe, now) {
+                    link.stream.push(&leave);
+                    let _ = link.stream.flush(true);
+                    // Said on one stream, it holds for all; and they stay open until it is heard.
+                    is_said = true;
+                }
             }
             // It fails where the stream has ended already, as reading will tell.
-            let _ = self.stream.flush(true);
-            while let Some(message) = poll_fn(|cx| self.stream.poll_message(cx)).await? {
-                self.receive(&message)?;
+            self.links.iter_mut().filter(|_| !is_said).for_each(|link| drop(link.stream.flush(true)));
+            loop {
+                match poll_fn(|cx| self.links.poll(cx)).await {
+                    Arrival::Message(stripe, message) => self.receive(stripe, &message)?,
+                    Arrival::Ended(_, ended) if ended.is_ok() || self.links.is_empty() => return ended,
+                    Arrival::Ended(..) | Arrival::Opened(..) => {}
+                }
             }
-            Ok(())
         };
         let timed = timeout(GOODBYE_TIMEOUT, all).await;
         timed.map_err(|_| ClientError::Timeout { what: "leave", after: GOODBYE_TIMEOUT })?
@@ -198,16 +216,16 @@ impl Client {
         self.now()
     }
 
-    /// All bytes that came over the connection: HTTP/2 with its framing, without TCP's and IP's headers.
+    /// All bytes that came over the client's connections: HTTP/2 with its framing, without TCP's and IP's headers.
     #[must_use]
     pub fn bytes_received(&self) -> u64 {
-        self.wire.bytes_received()
+        self.server.wire.bytes_received()
     }
 
-    /// All bytes that went over the connection.
+    /// All bytes that went over them.
     #[must_use]
     pub fn bytes_sent(&self) -> u64 {
-        self.wire.bytes_sent()
+        self.server.wire.bytes_sent()
     }
 
     /// The bytes of the snapshots among them, as protobuf messages.
@@ -226,34 +244,72 @@ impl Client {
         self.started.elapsed()
     }
 
-    fn receive(&mut self, message: &Bytes) -> Result<(), ClientError> {
+    fn receive(&mut self, stripe: usize, message: &Bytes) -> Result<(), ClientError> {
         let now = self.now();
         match SnapshotMessage::within(message) {
             Some(body) => {
                 self.snapshot_bytes += body.len() as u64;
-                self.core.handle_snapshot(body, now)?;
+                self.core.handle_snapshot_on(stripe, body, now)?;
             }
             None => {
                 let message = decode(message)?;
                 if let Some(pb::server_message::Kind::Snapshot(snapshot)) = &message.kind {
                     self.snapshot_bytes += snapshot.encoded_len() as u64;
                 }
-                self.core.handle(message, now)?;
+                self.core.handle_on(stripe, message, now)?;
             }
         }
         Ok(())
     }
 
-    /// Sends what there is to send, in one piece; false where the transport is stuck.
+    /// Sends what there is to send, on each stream in one piece; false where no transport takes any more.
     fn transmit(&mut self, now: Duration) -> bool {
-        let mut has_room = self.stream.has_room();
-        while has_room && let Some(message) = self.core.poll_transmit(now) {
-            self.stream.push(&message);
-            has_room = self.stream.has_room();
+        let mut has_room = false;
+        // What one stream is asked for may make something to send on one that was asked before.
+        let mut is_again = true;
+        while std::mem::take(&mut is_again) {
+            for link in self.links.iter_mut() {
+                let mut is_free = link.stream.has_room();
+                while is_free && let Some(message) = self.core.poll_transmit_on(link.stripe, now) {
+                    link.stream.push(&message);
+                    is_free = link.stream.has_room();
+                    is_again = self.core.stripes_open() > 1;
+                }
+                has_room |= is_free;
+            }
         }
-        // It fails where the stream has ended, as reading will tell.
-        let _ = self.stream.flush(false);
+        for link in self.links.iter_mut() {
+            // It fails where the stream has ended, as reading will tell.
+            let _ = link.stream.flush(false);
+        }
         has_room
+    }
+
+    /// Opens and closes streams as the core would have it.
+    fn change_stripes(&mut self, now: Duration) {
+        while let Some(change) = self.core.poll_stripe(now) {
+            match change {
+                StripeChange::Open(stripe) => {
+                    self.server.connections += 1;
+                    self.links.open(stripe, self.server.clone(), self.core.attach_hello());
+                }
+                StripeChange::Close(stripe) => self.links.close(stripe),
+                StripeChange::Drop(stripe) => self.links.remove(stripe),
+            }
+        }
+    }
+
+    /// Takes in a further stream, or that there is none.
+    fn take_opened(&mut self, stripe: usize, opened: Greeted) {
+        let now = self.now();
+        let opened = opened.and_then(|(stream, first)| {
+            self.core.stripe_opened(stripe, &first, now)?;
+            Ok(stream)
+        });
+        match opened {
+            Ok(stream) => self.links.opened(stripe, stream),
+            Err(error) => self.core.stripe_failed(stripe, may_retry(&error), now),
+        }
     }
 
     /// Sets the timer for the core's next timeout; false where there is none.

@@ -8,6 +8,9 @@
 //! 4. call both again at [`Core::next_timeout`], or when a message arrives.
 //!
 //! A caller that does not read its stream acknowledges nothing, and the server soon stops sending to it.
+//!
+//! A player may have further streams, stripes, on connections of their own: where [`JoinOptions::stripes`] allows it, do as
+//! [`Core::poll_stripe`] says, hand their messages to [`Core::handle_on`], and ask [`Core::poll_transmit_on`] for each.
 
 mod display_clock;
 mod feed;
@@ -22,6 +25,8 @@ mod server_clock;
 #[cfg(test)]
 mod simulation;
 mod stats;
+mod stripe_count;
+mod stripes;
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
@@ -38,6 +43,7 @@ pub use self::{
     scene::{Entity, Scene},
     server_clock::ServerClock,
     stats::Stats,
+    stripes::{StripeChange, Stripes, StripesError},
 };
 use self::{
     input_clock::InputClock,
@@ -47,22 +53,16 @@ use self::{
     prediction::{Prediction, Present},
     server_clock::Timeline,
     stats::AgeMeter,
+    stripes::Lanes,
 };
 
-/// The first pings follow each other closely, so that the clock is good soon.
-const FIRST_PINGS: u64 = 5;
-const FIRST_PING_INTERVAL: Duration = Duration::from_millis(100);
-/// Four round trips within the clock's window.
-const PING_INTERVAL: Duration = Duration::from_millis(500);
-/// Pings that may be unanswered; of older ones the times are forgotten.
-const PINGS_MAX: usize = 16;
 /// An acknowledgement waits this many ticks for an input to ride on: a little more than the time between two.
 const ACK_DELAY_TICKS: f64 = 1.5;
 /// An input is sent with the snapshot that arrives within this many ticks of its time, so that client and server have to do
 /// with each other once in a tick and not twice, and packets are shared.
 const PAIRING_TICKS: f64 = 0.5;
 /// The stripe of a client with a single stream.
-const STRIPE: usize = 0;
+const FIRST: usize = 0;
 
 /// What happened, as [`Core::poll_event`] tells it.
 #[derive(Clone, Debug, PartialEq)]
@@ -118,9 +118,9 @@ pub struct Core {
     own_values: Vec<f64>,
     input_announced: Tick,
     newest_received_input: u64,
-    pings: Pings,
-    ack: Ack,
-    resync: Option<pb::ResyncReason>,
+    lanes: Lanes,
+    /// Of all streams.
+    newest_tick: Tick,
     ages: AgeMeter,
     stats: Stats,
     events: VecDeque<Event>,
@@ -128,6 +128,9 @@ pub struct Core {
     is_snapshot_fresh: bool,
     paused: bool,
     end: End,
+    has_said_goodbye: bool,
+    /// The newest notice, and the stream that told of it.
+    notice: Option<(usize, pb::Notice)>,
 }
 
 /// Whether the client is on its way out.
@@ -138,21 +141,6 @@ enum End {
     Leaving,
     /// Nothing is sent any more.
     Done,
-}
-
-#[derive(Debug, Default)]
-struct Pings {
-    sent: VecDeque<(u64, Duration)>,
-    next_echo: u64,
-    next_at: Duration,
-}
-
-/// What the server has yet to be told was received.
-#[derive(Debug, Default)]
-struct Ack {
-    newest_tick: u64,
-    /// An acknowledgement that travels alone where no input takes it along before.
-    due: Option<Duration>,
 }
 
 impl Core {
@@ -200,15 +188,16 @@ impl Core {
             inputs: Inputs::new(schema, welcome.last_consumed_input),
             input_announced: Tick::ZERO,
             newest_received_input: welcome.last_consumed_input,
-            pings: Pings { next_at: now, ..Pings::default() },
-            ack: Ack::default(),
-            resync: None,
+            lanes: Lanes::new(options.stripes, welcome.max_stripes, welcome.attach_token, now),
+            newest_tick: Tick::ZERO,
             ages: AgeMeter::default(),
             stats: Stats::default(),
             events: VecDeque::new(),
             paused: false,
             is_snapshot_fresh: false,
             end: End::No,
+            has_said_goodbye: false,
+            notice: None,
         })
     }
 
@@ -235,14 +224,32 @@ impl Core {
     /// Where the server does not speak as agreed; end the stream. A snapshot that does not fit is no error: it is told as
     /// [`Event::Desync`], and a reset is asked for.
     pub fn handle(&mut self, message: pb::ServerMessage, now: Duration) -> Result<(), ProtocolError> {
+        self.handle_on(FIRST, message, now)
+    }
+
+    /// As [`handle`](Self::handle), for a message of any of several streams.
+    ///
+    /// # Errors
+    /// Where the server does not speak as agreed; end that stream.
+    pub fn handle_on(&mut self, stripe: usize, message: pb::ServerMessage, now: Duration) -> Result<(), ProtocolError> {
         match message.kind {
             Some(pb::server_message::Kind::Snapshot(snapshot)) => {
-                self.handle_snapshot(&snapshot.encode_to_vec(), now)?;
+                self.handle_snapshot_on(stripe, &snapshot.encode_to_vec(), now)?;
             }
-            Some(pb::server_message::Kind::Pong(pong)) => self.pong(&pong, now)?,
-            Some(pb::server_message::Kind::Notice(notice)) => self.notice(&notice, now),
+            Some(pb::server_message::Kind::Pong(pong)) => self.pong(stripe, &pong, now)?,
+            Some(pb::server_message::Kind::Notice(notice)) => {
+                // Each stream tells of it.
+                let is_repeat = self.notice.as_ref().is_some_and(|(on, told)| *on != stripe && *told == notice);
+                if !is_repeat {
+                    self.notice(&notice, now);
+                    self.notice = Some((stripe, notice));
+                }
+            }
+            Some(pb::server_message::Kind::Goodbye(goodbye))
+                if self.has_said_goodbye || goodbye.reason() == pb::GoodbyeReason::StripeClosed => {}
             Some(pb::server_message::Kind::Goodbye(goodbye)) => {
                 self.end = End::Done;
+                self.has_said_goodbye = true;
                 self.events.push_back(Event::Goodbye { reason: goodbye.reason(), text: goodbye.text });
             }
             Some(pb::server_message::Kind::Welcome(_)) => return Err(ProtocolError::SecondWelcome),
@@ -258,7 +265,15 @@ impl Core {
     /// # Errors
     /// Where it is no such message.
     pub fn handle_snapshot(&mut self, body: &[u8], now: Duration) -> Result<(), ProtocolError> {
-        self.snapshot(&SnapshotMessage::read(body)?, now)
+        self.handle_snapshot_on(FIRST, body, now)
+    }
+
+    /// As [`handle_snapshot`](Self::handle_snapshot), for any of several streams.
+    ///
+    /// # Errors
+    /// Where it is no such message.
+    pub fn handle_snapshot_on(&mut self, stripe: usize, body: &[u8], now: Duration) -> Result<(), ProtocolError> {
+        self.snapshot(stripe, &SnapshotMessage::read(body)?, now)
     }
 
     /// What happened since the last call, oldest first; at last that an input is due.
@@ -290,24 +305,31 @@ impl Core {
 
     /// The next message to send, if any. Never a burst: of ticks that were slept through, only the newest gets an input.
     pub fn poll_transmit(&mut self, now: Duration) -> Option<pb::ClientMessage> {
+        self.poll_transmit_on(FIRST, now)
+    }
+
+    /// As [`poll_transmit`](Self::poll_transmit), for one of several streams: ask for each until none has anything, since
+    /// what is asked of one may make something to send on another.
+    pub fn poll_transmit_on(&mut self, stripe: usize, now: Duration) -> Option<pb::ClientMessage> {
         use pb::client_message::Kind;
 
+        let is_open = self.lanes.get(stripe).is_some_and(|lane| lane.is_open());
         match self.end {
-            End::No => {}
-            End::Leaving => {
+            End::No if is_open => {}
+            End::Leaving if is_open => {
                 self.end = End::Done;
                 return Some(message(Kind::Leave(pb::Leave {})));
             }
-            End::Done => return None,
+            End::No | End::Leaving | End::Done => return None,
         }
-        if let Some(reason) = self.resync.take() {
+        let lane = self.lanes.get(stripe)?;
+        if let Some(reason) = lane.resync.take() {
             return Some(message(Kind::Resync(pb::Resync { reason: reason.into() })));
         }
-        if now >= self.pings.next_at {
-            return Some(message(Kind::Ping(self.pings.next(now))));
+        if now >= lane.pings.next_at {
+            return Some(message(Kind::Ping(lane.pings.next(now))));
         }
         if let Some(target) = self.input_due(now) {
-            self.ack.due = None;
             self.stats.inputs_sent += 1;
             let mut input = self.inputs.next(target, now);
             (input.seen_tick, input.seen_fraction) = self.seen.take(&self.mirror);
@@ -316,18 +338,77 @@ impl Core {
                 let tell = |tick, action| self.events.push_back(Event::Predicted { tick, action });
                 prediction.advance(target, &self.ledger, &mut self.stats, tell);
             }
-            return Some(message(Kind::Inputs(pb::Inputs {
-                epoch: self.epoch,
-                newest_tick: self.ack.newest_tick,
-                inputs: vec![input],
-            })));
+            self.lanes.send_input(input);
+        }
+        if let Some(inputs) = self.lanes.take_inputs(stripe) {
+            let newest_tick = self.lanes.get(stripe)?.ack.newest_tick;
+            return Some(message(Kind::Inputs(pb::Inputs { epoch: self.epoch, newest_tick, inputs })));
         }
         self.is_snapshot_fresh = false;
-        if self.ack.due.is_some_and(|due| now >= due) {
-            self.ack.due = None;
-            return Some(message(Kind::Ack(pb::Ack { epoch: self.epoch, newest_tick: self.ack.newest_tick })));
+        let ack = &mut self.lanes.get(stripe)?.ack;
+        if ack.due.is_some_and(|due| now >= due) {
+            ack.due = None;
+            return Some(message(Kind::Ack(pb::Ack { epoch: self.epoch, newest_tick: ack.newest_tick })));
         }
         None
+    }
+
+    /// What is to be done about further streams, if anything: ask whenever [`poll_transmit_on`](Self::poll_transmit_on) is
+    /// asked.
+    pub fn poll_stripe(&mut self, now: Duration) -> Option<StripeChange> {
+        if self.end != End::No {
+            return None;
+        }
+        let change = self.lanes.poll(now)?;
+        if let StripeChange::Drop(stripe) = change {
+            self.stats.stripes_lost += 1;
+            self.mirror.close_stripe(stripe);
+        }
+        Some(change)
+    }
+
+    /// The first message of a further stream.
+    #[must_use]
+    pub fn attach_hello(&self) -> pb::ClientMessage {
+        join::attach_hello(self.lanes.token())
+    }
+
+    /// A further stream is open; `first` is the server's first message on it.
+    ///
+    /// # Errors
+    /// Where it is no welcome for this player; drop the stream, and tell with [`stripe_failed`](Self::stripe_failed).
+    pub fn stripe_opened(
+        &mut self,
+        stripe: usize,
+        first: &pb::ServerMessage,
+        now: Duration,
+    ) -> Result<(), ProtocolError> {
+        match &first.kind {
+            Some(pb::server_message::Kind::Welcome(welcome)) if welcome.player == self.player.0 => {
+                self.stats.stripes_opened += 1;
+                self.lanes.opened(stripe, now);
+                Ok(())
+            }
+            Some(pb::server_message::Kind::Welcome(_)) => Err(ProtocolError::Player),
+            _ => Err(ProtocolError::NotWelcome),
+        }
+    }
+
+    /// A further stream could not be opened; `may_retry`: another attempt may fare better.
+    pub fn stripe_failed(&mut self, stripe: usize, may_retry: bool, now: Duration) {
+        self.lanes.failed(stripe, may_retry, now);
+    }
+
+    /// A stream of several has ended, by itself or because it was to.
+    pub fn stripe_closed(&mut self, stripe: usize, now: Duration) {
+        self.stats.stripes_lost += u64::from(self.lanes.closed(stripe, now));
+        self.mirror.close_stripe(stripe);
+    }
+
+    /// How many streams are open.
+    #[must_use]
+    pub fn stripes_open(&self) -> usize {
+        self.lanes.open_count()
     }
 
     /// When [`poll_event`](Self::poll_event) and [`poll_transmit`](Self::poll_transmit) are to be called again, if no
@@ -339,7 +420,7 @@ impl Core {
         }
         let input = self.input_clock.due(self.inputs.last_target().next()).filter(|_| !self.paused);
         let input = input.and_then(|due| Duration::try_from_secs_f64((due + self.pairing_seconds()).max(0.0)).ok());
-        [Some(self.pings.next_at), self.ack.due, input].into_iter().flatten().min()
+        [self.lanes.next_due(), self.lanes.next_timeout(), input].into_iter().flatten().min()
     }
 
     /// Gives the seat up: the next message is the last one.
@@ -469,8 +550,11 @@ impl Core {
         &self.stats
     }
 
-    fn snapshot(&mut self, snapshot: &SnapshotMessage<'_>, now: Duration) -> Result<(), ProtocolError> {
+    fn snapshot(&mut self, stripe: usize, snapshot: &SnapshotMessage<'_>, now: Duration) -> Result<(), ProtocolError> {
         let tick = checked_tick("snapshot.tick", snapshot.tick)?;
+        let Some(lane) = self.lanes.get(stripe) else { return Ok(()) };
+        lane.received(tick.0, now);
+        lane.heard(now);
         if snapshot.epoch != self.epoch {
             self.epoch = snapshot.epoch;
             self.inputs.new_epoch();
@@ -481,20 +565,27 @@ impl Core {
             self.interpolation = None;
             self.seen = Seen::default();
             self.input_announced = Tick::ZERO;
+            self.lanes.forget_inputs();
+            self.newest_tick = Tick::ZERO;
             self.restart_clocks(now);
         }
         self.stats.snapshots += 1;
-        self.ack.newest_tick = tick.0;
         self.is_snapshot_fresh = true;
-        self.acknowledge_within(now);
-        self.clock.slip(snapshot.slip_us);
+        self.acknowledge_within(stripe, now);
+        // What another stream has brought may be newer.
+        let is_newest = tick > self.newest_tick;
+        if is_newest {
+            self.clock.slip(snapshot.slip_us);
+        }
+        self.note_lateness(stripe, tick, now);
         self.take_input_feedback(snapshot, now);
 
-        match self.mirror.apply_message(STRIPE, snapshot) {
+        match self.mirror.apply_message(stripe, snapshot) {
             Ok(applied) => {
                 if applied.ignored {
                     self.stats.snapshots_ignored += 1;
-                } else {
+                } else if is_newest {
+                    self.newest_tick = tick;
                     self.ages.applied(tick, now.as_secs_f64(), &self.clock, &mut self.stats);
                     self.reconcile(tick, now);
                     let seconds = now.as_secs_f64();
@@ -514,7 +605,9 @@ impl Core {
                     self.stats.hash_mismatches += 1;
                 }
                 self.stats.resyncs += 1;
-                self.resync = Some(error.resync_reason());
+                if let Some(lane) = self.lanes.get(stripe) {
+                    lane.resync = Some(error.resync_reason());
+                }
                 self.events.push_back(Event::Desync(error));
             }
         }
@@ -552,18 +645,30 @@ impl Core {
         prediction.reconcile(owner, target, &self.ledger, &present, in_contact, &mut self.stats, tell);
     }
 
+    /// A loss shows in how late a snapshot comes.
+    fn note_lateness(&mut self, stripe: usize, tick: Tick, now: Duration) {
+        let seconds = now.as_secs_f64();
+        if let (Some(due), Some(round_trip)) = (self.clock.due(tick), self.clock.min_rtt()) {
+            self.lanes.count().arrived(stripe, seconds - due, round_trip.as_secs_f64(), now);
+        }
+    }
+
     /// An input takes the acknowledgement along, where one is due soon.
-    fn acknowledge_within(&mut self, now: Duration) {
+    fn acknowledge_within(&mut self, stripe: usize, now: Duration) {
         let delay = match self.input_clock.is_running() && !self.paused {
             true => Duration::from_secs_f64(self.rate.duration_of(1).as_secs_f64() * ACK_DELAY_TICKS),
             false => Duration::ZERO,
         };
-        self.ack.due.get_or_insert(now + delay);
+        if let Some(lane) = self.lanes.get(stripe) {
+            lane.ack.due.get_or_insert(now + delay);
+        }
     }
 
-    fn pong(&mut self, pong: &pb::Pong, now: Duration) -> Result<(), ProtocolError> {
+    fn pong(&mut self, stripe: usize, pong: &pb::Pong, now: Duration) -> Result<(), ProtocolError> {
         let tick = checked_tick("pong.tick", pong.tick)?;
-        let Some(sent) = self.pings.answered(pong.echo) else { return Ok(()) };
+        let Some(lane) = self.lanes.get(stripe) else { return Ok(()) };
+        lane.heard(now);
+        let Some(sent) = lane.pings.answered(pong.echo) else { return Ok(()) };
         let (sent, now) = (sent.as_secs_f64(), now.as_secs_f64());
         self.ages.sample(now, &self.clock, &mut self.stats);
         self.clock.pong(sent, now, tick, pong.phase_us, pong.slip_us);
@@ -601,7 +706,7 @@ impl Core {
         self.ages.reset();
         self.clock.reset();
         self.input_clock.reset();
-        self.pings = Pings { next_echo: self.pings.next_echo, next_at: now, ..Pings::default() };
+        self.lanes.iter_mut().for_each(|lane| lane.pings.restart(now));
     }
 
     fn pairing_seconds(&self) -> f64 {
@@ -618,24 +723,6 @@ impl Core {
         let last = self.inputs.last_target();
         let due = if last > Tick::ZERO && due == last.next().next() { last.next() } else { due };
         (self.end == End::No && !self.paused && due > self.inputs.last_target() && due <= Tick::MAX).then_some(due)
-    }
-}
-
-impl Pings {
-    fn next(&mut self, now: Duration) -> pb::Ping {
-        self.next_echo += 1;
-        self.next_at = now + if self.next_echo < FIRST_PINGS { FIRST_PING_INTERVAL } else { PING_INTERVAL };
-        self.sent.push_back((self.next_echo, now));
-        if self.sent.len() > PINGS_MAX {
-            self.sent.pop_front();
-        }
-        pb::Ping { echo: self.next_echo }
-    }
-
-    /// When the ping that is answered was sent; those before it are forgotten.
-    fn answered(&mut self, echo: u64) -> Option<Duration> {
-        while self.sent.pop_front_if(|(sent, _)| *sent < echo).is_some() {}
-        self.sent.pop_front_if(|(sent, _)| *sent == echo).map(|(_, at)| at)
     }
 }
 

@@ -36,6 +36,6 @@ mod game_client;
 
 pub use self::{
     connection::{Client, ClientError, ConnectOptions},
-    core::{ClientEvent, Core, Event, JoinOptions, Scene, Stats},
+    core::{ClientEvent, Core, Event, JoinOptions, Scene, Stats, Stripes},
     game_client::{GameClient, GameClientError, PlayerActions},
 };

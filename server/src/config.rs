@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use tickwire_replication::STRIPES_MAX;
 use tickwire_shared::{REWIND_MS_DEFAULT, TickRate};
 
 /// What a server is told before it starts.
@@ -79,10 +80,12 @@ pub struct Limits {
     pub requests_per_connection_max: u32,
     /// The farthest that a player sees, in the game's metres, and what those get who do not ask.
     pub view_radius_max: f64,
-    /// Bytes of snapshots per second of one stream, for those who do not ask.
+    /// Bytes of snapshots per second of one player, for those who do not ask.
     pub bytes_per_second_default: NonZeroU32,
     /// The most that those get who ask for more.
     pub bytes_per_second_max: NonZeroU32,
+    /// Streams of one player, its stripes: 1 for no more than the first. More than four are taken for four.
+    pub stripes_max: NonZeroUsize,
 }
 
 /// The least bytes of snapshots per second of one stream: with fewer, headers would leave nothing for the rest.
@@ -93,6 +96,14 @@ impl Limits {
     #[must_use]
     pub fn bytes_per_second(&self, wish: Option<NonZeroU32>) -> NonZeroU32 {
         wish.unwrap_or(self.bytes_per_second_default).min(self.bytes_per_second_max).max(BYTES_PER_SECOND_MIN)
+    }
+}
+
+impl Limits {
+    /// Streams of one player: 1 to four.
+    #[must_use]
+    pub(crate) fn stripes_max(&self) -> usize {
+        self.stripes_max.get().min(STRIPES_MAX)
     }
 }
 
@@ -144,6 +155,7 @@ impl Default for Limits {
             view_radius_max: 1000.0,
             bytes_per_second_default: NonZeroU32::new(1 << 20).expect("2^20 is not 0"),
             bytes_per_second_max: NonZeroU32::new(4 << 20).expect("2^22 is not 0"),
+            stripes_max: NonZeroUsize::new(STRIPES_MAX).expect("4 is not 0"),
         }
     }
 }

@@ -28,7 +28,7 @@ use crate::{
     config::{Limits, ServerConfig, Timeouts},
     net::{self, NetworkThread, NetworkThreads, Relay},
     play::GameService,
-    session::{Registry, SessionHandle, SessionHost, SessionName, SessionOrder, StartError},
+    session::{AttachTokens, Registry, SessionHandle, SessionHost, SessionName, SessionOrder, StartError},
     sessions_service::Sessions,
 };
 
@@ -91,6 +91,7 @@ pub(crate) struct Shared {
     pub(crate) limits: Limits,
     pub(crate) phase: watch::Sender<Phase>,
     pub(crate) notices: Notices,
+    pub(crate) attach_tokens: Arc<AttachTokens>,
     /// Open `Play` streams.
     pub(crate) streams: AtomicUsize,
     /// A stream or a connection has ended.
@@ -191,6 +192,7 @@ impl Server {
             limits: config.limits,
             phase: watch::Sender::new(Phase::Serving),
             notices: Notices::default(),
+            attach_tokens: Arc::default(),
             streams: AtomicUsize::new(0),
             something_ended: Notify::new(),
         });

@@ -74,6 +74,12 @@ pub struct Report {
     pub correction_cm_p50: f64,
     /// The same, the 99th percentile.
     pub correction_cm_p99: f64,
+    /// Streams that the bots had open at the end, over all bots.
+    pub stripes_open: u64,
+    /// Streams beyond each bot's first that were opened, those in the place of lost ones among them.
+    pub stripes_opened: u64,
+    /// Streams that were lost while their bot had others.
+    pub stripes_lost: u64,
     /// CPU time of this process, user and system.
     pub generator_cpu_seconds: f64,
     /// Timers of bots that fired more than a tick late: where there are many, the latencies are this machine's.
@@ -123,6 +129,9 @@ impl Report {
             misprediction_percent: thousandths(stats.misprediction_percent()),
             correction_cm_p50: centimetres(0.50),
             correction_cm_p99: centimetres(0.99),
+            stripes_open: total.stripes_open,
+            stripes_opened: stats.stripes_opened,
+            stripes_lost: stats.stripes_lost,
             generator_cpu_seconds: thousandths(cpu_seconds),
             generator_late_ticks: total.late_timers,
             errors: total.errors.iter().map(|(&code, (count, _))| (code, *count)).collect(),
@@ -154,7 +163,7 @@ mod tests {
     use super::*;
 
     /// The keys are read by others' programs: DESIGN's list, in its order.
-    const KEYS: [&str; 34] = [
+    const KEYS: [&str; 37] = [
         "bots_requested",
         "bots_connected",
         "bots_failed",
@@ -186,6 +195,9 @@ mod tests {
         "misprediction_percent",
         "correction_cm_p50",
         "correction_cm_p99",
+        "stripes_open",
+        "stripes_opened",
+        "stripes_lost",
         "generator_cpu_seconds",
         "generator_late_ticks",
         "errors",

@@ -33,7 +33,7 @@ use super::{
 };
 use crate::{
     connection::{Client, ClientError, Conditions, ConnectOptions, code_name},
-    core::{Event, JoinOptions, Stats},
+    core::{Event, JoinOptions, Stats, Stripes},
 };
 
 /// What a swarm is to do.
@@ -61,6 +61,10 @@ pub struct SwarmConfig {
     pub local_addresses: Vec<IpAddr>,
     /// What every bot's connection is made to suffer, each with a seed of its own made of this one.
     pub conditions: Conditions,
+    /// How many streams each bot has.
+    pub stripes: Stripes,
+    /// On how many of them each snapshot is sent: 1 or 2.
+    pub snapshot_copies: u32,
 }
 
 impl SwarmConfig {
@@ -194,6 +198,8 @@ pub fn run(config: &SwarmConfig, handle: &SwarmHandle) -> Result<(Report, Failur
             options: JoinOptions {
                 session: config.session.clone(),
                 player_name: format!("bot-{}", i + 1),
+                stripes: config.stripes,
+                snapshot_copies: config.snapshot_copies,
                 ..JoinOptions::default()
             },
             role,
@@ -302,6 +308,7 @@ pub(super) struct Outcome {
     pub(super) bytes_received: u64,
     pub(super) payload_bytes_received: u64,
     pub(super) late_timers: u64,
+    pub(super) stripes_open: u64,
     pub(super) stats: Stats,
     pub(super) errors: Failures,
 }
@@ -316,6 +323,7 @@ impl Outcome {
         self.bytes_received += other.bytes_received;
         self.payload_bytes_received += other.payload_bytes_received;
         self.late_timers += other.late_timers;
+        self.stripes_open += other.stripes_open;
         self.stats.merge(&other.stats);
         for (code, (count, first)) in other.errors {
             self.errors.entry(code).or_insert((0, first)).0 += count;
@@ -336,6 +344,7 @@ impl Outcome {
         self.bytes_received = client.bytes_received();
         self.payload_bytes_received = client.snapshot_bytes_received();
         self.late_timers = client.late_timers();
+        self.stripes_open = core.stripes_open() as u64;
         self.stats = client.stats().clone();
     }
 }
@@ -450,6 +459,8 @@ mod tests {
             predict: false,
             local_addresses: Vec::new(),
             conditions: Conditions::default(),
+            stripes: Stripes::ONE,
+            snapshot_copies: 1,
         }
     }
 

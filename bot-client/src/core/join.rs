@@ -6,7 +6,7 @@ use tickwire_wire::schema::SchemaDecodeError;
 
 #[cfg(doc)]
 use super::Core;
-use super::message;
+use super::{message, stripes::Stripes};
 
 /// What a client asks for when it joins. All of it may stay as it is by default.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -27,6 +27,10 @@ pub struct JoinOptions {
     pub snapshots_per_second_max: u32,
     /// Takes back the seat of a lost connection: [`Core::resume_token`] of the client that lost it.
     pub resume_token: Vec<u8>,
+    /// How many streams to have, each on a connection of its own, where the server allows it.
+    pub stripes: Stripes,
+    /// On how many of them each snapshot is sent: 1 or 2; 0: 1. Two cost twice the bytes, and a loss on one then costs nothing.
+    pub snapshot_copies: u32,
 }
 
 impl JoinOptions {
@@ -43,9 +47,19 @@ impl JoinOptions {
             view_radius: self.view_radius,
             max_bytes_per_second: self.bytes_per_second_max,
             max_rate: self.snapshots_per_second_max,
+            snapshot_copies: self.snapshot_copies,
             ..pb::Hello::default()
         }))
     }
+}
+
+/// The first message of a further stream of a player.
+pub(super) fn attach_hello(token: &[u8]) -> pb::ClientMessage {
+    message(pb::client_message::Kind::Hello(pb::Hello {
+        protocol_version: PROTOCOL_VERSION,
+        attach_token: token.to_vec(),
+        ..pb::Hello::default()
+    }))
 }
 
 /// A server that does not speak as agreed.
@@ -57,8 +71,8 @@ pub enum ProtocolError {
     /// A welcome came again.
     #[error("the server sent a second welcome")]
     SecondWelcome,
-    /// Player 0 is nobody.
-    #[error("welcome.player: 0 is no player")]
+    /// Player 0 is nobody, and a further stream is its player's.
+    #[error("welcome.player: 0, or another player than on the first stream")]
     Player,
     /// No such tick rate.
     #[error("welcome.tick_rate: {0}")]

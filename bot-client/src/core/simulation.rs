@@ -10,7 +10,7 @@ use rand::{RngExt, SeedableRng, rngs::Xoshiro256PlusPlus};
 use tickwire_proto::v1::{self as pb, client_message::Kind as Up, server_message::Kind as Down};
 use tickwire_shared::{InputField, Quantity, Schema, SchemaParts, Tick};
 
-use super::{Core, Event, JoinOptions, ProtocolError};
+use super::{Core, Event, JoinOptions, ProtocolError, StripeChange, Stripes};
 
 const HZ: u32 = 60;
 const STEP: f64 = 0.000_25;
@@ -336,7 +336,7 @@ fn inputs_take_acknowledgements_along_and_only_a_client_without_any_sends_them_a
     assert_eq!(game.lone_acks, acks);
 
     let mut silent = Match::new(0.020, 0.002, 8);
-    silent.core.pings.next_at = Duration::MAX;
+    silent.core.lanes.get(0).unwrap().pings.next_at = Duration::MAX;
     silent.run(1.0);
     assert_eq!((silent.sent.len(), silent.lone_acks), (0, silent.core.stats().snapshots));
 }
@@ -539,4 +539,82 @@ fn hostile() -> impl Strategy<Value = Down> {
         })),
         any::<i32>().prop_map(|reason| Down::Goodbye(pb::Goodbye { reason, text: String::new() })),
     ]
+}
+
+/// A client with two streams open.
+fn striped() -> (Core, Duration) {
+    let now = Duration::from_secs(1);
+    let mut first = welcome(6000);
+    if let Some(Down::Welcome(welcome)) = &mut first.kind {
+        (welcome.max_stripes, welcome.attach_token) = (2, vec![9; 32]);
+    }
+    let options = JoinOptions { stripes: Stripes::Fixed(4), ..JoinOptions::default() };
+    let mut core = Core::new(&options, first, now).unwrap();
+    assert_eq!(core.poll_stripe(now), Some(StripeChange::Open(1)));
+    assert!(matches!(core.attach_hello().kind, Some(Up::Hello(hello)) if hello.attach_token == [9; 32]));
+    let other = pb::Welcome { player: 2, ..pb::Welcome::default() };
+    let other = pb::ServerMessage { kind: Some(Down::Welcome(other)) };
+    assert_eq!(core.stripe_opened(1, &other, now), Err(ProtocolError::Player));
+    core.stripe_opened(1, &welcome(6000), now).unwrap();
+    (core, now)
+}
+
+fn snapshot(tick: u64, reset: bool) -> pb::ServerMessage {
+    let snapshot = pb::Snapshot { epoch: 1, tick, reset, ..pb::Snapshot::default() };
+    pb::ServerMessage { kind: Some(Down::Snapshot(snapshot)) }
+}
+
+fn transmit(core: &mut Core, stripe: usize, now: Duration) -> Vec<Up> {
+    std::iter::from_fn(|| core.poll_transmit_on(stripe, now)).map(|message| message.kind.unwrap()).collect()
+}
+
+#[test]
+fn each_stream_acknowledges_what_came_on_it_and_asks_for_its_own_reset() {
+    let (mut core, now) = striped();
+    for stripe in 0..2 {
+        assert!(matches!(transmit(&mut core, stripe, now)[..], [Up::Ping(_)]));
+    }
+    core.handle_on(0, snapshot(6002, true), now).unwrap();
+    core.handle_on(1, snapshot(6001, true), now).unwrap();
+    let ack = |tick| vec![Up::Ack(pb::Ack { epoch: 1, newest_tick: tick })];
+    assert_eq!(transmit(&mut core, 0, now), ack(6002));
+    assert_eq!(transmit(&mut core, 1, now), ack(6001));
+    assert_eq!(core.mirror().tick(), Tick(6002));
+
+    // A tick that does not rise on its stream breaks that one alone.
+    core.handle_on(1, snapshot(6001, false), now).unwrap();
+    core.handle_on(0, snapshot(6003, false), now).unwrap();
+    assert_eq!(transmit(&mut core, 0, now), ack(6003));
+    assert!(matches!(transmit(&mut core, 1, now)[..], [Up::Resync(_), Up::Ack(_)]));
+    assert_eq!(core.stats().resyncs, 1);
+}
+
+#[test]
+fn what_all_streams_say_is_told_once_and_one_that_was_to_close_says_nothing() {
+    let (mut core, now) = striped();
+    let say = |core: &mut Core, stripe, kind| core.handle_on(stripe, pb::ServerMessage { kind: Some(kind) }, now);
+    let notice = || {
+        let kind = pb::NoticeKind::Draining.into();
+        Down::Notice(pb::Notice { kind, deadline_ms: 5, text: String::new() })
+    };
+    let goodbye = |reason: pb::GoodbyeReason| Down::Goodbye(pb::Goodbye { reason: reason.into(), text: String::new() });
+    for stripe in 0..2 {
+        say(&mut core, stripe, notice()).unwrap();
+    }
+    say(&mut core, 1, goodbye(pb::GoodbyeReason::StripeClosed)).unwrap();
+    core.stripe_closed(1, now);
+    for stripe in 0..2 {
+        say(&mut core, stripe, goodbye(pb::GoodbyeReason::Shutdown)).unwrap();
+    }
+    let events: Vec<Event> = std::iter::from_fn(|| core.poll_event(now)).collect();
+    assert!(matches!(events[..], [Event::Draining(_), Event::Goodbye { .. }]), "{events:?}");
+    assert_eq!((core.poll_stripe(now + Duration::from_secs(60)), core.stripes_open()), (None, 1));
+}
+
+#[test]
+fn leaving_is_said_on_one_stream() {
+    let (mut core, now) = striped();
+    core.leave();
+    assert_eq!(transmit(&mut core, 1, now), [Up::Leave(pb::Leave {})]);
+    assert_eq!(transmit(&mut core, 0, now), []);
 }

@@ -33,7 +33,11 @@ pub struct Stats {
     pub events: u64,
     /// Game events that the server says were lost.
     pub events_lost: u64,
-    /// Inputs sent.
+    /// Further streams that were opened.
+    pub stripes_opened: u64,
+    /// Streams that were lost while the player had others.
+    pub stripes_lost: u64,
+    /// Inputs sent, each counted once.
     pub inputs_sent: u64,
     /// Inputs that did not come before their tick.
     pub inputs_late: u64,
@@ -78,6 +82,8 @@ impl Default for Stats {
             resyncs: 0,
             events: 0,
             events_lost: 0,
+            stripes_opened: 0,
+            stripes_lost: 0,
             inputs_sent: 0,
             inputs_late: 0,
             inputs_repeated: 0,
@@ -112,6 +118,8 @@ impl Stats {
         self.resyncs += other.resyncs;
         self.events += other.events;
         self.events_lost += other.events_lost;
+        self.stripes_opened += other.stripes_opened;
+        self.stripes_lost += other.stripes_lost;
         self.inputs_sent += other.inputs_sent;
         self.inputs_late += other.inputs_late;
         self.inputs_repeated += other.inputs_repeated;

@@ -7,6 +7,7 @@ use tickwire_shared::{CellId, CellKey, Frame, Tick};
 use crate::{
     history::History,
     interest::{Interest, RATE_DIVISOR_MAX},
+    turns::Share,
 };
 
 /// What has been sent of one cell.
@@ -59,11 +60,11 @@ impl ViewCell {
 
     /// Whether the stream's snapshot of `now` is one of those that carry it. Streams of one pace agree on them, so that
     /// what is encoded for one serves all; cells take turns.
-    pub(crate) fn is_its_turn(&self, now: Tick, ticks_per_snapshot: u64) -> bool {
+    pub(crate) fn is_its_turn(&self, now: Tick, ticks_per_snapshot: u64, share: Share) -> bool {
         match self.standing {
             Standing::Behind { held, .. } if self.divisor > 1 => {
-                let period = u64::from(self.divisor) * ticks_per_snapshot;
-                let turn = |tick: Tick| (tick.0 + u64::from(self.id.0) * ticks_per_snapshot) / period;
+                let (period, phase) = share.phase(u64::from(self.divisor), self.id);
+                let turn = |tick: Tick| (tick.0 / ticks_per_snapshot + phase) / period;
                 turn(now) > turn(held)
             }
             _ => true,

@@ -15,11 +15,15 @@ const WINDOW_MIN: usize = 3;
 const SLACK_TICKS: u64 = 2;
 /// How old the newest round trip that was taken with an empty window may be.
 const EMPTY_SAMPLE_AGE_MAX: Duration = Duration::from_secs(10);
+/// How long ago the window may have been full where it is let drain for such a sample.
+const FULL_AGE_MAX: Duration = Duration::from_secs(2);
 
 /// One stream's credit. Times are durations since any fixed moment.
 #[derive(Clone, Debug)]
 pub struct Credit {
     window_max: usize,
+    /// How many times as many snapshots the player gets as this stream carries.
+    scale: f64,
     /// The time of [`SLACK_TICKS`].
     slack: Duration,
     bytes_max: usize,
@@ -29,6 +33,8 @@ pub struct Credit {
     newest_round_trip: Duration,
     pace: Pace,
     empty_sample_at: Option<Duration>,
+    /// When the window was last full: only where it is can what is in it be a queue of its own making.
+    full_at: Option<Duration>,
     /// Nothing is sent until the window is empty.
     draining: bool,
 }
@@ -62,6 +68,7 @@ impl Credit {
     pub fn new(rate: TickRate, bytes_max: usize) -> Self {
         Self {
             window_max: (rate.hz() as usize).div_ceil(2).max(WINDOW_MIN),
+            scale: 1.0,
             slack: rate.duration_of(SLACK_TICKS),
             bytes_max,
             in_flight: VecDeque::new(),
@@ -70,6 +77,7 @@ impl Credit {
             newest_round_trip: Duration::ZERO,
             pace: Pace::default(),
             empty_sample_at: None,
+            full_at: None,
             draining: false,
         }
     }
@@ -77,8 +85,12 @@ impl Credit {
     /// K: how many snapshots may be unacknowledged.
     #[must_use]
     pub fn window(&self) -> usize {
+        self.window_at(self.scale)
+    }
+
+    fn window_at(&self, scale: f64) -> usize {
         let Some(round_trip) = self.round_trips.min() else { return WINDOW_MIN };
-        let pace = self.pace.per_second();
+        let pace = self.pace.per_second() * scale;
         let is_queueing = self.newest_round_trip > round_trip + self.slack / 2;
         let beyond = if is_queueing { pace * self.slack.as_secs_f64() } else { SLACK_TICKS as f64 };
         let window = (round_trip.as_secs_f64() * pace + beyond).ceil() as usize;
@@ -100,11 +112,22 @@ impl Credit {
     /// Whether another snapshot may be sent.
     #[must_use]
     pub fn allows(&self) -> bool {
+        self.allows_at(self.scale)
+    }
+
+    /// As [`allows`](Self::allows), were the scale this one: see [`set_scale`](Self::set_scale).
+    pub(crate) fn allows_at(&self, scale: f64) -> bool {
         if self.in_flight.is_empty() {
             return true;
         }
-        let has_room = self.in_flight.len() < WINDOW_MIN || self.in_flight.len() < self.window();
+        let has_room = self.in_flight.len() < WINDOW_MIN || self.in_flight.len() < self.window_at(scale);
         !self.draining && has_room && self.bytes < self.bytes_max
+    }
+
+    /// The stream is one of several of a player, who gets `scale` times as many snapshots as it carries. The window goes by
+    /// the player's pace: one that went by the stream's own would stop it at a loss that it could still send through.
+    pub(crate) fn set_scale(&mut self, scale: f64) {
+        self.scale = scale;
     }
 
     /// A snapshot was sent.
@@ -112,12 +135,16 @@ impl Credit {
         let into_empty = self.in_flight.is_empty();
         self.draining &= !into_empty;
         let empty_sample_is_old = self.empty_sample_at.is_some_and(|at| now.saturating_sub(at) > EMPTY_SAMPLE_AGE_MAX);
-        if empty_sample_is_old && !into_empty {
+        let was_full = self.full_at.is_some_and(|at| now.saturating_sub(at) < FULL_AGE_MAX);
+        if empty_sample_is_old && !into_empty && was_full {
             self.draining = true;
         }
         let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
         self.in_flight.push_back(InFlight { tick, sent_at: now, bytes, into_empty });
         self.bytes += bytes as usize;
+        if self.in_flight.len() >= self.window() {
+            self.full_at = Some(now);
+        }
     }
 
     /// The peer has received `tick`, and all that was sent before it.
@@ -226,6 +253,21 @@ mod tests {
     fn on_a_link_of_half_the_rate_the_age_stays_small() {
         let (age_max, window) = run(Duration::from_millis(25), 30, 60 * 60);
         assert!(age_max <= Duration::from_millis(200), "age {age_max:?} with K = {window}");
+    }
+
+    #[test]
+    fn a_window_that_is_never_full_is_never_drained() {
+        let mut credit = Credit::new(TickRate::DEFAULT, usize::MAX);
+        for tick in 1..=60 * 60 {
+            let now = TICK * tick as u32;
+            if tick > 6 {
+                credit.acknowledge(Tick(tick - 6), now);
+            }
+            assert!(credit.allows() || tick < 60, "held back at tick {tick}");
+            if credit.allows() {
+                credit.sent(Tick(tick), 600, now);
+            }
+        }
     }
 
     #[test]

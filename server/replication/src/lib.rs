@@ -13,10 +13,12 @@ mod memo;
 mod replicator;
 mod roster;
 mod snapshot;
+mod turns;
 mod view;
 
 pub use config::ReplicationConfig;
 pub use credit::Credit;
 pub use replicator::Replicator;
 pub use snapshot::Snapshot;
+pub use turns::{COPIES_MAX, STRIPES_MAX, Turns, TurnsConfig};
 pub use view::{AckError, InputFeedback, View, ViewConfig};

@@ -18,10 +18,12 @@ use crate::{
     replicator::Replicator,
     roster::RosterCursor,
     snapshot::Snapshot,
+    turns::{Share, Turns},
 };
 
 /// The share of a snapshot's bytes that rows of the roster may take.
 const ROSTER_SHARE: usize = 4;
+
 /// What a stream is.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct ViewConfig {
@@ -66,6 +68,8 @@ pub struct View {
     config: ViewConfig,
     credit: Credit,
     budget: Budget,
+    /// The stream's part in a player's rotation.
+    share: Share,
     /// The newest snapshot.
     epoch: u32,
     sent: Tick,
@@ -108,6 +112,7 @@ impl View {
             credit: Credit::new(config.tick_rate, config.in_flight_bytes_max),
             budget: Budget::new(config.bytes_per_second, config.tick_rate.duration_of(u64::from(ticks))),
             config: ViewConfig { ticks_per_snapshot: ticks, ..config },
+            share: Share::ALONE,
             epoch: 0,
             sent: Tick::ZERO,
             seat_place: 0,
@@ -136,6 +141,27 @@ impl View {
         Ok(())
     }
 
+    /// As [`acknowledge`](Self::acknowledge), for a stream that is stripe number `stripe` of `turns`.
+    ///
+    /// # Errors
+    /// Where that tick was never sent.
+    pub fn acknowledge_in_turn(
+        &mut self,
+        turns: &mut Turns,
+        stripe: usize,
+        epoch: u32,
+        newest_tick: Tick,
+        now: Duration,
+    ) -> Result<(), AckError> {
+        let before = self.credit.unacknowledged();
+        self.acknowledge(epoch, newest_tick, now)?;
+        let after = self.credit.unacknowledged();
+        if after < before {
+            turns.acknowledged(stripe, after > 0, now);
+        }
+        Ok(())
+    }
+
     /// The peer's mirror cannot be trusted: the next snapshot is a reset.
     pub fn resync(&mut self) {
         self.reset_due = true;
@@ -157,14 +183,26 @@ impl View {
     #[must_use]
     pub fn ready(&self, replicator: &Replicator, now: Duration) -> bool {
         let (epoch, newest) = replicator.now();
-        self.is_ready(epoch, newest, now)
+        self.is_ready(epoch, newest, self.share, &self.budget, now)
     }
 
-    fn is_ready(&self, epoch: u32, newest: Tick, now: Duration) -> bool {
+    /// As [`ready`](Self::ready), for a stream that is stripe number `stripe` of `turns`, and whether it is its turn.
+    #[must_use]
+    pub fn ready_in_turn(&self, turns: &Turns, stripe: usize, replicator: &Replicator, now: Duration) -> bool {
+        let (epoch, newest) = replicator.now();
+        let share = turns.share(stripe, epoch, self.turn(newest), now);
+        share.is_some_and(|share| self.is_ready(epoch, newest, share, &turns.budget, now))
+    }
+
+    fn is_ready(&self, epoch: u32, newest: Tick, share: Share, budget: &Budget, now: Duration) -> bool {
         // By the number of the tick, not from the last snapshot: streams of one pace then share what is encoded.
-        let turn = |tick: Tick| tick.0 / self.ticks_per_snapshot();
-        let is_due = epoch != self.epoch || turn(newest) > turn(self.sent);
-        is_due && newest > Tick::ZERO && self.credit.allows() && self.budget.allows(now)
+        let is_due = epoch != self.epoch || self.turn(newest) > self.turn(self.sent);
+        is_due && newest > Tick::ZERO && self.credit.allows_at(share.scale()) && budget.allows(now)
+    }
+
+    /// The number of the snapshot that a tick is due in.
+    fn turn(&self, tick: Tick) -> u64 {
+        tick.0 / self.ticks_per_snapshot()
     }
 
     fn ticks_per_snapshot(&self) -> u64 {
@@ -188,9 +226,19 @@ impl View {
         now: Duration,
         snapshot: &mut Snapshot,
     ) -> bool {
-        let history = replicator.history();
+        self.compose_newest(replicator, &replicator.history(), feedback, now, snapshot)
+    }
+
+    fn compose_newest(
+        &mut self,
+        replicator: &Replicator,
+        history: &History,
+        feedback: InputFeedback,
+        now: Duration,
+        snapshot: &mut Snapshot,
+    ) -> bool {
         let frame = history.newest();
-        if !self.is_ready(frame.epoch, frame.tick, now) {
+        if !self.is_ready(frame.epoch, frame.tick, self.share, &self.budget, now) {
             return false;
         }
         let has_base = frame.epoch == self.epoch && history.frame(self.sent).is_some();
@@ -214,12 +262,12 @@ impl View {
         };
         snapshot.start(&header);
         let event_bytes_max = self.slice_bytes_max(replicator);
-        self.put_owner(&history, seat, base, event_bytes_max, snapshot);
+        self.put_owner(history, seat, base, event_bytes_max, snapshot);
         let own_cell = seat.and_then(|seat| seat.owner.as_ref()).map(|owner| owner.cell);
         self.aim(replicator, frame, own_cell, snapshot);
         let roster_bytes_max = self.budget.bytes().min(replicator.config().snapshot_bytes_max) / ROSTER_SHARE;
-        self.roster.fill(&history, replicator.config().roster_rows_per_snapshot, roster_bytes_max, snapshot);
-        self.put_cells(replicator, &history, own_cell, snapshot);
+        self.roster.fill(history, replicator.config().roster_rows_per_snapshot, roster_bytes_max, snapshot);
+        self.put_cells(replicator, history, own_cell, snapshot);
 
         self.epoch = frame.epoch;
         self.sent = frame.tick;
@@ -227,6 +275,31 @@ impl View {
         self.budget.spend(snapshot.encoded_len());
         self.credit.sent(frame.tick, snapshot.encoded_len(), now);
         true
+    }
+
+    /// As [`compose_into`](Self::compose_into), for a stream that is stripe number `stripe` of `turns`: where it is its
+    /// turn, and from the budget of them all.
+    pub fn compose_in_turn(
+        &mut self,
+        turns: &mut Turns,
+        stripe: usize,
+        replicator: &Replicator,
+        feedback: InputFeedback,
+        now: Duration,
+        snapshot: &mut Snapshot,
+    ) -> bool {
+        let history = replicator.history();
+        let frame = history.newest();
+        let Some(share) = turns.share(stripe, frame.epoch, self.turn(frame.tick), now) else { return false };
+        self.share = share;
+        self.credit.set_scale(share.scale());
+        std::mem::swap(&mut self.budget, &mut turns.budget);
+        let is_composed = self.compose_newest(replicator, &history, feedback, now, snapshot);
+        std::mem::swap(&mut self.budget, &mut turns.budget);
+        if is_composed {
+            turns.sent(stripe, self.epoch, self.turn(self.sent), now);
+        }
+        is_composed
     }
 
     fn start_anew(&mut self) {

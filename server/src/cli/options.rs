@@ -14,6 +14,7 @@ use figment::{
 };
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value as Json;
+use tickwire_replication::STRIPES_MAX;
 use tickwire_shared::{REWIND_MS_MAX, TickRate};
 
 use crate::config::{BYTES_PER_SECOND_MIN, Limits, ServerConfig};
@@ -84,6 +85,10 @@ pub(super) struct ServeFlags {
     #[arg(long, value_name = "N")]
     #[serde(skip_serializing_if = "Option::is_none")]
     bytes_per_second_max: Option<u32>,
+    /// Streams on separate connections that one player may have, for freshness under loss, 1 to 4 [default: 4]
+    #[arg(long, value_name = "N")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    stripes_max: Option<usize>,
     /// How log lines are written to standard error [default: text]
     #[arg(long, value_name = "FORMAT")]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -129,6 +134,7 @@ struct Options {
     network_threads: Option<usize>,
     bytes_per_second: u32,
     bytes_per_second_max: u32,
+    stripes_max: usize,
     log_format: LogFormat,
 }
 
@@ -150,6 +156,7 @@ impl Default for Options {
             network_threads: None,
             bytes_per_second: config.limits.bytes_per_second_default.get(),
             bytes_per_second_max: config.limits.bytes_per_second_max.get(),
+            stripes_max: config.limits.stripes_max.get(),
             log_format: LogFormat::Text,
         }
     }
@@ -247,7 +254,12 @@ impl Layers {
             );
             return Err(invalid("bytes_per_second", options.bytes_per_second.to_string(), problem));
         }
+        let stripes_max = NonZeroUsize::new(options.stripes_max).filter(|stripes| stripes.get() <= STRIPES_MAX);
         let limits = Limits {
+            stripes_max: stripes_max.ok_or_else(|| {
+                let problem = format!("is out of range: choose 1 to {STRIPES_MAX}");
+                invalid("stripes_max", options.stripes_max.to_string(), problem)
+            })?,
             bytes_per_second_default: bytes("bytes_per_second", options.bytes_per_second)?,
             bytes_per_second_max: bytes("bytes_per_second_max", options.bytes_per_second_max)?,
             ..Limits::default()

@@ -120,17 +120,14 @@ fn next(playing: &mut Playing, session: &SessionHandle, shared: &Shared, spare: 
     if let Some(echo) = playing.pings.pop_front() {
         return Next::Send(Kind::Pong(pong(session, echo, Instant::now())).into());
     }
-    if playing.leaving && session.replicator.newest().seat(playing.seat.player()).is_none() {
+    if playing.stripe.is_leaving() && session.replicator.newest().seat(playing.stripe.player()).is_none() {
         return left();
     }
     if playing.view.sent() >= session.clock.tick() {
         return Next::Nothing;
     }
-    let now = Instant::now();
-    playing.feedback.slip_us = session.clock.slip_us();
-    let now = session.clock.since_start(now);
     let mut snapshot = spare.take();
-    if playing.view.compose_into(&session.replicator, playing.feedback, now, &mut snapshot) {
+    if playing.stripe.compose(&mut playing.view, Instant::now(), &mut snapshot) {
         return Next::Send(Down::Snapshot(snapshot));
     }
     spare.give_back(snapshot);

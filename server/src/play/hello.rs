@@ -1,17 +1,20 @@
 //! From Hello to Welcome: which session, whether this client fits it, and a seat.
 
-use std::{collections::VecDeque, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
-use tickwire_proto::v1 as pb;
-use tickwire_replication::{InputFeedback, View, ViewConfig};
+use tickwire_shared::SchemaHash;
 use tickwire_simulation::JoinError;
 use tokio::sync::oneshot;
 use tonic::Code;
 
-use super::{parse::Hello, peer::Playing};
+use super::{
+    attach::{grant, playing, welcome},
+    parse::Hello,
+    peer::Playing,
+};
 use crate::{
     server::Shared,
-    session::{Command, Join, NotTaken, Registry, SeatGuard, SessionHandle, SessionState},
+    session::{Command, Join, NotTaken, Registry, SeatGuard, SessionHandle, SessionState, Stripes},
     status::Refusal,
 };
 
@@ -23,8 +26,6 @@ const BUSY_RETRY: Duration = Duration::from_secs(1);
 /// The session that a client asks for, if the client fits it.
 pub(super) fn find_session(registry: &Registry, hello: &Hello) -> Result<Arc<SessionHandle>, Refusal> {
     let not_found = |field, message| Refusal::new(Code::NotFound, "NOT_FOUND", message).field(field);
-    let does_not_fit = |field, reason, message| Refusal::new(Code::FailedPrecondition, reason, message).field(field);
-
     let session = match (&hello.session, &hello.game) {
         (Some(name), _) => registry
             .get(name)
@@ -36,11 +37,22 @@ pub(super) fn find_session(registry: &Registry, hello: &Hello) -> Result<Arc<Ses
             .default_for(None)
             .ok_or_else(|| not_found("hello.session", "this server has no session".to_owned()))?,
     };
-    if let Some(game) = hello.game.as_ref().filter(|game| **game != session.schema.game) {
+    check_session(session, hello.game.as_ref(), hello.schema_hash)?;
+    Ok(Arc::clone(session))
+}
+
+/// Whether a client that was built for a game or a schema fits a session.
+pub(super) fn check_session(
+    session: &SessionHandle,
+    game: Option<&String>,
+    schema_hash: Option<SchemaHash>,
+) -> Result<(), Refusal> {
+    let does_not_fit = |field, reason, message| Refusal::new(Code::FailedPrecondition, reason, message).field(field);
+    if let Some(game) = game.filter(|game| **game != session.schema.game) {
         let message = format!("{} plays {:?}, not {game:?}", session.name, session.schema.game);
         return Err(does_not_fit("hello.game", "OTHER_GAME", message));
     }
-    if let Some(hash) = hello.schema_hash.filter(|hash| *hash != session.schema.hash()) {
+    if let Some(hash) = schema_hash.filter(|hash| *hash != session.schema.hash()) {
         let message = format!(
             "{hash} is not {}, the schema of game {:?} version {} on this server: update the client, or leave the hash empty",
             session.schema.hash(),
@@ -49,7 +61,7 @@ pub(super) fn find_session(registry: &Registry, hello: &Hello) -> Result<Arc<Ses
         );
         return Err(does_not_fit("hello.schema_hash", "OTHER_SCHEMA", message));
     }
-    Ok(Arc::clone(session))
+    Ok(())
 }
 
 /// Asks for a seat. The answer comes once the seat stands in a frame.
@@ -104,46 +116,15 @@ fn ended(session: &SessionHandle) -> Refusal {
     }
 }
 
-/// Sets a stream up for the seat that it has been given.
-pub(super) fn sit_down(shared: &Shared, session: &SessionHandle, mut seat: SeatGuard, hello: &Hello) -> Playing {
-    seat.take_up();
-    let player = seat.player();
-    let most = shared.limits.view_radius_max;
-    let view_radius = hello.view_radius.map_or(most, |wish| wish.min(most));
-    let bytes_per_second = shared.limits.bytes_per_second(hello.max_bytes_per_second);
-    let ticks_per_snapshot = hello.max_rate.map_or(1, |wish| session.tick_rate.hz().div_ceil(wish.get()));
-    let newest = session.replicator.newest();
-    let welcome = pb::Welcome {
-        player: player.0,
-        epoch: session.epoch,
-        tick: newest.tick.0,
-        tick_rate: session.tick_rate.hz(),
-        schema: Some(session.schema_message.clone()),
-        settings: session.settings.clone(),
-        hash_interval: session.replicator.config().hash_interval,
-        resume_token: Vec::new(),
-        attach_token: Vec::new(),
-        last_consumed_input: newest.seat(player).map_or(0, |seat| seat.consumed_input),
-        session: session.name.to_string(),
-        view_radius,
-        max_bytes_per_second: bytes_per_second.get(),
-        max_rate: session.tick_rate.hz() / ticks_per_snapshot,
-    };
-    let view = View::new(ViewConfig {
-        player: Some(player),
-        view_radius,
-        tick_rate: session.tick_rate,
-        ticks_per_snapshot,
-        bytes_per_second: Some(bytes_per_second.get()),
-        in_flight_bytes_max: session.replicator.config().in_flight_bytes_max,
-    });
-    Playing {
-        seat,
-        view,
-        feedback: InputFeedback::default(),
-        welcome: Some(Box::new(welcome)),
-        pings: VecDeque::new(),
-        noticed: 0,
-        leaving: false,
+/// Sets a player's first stream up for the seat that it has been given.
+pub(super) fn sit_down(shared: &Shared, session: &Arc<SessionHandle>, seat: SeatGuard, hello: &Hello) -> Playing {
+    let granted = grant(shared, session, hello);
+    let (stripe, token) = Stripes::take_up(Arc::clone(session), seat, granted, &shared.attach_tokens);
+    let mut welcome = welcome(session, &stripe, &granted);
+    welcome.schema = Some(session.schema_message.clone());
+    welcome.attach_token = token.map(Vec::from).unwrap_or_default();
+    if welcome.attach_token.is_empty() {
+        welcome.max_stripes = 1;
     }
+    playing(stripe, welcome)
 }

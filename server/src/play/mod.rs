@@ -1,6 +1,7 @@
 //! `GameService.Play`: one player's stream. The uplink is read in a task of its own; the downlink composes a message only
 //! when HTTP/2 asks for one.
 
+mod attach;
 mod body;
 mod codec;
 mod downlink;

@@ -13,7 +13,25 @@ use crate::{
     status::Refusal,
 };
 
-/// A client's first message.
+/// A stream's first message.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum FirstHello {
+    Join(Hello),
+    Attach(AttachHello),
+}
+
+/// Asks for a further stream of a player.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct AttachHello {
+    /// It may be nobody's.
+    pub(super) token: Vec<u8>,
+    /// The rest says what the client takes the player's session to be.
+    pub(super) schema_hash: Option<SchemaHash>,
+    pub(super) session: Option<SessionName>,
+    pub(super) game: Option<String>,
+}
+
+/// Asks for a seat.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Hello {
     /// The schema that the client was built for; none: it takes any.
@@ -30,6 +48,8 @@ pub(super) struct Hello {
     pub(super) max_bytes_per_second: Option<NonZeroU32>,
     /// Snapshots per second; none: one per tick.
     pub(super) max_rate: Option<NonZeroU32>,
+    /// On how many stripes each snapshot is to go; 0: the server chooses.
+    pub(super) snapshot_copies: u32,
 }
 
 /// A client's message after Hello.
@@ -69,6 +89,8 @@ pub(super) enum MessageError {
     Session(#[from] SessionNameError),
     #[error("this server knows no {0}: leave it empty")]
     Unsupported(&'static str),
+    #[error("an attached stream has what the player's first one asked for: leave it empty")]
+    NotOfStripe(&'static str),
     #[error("{0} is not a finite number of metres from 0")]
     ViewRadius(f64),
     #[error("{0} inputs in one message: send 1 to {INPUTS_PER_MESSAGE_MAX}")]
@@ -82,7 +104,7 @@ pub(super) enum MessageError {
 }
 
 /// Reads a stream's first message.
-pub(super) fn hello(message: pb::ClientMessage) -> Result<Hello, MessageError> {
+pub(super) fn hello(message: pb::ClientMessage) -> Result<FirstHello, MessageError> {
     use pb::client_message::Kind;
 
     match message.kind.ok_or(MessageError::NoKind)? {
@@ -117,7 +139,7 @@ pub(super) fn message(message: pb::ClientMessage, schema: &Schema) -> Result<Mes
     }
 }
 
-fn read_hello(hello: pb::Hello) -> Result<Hello, MessageError> {
+fn read_hello(hello: pb::Hello) -> Result<FirstHello, MessageError> {
     let pb::Hello {
         protocol_version,
         schema_hash,
@@ -130,6 +152,7 @@ fn read_hello(hello: pb::Hello) -> Result<Hello, MessageError> {
         view_radius,
         max_bytes_per_second,
         max_rate,
+        snapshot_copies,
     } = hello;
     if protocol_version != PROTOCOL_VERSION {
         return Err(MessageError::ProtocolVersion(protocol_version));
@@ -138,11 +161,7 @@ fn read_hello(hello: pb::Hello) -> Result<Hello, MessageError> {
         0 => None,
         length => Some(SchemaHash(schema_hash.try_into().map_err(|_| MessageError::SchemaHashLength(length))?)),
     };
-    for (given, field) in [
-        (!ticket.is_empty(), "ticket"),
-        (!resume_token.is_empty(), "resume_token"),
-        (!attach_token.is_empty(), "attach_token"),
-    ] {
+    for (given, field) in [(!ticket.is_empty(), "ticket"), (!resume_token.is_empty(), "resume_token")] {
         if given {
             return Err(MessageError::Unsupported(field));
         }
@@ -150,15 +169,32 @@ fn read_hello(hello: pb::Hello) -> Result<Hello, MessageError> {
     if !view_radius.is_finite() || view_radius < 0.0 {
         return Err(MessageError::ViewRadius(view_radius));
     }
-    Ok(Hello {
+    let session = if session.is_empty() { None } else { Some(session.parse()?) };
+    let game = Some(game).filter(|game| !game.is_empty());
+    if !attach_token.is_empty() {
+        for (given, field) in [
+            (!player_name.is_empty(), "player_name"),
+            (view_radius > 0.0, "view_radius"),
+            (max_bytes_per_second > 0, "max_bytes_per_second"),
+            (max_rate > 0, "max_rate"),
+            (snapshot_copies > 0, "snapshot_copies"),
+        ] {
+            if given {
+                return Err(MessageError::NotOfStripe(field));
+            }
+        }
+        return Ok(FirstHello::Attach(AttachHello { token: attach_token, schema_hash, session, game }));
+    }
+    Ok(FirstHello::Join(Hello {
         schema_hash,
-        session: if session.is_empty() { None } else { Some(session.parse()?) },
-        game: Some(game).filter(|game| !game.is_empty()),
+        session,
+        game,
         player_name,
         view_radius: Some(view_radius).filter(|radius| *radius > 0.0),
         max_bytes_per_second: NonZeroU32::new(max_bytes_per_second),
         max_rate: NonZeroU32::new(max_rate),
-    })
+        snapshot_copies,
+    }))
 }
 
 fn read_inputs(inputs: Vec<pb::Input>, schema: &Schema) -> Result<Vec<Input>, MessageError> {
@@ -200,6 +236,7 @@ impl MessageError {
             Self::HelloTwice => "HELLO_TWICE",
             Self::ProtocolVersion(_) => "PROTOCOL_VERSION",
             Self::Unsupported(_) => "UNSUPPORTED",
+            Self::NotOfStripe(_) => "NOT_OF_STRIPE",
             Self::Session(_) => "MALFORMED_NAME",
             Self::SchemaHashLength(_) | Self::ViewRadius(_) | Self::InputCount(_) | Self::ResyncReason(_) => {
                 "OUT_OF_RANGE"
@@ -217,7 +254,7 @@ impl MessageError {
             Self::ProtocolVersion(_) => "hello.protocol_version".into(),
             Self::SchemaHashLength(_) => "hello.schema_hash".into(),
             Self::Session(_) => "hello.session".into(),
-            Self::Unsupported(field) => format!("hello.{field}"),
+            Self::Unsupported(field) | Self::NotOfStripe(field) => format!("hello.{field}"),
             Self::ViewRadius(_) => "hello.view_radius".into(),
             Self::InputCount(_) => "inputs.inputs".into(),
             Self::Input { index, error } => {
@@ -257,7 +294,7 @@ mod tests {
         pb::ClientMessage { kind: Some(kind) }
     }
 
-    fn hello_of(change: impl FnOnce(&mut pb::Hello)) -> Result<Hello, (Code, String)> {
+    fn hello_of(change: impl FnOnce(&mut pb::Hello)) -> Result<FirstHello, (Code, String)> {
         let mut message = pb::Hello { protocol_version: PROTOCOL_VERSION, ..pb::Hello::default() };
         change(&mut message);
         hello(with(pb::client_message::Kind::Hello(message))).map_err(code_and_field)
@@ -289,8 +326,28 @@ mod tests {
             view_radius: None,
             max_bytes_per_second: None,
             max_rate: None,
+            snapshot_copies: 0,
         };
-        assert_eq!(hello_of(|_| {}), Ok(anything));
+        assert_eq!(hello_of(|_| {}), Ok(FirstHello::Join(anything)));
+    }
+
+    #[test]
+    fn a_hello_with_a_token_asks_for_nothing_else() {
+        let attach = AttachHello { token: vec![1], schema_hash: None, session: None, game: None };
+        assert_eq!(hello_of(|hello| hello.attach_token = vec![1]), Ok(FirstHello::Attach(attach)));
+        let refused = |change: fn(&mut pb::Hello)| {
+            let hello = hello_of(|hello| {
+                hello.attach_token = vec![1];
+                change(hello);
+            });
+            hello.expect_err("one wish too many")
+        };
+        let invalid = |field: &str| (Code::InvalidArgument, field.to_owned());
+        assert_eq!(refused(|hello| hello.player_name = "Ada".into()), invalid("hello.player_name"));
+        assert_eq!(refused(|hello| hello.view_radius = 1.0), invalid("hello.view_radius"));
+        assert_eq!(refused(|hello| hello.max_bytes_per_second = 1), invalid("hello.max_bytes_per_second"));
+        assert_eq!(refused(|hello| hello.max_rate = 1), invalid("hello.max_rate"));
+        assert_eq!(refused(|hello| hello.snapshot_copies = 2), invalid("hello.snapshot_copies"));
     }
 
     #[test]
@@ -308,7 +365,6 @@ mod tests {
         assert_eq!(refused(|hello| hello.view_radius = -0.5), invalid("hello.view_radius"));
         assert_eq!(refused(|hello| hello.ticket = "t".into()), (Code::Unimplemented, "hello.ticket".into()));
         assert_eq!(refused(|hello| hello.resume_token = vec![1]), (Code::Unimplemented, "hello.resume_token".into()));
-        assert_eq!(refused(|hello| hello.attach_token = vec![1]), (Code::Unimplemented, "hello.attach_token".into()));
     }
 
     #[test]

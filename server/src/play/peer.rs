@@ -11,14 +11,15 @@ use std::{
 };
 
 use tickwire_proto::v1::{self as pb, server_message::Kind};
-use tickwire_replication::{AckError, InputFeedback, View};
+use tickwire_replication::{AckError, View};
+use tickwire_simulation::Input;
 use tonic::Status;
 
 use super::parse::Ack;
 use crate::{
     net::{Connection, Wake},
     server::Shared,
-    session::{SeatGuard, SessionHandle},
+    session::{Closed, SessionHandle, Stripe},
 };
 
 /// Pings that wait for their pong; of more, the newest.
@@ -61,17 +62,14 @@ pub(super) enum Stage {
 /// A stream that plays.
 #[derive(Debug)]
 pub(super) struct Playing {
-    pub(super) seat: SeatGuard,
+    pub(super) stripe: Stripe,
     pub(super) view: View,
-    pub(super) feedback: InputFeedback,
     /// Until it is sent.
     pub(super) welcome: Option<Box<pb::Welcome>>,
     /// Echoes of pings without a pong.
     pub(super) pings: VecDeque<u64>,
     /// The server's newest notice that has been sent, by number.
     pub(super) noticed: u64,
-    /// The client has closed its side: the stream ends once the seat is gone.
-    pub(super) leaving: bool,
 }
 
 /// Whether a peer is there.
@@ -136,13 +134,7 @@ impl Peer {
         let Some(session) = self.session() else { return Ok(()) };
         let mut state = self.lock();
         let Stage::Playing(playing) = &mut state.stage else { return Ok(()) };
-        playing.view.acknowledge(ack.epoch, ack.newest_tick, session.clock.since_start(now))?;
-        if let Some((sequence, margin_us)) = input
-            && sequence > playing.feedback.received_input
-        {
-            playing.feedback.received_input = sequence;
-            playing.feedback.received_margin_us = margin_us;
-        }
+        playing.stripe.acknowledge(&mut playing.view, ack.epoch, ack.newest_tick, input, now)?;
         // It may have given back the credit that the downlink waits for.
         if state.waits && state.has_snapshot(session, now) {
             state.wake();
@@ -169,14 +161,43 @@ impl Peer {
         }
     }
 
-    /// Gives the seat up, once what the client has sent is consumed. The stream goes on until then.
+    /// Takes out of `inputs` what has come by another of the player's streams before; how many that are.
+    pub(super) fn drop_repeats(&self, inputs: &mut Vec<Input>) -> u64 {
+        match &self.lock().stage {
+            Stage::Playing(playing) => playing.stripe.drop_repeats(inputs),
+            Stage::Arriving | Stage::Ending(..) | Stage::Ended => 0,
+        }
+    }
+
+    /// Gives the seat up, once what the client has sent is consumed. The player's streams go on until then.
     pub(super) fn leave(&self) {
         let mut state = self.lock();
         if let Stage::Playing(playing) = &mut state.stage {
-            playing.seat.leave();
-            playing.leaving = true;
+            playing.stripe.leave();
             state.wake();
         }
+    }
+
+    /// The client has closed this stream, or is not to have it any more: with the player's last one the seat is given up, as
+    /// by [`leave`](Self::leave); of several it ends alone, now. True: the seat is given up.
+    pub(super) fn close(&self) -> bool {
+        let mut state = self.lock();
+        let Stage::Playing(playing) = &mut state.stage else { return false };
+        let closed = playing.stripe.close();
+        if closed == Closed::Stripe {
+            let goodbye = pb::Goodbye { reason: pb::GoodbyeReason::StripeClosed.into(), text: "you play on".into() };
+            state.stage = Stage::Ending(Some(Box::new(Kind::Goodbye(goodbye))), Status::ok(""));
+        }
+        state.wake();
+        closed == Closed::Seat
+    }
+
+    /// Ends the stream of a client that broke a rule: it is there, and has played, so that with its last stream the seat goes.
+    pub(super) fn expel(&self, status: Status) {
+        if let Stage::Playing(playing) = &mut self.lock().stage {
+            playing.stripe.close();
+        }
+        self.end(status);
     }
 
     /// Ends the stream, if it has not ended. A seat that was not given up counts as lost.
@@ -247,8 +268,7 @@ impl DownlinkState {
     fn has_snapshot(&self, session: &SessionHandle, now: Instant) -> bool {
         let Stage::Playing(playing) = &self.stage else { return false };
         // Most often the newest has been sent: that much is to be had without a lock.
-        playing.view.sent() < session.clock.tick()
-            && playing.view.ready(&session.replicator, session.clock.since_start(now))
+        playing.view.sent() < session.clock.tick() && playing.stripe.is_ready(&playing.view, now)
     }
 }
 

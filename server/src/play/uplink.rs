@@ -17,8 +17,9 @@ use tonic::{Code, Status, Streaming};
 use tracing::{debug, info};
 
 use super::{
+    attach::attach,
     hello::{find_session, sit_down, take_seat},
-    parse::{self, Ack, Hello, Message},
+    parse::{self, Ack, FirstHello, Message},
     peer::{Liveness, Peer},
     rate::MessageRate,
 };
@@ -93,21 +94,20 @@ pub(super) async fn run(peer: Arc<Peer>, mut messages: Messages) {
     match end {
         End::Gone => return,
         // The goodbye comes when the seat is free: who has it may send another player in.
-        End::Left | End::Closed => {
+        End::Left => {
             peer.leave();
             patience += Duration::from_millis(INPUT_LEAD_MS_MAX);
+        }
+        End::Closed => {
+            if peer.close() {
+                patience += Duration::from_millis(INPUT_LEAD_MS_MAX);
+            }
         }
         End::Lost => peer.end(Status::cancelled("the stream was reset or its connection lost")),
         // Who is silent may be cut off; who breaks a rule is there, and has played.
         End::Refused(refusal) if refusal.code == Code::DeadlineExceeded => peer.end(refusal.into()),
-        End::Refused(refusal) => {
-            peer.leave();
-            peer.end(refusal.into());
-        }
-        End::Malformed(status) => {
-            peer.leave();
-            peer.end(status);
-        }
+        End::Refused(refusal) => peer.expel(refusal.into()),
+        End::Malformed(status) => peer.expel(status),
     }
     // A peer that reads nothing keeps HTTP/2 from asking the downlink for its end.
     if timeout(patience, gone).await.is_err() {
@@ -129,11 +129,23 @@ async fn arrive(
             let message = format!("no hello came within {:?}", shared.timeouts.hello);
             Refusal::new(Code::DeadlineExceeded, "NO_HELLO", message)
         })??;
-        let session = find_session(&shared.registry, &hello)?;
-        let seat = take_seat(&session, hello.player_name.clone()).await?;
-        let player = seat.player();
-        info!(session = %session.name, %player, "joined");
-        let playing = sit_down(shared, &session, seat, &hello);
+        let (session, playing) = match hello {
+            FirstHello::Join(hello) => {
+                let session = find_session(&shared.registry, &hello)?;
+                let seat = take_seat(&session, hello.player_name.clone()).await?;
+                info!(session = %session.name, player = %seat.player(), "joined");
+                let playing = sit_down(shared, &session, seat, &hello);
+                (session, playing)
+            }
+            FirstHello::Attach(hello) => {
+                let (session, playing) = attach(shared, &hello)?;
+                session.counters.stripes_attached.fetch_add(1, Ordering::Relaxed);
+                let (player, stripe) = (playing.stripe.player(), playing.stripe.number());
+                info!(session = %session.name, %player, stripe, "attached");
+                (session, playing)
+            }
+        };
+        let player = playing.stripe.player();
         peer.play(Arc::clone(&session), playing);
         Ok(Seated { session, player })
     };
@@ -144,7 +156,7 @@ async fn arrive(
     }
 }
 
-async fn read_hello(peer: &Peer, messages: &mut Messages) -> Result<Hello, End> {
+async fn read_hello(peer: &Peer, messages: &mut Messages) -> Result<FirstHello, End> {
     match read(peer, messages).await? {
         Some(message) => Ok(parse::hello(message).map_err(Refusal::from)?),
         None => {
@@ -201,7 +213,7 @@ fn take(peer: &Peer, seated: &Seated, message: pb::ClientMessage, now: Instant) 
             let newest = inputs.last().expect("a parsed message has at least one input");
             let margin_us = session.clock.margin_us(newest.target_tick(), now);
             acknowledge(peer, ack, Some((newest.sequence(), margin_us)), now)?;
-            send_inputs(seated, inputs);
+            send_inputs(peer, seated, inputs);
         }
         Message::Ack(ack) if is_current(session, ack) => acknowledge(peer, ack, None, now)?,
         Message::Inputs { .. } | Message::Ack(_) => {
@@ -231,8 +243,15 @@ fn acknowledge(peer: &Peer, ack: Ack, input: Option<(u64, i32)>, now: Instant) -
     })
 }
 
-fn send_inputs(seated: &Seated, inputs: Vec<Input>) {
+fn send_inputs(peer: &Peer, seated: &Seated, mut inputs: Vec<Input>) {
     let Seated { session, player } = seated;
+    let repeats = peer.drop_repeats(&mut inputs);
+    if repeats > 0 {
+        session.counters.inputs_sent_again.fetch_add(repeats, Ordering::Relaxed);
+        if inputs.is_empty() {
+            return;
+        }
+    }
     let count = inputs.len() as u64;
     match session.mailbox.send(Command::Inputs { player: *player, inputs }) {
         Ok(()) => {}

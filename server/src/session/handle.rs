@@ -60,6 +60,12 @@ pub(crate) struct SessionCounters {
     pub(crate) inputs_absent: AtomicU64,
     /// Inputs that found the mailbox full.
     pub(crate) inputs_dropped: AtomicU64,
+    /// Inputs that had come by another stripe of their player before.
+    pub(crate) inputs_sent_again: AtomicU64,
+    /// Further streams of players who had one.
+    pub(crate) stripes_attached: AtomicU64,
+    /// Streams that were lost while their player had others.
+    pub(crate) stripes_lost: AtomicU64,
     /// Messages of an epoch that is over.
     pub(crate) stale_epochs: AtomicU64,
     /// Resets that clients asked for.
@@ -175,7 +181,7 @@ impl Watched for SessionHandle {
     }
 }
 
-/// A taken seat, held by the one stream that plays it. Dropped, it tells the session that the connection is lost.
+/// A taken seat, held by the streams that play it. Dropped, it tells the session that the connection is lost.
 #[derive(Debug)]
 pub(crate) struct SeatGuard {
     session: Arc<SessionHandle>,

@@ -9,7 +9,9 @@ mod recording;
 mod registry;
 mod runner;
 mod schedule;
+mod stripes;
 mod threads;
+mod tokens;
 
 pub(crate) use clock::TickClock;
 pub(crate) use handle::{SeatGuard, SessionHandle, SessionState};
@@ -17,3 +19,5 @@ pub(crate) use host::{SessionHost, SessionOrder};
 pub(crate) use mailbox::{Command, Join, NotTaken};
 pub(crate) use registry::{Registry, SessionName, SessionNameError};
 pub(crate) use runner::StartError;
+pub(crate) use stripes::{AttachError, Closed, Granted, Stripe, Stripes};
+pub(crate) use tokens::{AttachToken, AttachTokens, Found};

@@ -279,7 +279,18 @@ impl Runner {
 
 fn log_totals(session: &Session, handle: &SessionHandle) {
     let counters = session.counters();
-    let SessionCounters { inputs_dropped, stale_epochs, resyncs, overruns, slips, stuck, .. } = &handle.counters;
+    let SessionCounters {
+        inputs_dropped,
+        inputs_sent_again,
+        stripes_attached,
+        stripes_lost,
+        stale_epochs,
+        resyncs,
+        overruns,
+        slips,
+        stuck,
+        ..
+    } = &handle.counters;
     info!(
         session = %handle.name,
         ticks = %session.tick(),
@@ -293,6 +304,9 @@ fn log_totals(session: &Session, handle: &SessionHandle) {
         inputs_too_early = counters.too_early,
         inputs_duplicate = counters.duplicate,
         inputs_dropped = inputs_dropped.load(Ordering::Relaxed),
+        inputs_sent_again = inputs_sent_again.load(Ordering::Relaxed),
+        stripes_attached = stripes_attached.load(Ordering::Relaxed),
+        stripes_lost = stripes_lost.load(Ordering::Relaxed),
         stale_epochs = stale_epochs.load(Ordering::Relaxed),
         resyncs = resyncs.load(Ordering::Relaxed),
         "session ended"

@@ -4,6 +4,10 @@
 //! An update touches only its own cell, so cells may stand at different ticks. What is shown of an entity is decided above
 //! them: the instance in the cell with the greatest tick, never one from before a tick at which the entity was already
 //! shown, left or died.
+//!
+//! A player may have several streams, stripes, each with cells of its own. One may lag behind the others for long, or be
+//! closed, or start anew with news that are old by then; so what has come by all of them up to a tick, the horizon, is
+//! taken for known, and nothing from before it is shown or told any more.
 
 mod locations;
 mod stripe;
@@ -56,9 +60,13 @@ pub struct Mirror {
     seen: NumberMap<NetId, Tick>,
     ghosts: BTreeMap<NetId, Ghost>,
     events: BTreeSet<(Tick, u32)>,
+    /// All cells of all open streams have stood at this tick, or later ones.
+    horizon: Tick,
     owner: Option<OwnerState>,
     owner_tick: Tick,
     roster: BTreeMap<PlayerId, RosterEntry>,
+    /// As of when each row of the roster is, those of players who have left among them.
+    roster_ticks: BTreeMap<PlayerId, Tick>,
     /// Room for the moves of the update under way, one per kind.
     moves: Vec<Moves>,
 }
@@ -103,9 +111,11 @@ impl Mirror {
             seen: NumberMap::default(),
             ghosts: BTreeMap::new(),
             events: BTreeSet::new(),
+            horizon: Tick::ZERO,
             owner: None,
             owner_tick: Tick::ZERO,
             roster: BTreeMap::new(),
+            roster_ticks: BTreeMap::new(),
         }
     }
 
@@ -186,6 +196,7 @@ impl Mirror {
             return Err(bad("deferred_cells", NO_PROTOBUF));
         }
         self.stripes[stripe].advance(tick).map_err(|reason| bad("deferred_cells", reason))?;
+        self.retire_closed();
         self.settle_ghosts();
         self.check_crowded()?;
         applied.entities = self.stripes[stripe].entities;
@@ -237,8 +248,11 @@ impl Mirror {
         if snapshot.reset {
             applied.reset = true;
             self.clear_stripe(stripe);
-            self.stripes[stripe] = Stripe::default();
-            self.roster.clear();
+            // What came by another stream is good until it is replaced.
+            if self.stripes.iter().all(|stripe| stripe.tick == Tick::ZERO) {
+                self.roster.clear();
+                self.roster_ticks.clear();
+            }
         } else if tick <= self.stripes[stripe].tick {
             return Err(bad("tick", "not above the stream's last"));
         }
@@ -247,17 +261,28 @@ impl Mirror {
 
     fn apply_roster(&mut self, row: pb::RosterRow, tick: Tick) -> Result<(), MirrorError> {
         let status = match row.status() {
-            pb::PlayerStatus::Connected => PlayerStatus::Connected,
-            pb::PlayerStatus::Disconnected => PlayerStatus::Disconnected,
-            pb::PlayerStatus::Left => {
-                self.roster.remove(&PlayerId(row.player));
-                return Ok(());
-            }
+            pb::PlayerStatus::Connected => Some(PlayerStatus::Connected),
+            pb::PlayerStatus::Disconnected => Some(PlayerStatus::Disconnected),
+            pb::PlayerStatus::Left => None,
             pb::PlayerStatus::Unspecified => {
                 return Err(MirrorError::Bad { tick, field: "roster.status", reason: "not a status" });
             }
         };
-        self.roster.insert(PlayerId(row.player), RosterEntry { name: row.name, status, scores: row.scores });
+        let player = PlayerId(row.player);
+        let as_of = self.roster_ticks.entry(player).or_default();
+        if *as_of > tick {
+            // A newer row came by another stream.
+            return Ok(());
+        }
+        *as_of = tick;
+        match status {
+            Some(status) => {
+                self.roster.insert(player, RosterEntry { name: row.name, status, scores: row.scores });
+            }
+            None => {
+                self.roster.remove(&player);
+            }
+        }
         Ok(())
     }
 
@@ -423,7 +448,10 @@ impl Mirror {
         }
         let reached = |ghost: &Ghost| {
             let ticks = self.stripes.iter().filter_map(|stripe| stripe.get(ghost.to_cell)).map(|cell| cell.tick);
-            ticks.max().is_none_or(|tick| tick >= ghost.left_at)
+            // Another stream may still hold a cell that is out of view by then.
+            let is_out_of_view =
+                |stripe: &Stripe| stripe.oldest >= ghost.left_at && stripe.get(ghost.to_cell).is_none();
+            ticks.max().is_none_or(|tick| tick >= ghost.left_at) || self.stripes.iter().any(is_out_of_view)
         };
         let settled: Vec<NetId> = self.ghosts.iter().filter(|(_, ghost)| reached(ghost)).map(|(id, _)| *id).collect();
         for id in settled {
@@ -446,13 +474,20 @@ impl Mirror {
 
     /// Forgets what can no longer matter: no cell stands, and no update under way leads, before it.
     fn forget(&mut self) {
-        if let Some(oldest) = self.stripes.iter().map(|stripe| stripe.oldest).min() {
+        if let Some(oldest) = self.stripes.iter().filter(|stripe| stripe.is_open()).map(|stripe| stripe.oldest).min() {
+            self.horizon = self.horizon.max(oldest);
+            let horizon = self.horizon;
             if !self.seen.is_empty() {
-                self.seen.retain(|_, seen| *seen > oldest);
+                self.seen.retain(|_, seen| *seen > horizon);
             }
-            // What happened until then has come: every further update starts there or later.
-            if self.events.first().is_some_and(|(tick, _)| *tick <= oldest) {
-                self.events = self.events.split_off(&(oldest.next(), 0));
+            // What happened before has come: every further update starts there or later, but one from nothing, which brings
+            // what happened at its own tick.
+            if self.events.first().is_some_and(|(tick, _)| *tick < horizon) {
+                self.events = self.events.split_off(&(horizon, 0));
+            }
+            if self.roster_ticks.len() > self.roster.len() {
+                let roster = &self.roster;
+                self.roster_ticks.retain(|player, tick| roster.contains_key(player) || *tick > horizon);
             }
         }
         while self.events.len() > EVENTS_REMEMBERED_MAX {
@@ -462,6 +497,10 @@ impl Mirror {
 
     fn note_events(&mut self, events: Vec<ReceivedEvent>, own: bool, applied: &mut Applied) {
         for received in events {
+            // A stream that starts anew may bring what was told long ago.
+            if received.tick < self.horizon {
+                continue;
+            }
             if self.events.insert((received.tick, received.event.ordinal)) {
                 applied.events.push(MirrorEvent { received, own });
             }
@@ -473,7 +512,10 @@ impl Mirror {
         let was_staged = self.stripes[stripe].staging.take_if(|staging| staging.cell == cell).is_some();
         let Some(held) = self.stripes[stripe].get(cell) else { return was_staged.then_some(()) };
         let is_shown_here = |id: &NetId| self.standing(*id).is_some_and(|shown| shown.cell == cell);
-        let shown_here: Vec<NetId> = self.ids_in(held).filter(is_shown_here).collect();
+        let mut shown_here: Vec<NetId> = self.ids_in(held).filter(is_shown_here).collect();
+        // It is an update to empty, whatever other streams hold of it from before.
+        let others = self.stripes.iter().filter_map(|stripe| stripe.get(cell)).filter(|held| held.tick < tick);
+        shown_here.extend(others.flat_map(|held| self.ids_in(held)).filter(is_shown_here));
         self.remove_cell(stripe, cell);
         for id in shown_here {
             self.saw(id, tick);
@@ -498,6 +540,30 @@ impl Mirror {
         self.layouts.iter().zip(&held.kinds).flat_map(|(layout, rows)| rows.iter(layout)).map(|row| row.id())
     }
 
+    /// A stream is gone; another may begin in its place. What it brought is shown until the others have caught up with it.
+    ///
+    /// # Panics
+    /// Where `stripe` is not below [`STRIPES_MAX`].
+    pub fn close_stripe(&mut self, stripe: usize) {
+        assert!(stripe < STRIPES_MAX, "a player has at most {STRIPES_MAX} streams");
+        if let Some(stripe) = self.stripes.get_mut(stripe) {
+            stripe.is_closed = true;
+            stripe.staging = None;
+        }
+        self.retire_closed();
+    }
+
+    /// Lets go of closed streams that others have caught up with.
+    fn retire_closed(&mut self) {
+        for stripe in 0..self.stripes.len() {
+            let Stripe { is_closed: true, tick, .. } = self.stripes[stripe] else { continue };
+            let mut others = self.stripes.iter().filter(|other| other.is_open());
+            if tick > Tick::ZERO && others.any(|other| other.oldest >= tick) {
+                self.clear_stripe(stripe);
+            }
+        }
+    }
+
     /// Takes all cells out of a stripe, and what is left of one that an error took out.
     fn clear_stripe(&mut self, stripe: usize) {
         for (id, at) in self.locations.of_stripe(stripe as u8) {
@@ -506,6 +572,7 @@ impl Mirror {
             }
             self.locations.remove(id, at);
         }
+        self.stripes[stripe] = Stripe::default();
     }
 
     fn saw(&mut self, id: NetId, tick: Tick) {
@@ -519,12 +586,19 @@ impl Mirror {
 
     /// The instance of an entity in the cell with the greatest tick, where that may be shown.
     fn standing(&self, id: NetId) -> Option<Shown<'_>> {
-        let seen = self.seen.get(&id).copied().unwrap_or_default();
-        let standing = self.locations.of(id).filter_map(|at| self.cell(at)).filter(|held| held.tick >= seen);
-        let held = standing.max_by_key(|held| held.tick)?;
+        let known = self.seen.get(&id).copied().unwrap_or_default().max(self.horizon);
+        let standing = self.locations.of(id).filter_map(|at| self.cell(at)).filter(|held| held.tick >= known);
+        let held = standing.max_by_key(|held| held.tick).filter(|held| !self.is_superseded(held))?;
         let mut kinds = self.layouts.iter().zip(&held.kinds).enumerate();
         let (kind, row) = kinds.find_map(|(i, (layout, rows))| Some((KindId(i as u16), rows.find(layout, id)?)))?;
         Some(Shown { mirror: self, id, kind, cell: held.id, tick: held.tick, row, is_ghost: false })
+    }
+
+    /// Whether another stream has seen all of its view after a cell's tick, the cell among it: whom it does not hold then is
+    /// gone, though it may never have heard of them.
+    fn is_superseded(&self, held: &MirrorCell) -> bool {
+        let mut others = self.stripes.iter().filter(|_| self.stripes.len() > 1);
+        others.any(|other| other.oldest > held.tick && other.get(held.id).is_some())
     }
 
     /// What is shown of an entity.

@@ -17,6 +17,7 @@ use std::{
 
 use clap::Parser;
 use tickwire_client::{
+    Stripes,
     bots::{self, BehaviourChoice, Report, SwarmConfig, SwarmError, SwarmHandle},
     connection::{Conditions, Stalls},
 };
@@ -84,6 +85,13 @@ struct Options {
     /// Lets nothing pass, in either direction on its own, every so often on average for so long: 2s:200ms.
     #[arg(long, value_name = "EVERY:LENGTH", value_parser = stalls)]
     simulate_stalls: Option<Stalls>,
+    /// Streams of each bot on connections of their own, for freshness under loss: 1 to 4, or auto, by the loss that is seen
+    /// and the round trip.
+    #[arg(long, value_name = "N|auto", default_value = "1")]
+    stripes: Stripes,
+    /// On how many of them each snapshot is sent, 1 or 2.
+    #[arg(long, value_name = "N", default_value = "1", value_parser = clap::value_parser!(u32).range(1..=2))]
+    snapshot_copies: u32,
     /// Writes the figures to a file, as flat JSON.
     #[arg(long, value_name = "FILE.json")]
     report: Option<PathBuf>,
@@ -145,6 +153,8 @@ fn main() -> ExitCode {
             stalls: options.simulate_stalls,
             seed: options.seed,
         },
+        stripes: options.stripes,
+        snapshot_copies: options.snapshot_copies,
     };
     let screen = Screen::new(options.quiet, &config);
     let swarm = SwarmHandle::default();
@@ -247,6 +257,11 @@ mod tests {
 
     #[test]
     fn numbers_that_make_no_swarm_are_refused() {
+        for words in ["--stripes 0", "--stripes 5", "--stripes some", "--snapshot-copies 3"] {
+            assert!(parse(words).is_err(), "{words}");
+        }
+        assert_eq!(parse("--stripes auto").unwrap().stripes, Stripes::AUTO);
+        assert_eq!(parse("--stripes 3 --snapshot-copies 2").unwrap().stripes, Stripes::Fixed(3));
         for words in ["--bots 0", "--seconds 0", "--seconds nan", "--seconds -1", "--threads 0", "--behaviour run"] {
             assert!(parse(words).is_err(), "{words}");
         }

@@ -91,6 +91,10 @@ fn table(report: &Report) -> Table {
         ),
         ("late inputs", format!("{} of {}", report.inputs_late, report.inputs_sent)),
         (
+            "stripes",
+            format!("{} open, {} opened, {} lost", report.stripes_open, report.stripes_opened, report.stripes_lost),
+        ),
+        (
             "this machine",
             format!("{:.2} s of CPU, {} late timers", report.generator_cpu_seconds, report.generator_late_ticks),
         ),

@@ -96,12 +96,12 @@ impl View {
     fn find_due(&mut self, history: &History, own_cell: Option<CellId>) {
         let frame = history.newest();
         let sliced = self.slicing.as_ref().map(|slicing| slicing.cell);
-        let ticks_per_snapshot = self.ticks_per_snapshot();
+        let (ticks_per_snapshot, share) = (self.ticks_per_snapshot(), self.share);
         let due = &mut self.scratch.due;
         due.clear();
         for (place, cell) in self.cells.waiting() {
             let is_own = Some(cell.id) == own_cell;
-            if is_own || Some(cell.id) == sliced || cell.is_its_turn(frame.tick, ticks_per_snapshot) {
+            if is_own || Some(cell.id) == sliced || cell.is_its_turn(frame.tick, ticks_per_snapshot, share) {
                 due.push(Due { class: Class::Other, order: 0, place });
             }
             if is_own {

@@ -21,7 +21,7 @@ pub(crate) const PLAYER: PlayerId = PlayerId(1);
 const DOT: KindId = KindId(0);
 const PROP: KindId = KindId(1);
 const RATE: TickRate = TickRate::DEFAULT;
-const TICK: Duration = Duration::from_micros(16_667);
+pub(crate) const TICK: Duration = Duration::from_micros(16_667);
 /// Cells stand in a row; a view of radius r shows r to each side.
 const CELLS: u64 = 7;
 
@@ -81,7 +81,7 @@ impl Game for Row {
     }
 }
 
-fn schema() -> Arc<Schema> {
+pub(crate) fn schema() -> Arc<Schema> {
     let metres = Quantity::new("m", 1.0 / 64.0, -1000.0..=1000.0);
     let dot = vec![
         Field::linear("x", metres.clone()).owner_shift(2).rate_shift(3),
@@ -118,7 +118,7 @@ struct Body {
 /// The random world: frames, and what the checker needs to know of them.
 pub(crate) struct RandomWorld {
     rng: ChaCha8Rng,
-    plan: Plan,
+    pub(crate) plan: Plan,
     builder: FrameBuilder,
     bodies: Vec<Body>,
     last_id: u32,
@@ -297,19 +297,22 @@ pub(crate) struct Peer {
     pub(crate) sliced: u64,
 }
 
+pub(crate) fn peer_config(radius: f64, bytes_per_second: Option<u32>) -> ViewConfig {
+    ViewConfig {
+        player: Some(PLAYER),
+        view_radius: radius,
+        tick_rate: RATE,
+        ticks_per_snapshot: 1,
+        bytes_per_second,
+        in_flight_bytes_max: usize::MAX,
+    }
+}
+
 impl Peer {
     pub(crate) fn new(radius: f64, bytes_per_second: Option<u32>) -> Self {
-        let config = ViewConfig {
-            player: Some(PLAYER),
-            view_radius: radius,
-            tick_rate: RATE,
-            ticks_per_snapshot: 1,
-            bytes_per_second,
-            in_flight_bytes_max: usize::MAX,
-        };
         Self {
             radius,
-            view: View::new(config),
+            view: View::new(peer_config(radius, bytes_per_second)),
             mirror: Mirror::new(schema()),
             on_the_way: VecDeque::new(),
             acks: VecDeque::new(),
@@ -535,7 +538,7 @@ fn finish(world: &mut RandomWorld, replicator: &Replicator, peers: &mut [Peer; 2
 
 impl RandomWorld {
     /// From now on less and less happens, so that a small budget suffices.
-    fn calm(&mut self) {
+    pub(crate) fn calm(&mut self) {
         let keep = self.bodies.len().saturating_sub(1).max(3);
         let tick = self.builder.frame().tick.next();
         for body in self.bodies.drain(keep.min(self.bodies.len())..) {

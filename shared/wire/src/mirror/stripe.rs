@@ -19,6 +19,8 @@ pub(super) struct Stripe {
     pub(super) owner: OwnerMirror,
     /// After an error: everything until a reset is ignored.
     pub(super) broken: bool,
+    /// The stream is gone; its cells stay until others have caught up with them.
+    pub(super) is_closed: bool,
 }
 
 /// A cell as the server has it at a tick.
@@ -45,6 +47,11 @@ pub(super) struct Staging {
 }
 
 impl Stripe {
+    /// Whether more is to come of it: it has begun, and is not closed.
+    pub(super) fn is_open(&self) -> bool {
+        self.tick > Tick::ZERO && !self.is_closed
+    }
+
     pub(super) fn len(&self) -> usize {
         self.cells.len()
     }

@@ -1,0 +1,297 @@
+//! A seat with its streams: one, or several stripes, which share turns, budget, and what is known of the player's inputs.
+
+use std::{
+    sync::{Arc, Mutex, MutexGuard, atomic::Ordering},
+    time::Instant,
+};
+
+use tickwire_replication::{AckError, InputFeedback, STRIPES_MAX, Snapshot, Turns, TurnsConfig, View, ViewConfig};
+use tickwire_shared::{PlayerId, Tick};
+use tickwire_simulation::Input;
+
+use super::{AttachToken, AttachTokens, SeatGuard, SessionHandle, tokens::TokenId};
+
+/// What a player was granted, for all stripes together.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Granted {
+    pub(crate) view_radius: f64,
+    pub(crate) ticks_per_snapshot: u32,
+    pub(crate) bytes_per_second: u32,
+    /// On how many stripes each snapshot goes.
+    pub(crate) copies: u32,
+    /// 1 to four.
+    pub(crate) stripes_max: usize,
+}
+
+/// A player's seat and streams. The seat is lost with the last of them.
+#[derive(Debug)]
+pub(crate) struct Stripes {
+    pub(crate) session: Arc<SessionHandle>,
+    pub(crate) granted: Granted,
+    player: PlayerId,
+    tokens: Arc<AttachTokens>,
+    /// Taken after the lock of a stream, where both are.
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    /// None once the last stream is gone.
+    seat: Option<SeatGuard>,
+    /// The player has left, and the seat goes once what they sent is consumed.
+    leaving: bool,
+    turns: Turns,
+    feedback: InputFeedback,
+    received: Received,
+    token: Option<TokenId>,
+}
+
+/// One stream's part in it. Dropped, the stream is lost.
+#[derive(Debug)]
+pub(crate) struct Stripe {
+    stripes: Arc<Stripes>,
+    number: usize,
+    /// It is out of the rotation, and its number may be another's.
+    is_closed: bool,
+}
+
+/// Why a stream is not attached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum AttachError {
+    /// The player has left, or lost all streams.
+    Ended,
+    /// There are as many as may be.
+    Full,
+}
+
+/// How a stream that the client has closed goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Closed {
+    /// It is over; the player has others.
+    Stripe,
+    /// It was the player's last: the seat is given up.
+    Seat,
+}
+
+/// The sequences of the newest inputs that arrived, so that their repeats on other stripes go no further.
+#[derive(Clone, Copy, Debug, Default)]
+struct Received {
+    newest: u64,
+    /// Bit i: `newest` − i has arrived.
+    window: u64,
+}
+
+impl Stripes {
+    /// A seat that is taken up by its first stream; with it the token that lets others in, where there may be any.
+    pub(crate) fn take_up(
+        session: Arc<SessionHandle>,
+        mut seat: SeatGuard,
+        granted: Granted,
+        tokens: &Arc<AttachTokens>,
+    ) -> (Stripe, Option<AttachToken>) {
+        seat.take_up();
+        let player = seat.player();
+        let mut turns = Turns::new(TurnsConfig {
+            tick_rate: session.tick_rate,
+            ticks_per_snapshot: granted.ticks_per_snapshot,
+            copies: granted.copies,
+            bytes_per_second: Some(granted.bytes_per_second),
+        });
+        let number = turns.open(STRIPES_MAX).expect("the first of four");
+        let state = State {
+            seat: Some(seat),
+            leaving: false,
+            turns,
+            feedback: InputFeedback::default(),
+            received: Received::default(),
+            token: None,
+        };
+        let tokens = Arc::clone(tokens);
+        let stripes = Arc::new(Self { session, granted, player, tokens, state: Mutex::new(state) });
+        let issued = (granted.stripes_max > 1).then(|| stripes.tokens.issue(&stripes)).flatten();
+        let token = issued.map(|(id, token)| {
+            stripes.lock().token = Some(id);
+            token
+        });
+        (Stripe { stripes, number, is_closed: false }, token)
+    }
+
+    /// Takes a further stream in.
+    pub(crate) fn attach(self: &Arc<Self>) -> Result<Stripe, AttachError> {
+        let mut state = self.lock();
+        if state.seat.is_none() || state.leaving {
+            return Err(AttachError::Ended);
+        }
+        let number = state.turns.open(self.granted.stripes_max).ok_or(AttachError::Full)?;
+        drop(state);
+        Ok(Stripe { stripes: Arc::clone(self), number, is_closed: false })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().expect("no holder of this lock panics")
+    }
+}
+
+impl State {
+    fn leave(&mut self) {
+        self.leaving = true;
+        if let Some(seat) = &mut self.seat {
+            seat.leave();
+        }
+    }
+}
+
+impl Stripe {
+    /// Whose.
+    pub(crate) fn player(&self) -> PlayerId {
+        self.stripes.player
+    }
+
+    /// Its number among the player's, from 0.
+    pub(crate) fn number(&self) -> usize {
+        self.number
+    }
+
+    /// A view for this stream: nothing sent yet.
+    pub(crate) fn view(&self) -> View {
+        let Stripes { session, granted, player, .. } = &*self.stripes;
+        View::new(ViewConfig {
+            player: Some(*player),
+            view_radius: granted.view_radius,
+            tick_rate: session.tick_rate,
+            ticks_per_snapshot: granted.ticks_per_snapshot,
+            // It is the player's, over all stripes.
+            bytes_per_second: None,
+            in_flight_bytes_max: session.replicator.config().in_flight_bytes_max,
+        })
+    }
+
+    /// Composes the stream's next snapshot, where it has the turn.
+    pub(crate) fn compose(&self, view: &mut View, now: Instant, snapshot: &mut Snapshot) -> bool {
+        let session = &self.stripes.session;
+        let mut state = self.stripes.lock();
+        let feedback = InputFeedback { slip_us: session.clock.slip_us(), ..state.feedback };
+        let now = session.clock.since_start(now);
+        view.compose_in_turn(&mut state.turns, self.number, &session.replicator, feedback, now, snapshot)
+    }
+
+    /// Whether [`compose`](Self::compose) would have anything.
+    pub(crate) fn is_ready(&self, view: &View, now: Instant) -> bool {
+        let session = &self.stripes.session;
+        let now = session.clock.since_start(now);
+        view.ready_in_turn(&self.stripes.lock().turns, self.number, &session.replicator, now)
+    }
+
+    /// Takes in what the client has received of this stream, and how its newest input came: sequence, and margin in µs.
+    pub(crate) fn acknowledge(
+        &self,
+        view: &mut View,
+        epoch: u32,
+        newest_tick: Tick,
+        input: Option<(u64, i32)>,
+        now: Instant,
+    ) -> Result<(), AckError> {
+        let mut state = self.stripes.lock();
+        let now = self.stripes.session.clock.since_start(now);
+        view.acknowledge_in_turn(&mut state.turns, self.number, epoch, newest_tick, now)?;
+        // First arrival counts, on whatever stripe.
+        if let Some((sequence, margin_us)) = input.filter(|(sequence, _)| *sequence > state.feedback.received_input) {
+            state.feedback.received_input = sequence;
+            state.feedback.received_margin_us = margin_us;
+        }
+        Ok(())
+    }
+
+    /// Takes out what has come by another stripe before; how many that are. A player with one stream repeats nothing of
+    /// which the session is not to know.
+    pub(crate) fn drop_repeats(&self, inputs: &mut Vec<Input>) -> u64 {
+        let mut state = self.stripes.lock();
+        let has_others = state.turns.count() > 1;
+        let before = inputs.len();
+        inputs.retain(|input| state.received.is_new(input.sequence()) || !has_others);
+        (before - inputs.len()) as u64
+    }
+
+    /// Gives the seat up, once what the player has sent is consumed. All of the player's streams go on until then.
+    pub(crate) fn leave(&self) {
+        self.stripes.lock().leave();
+    }
+
+    /// The client closes this stream: it goes out of the rotation, or with the last one the player leaves.
+    pub(crate) fn close(&mut self) -> Closed {
+        let mut state = self.stripes.lock();
+        if state.turns.count() > 1 && !state.leaving {
+            state.turns.close(self.number);
+            self.is_closed = true;
+            Closed::Stripe
+        } else {
+            state.leave();
+            Closed::Seat
+        }
+    }
+
+    /// Whether the player has left by any stream.
+    pub(crate) fn is_leaving(&self) -> bool {
+        self.stripes.lock().leaving
+    }
+}
+
+impl Drop for Stripe {
+    fn drop(&mut self) {
+        if self.is_closed {
+            return;
+        }
+        let mut state = self.stripes.lock();
+        state.turns.close(self.number);
+        if state.turns.count() > 0 {
+            if !state.leaving {
+                self.stripes.session.counters.stripes_lost.fetch_add(1, Ordering::Relaxed);
+            }
+            return;
+        }
+        let (seat, token) = (state.seat.take(), state.token.take());
+        drop(state);
+        // Outside the lock: both go to the locks of others.
+        drop(seat);
+        if let Some(token) = token {
+            self.stripes.tokens.retire(token);
+        }
+    }
+}
+
+impl Received {
+    const WINDOW: u64 = 64;
+
+    /// Notes a sequence. Those that are too old for the window may be new.
+    fn is_new(&mut self, sequence: u64) -> bool {
+        if sequence > self.newest {
+            let by = sequence - self.newest;
+            self.window = if by < Self::WINDOW { self.window << by } else { 0 } | 1;
+            self.newest = sequence;
+            return true;
+        }
+        let back = self.newest - sequence;
+        if back >= Self::WINDOW {
+            return true;
+        }
+        let bit = 1 << back;
+        let is_new = self.window & bit == 0;
+        self.window |= bit;
+        is_new
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn repeats_are_known_whatever_their_order() {
+        let mut received = Received::default();
+        let news = [1, 2, 5, 3, 2, 5, 4, 4, 70, 5, 7, 7, 6].map(|sequence| received.is_new(sequence));
+        // 5 and 6 are too old to be known by then.
+        let expected = [true, true, true, true, false, false, true, false, true, true, true, false, true];
+        assert_eq!(news, expected);
+        assert!(received.is_new(u64::MAX) && !received.is_new(u64::MAX) && received.is_new(70));
+    }
+}
