@@ -144,6 +144,11 @@ fn a_server_says_where_to_go_and_ends_cleanly_and_its_recording_verifies() {
     let listed = stdout(&run(&["recordings", "list", "--data-dir", data.path().to_str().expect("UTF-8")]));
     assert!(listed.contains("arena-1-") && listed.contains("complete: the server was shut down"), "{listed}");
     let shown = stdout(&run(&["recordings", "show", file]));
+    let shown_json: serde_json::Value =
+        serde_json::from_str(&stdout(&run(&["recordings", "show", "--json", file]))).expect("JSON");
+    assert_eq!((&shown_json["session"], &shown_json["state"]), (&"sessions/arena-1".into(), &"complete".into()));
+    assert_eq!((&shown_json["rewind_ms"], &shown_json["settings"]["size"]), (&120.into(), &200.into()));
+    assert!(shown_json["ticks"].as_u64() > Some(0) && shown_json["lacks_indexes"] == false, "{shown_json}");
     assert!(shown.contains("sessions/arena-1") && shown.contains("60 Hz") && shown.contains("up to 120 ms"), "{shown}");
     let exported = stdout(&run(&["recordings", "export", file, "--to", "3"]));
     let header: serde_json::Value = serde_json::from_str(exported.lines().next().expect("a line")).expect("JSON");
