@@ -371,7 +371,7 @@ fn flags_go_before_the_environment_and_that_before_the_file() {
     let output = command()
         .env("TICKWIRE_MAX_PLAYERS", "30")
         .env("TICKWIRE_SESSIONS", "30")
-        .env("TICKWIRE_GAME", "arena,beads")
+        .env("TICKWIRE_GAME", "arena")
         .env("TICKWIRE_SET", "cover=0, size=64")
         .env("TICKWIRE_SIMULATION_THREADS", "3")
         .args(["serve", "--sessions", "40", "--print-config", "--config"])
@@ -386,7 +386,7 @@ fn flags_go_before_the_environment_and_that_before_the_file() {
         "sessions = 40 # flag".into(),
         "simulation_threads = 3 # TICKWIRE_SIMULATION_THREADS".into(),
         "# network_threads is not set".into(),
-        "game = [\"arena\",\"beads\"] # TICKWIRE_GAME".into(),
+        "game = [\"arena\"] # TICKWIRE_GAME".into(),
         "set = [\"cover=0\",\"size=64\"] # TICKWIRE_SET".into(),
         "listen = \"127.0.0.1:7777\" # default".into(),
         "# seed is not set".into(),
@@ -405,6 +405,11 @@ fn options_that_are_wrong_are_named_with_their_origin() {
     let players = run(&["--max-players", "0"]);
     let sessions = run(&["--sessions", "1001"]);
     let setting = run(&["--set", "cover"]);
+    let number = run(&["--set", "cover=much"]);
+    let infinite = run(&["--set", "cover=inf"]);
+    let unknown = run(&["--set", "colour=1", "--print-config"]);
+    let too_much = run(&["--set", "cover=7", "--print-config"]);
+    let strange = run(&["--game", "chess", "--print-config"]);
     let threads = run(&["--simulation-threads", "0"]);
     let rewind = run(&["--rewind-ms", "1001"]);
     let missing = run(&["--config", "/nowhere/at/all.toml"]);
@@ -416,6 +421,11 @@ fn options_that_are_wrong_are_named_with_their_origin() {
         (rewind, ["rewind_ms: 1001 is out of range: choose 0 to 1000", "(from flag)"]),
         (players, ["max_players: 0", "(from flag)"]),
         (setting, ["set: \"cover\" is no setting: write NAME=VALUE", "(from flag)"]),
+        (number, ["set: \"cover=much\" is no setting: \"much\" is no number", "(from flag)"]),
+        (infinite, ["\"inf\" is no number", "such as cover=0"]),
+        (unknown, ["settings.colour", "cover"]),
+        (too_much, ["settings.cover: 7 is out of range", "choose 0 to 1"]),
+        (strange, ["\"chess\"", "arena"]),
         (missing, ["config: there is no file", "/nowhere/at/all.toml"]),
     ] {
         assert_eq!(output.status.code(), Some(2));

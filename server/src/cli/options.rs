@@ -245,10 +245,8 @@ impl Layers {
             bytes_per_second_max: bytes("bytes_per_second_max", options.bytes_per_second_max)?,
             ..Limits::default()
         };
-        let setting = |text: &String| {
-            let problem = "is no setting: write NAME=VALUE, such as cover=0";
-            read_setting(text).ok_or_else(|| invalid("set", format!("{text:?}"), problem.into()))
-        };
+        let setting =
+            |text: &String| read_setting(text).map_err(|problem| invalid("set", format!("{text:?}"), problem));
         let settings = options.set.iter().map(setting).collect::<Result<_, _>>()?;
         Ok(ServeConfig {
             listen: options.listen,
@@ -316,9 +314,13 @@ fn as_json(options: &Options) -> serde_json::Map<String, Json> {
 }
 
 /// A setting of a game as it is written: its name, and its value in its unit.
-fn read_setting(text: &str) -> Option<(String, f64)> {
-    let (name, value) = text.split_once('=')?;
-    Some((name.trim().to_owned(), value.trim().parse().ok()?))
+fn read_setting(text: &str) -> Result<(String, f64), String> {
+    let (name, value) = text.split_once('=').ok_or("is no setting: write NAME=VALUE, such as cover=0")?;
+    let (name, value) = (name.trim(), value.trim());
+    match value.parse::<f64>() {
+        Ok(number) if number.is_finite() => Ok((name.to_owned(), number)),
+        _ => Err(format!("is no setting: {value:?} is no number; write {name}=VALUE with a number, such as {name}=0")),
+    }
 }
 
 /// A list, or one string with commas, as an environment variable has it.
