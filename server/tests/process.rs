@@ -410,6 +410,7 @@ fn options_that_are_wrong_are_named_with_their_origin() {
     let unknown = run(&["--set", "colour=1", "--print-config"]);
     let too_much = run(&["--set", "cover=7", "--print-config"]);
     let strange = run(&["--game", "chess", "--print-config"]);
+    let misspelt = command().env("TICKWIRE_TICKRATE", "30").output().expect("the binary runs");
     let threads = run(&["--simulation-threads", "0"]);
     let rewind = run(&["--rewind-ms", "1001"]);
     let missing = run(&["--config", "/nowhere/at/all.toml"]);
@@ -426,6 +427,7 @@ fn options_that_are_wrong_are_named_with_their_origin() {
         (unknown, ["settings.colour", "cover"]),
         (too_much, ["settings.cover: 7 is out of range", "choose 0 to 1"]),
         (strange, ["\"chess\"", "arena"]),
+        (misspelt, ["TICKWIRE_TICKRATE: ", "did you mean TICKWIRE_TICK_RATE?"]),
         (missing, ["config: there is no file", "/nowhere/at/all.toml"]),
     ] {
         assert_eq!(output.status.code(), Some(2));

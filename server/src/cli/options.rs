@@ -16,6 +16,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value as Json;
 use tickwire_shared::{REWIND_MS_MAX, TickRate};
 
+use super::environment;
 use crate::config::{BYTES_PER_SECOND_MIN, Limits, ServerConfig};
 
 /// What every environment variable of the server begins with.
@@ -172,6 +173,8 @@ pub(super) enum OptionsError {
     /// It says which option, and where it came from.
     #[error("{0}")]
     Unreadable(#[from] Box<figment::Error>),
+    #[error(transparent)]
+    Environment(#[from] environment::UnknownVariable),
     #[error("{option}: {value} {problem}{origin}")]
     Invalid { option: &'static str, value: String, problem: String, origin: String },
 }
@@ -200,9 +203,9 @@ impl Layers {
             }
             figment = figment.merge(Toml::file_exact(file));
         }
-        // Others than the server's own are left to other programs of the family.
         let known = as_json(&Options::default());
         let names: Vec<&str> = known.keys().map(String::as_str).collect();
+        environment::check(std::env::vars_os().map(|(name, _)| name), &names)?;
         figment = figment.merge(Env::prefixed(ENV_PREFIX).only(&names));
         Ok(Self(figment.merge(Layer { origin: "flag", provider: Serialized::defaults(flags) })))
     }
