@@ -156,12 +156,8 @@ fn play(shooter: Shooter) -> Played {
     let (mut session, player, target) = session();
     let schema = Arc::clone(session.schema());
     let landed = event(&schema, Landed::NAME);
-    let replicator = Replicator::new(
-        Arc::clone(session.game()),
-        &schema,
-        ReplicationConfig::new(RATE),
-        Arc::clone(session.frame()),
-    );
+    let replicator =
+        Replicator::new(Arc::clone(session.game()), &schema, ReplicationConfig::new(RATE), Arc::clone(session.frame()));
     let mut view = View::new(ViewConfig {
         player: Some(player),
         view_radius: 100.0,

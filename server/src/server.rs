@@ -28,7 +28,7 @@ use crate::{
     config::{Limits, ServerConfig, Timeouts},
     net::{self, NetworkThread, NetworkThreads, Relay},
     play::GameService,
-    session::{AttachTokens, Registry, SessionHandle, SessionHost, SessionName, SessionOrder, StartError},
+    session::{self, AttachTokens, Registry, SessionHandle, SessionHost, SessionName, SessionOrder, StartError},
     sessions_service::Sessions,
 };
 
@@ -301,6 +301,15 @@ fn choose_games(names: &[String], games: Vec<Arc<dyn Game>>) -> Result<Vec<Arc<d
         })
     };
     names.iter().map(find).collect()
+}
+
+/// Whether the sessions that are asked for can be created: as far as that can be said without hosting them.
+pub(crate) fn check(config: &ServerConfig, games: Vec<Arc<dyn Game>>) -> Result<(), RunError> {
+    for game in choose_games(&config.games, games)? {
+        let name = game.name().to_owned();
+        session::create(game, config, config.seed.unwrap_or(0)).map_err(|source| RunError::Session { name, source })?;
+    }
+    Ok(())
 }
 
 fn first_repeated<'a>(names: impl Iterator<Item = &'a str>) -> Option<&'a str> {

@@ -145,11 +145,17 @@ fn a_server_says_where_to_go_and_ends_cleanly_and_its_recording_verifies() {
     let lines: Vec<serde_json::Value> =
         stdout(&some).lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
     assert_eq!(lines[..3].iter().map(|line| line["tick"].as_u64()).collect::<Vec<_>>(), [Some(2), Some(3), Some(4)]);
-    assert_eq!((&lines[3]["verified"], &lines[3]["ticks"]), (&true.into(), &4.into()));
+    assert_eq!((lines[3].get("verified"), &lines[3]["ticks"]), (None, &4.into()), "nobody asked for it");
+    assert!(stdout(&once).contains("\nplayed "), "{}", stdout(&once));
 
     let listed = stdout(&run(&["recordings", "list", "--data-dir", data.path().to_str().expect("UTF-8")]));
     assert!(listed.contains("arena-1-") && listed.contains("complete: the server was shut down"), "{listed}");
     let shown = stdout(&run(&["recordings", "show", file]));
+    let shown_json: serde_json::Value =
+        serde_json::from_str(&stdout(&run(&["recordings", "show", "--json", file]))).expect("JSON");
+    assert_eq!((&shown_json["session"], &shown_json["state"]), (&"sessions/arena-1".into(), &"complete".into()));
+    assert_eq!((&shown_json["rewind_ms"], &shown_json["settings"]["size"]), (&120.into(), &200.into()));
+    assert!(shown_json["ticks"].as_u64() > Some(0) && shown_json["lacks_indexes"] == false, "{shown_json}");
     assert!(shown.contains("sessions/arena-1") && shown.contains("60 Hz") && shown.contains("up to 120 ms"), "{shown}");
     let exported = stdout(&run(&["recordings", "export", file, "--to", "3"]));
     let header: serde_json::Value = serde_json::from_str(exported.lines().next().expect("a line")).expect("JSON");
@@ -372,7 +378,7 @@ fn flags_go_before_the_environment_and_that_before_the_file() {
     let output = command()
         .env("TICKWIRE_MAX_PLAYERS", "30")
         .env("TICKWIRE_SESSIONS", "30")
-        .env("TICKWIRE_GAME", "arena,beads")
+        .env("TICKWIRE_GAME", "arena")
         .env("TICKWIRE_SET", "cover=0, size=64")
         .env("TICKWIRE_SIMULATION_THREADS", "3")
         .args(["serve", "--sessions", "40", "--print-config", "--config"])
@@ -387,7 +393,7 @@ fn flags_go_before_the_environment_and_that_before_the_file() {
         "sessions = 40 # flag".into(),
         "simulation_threads = 3 # TICKWIRE_SIMULATION_THREADS".into(),
         "# network_threads is not set".into(),
-        "game = [\"arena\",\"beads\"] # TICKWIRE_GAME".into(),
+        "game = [\"arena\"] # TICKWIRE_GAME".into(),
         "set = [\"cover=0\",\"size=64\"] # TICKWIRE_SET".into(),
         "listen = \"127.0.0.1:7777\" # default".into(),
         "# seed is not set".into(),
@@ -406,6 +412,12 @@ fn options_that_are_wrong_are_named_with_their_origin() {
     let players = run(&["--max-players", "0"]);
     let sessions = run(&["--sessions", "1001"]);
     let setting = run(&["--set", "cover"]);
+    let number = run(&["--set", "cover=much"]);
+    let infinite = run(&["--set", "cover=inf"]);
+    let unknown = run(&["--set", "colour=1", "--print-config"]);
+    let too_much = run(&["--set", "cover=7", "--print-config"]);
+    let strange = run(&["--game", "chess", "--print-config"]);
+    let misspelt = command().env("TICKWIRE_TICKRATE", "30").output().expect("the binary runs");
     let threads = run(&["--simulation-threads", "0"]);
     let rewind = run(&["--rewind-ms", "1001"]);
     let missing = run(&["--config", "/nowhere/at/all.toml"]);
@@ -417,6 +429,12 @@ fn options_that_are_wrong_are_named_with_their_origin() {
         (rewind, ["rewind_ms: 1001 is out of range: choose 0 to 1000", "(from flag)"]),
         (players, ["max_players: 0", "(from flag)"]),
         (setting, ["set: \"cover\" is no setting: write NAME=VALUE", "(from flag)"]),
+        (number, ["set: \"cover=much\" is no setting: \"much\" is no number", "(from flag)"]),
+        (infinite, ["\"inf\" is no number", "such as cover=0"]),
+        (unknown, ["settings.colour", "cover"]),
+        (too_much, ["settings.cover: 7 is out of range", "choose 0 to 1"]),
+        (strange, ["\"chess\"", "arena"]),
+        (misspelt, ["TICKWIRE_TICKRATE: ", "did you mean TICKWIRE_TICK_RATE?"]),
         (missing, ["config: there is no file", "/nowhere/at/all.toml"]),
     ] {
         assert_eq!(output.status.code(), Some(2));

@@ -5,7 +5,7 @@ use std::{collections::VecDeque, sync::Arc};
 use bevy_ecs::resource::Resource;
 
 use crate::{
-    CellFrame, CellId, Columns, Field, Frame, KindId, NetId, Places, Reading, Schema, Seen, Tick, TickRate,
+    CellFrame, CellId, Columns, Field, Frame, KindId, NetId, Places, Predictor, Reading, Schema, Seen, Tick, TickRate,
     seen::SEEN_STEPS,
 };
 
@@ -171,7 +171,8 @@ impl PastEntity<'_> {
         self.kind
     }
 
-    /// A field of its kind as everybody was shown it, in the field's unit; between two ticks blended as clients do it.
+    /// A field of its kind as everybody was shown it, in the field's unit. Between two ticks it is blended as clients do it,
+    /// if it has values between its values: with a predictor, or as an angle. Others, such as points, change with the tick.
     ///
     /// # Panics
     /// Where the kind has no such field, or only the owner sees it.
@@ -183,8 +184,10 @@ impl PastEntity<'_> {
             column.unwrap_or_else(|| panic!("only the owner sees {:?}; others were not shown it", definition.name));
         let from = self.from.read(column, definition);
         let blended = match self.next {
-            Some(next) => definition.blend(from, next.read(column, definition), self.share),
-            None => f64::from(from),
+            Some(next) if is_continuous(definition) => {
+                definition.blend(from, next.read(column, definition), self.share)
+            }
+            _ => f64::from(from),
         };
         blended * definition.quantity.quantum
     }
@@ -194,6 +197,11 @@ impl PastRow<'_> {
     fn read(&self, column: usize, field: &Field) -> i32 {
         self.columns.read(self.row, column, Reading::of(field), self.tick)
     }
+}
+
+/// Whether there are values between two of a field's values.
+fn is_continuous(field: &Field) -> bool {
+    field.predictor != Predictor::None || field.turn.is_some()
 }
 
 #[cfg(test)]
@@ -206,6 +214,7 @@ mod tests {
     const DOT: KindId = KindId(0);
     const X: usize = 0;
     const AIM: usize = 2;
+    const HEALTH: usize = 3;
 
     fn schema() -> Arc<Schema> {
         let metres = Quantity::new("m", 1.0 / 128.0, -100.0..=100.0);
@@ -213,6 +222,7 @@ mod tests {
             Field::linear("x", metres).owner_shift(3),
             Field::plain("ammo", Quantity::count(0..=99)).owner_only(),
             Field::plain("aim", Quantity::count(0..=0)).angle(256, 1.0),
+            Field::plain("health", Quantity::count(0..=100)),
         ];
         let parts = SchemaParts { game: "t".into(), kinds: vec![Kind::new("dot", fields)], ..Default::default() };
         Arc::new(Schema::new(parts).expect("valid"))
@@ -318,14 +328,18 @@ mod tests {
     }
 
     #[test]
-    fn angles_blend_the_short_way_round() {
+    fn angles_blend_the_short_way_round_and_points_not_at_all() {
         let mut film = Film::new(250);
-        for aim in [250, 6] {
-            film.tick(|builder| builder.entity(DOT, NetId(1)).set(AIM, aim));
+        for (aim, health) in [(250, 100), (6, 40)] {
+            film.tick(|builder| {
+                let mut entity = builder.entity(DOT, NetId(1));
+                entity.set(AIM, aim);
+                entity.set(HEALTH, health);
+            });
         }
         let view = film.past.view(Seen { tick: Tick(1), fraction: 128 }).expect("within the bound");
         let entity = view.entity(NetId(1)).expect("it is there");
-        assert_eq!((entity.kind(), entity.quantity(AIM)), (DOT, 0.0));
+        assert_eq!((entity.kind(), entity.quantity(AIM), entity.quantity(HEALTH)), (DOT, 0.0, 100.0));
     }
 
     #[test]

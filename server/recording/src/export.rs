@@ -50,7 +50,9 @@ pub enum ExportError {
 pub fn export(recording: &Recording, range: RangeInclusive<Tick>, out: &mut impl Write) -> Result<(), ExportError> {
     let schema = &recording.meta().schema;
     let mut truth = Truth::default();
-    line(out, header(recording.meta()))?;
+    let mut header = describe(recording.meta());
+    header["type"] = json!("header");
+    line(out, header)?;
     let mut ticks = recording.ticks()?;
     for tick in ticks.by_ref() {
         let tick = tick?;
@@ -87,11 +89,12 @@ pub fn export(recording: &Recording, range: RangeInclusive<Tick>, out: &mut impl
     Ok(())
 }
 
-fn header(meta: &RecordingMeta) -> Json {
+/// What a recording is of, as the header of an [`export`]: with all settings by name and in their units.
+#[must_use]
+pub fn describe(meta: &RecordingMeta) -> Json {
     let settings = meta.schema.settings.iter().zip(&meta.settings);
     let created = meta.created.duration_since(std::time::UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64());
     json!({
-        "type": "header",
         "session": meta.session,
         "tickwire_version": meta.tickwire_version,
         "game": meta.schema.game,

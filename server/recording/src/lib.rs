@@ -40,7 +40,7 @@ mod writer;
 pub use bytes::{ByteReport, byte_report};
 pub use divergence::{Difference, Divergence, Value};
 pub use error::{RecordingError, ReplayError, VerifyError};
-pub use export::{ExportError, export};
+pub use export::{ExportError, describe, export};
 pub use files::{Repaired, finished_path, live_path, repair};
 pub use format::{FORMAT_VERSION, RECORD_BYTES_MAX};
 pub use list::{Listed, RecordingState, RecordingSummary, list};

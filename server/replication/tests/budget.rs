@@ -1,6 +1,7 @@
 //! Bytes per second: what a stream gets, what goes first, and how old things become; over a simulated link too.
 
 mod line;
+mod row;
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -70,7 +71,7 @@ impl Waits {
         let own = frame.seat(ME).and_then(|seat| seat.owner.as_ref()).expect("there is one").cell;
         let Some(Place::Cell(own)) = frame.table.place(own) else { panic!("dots are in cells") };
         let mut seen: Vec<CellKey> = Vec::new();
-        line::Line.cells_in_view(own, radius, &mut seen);
+        row::Row.cells_in_view(own, radius, &mut seen);
         let seen: Vec<CellId> = seen.into_iter().filter_map(|key| frame.table.id(Place::Cell(key))).collect();
         self.wanted.retain(|cell, _| seen.contains(cell));
         let waited = |(cell, wanted): (CellId, Tick)| {

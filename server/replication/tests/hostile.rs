@@ -4,6 +4,7 @@
 
 #[allow(dead_code, reason = "the world and its messages are needed here, the checker is not")]
 mod link;
+mod row;
 
 use std::time::Duration;
 

@@ -1,6 +1,7 @@
 //! What WIRE.md promises of snapshots, mirrors, events and credit, over random worlds and links.
 
 mod link;
+mod row;
 
 use std::time::Duration;
 

@@ -2,16 +2,18 @@
 
 #[expect(dead_code, reason = "single streams are checked elsewhere")]
 mod link;
+mod row;
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
     sync::Arc,
 };
 
-use link::{PLAYER, Plan, RandomWorld, Row, TICK, peer_config, schema};
+use link::{PLAYER, Plan, RandomWorld, TICK, peer_config, schema};
 use proptest::prelude::*;
 use prost::Message as _;
 use rand::{SeedableRng as _, rngs::ChaCha8Rng};
+use row::Row;
 use tickwire_proto::v1 as pb;
 use tickwire_replication::{
     InputFeedback, ReplicationConfig, Replicator, STRIPES_MAX, Snapshot, Turns, TurnsConfig, View,
@@ -286,7 +288,7 @@ fn play(plan: Plan, weather: Weather) -> Player {
         edge_ticks: plan.edge_ticks,
         ..ReplicationConfig::new(TickRate::DEFAULT)
     };
-    let replicator = Replicator::new(Arc::new(Row), schema(), config, Arc::clone(&world.frames[0]));
+    let replicator = Replicator::new(Arc::new(Row), &schema(), config, Arc::clone(&world.frames[0]));
     let mut player = Player::new(weather, plan.bytes_per_second);
     let mut rng = ChaCha8Rng::seed_from_u64(!plan.seed);
     player.open_one(1);

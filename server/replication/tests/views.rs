@@ -1,6 +1,7 @@
 //! What a view shows, how often, and what goes first.
 
 mod line;
+mod row;
 
 use std::{collections::BTreeMap, sync::Arc};
 

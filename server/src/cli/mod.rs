@@ -1,6 +1,7 @@
 //! The command line: `serve`, `replay`, `recordings`.
 
 mod bytes;
+mod environment;
 mod options;
 mod output;
 mod recordings;

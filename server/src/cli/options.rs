@@ -17,6 +17,7 @@ use serde_json::Value as Json;
 use tickwire_replication::STRIPES_MAX;
 use tickwire_shared::{REWIND_MS_MAX, TickRate};
 
+use super::environment;
 use crate::config::{BYTES_PER_SECOND_MIN, Limits, ServerConfig};
 
 /// What every environment variable of the server begins with.
@@ -179,6 +180,8 @@ pub(super) enum OptionsError {
     /// It says which option, and where it came from.
     #[error("{0}")]
     Unreadable(#[from] Box<figment::Error>),
+    #[error(transparent)]
+    Environment(#[from] environment::UnknownVariable),
     #[error("{option}: {value} {problem}{origin}")]
     Invalid { option: &'static str, value: String, problem: String, origin: String },
 }
@@ -207,9 +210,9 @@ impl Layers {
             }
             figment = figment.merge(Toml::file_exact(file));
         }
-        // Others than the server's own are left to other programs of the family.
         let known = as_json(&Options::default());
         let names: Vec<&str> = known.keys().map(String::as_str).collect();
+        environment::check(std::env::vars_os().map(|(name, _)| name), &names)?;
         figment = figment.merge(Env::prefixed(ENV_PREFIX).only(&names));
         Ok(Self(figment.merge(Layer { origin: "flag", provider: Serialized::defaults(flags) })))
     }
@@ -264,10 +267,8 @@ impl Layers {
             bytes_per_second_max: bytes("bytes_per_second_max", options.bytes_per_second_max)?,
             ..Limits::default()
         };
-        let setting = |text: &String| {
-            let problem = "is no setting: write NAME=VALUE, such as cover=0";
-            read_setting(text).ok_or_else(|| invalid("set", format!("{text:?}"), problem.into()))
-        };
+        let setting =
+            |text: &String| read_setting(text).map_err(|problem| invalid("set", format!("{text:?}"), problem));
         let settings = options.set.iter().map(setting).collect::<Result<_, _>>()?;
         Ok(ServeConfig {
             listen: options.listen,
@@ -335,9 +336,13 @@ fn as_json(options: &Options) -> serde_json::Map<String, Json> {
 }
 
 /// A setting of a game as it is written: its name, and its value in its unit.
-fn read_setting(text: &str) -> Option<(String, f64)> {
-    let (name, value) = text.split_once('=')?;
-    Some((name.trim().to_owned(), value.trim().parse().ok()?))
+fn read_setting(text: &str) -> Result<(String, f64), String> {
+    let (name, value) = text.split_once('=').ok_or("is no setting: write NAME=VALUE, such as cover=0")?;
+    let (name, value) = (name.trim(), value.trim());
+    match value.parse::<f64>() {
+        Ok(number) if number.is_finite() => Ok((name.to_owned(), number)),
+        _ => Err(format!("is no setting: {value:?} is no number; write {name}=VALUE with a number, such as {name}=0")),
+    }
 }
 
 /// A list, or one string with commas, as an environment variable has it.

@@ -8,7 +8,7 @@ use std::{
 
 use comfy_table::{Table, presets::NOTHING};
 use tickwire_recording::{
-    EndReason, Listed, Recording, RecordingMeta, RecordingState, RecordingSummary, export, list, repair,
+    EndReason, Listed, Recording, RecordingMeta, RecordingState, RecordingSummary, describe, export, list, repair,
 };
 use tickwire_shared::{Game, Settings, Tick};
 
@@ -39,7 +39,7 @@ pub(super) enum RecordingsCommand {
         #[arg(long)]
         bytes: bool,
         /// Print JSON
-        #[arg(long, requires = "bytes")]
+        #[arg(long)]
         json: bool,
     },
     /// Print a recording's inputs, events and changes as JSON, an object per line
@@ -69,6 +69,7 @@ pub(super) fn run(command: &RecordingsCommand, games: &[Arc<dyn Game>]) -> Resul
             print_list(&recordings_dir(&data_dir.clone().unwrap_or_else(default_data_dir)))
         }
         RecordingsCommand::Show { file, bytes: true, json } => bytes::show(file, *json, games),
+        RecordingsCommand::Show { file, json: true, .. } => show_json(file),
         RecordingsCommand::Show { file, .. } => show(file),
         RecordingsCommand::Export { file, from, to } => {
             print_export(file, from.unwrap_or(1), to.unwrap_or(Tick::MAX.0))
@@ -160,6 +161,31 @@ fn show(file: &Path) -> Result<(), CliError> {
     }
     output::line(table)?;
     Ok(())
+}
+
+fn show_json(file: &Path) -> Result<(), CliError> {
+    let recording = Recording::open(file).map_err(CliError::of_recording(file))?;
+    let RecordingSummary { meta, ticks, length, state } = recording.scan();
+    let mut line = describe(&meta);
+    line["file"] = file.display().to_string().into();
+    line["ticks"] = ticks.into();
+    line["seconds"] = length.as_secs_f64().into();
+    line["state"] = state_name(&state).into();
+    line["state_text"] = state_words(&state, ticks).into();
+    line["lacks_indexes"] = recording.lacks_indexes().into();
+    output::line(line)?;
+    Ok(())
+}
+
+/// A state for scripts.
+const fn state_name(state: &RecordingState) -> &'static str {
+    match state {
+        RecordingState::Complete(_) => "complete",
+        RecordingState::Incomplete { .. } => "incomplete",
+        RecordingState::Live => "live",
+        RecordingState::Unfinished => "unfinished",
+        RecordingState::Damaged(_) => "damaged",
+    }
 }
 
 fn state_words(state: &RecordingState, ticks: u64) -> String {

@@ -19,7 +19,11 @@ use super::{
     options::{Layers, ServeConfig, ServeFlags},
     output, start_log,
 };
-use crate::{RunError, config::ServerConfig, server::Server};
+use crate::{
+    RunError,
+    config::ServerConfig,
+    server::{self, Server},
+};
 
 /// Hosts until the first signal, and ends cleanly then.
 pub(super) fn serve(flags: &ServeFlags, games: Vec<Arc<dyn Game>>) -> Result<(), CliError> {
@@ -29,7 +33,7 @@ pub(super) fn serve(flags: &ServeFlags, games: Vec<Arc<dyn Game>>) -> Result<(),
         for line in layers.describe()? {
             output::line(line)?;
         }
-        return layers.resolve().map(drop).map_err(CliError::from);
+        return Ok(server::check(&layers.resolve()?.server, games)?);
     }
     let config = layers.resolve()?;
     start_log(config.log_format);

@@ -18,6 +18,6 @@ pub(crate) use handle::{SeatGuard, SessionHandle, SessionState};
 pub(crate) use host::{SessionHost, SessionOrder};
 pub(crate) use mailbox::{Command, Join, NotTaken};
 pub(crate) use registry::{Registry, SessionName, SessionNameError};
-pub(crate) use runner::StartError;
+pub(crate) use runner::{StartError, create};
 pub(crate) use stripes::{AttachError, Closed, Granted, Stripe, Stripes};
 pub(crate) use tokens::{AttachToken, AttachTokens, Found};

@@ -53,6 +53,19 @@ pub(crate) enum StartError {
     Thread(io::Error),
 }
 
+/// The world of a session, at tick 0.
+pub(crate) fn create(game: Arc<dyn Game>, config: &ServerConfig, seed: u64) -> Result<Session, SessionError> {
+    let rate = config.tick_rate;
+    let grace_ms = u64::try_from(config.timeouts.grace.as_millis()).unwrap_or(u64::MAX / 1000);
+    let limits = SessionLimits {
+        max_players: config.max_players.get(),
+        grace_ticks: rate.ticks_in_ms(grace_ms),
+        rewind_ms: config.rewind_ms,
+    };
+    let named_settings = config.settings.clone();
+    Session::new(game, SessionConfig { named_settings, seed, tick_rate: rate, limits, ..SessionConfig::default() })
+}
+
 /// Creates a session, and its recording, and has it stepped.
 pub(super) fn start(
     host: &SessionHost,
@@ -62,15 +75,7 @@ pub(super) fn start(
 ) -> Result<RunningSession, StartError> {
     let SessionOrder { name, seed, place: (index, count), relays } = order;
     let rate = config.tick_rate;
-    let grace_ms = u64::try_from(config.timeouts.grace.as_millis()).unwrap_or(u64::MAX / 1000);
-    let limits = SessionLimits {
-        max_players: config.max_players.get(),
-        grace_ticks: rate.ticks_in_ms(grace_ms),
-        rewind_ms: config.rewind_ms,
-    };
-    let named_settings = config.settings.clone();
-    let session_config = SessionConfig { named_settings, seed, tick_rate: rate, limits, ..SessionConfig::default() };
-    let session = Session::new(Arc::clone(&game), session_config).map_err(StartError::Session)?;
+    let session = create(Arc::clone(&game), config, seed).map_err(StartError::Session)?;
 
     let create_time = SystemTime::now();
     let recorder = SessionRecorder::start(&host.recorders, config.recordings.as_deref(), &name, &session, create_time)?;
@@ -82,7 +87,7 @@ pub(super) fn start(
         settings: session.settings().values().to_vec(),
         tick_rate: rate,
         epoch: session.config().epoch,
-        max_players: limits.max_players,
+        max_players: session.config().limits.max_players,
         create_time,
         replicator: Replicator::new(game, session.schema(), ReplicationConfig::new(rate), Arc::clone(session.frame())),
         clock: TickClock::new(origin, rate),

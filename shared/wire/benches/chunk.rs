@@ -1,5 +1,7 @@
 //! A cell's change: encoding it, and applying it to a mirror.
 
+mod mover;
+
 use std::{hint::black_box, sync::Arc};
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
@@ -8,24 +10,12 @@ use prost::{
     encoding::{WireType, encode_key, encode_varint},
 };
 use tickwire_proto::v1 as pb;
-use tickwire_shared::{
-    Anchor, CellId, CellState, Column, Columns, Field, Kind, NetId, Places, Quantity, Schema, SchemaParts, Tick,
-};
+use tickwire_shared::{Anchor, CellId, CellState, Column, Columns, NetId, Places, Tick};
 use tickwire_wire::{CellChange, ChunkBuffer, ChunkEncoder, Layout, Mirror, SnapshotMessage};
 
-const SLICE_BYTES_MAX: usize = 1 << 20;
+use mover::schema;
 
-fn schema() -> Schema {
-    let metres = Quantity::new("m", 1.0 / 128.0, -250.0..=250.0);
-    let fields = vec![
-        Field::linear("x", metres.clone()).owner_shift(3).rate_shift(3),
-        Field::linear("y", metres).owner_shift(3).rate_shift(3),
-        Field::plain("aim", Quantity::count(0..=0)).angle(256, 1.0),
-        Field::plain("health", Quantity::count(0..=100)),
-    ];
-    let parts = SchemaParts { game: "bench".into(), kinds: vec![Kind::new("mover", fields)], ..Default::default() };
-    Schema::new(parts).expect("valid")
-}
+const SLICE_BYTES_MAX: usize = 1 << 20;
 
 /// A cell of movers, all of which changed at `tick`.
 fn cell(entities: i32, tick: u64) -> CellState {

@@ -1,5 +1,7 @@
 //! What a client pays for a snapshot: decoding and applying it, with 1,000 entities in view of which 33 change each tick.
 
+mod mover;
+
 use std::{
     hint::black_box,
     sync::Arc,
@@ -9,10 +11,10 @@ use std::{
 use criterion::{Criterion, criterion_group, criterion_main};
 use prost::Message as _;
 use tickwire_proto::v1 as pb;
-use tickwire_shared::{
-    Anchor, CellId, CellState, Column, Columns, Field, Kind, KindId, NetId, Places, Quantity, Schema, SchemaParts, Tick,
-};
+use tickwire_shared::{Anchor, CellId, CellState, Column, Columns, KindId, NetId, Places, Schema, Tick};
 use tickwire_wire::{CellChange, ChunkBuffer, ChunkEncoder, Layout, Mirror, SnapshotMessage};
+
+use mover::schema;
 
 const ENTITIES: u32 = 1000;
 const CHANGES: u32 = 33;
@@ -21,18 +23,6 @@ const TICKS: u64 = 240;
 const HASH_INTERVAL: u32 = 15;
 /// Enough that their rows do not stay in a core's cache from one snapshot to the next, as with a swarm's.
 const SWARM: usize = 200;
-
-fn schema() -> Schema {
-    let metres = Quantity::new("m", 1.0 / 128.0, -250.0..=250.0);
-    let fields = vec![
-        Field::linear("x", metres.clone()).owner_shift(3).rate_shift(3),
-        Field::linear("y", metres).owner_shift(3).rate_shift(3),
-        Field::plain("aim", Quantity::count(0..=0)).angle(256, 1.0),
-        Field::plain("health", Quantity::count(0..=100)),
-    ];
-    let parts = SchemaParts { game: "bench".into(), kinds: vec![Kind::new("mover", fields)], ..Default::default() };
-    Schema::new(parts).expect("valid")
-}
 
 /// One entity: its place, its speed, and when that changed.
 #[derive(Clone, Copy)]

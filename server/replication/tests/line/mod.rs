@@ -6,50 +6,22 @@ use prost::Message as _;
 use tickwire_proto::v1 as pb;
 use tickwire_replication::{InputFeedback, ReplicationConfig, Replicator, Snapshot, View, ViewConfig};
 use tickwire_shared::{
-    CellId, CellKey, Definition, Field, Frame, FrameBuilder, Game, Kind, KindId, NetId, Place, PlayerId, Quantity,
-    Roster, Schema, SchemaParts, SeatExtras, Systems, Tick, TickExtras, TickRate,
+    CellId, CellKey, Field, Frame, FrameBuilder, Kind, KindId, NetId, Place, PlayerId, Quantity, Roster, Schema,
+    SchemaParts, SeatExtras, Tick, TickExtras, TickRate,
 };
 use tickwire_wire::{Applied, Mirror};
+
+use crate::row::Row;
 
 pub(crate) const RATE: TickRate = TickRate::DEFAULT;
 pub(crate) const ME: PlayerId = PlayerId(1);
 const DOT: KindId = KindId(0);
 
-/// A view of radius r shows r cells to each side; those beyond the neighbours come at half, from the fourth on at a quarter
-/// of the rate.
-pub(crate) struct Line;
-
-impl Game for Line {
-    fn name(&self) -> &'static str {
-        "line"
-    }
-
-    fn define(&self, _: &mut Definition) {}
-
-    fn systems(&self, _: &mut Systems) {}
-
-    fn cells_in_view(&self, from: CellKey, radius: f64, cells: &mut Vec<CellKey>) {
-        cells.push(from);
-        for distance in 1..=radius as u64 {
-            cells.extend(from.0.checked_sub(distance).map(CellKey));
-            cells.push(CellKey(from.0 + distance));
-        }
-    }
-
-    fn rate_divisor(&self, from: CellKey, cell: CellKey, _: f64) -> u32 {
-        match from.0.abs_diff(cell.0) {
-            0..=1 => 1,
-            2..=3 => 2,
-            _ => 4,
-        }
-    }
-}
-
 fn schema() -> Arc<Schema> {
     let fields = ["a", "b", "c", "d"].map(|name| Field::plain(name, Quantity::count(0..=1_000_000_000)));
     let kinds = vec![Kind::new("dot", fields.to_vec())];
     let scores = vec!["kills".into()];
-    Arc::new(Schema::new(SchemaParts { game: "line".into(), kinds, scores, ..SchemaParts::default() }).expect("valid"))
+    Arc::new(Schema::new(SchemaParts { game: "row".into(), kinds, scores, ..SchemaParts::default() }).expect("valid"))
 }
 
 /// The world and what replicates it.
@@ -69,7 +41,7 @@ impl World {
 
     pub(crate) fn with(cells: impl IntoIterator<Item = u64>, config: ReplicationConfig) -> Self {
         let builder = FrameBuilder::new(&schema(), 0);
-        let replicator = Replicator::new(Arc::new(Line), &schema(), config, Arc::clone(builder.frame()));
+        let replicator = Replicator::new(Arc::new(Row), &schema(), config, Arc::clone(builder.frame()));
         let dots = cells.into_iter().map(|cell| (cell, 0)).collect();
         Self { builder, replicator, dots, roster: Arc::default() }
     }

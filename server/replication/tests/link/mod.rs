@@ -11,11 +11,13 @@ use rand::{RngExt as _, SeedableRng as _, rngs::ChaCha8Rng};
 use tickwire_proto::v1 as pb;
 use tickwire_replication::{InputFeedback, ReplicationConfig, Replicator, View, ViewConfig};
 use tickwire_shared::{
-    Audience, CellId, CellKey, Definition, Emitted, Event, EventField, EventId, EventKind, Field, Frame, FrameBuilder,
-    Game, Kind, KindId, NetId, Place, PlayerId, PlayerStatus, Quantity, Roster, RosterRow, Schema, SchemaParts,
-    SeatExtras, Systems, Tick, TickExtras, TickRate,
+    Audience, CellId, CellKey, Emitted, Event, EventField, EventId, EventKind, Field, Frame, FrameBuilder, Game, Kind,
+    KindId, NetId, Place, PlayerId, PlayerStatus, Quantity, Roster, RosterRow, Schema, SchemaParts, SeatExtras, Tick,
+    TickExtras, TickRate,
 };
 use tickwire_wire::{Applied, Mirror, MirrorError};
+
+use crate::row::Row;
 
 pub(crate) const PLAYER: PlayerId = PlayerId(1);
 const DOT: KindId = KindId(0);
@@ -46,39 +48,6 @@ pub(crate) struct Plan {
     /// In percent per snapshot: how often an acknowledgement is lost, and how often the client asks for a reset.
     pub(crate) ack_loss_percent: u32,
     pub(crate) resync_percent: u32,
-}
-
-/// Cells in a row: of those that a view shows, the neighbours come in each snapshot, and farther ones more rarely.
-pub(crate) struct Row;
-
-impl Game for Row {
-    fn name(&self) -> &'static str {
-        "row"
-    }
-
-    fn define(&self, _: &mut Definition) {}
-
-    fn systems(&self, _: &mut Systems) {}
-
-    fn cells_in_view(&self, from: CellKey, radius: f64, cells: &mut Vec<CellKey>) {
-        cells.push(from);
-        for distance in 1..=radius as u64 {
-            cells.extend(from.0.checked_sub(distance).map(CellKey));
-            cells.push(CellKey(from.0 + distance));
-        }
-    }
-
-    fn rate_divisor(&self, from: CellKey, cell: CellKey, _: f64) -> u32 {
-        match from.0.abs_diff(cell.0) {
-            0..=1 => 1,
-            2 => 2,
-            _ => 4,
-        }
-    }
-
-    fn weight(&self, kind: &Kind) -> u32 {
-        if kind.name == "dot" { 3 } else { 1 }
-    }
 }
 
 pub(crate) fn schema() -> Arc<Schema> {

@@ -1,0 +1,92 @@
+//! Environment variables that look like the server's and are none of them: most often misspelt, and never passed over.
+
+use std::ffi::OsString;
+
+use super::{LOG_VARIABLE, options::ENV_PREFIX};
+
+/// What the server reads from the environment beside its options.
+const OTHERS: [&str; 2] = [LOG_VARIABLE, "TICKWIRE_CONFIG"];
+/// How alike a name must be to be what was meant, from 0 to 1.
+const ALIKE: f64 = 0.7;
+
+/// A variable that no option has.
+#[derive(Debug, thiserror::Error)]
+#[error("{name}: the server reads no such environment variable; {advice}")]
+pub(super) struct UnknownVariable {
+    name: String,
+    advice: String,
+}
+
+/// Looks through the names of the environment for those with the server's prefix that are no option's.
+pub(super) fn check(names: impl Iterator<Item = OsString>, options: &[&str]) -> Result<(), UnknownVariable> {
+    let known: Vec<String> = options
+        .iter()
+        .map(|option| format!("{ENV_PREFIX}{}", option.to_uppercase()))
+        .chain(OTHERS.map(str::to_owned))
+        .collect();
+    // Letters count as alike in either case, as they do where the options are read.
+    let upper = |name: OsString| name.to_string_lossy().to_uppercase();
+    let mut strange: Vec<String> = names
+        .map(upper)
+        .filter(|name| name.strip_prefix(ENV_PREFIX).is_some_and(|rest| !is_service_link(rest)))
+        .filter(|name| !known.contains(name))
+        .collect();
+    strange.sort();
+    let Some(name) = strange.into_iter().next() else { return Ok(()) };
+    let likeness = |known: &String| strsim::normalized_levenshtein(known, &name);
+    let nearest = known.iter().max_by(|a, b| likeness(a).total_cmp(&likeness(b)));
+    let advice = match nearest.filter(|nearest| likeness(nearest) >= ALIKE) {
+        Some(nearest) => format!("did you mean {nearest}?"),
+        None => "unset it; --help lists the options, each of which has one".to_owned(),
+    };
+    Err(UnknownVariable { name, advice })
+}
+
+/// Whether a variable is one of those that Kubernetes sets for a service by the name of `tickwire`, or that begins so.
+fn is_service_link(rest: &str) -> bool {
+    let words: Vec<&str> = rest.split('_').collect();
+    let is_number = |word: &str| !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_digit());
+    words.last() == Some(&"PORT")
+        || words.windows(2).any(|pair| match pair {
+            ["SERVICE", "HOST" | "PORT"] => true,
+            ["PORT", number] => is_number(number),
+            _ => false,
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check_names(names: &[&str]) -> Result<(), String> {
+        let names = names.iter().map(OsString::from);
+        check(names, &["tick_rate", "max_players", "set"]).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn what_belongs_to_the_server_or_to_others_is_passed_over() {
+        assert_eq!(check_names(&["PATH", "TICKWIRE", "TICKWIRE_TICK_RATE", "tickwire_set", "TICKWIRE_LOG"]), Ok(()));
+        assert_eq!(check_names(&["TICKWIRE_CONFIG", "TICKWIRE_MAX_PLAYERS"]), Ok(()));
+        let links = [
+            "TICKWIRE_SERVICE_HOST",
+            "TICKWIRE_SERVICE_PORT",
+            "TICKWIRE_SERVICE_PORT_GRPC",
+            "TICKWIRE_PORT",
+            "TICKWIRE_PORT_7777_TCP",
+            "TICKWIRE_PORT_7777_TCP_ADDR",
+            "TICKWIRE_SERVER_SERVICE_HOST",
+            "TICKWIRE_SERVER_PORT",
+        ];
+        assert_eq!(check_names(&links), Ok(()));
+    }
+
+    #[test]
+    fn what_is_misspelt_is_named_with_what_was_meant() {
+        let said = |name| check_names(&["TICKWIRE_SET", name]).expect_err("unknown");
+        assert!(said("TICKWIRE_TICKRATE").ends_with("did you mean TICKWIRE_TICK_RATE?"));
+        assert!(said("tickwire_max_player").starts_with("TICKWIRE_MAX_PLAYER: "));
+        assert!(said("tickwire_max_player").ends_with("did you mean TICKWIRE_MAX_PLAYERS?"));
+        assert!(said("TICKWIRE_ABRACADABRA").contains("--help"), "{}", said("TICKWIRE_ABRACADABRA"));
+        assert!(said("TICKWIRE_").starts_with("TICKWIRE_: "));
+    }
+}
