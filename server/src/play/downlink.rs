@@ -1,88 +1,191 @@
-//! The way down: composes late. Nothing is prepared before HTTP/2 asks, and what is composed then is the newest.
+//! The way down: composes late. Nothing is prepared before HTTP/2 has room, and what is composed then is the newest.
 
 use std::{
-    pin::Pin,
     sync::Arc,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
     time::Instant,
 };
 
+use h2::{Reason, SendStream};
+use http::HeaderMap;
 use tickwire_proto::v1::{self as pb, server_message::Kind};
-use tokio_stream::Stream;
+use tickwire_replication::Snapshot;
 use tonic::{Code, Status};
 
 use super::{
-    codec::{Down, SpareSnapshot},
+    framing::{put_message, put_snapshot},
     peer::{Peer, Playing, Stage},
 };
 use crate::{
-    net::Relay,
+    net::{Bell, Message, Outbox, Outgoing, Relay},
     server::Shared,
     session::{SessionHandle, SessionState},
     status::Refusal,
 };
 
-/// The response of a `Play` request. Dropped, it takes the stream apart.
-#[derive(Debug)]
+/// The response of a `Play` request.
 pub(super) struct Downlink {
-    peer: Arc<Peer>,
-    spare: SpareSnapshot,
-    /// The relay that wakes it, and its number there.
+    out: SendStream<Outgoing>,
+    /// One message is under way at most: what waited behind it would be stale.
+    outbox: Arc<Outbox>,
+    /// Room to compose in.
+    snapshot: Snapshot,
+    bell: Arc<Bell>,
+    /// The relay that rings at each tick, and the bell's number there.
     relay: Option<(Arc<Relay>, usize)>,
 }
 
+/// Nothing more can be sent.
+struct Over;
+
 impl Downlink {
-    pub(super) fn new(peer: Arc<Peer>, spare: SpareSnapshot) -> Self {
-        Self { peer, spare, relay: None }
+    pub(super) fn new(out: SendStream<Outgoing>, bell: &Arc<Bell>) -> Self {
+        let outbox = Outbox::new(Arc::clone(bell));
+        Self { out, outbox, snapshot: Snapshot::default(), bell: Arc::clone(bell), relay: None }
     }
 
-    /// Has itself woken at each tick, from when it plays.
-    fn subscribe(&mut self) {
+    /// Whether the client has reset the stream, or its connection is lost. If not, `cx` is woken then.
+    pub(super) fn is_reset(&mut self, cx: &mut Context<'_>) -> bool {
+        self.out.poll_reset(cx).is_ready()
+    }
+
+    /// Sends what there is to send, as far as there is room. Ready: the last has been handed over.
+    pub(super) fn poll(&mut self, peer: &Peer, now: Instant, cx: &mut Context<'_>) -> Poll<()> {
+        self.subscribe(peer);
+        match ready!(self.poll_stage(peer, &mut peer.lock(), now, cx)) {
+            Ok(()) | Err(Over) => Poll::Ready(()),
+        }
+    }
+
+    fn poll_stage(
+        &mut self,
+        peer: &Peer,
+        stage: &mut Stage,
+        now: Instant,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<(), Over>> {
+        loop {
+            match stage {
+                Stage::Arriving | Stage::Ended => return Poll::Pending,
+                Stage::Playing(playing) => {
+                    let session = peer.session().expect("who plays has a session");
+                    let (goodbye, status) = ready!(self.poll_playing(playing, session, &peer.shared, now, cx))?;
+                    *stage = Stage::Ending(Some(Box::new(Kind::Goodbye(goodbye))), status);
+                }
+                Stage::Ending(last @ Some(_), _) => {
+                    let memory = ready!(self.poll_room(cx))?;
+                    if let Some(last) = last.take() {
+                        self.send(memory, |memory| put_message(*last, memory))?;
+                    }
+                }
+                Stage::Ending(None, status) => {
+                    // Trailers take no room, but they wait for theirs: a peer that reads nothing is to be found out.
+                    let Some(memory) = self.outbox.take() else { return Poll::Pending };
+                    self.outbox.give_back(memory);
+                    self.send_status(status)?;
+                    *stage = Stage::Ended;
+                    return Poll::Ready(Ok(()));
+                }
+            }
+        }
+    }
+
+    /// Ready: the stream is to end so.
+    fn poll_playing(
+        &mut self,
+        playing: &mut Playing,
+        session: &SessionHandle,
+        shared: &Shared,
+        now: Instant,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<(pb::Goodbye, Status), Over>> {
+        loop {
+            let message = match what_is_next(playing, session, shared) {
+                Next::Nothing => return Poll::Pending,
+                Next::End(goodbye, status) => return Poll::Ready(Ok((goodbye, status))),
+                message => message,
+            };
+            let memory = ready!(self.poll_room(cx))?;
+            let kind = match message {
+                Next::Welcome => playing.welcome.take().map(|welcome| Kind::Welcome(*welcome)),
+                Next::Notice => shared.notices.newer_than(&mut playing.noticed).map(Kind::Notice),
+                Next::Pong => playing.pings.pop_front().map(|echo| Kind::Pong(pong(session, echo, now))),
+                Next::Snapshot => {
+                    self.compose(playing, session, now, memory)?;
+                    // Of a newer one the relay will tell.
+                    return Poll::Pending;
+                }
+                Next::Nothing | Next::End(..) => None,
+            };
+            match kind {
+                Some(kind) => self.send(memory, |memory| put_message(kind, memory))?,
+                None => self.outbox.give_back(memory),
+            }
+        }
+    }
+
+    /// Sends the newest snapshot, where the view is ready for one.
+    fn compose(
+        &mut self,
+        playing: &mut Playing,
+        session: &SessionHandle,
+        now: Instant,
+        memory: Vec<u8>,
+    ) -> Result<(), Over> {
+        playing.feedback.slip_us = session.clock.slip_us();
+        let mut snapshot = std::mem::take(&mut self.snapshot);
+        let now = session.clock.since_start(now);
+        let sent = if playing.view.compose_into(&session.replicator, playing.feedback, now, &mut snapshot) {
+            self.send(memory, |memory| put_snapshot(&snapshot, memory))
+        } else {
+            self.outbox.give_back(memory);
+            Ok(())
+        };
+        snapshot.clear();
+        self.snapshot = snapshot;
+        sent
+    }
+
+    /// Room for a message: the one before has been written, and the client takes more.
+    fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<Result<Vec<u8>, Over>> {
+        let Some(memory) = self.outbox.take() else { return Poll::Pending };
+        self.out.reserve_capacity(1);
+        while self.out.capacity() == 0 {
+            match self.out.poll_capacity(cx) {
+                Poll::Ready(Some(Ok(_))) => {}
+                Poll::Ready(Some(Err(_)) | None) => return Poll::Ready(Err(Over)),
+                Poll::Pending => {
+                    self.outbox.give_back(memory);
+                    return Poll::Pending;
+                }
+            }
+        }
+        Poll::Ready(Ok(memory))
+    }
+
+    fn send(&mut self, mut memory: Vec<u8>, put: impl FnOnce(&mut Vec<u8>)) -> Result<(), Over> {
+        put(&mut memory);
+        let message = Outgoing::Message(Message::new(memory, &self.outbox));
+        self.out.send_data(message, false).map_err(|_| Over)
+    }
+
+    fn send_status(&mut self, status: &Status) -> Result<(), Over> {
+        let mut trailers = HeaderMap::new();
+        if status.add_header(&mut trailers).is_err() {
+            self.out.send_reset(Reason::INTERNAL_ERROR);
+            return Err(Over);
+        }
+        self.out.send_trailers(trailers).map_err(|_| Over)
+    }
+
+    /// Has itself called at each tick, from when it plays.
+    fn subscribe(&mut self, peer: &Peer) {
         if self.relay.is_none()
-            && let Some(session) = self.peer.session()
+            && let Some(session) = peer.session()
         {
-            let relay = Arc::clone(&session.relays[self.peer.connection.thread.index]);
-            let number = relay.add(Arc::clone(&self.peer) as _);
+            let relay = Arc::clone(&session.relays[peer.connection.thread.index]);
+            let number = relay.add(Arc::clone(&self.bell));
             self.relay = Some((relay, number));
-        }
-    }
-}
-
-impl Stream for Downlink {
-    type Item = Result<Down, Status>;
-
-    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        self.subscribe();
-        let peer = &*self.peer;
-        let mut state = peer.lock();
-        if state.waits {
-            // HTTP/2 asks after each message for one more, and nothing has come since that it could be.
-            state.wait(cx);
-            return Poll::Pending;
-        }
-        if let (Stage::Playing(playing), Some(session)) = (&mut state.stage, peer.session()) {
-            match next(playing, session, &peer.shared, &self.spare) {
-                Next::Send(message) => return Poll::Ready(Some(Ok(message))),
-                Next::End(goodbye, status) => {
-                    state.stage = Stage::Ending(Some(Box::new(Kind::Goodbye(goodbye))), status);
-                }
-                Next::Nothing => {}
-            }
-        }
-        match &mut state.stage {
-            Stage::Arriving | Stage::Playing(_) => {
-                state.wait(cx);
-                Poll::Pending
-            }
-            Stage::Ending(last, status) => {
-                if let Some(last) = last.take() {
-                    return Poll::Ready(Some(Ok((*last).into())));
-                }
-                let status = std::mem::replace(status, Status::ok(""));
-                state.stage = Stage::Ended;
-                Poll::Ready(if status.code() == Code::Ok { None } else { Some(Err(status)) })
-            }
-            Stage::Ended => Poll::Ready(None),
         }
     }
 }
@@ -92,49 +195,38 @@ impl Drop for Downlink {
         if let Some((relay, number)) = self.relay.take() {
             relay.remove(number);
         }
-        // The seat goes now, and not when the uplink's task notices.
-        self.peer.lock().stage = Stage::Ended;
-        self.peer.gone.notify_one();
     }
 }
 
 enum Next {
-    Send(Down),
-    End(pb::Goodbye, Status),
     Nothing,
+    Welcome,
+    Notice,
+    Pong,
+    Snapshot,
+    End(pb::Goodbye, Status),
 }
 
-/// What a stream that plays sends next.
-fn next(playing: &mut Playing, session: &SessionHandle, shared: &Shared, spare: &SpareSnapshot) -> Next {
-    if let Some(welcome) = playing.welcome.take() {
-        return Next::Send(Kind::Welcome(*welcome).into());
+/// What a stream that plays is to send next.
+fn what_is_next(playing: &Playing, session: &SessionHandle, shared: &Shared) -> Next {
+    if playing.welcome.is_some() {
+        return Next::Welcome;
     }
     match session.state() {
         SessionState::Running => {}
         SessionState::Stopped => return stopped(),
         SessionState::Failed => return failed(session),
     }
-    if let Some(notice) = shared.notices.newer_than(&mut playing.noticed) {
-        return Next::Send(Kind::Notice(notice).into());
+    if shared.notices.has_newer_than(playing.noticed) {
+        return Next::Notice;
     }
-    if let Some(echo) = playing.pings.pop_front() {
-        return Next::Send(Kind::Pong(pong(session, echo, Instant::now())).into());
+    if !playing.pings.is_empty() {
+        return Next::Pong;
     }
     if playing.leaving && session.replicator.newest().seat(playing.seat.player()).is_none() {
         return left();
     }
-    if playing.view.sent() >= session.clock.tick() {
-        return Next::Nothing;
-    }
-    let now = Instant::now();
-    playing.feedback.slip_us = session.clock.slip_us();
-    let now = session.clock.since_start(now);
-    let mut snapshot = spare.take();
-    if playing.view.compose_into(&session.replicator, playing.feedback, now, &mut snapshot) {
-        return Next::Send(Down::Snapshot(snapshot));
-    }
-    spare.give_back(snapshot);
-    Next::Nothing
+    if playing.view.sent() < session.clock.tick() { Next::Snapshot } else { Next::Nothing }
 }
 
 fn pong(session: &SessionHandle, echo: u64, now: Instant) -> pb::Pong {
