@@ -4,11 +4,9 @@
 use std::{
     future::Future,
     io,
+    ops::ControlFlow,
     pin::{Pin, pin},
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicU8, Ordering},
-    },
+    sync::{Arc, atomic::Ordering},
     task::{Context, Poll, Waker, ready},
     time::{Duration, Instant},
 };
@@ -22,7 +20,10 @@ use tokio::{
 };
 use tracing::debug;
 
-use super::{Bell, NetworkThread, Outgoing, requests, wake::Task};
+use super::{
+    Bell, NetworkThread, Outgoing, requests,
+    wake::{Calls, Task},
+};
 use crate::{
     play::{self, PlayStream},
     server::{Phase, Serving, Shared},
@@ -44,44 +45,21 @@ pub(crate) struct Connection {
     /// The network thread that serves it.
     pub(crate) thread: Arc<NetworkThread>,
     task: Arc<Task>,
-    told: AtomicU8,
-}
-
-/// What a connection is told by others. Of two words the stronger counts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
-enum Told {
-    Nothing = 0,
-    End = 1,
-    Abort = 2,
 }
 
 impl Connection {
     fn new(thread: Arc<NetworkThread>) -> Self {
-        Self { thread, task: Arc::default(), told: AtomicU8::new(Told::Nothing as u8) }
+        Self { thread, task: Task::new() }
     }
 
     /// Cuts the connection off, with all its requests.
     pub(crate) fn abort(&self) {
-        self.tell(Told::Abort);
+        self.task.call(Calls::ABORT);
     }
 
     /// Has the connection end, once its requests have.
     pub(super) fn end(&self) {
-        self.tell(Told::End);
-    }
-
-    fn tell(&self, told: Told) {
-        self.told.fetch_max(told as u8, Ordering::SeqCst);
-        self.task.wake();
-    }
-
-    fn told(&self) -> Told {
-        match self.told.load(Ordering::SeqCst) {
-            0 => Told::Nothing,
-            1 => Told::End,
-            _ => Told::Abort,
-        }
+        self.task.call(Calls::END);
     }
 }
 
@@ -156,21 +134,21 @@ enum ConnectionError {
 
 /// A connection's task.
 struct Served {
-    connection: Arc<Connection>,
-    server: Arc<Serving>,
     http: Http,
-    /// Rung by the socket, and by what HTTP/2 is given to send.
-    http_bell: Arc<Bell>,
-    http_waker: Waker,
+    /// Calls for what HTTP/2 does.
+    waker: Waker,
     streams: Vec<OpenStream>,
-    /// Whether bytes have come in since this was asked last.
-    received: Arc<AtomicBool>,
     keep_alive: KeepAlive,
     /// Until there is one: by when.
     first_request_due: Option<Instant>,
     /// It has been told to end, and is cut off then.
     end_due: Option<Instant>,
     timer: Timer,
+    /// Requests of `Play` that have come.
+    plays: usize,
+    task: Arc<Task>,
+    connection: Arc<Connection>,
+    server: Arc<Serving>,
 }
 
 enum Http {
@@ -180,7 +158,7 @@ enum Http {
 
 /// A `Play` stream, and what calls for it.
 struct OpenStream {
-    bell: Arc<Bell>,
+    calls: Calls,
     play: PlayStream,
 }
 
@@ -189,16 +167,18 @@ impl Future for Served {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = &mut *self;
-        this.connection.task.begin(cx.waker());
+        let mut calls = this.task.begin(cx.waker());
         for _ in 0..ROUNDS_MAX {
-            if let Poll::Ready(result) = this.look_around() {
-                return Poll::Ready(result);
-            }
-            if this.connection.task.rest() {
+            calls = match this.answer(calls) {
+                ControlFlow::Continue(more) => more,
+                ControlFlow::Break(end) => return Poll::Ready(end),
+            };
+            if calls == Calls::NONE && this.task.rest() {
                 return Poll::Pending;
             }
+            calls = calls.and(this.task.take());
         }
-        this.connection.task.pause();
+        this.task.pause(calls);
         Poll::Pending
     }
 }
@@ -207,9 +187,7 @@ impl Served {
     fn new(stream: TcpStream, connection: Arc<Connection>, server: Arc<Serving>) -> Self {
         let now = Instant::now();
         let shared = &server.shared;
-        let received = Arc::<AtomicBool>::default();
-        let socket = Socket { stream, received: Arc::clone(&received) };
-        let http_bell = Bell::rung(&connection.task);
+        let socket = Socket { stream, task: Arc::clone(&connection.task) };
         let first_request_due = now + shared.timeouts.hello;
         if *shared.phase.borrow() == Phase::Ending {
             // It came too late to be told.
@@ -217,49 +195,60 @@ impl Served {
         }
         Self {
             http: Http::Handshaking(http2_builder(shared).handshake(socket)),
-            http_waker: Arc::clone(&http_bell).into(),
-            http_bell,
+            waker: Arc::clone(&connection.task).into(),
             streams: Vec::new(),
-            received,
             keep_alive: KeepAlive::new(shared.timeouts.keep_alive, now),
             first_request_due: Some(first_request_due),
             end_due: None,
             timer: Timer::new(&connection.task, first_request_due),
+            plays: 0,
+            task: Arc::clone(&connection.task),
             connection,
             server,
         }
     }
 
-    /// Does everything that is called for.
-    fn look_around(&mut self) -> Poll<Result<(), ConnectionError>> {
-        match self.connection.told() {
-            Told::Nothing => {}
-            Told::End => self.begin_to_end(),
-            Told::Abort => return Poll::Ready(Err(ConnectionError::Aborted)),
+    /// Does what it is called for, but for what comes up meanwhile.
+    fn answer(&mut self, mut calls: Calls) -> ControlFlow<Result<(), ConnectionError>, Calls> {
+        if calls.has(Calls::ABORT) {
+            return ControlFlow::Break(Err(ConnectionError::Aborted));
         }
-        if self.timer.bell.has_rung() {
-            self.look_at_the_time()?;
+        if calls.has(Calls::END) {
+            self.begin_to_end();
         }
-        self.poll_streams(|stream| stream.bell.has_rung());
-        if !self.http_bell.has_rung() {
-            return Poll::Pending;
+        if calls.has(Calls::TIMER) {
+            match self.look_at_the_time() {
+                Ok(due) => calls = calls.and(due),
+                Err(error) => return ControlFlow::Break(Err(error)),
+            }
         }
-        let result = ready!(self.poll_http());
-        // What came before the end still counts.
-        self.poll_streams(|_| true);
-        Poll::Ready(result)
+        let streams = calls.streams();
+        if streams != Calls::NONE {
+            self.poll_streams(|stream| streams.has(stream.calls));
+            // Most often there is something to send now, and for that HTTP/2 has called.
+            calls = calls.and(self.task.take()).without(streams);
+        }
+        if calls.has(Calls::HTTP)
+            && let Poll::Ready(result) = self.poll_http()
+        {
+            // What came before the end still counts.
+            self.poll_streams(|_| true);
+            return ControlFlow::Break(result);
+        }
+        const DONE: Calls = Calls::END.and(Calls::TIMER).and(Calls::HTTP);
+        ControlFlow::Continue(calls.without(DONE))
     }
 
     /// Has streams take in what has come, and send. Those that end are let go.
     fn poll_streams(&mut self, is_called: impl Fn(&OpenStream) -> bool) {
-        let mut now = None;
+        let now = Instant::now();
         let mut place = 0;
         while let Some(stream) = self.streams.get_mut(place) {
             if !is_called(stream) {
                 place += 1;
                 continue;
             }
-            if stream.play.poll(*now.get_or_insert_with(Instant::now)).is_ready() {
+            if stream.play.poll(now).is_ready() {
                 self.streams.swap_remove(place);
                 continue;
             }
@@ -268,9 +257,7 @@ impl Served {
             }
             place += 1;
         }
-        if let Some(now) = now {
-            self.note_received(now);
-        }
+        self.note_received(now);
     }
 
     /// Reads, takes requests in, and writes.
@@ -284,7 +271,7 @@ impl Served {
 
     #[expect(clippy::type_complexity, reason = "it is what HTTP/2 accepts")]
     fn poll_request(&mut self) -> Poll<Result<Option<(Request<RecvStream>, SendResponse<Outgoing>)>, ConnectionError>> {
-        let mut cx = Context::from_waker(&self.http_waker);
+        let mut cx = Context::from_waker(&self.waker);
         if let Http::Handshaking(handshake) = &mut self.http {
             let mut http = ready!(Pin::new(handshake).poll(&mut cx))?;
             if self.end_due.is_some() {
@@ -302,12 +289,12 @@ impl Served {
             tokio::spawn(requests::answer(request, respond, self.server.routes.clone()));
             return;
         }
-        let bell = Bell::rung(&self.connection.task);
-        match PlayStream::open(&self.server.shared, &self.connection, &bell, request.into_body(), respond) {
-            Ok(play) => {
-                self.connection.task.wake();
-                self.streams.push(OpenStream { bell, play });
-            }
+        let calls = Calls::stream(self.plays);
+        self.plays += 1;
+        let bell = Bell::new(&self.task, calls);
+        bell.ring();
+        match PlayStream::open(&self.server.shared, &self.connection, bell, request.into_body(), respond) {
+            Ok(play) => self.streams.push(OpenStream { calls, play }),
             Err(error) => debug!(%error, "a stream was lost before it was answered"),
         }
     }
@@ -322,12 +309,12 @@ impl Served {
         self.timer.not_later_than(due);
         if let Http::Open(http) = &mut self.http {
             http.graceful_shutdown();
-            self.http_bell.ring();
+            self.task.call(Calls::HTTP);
         }
     }
 
-    /// Does what is due by now, and sees when there is more.
-    fn look_at_the_time(&mut self) -> Result<(), ConnectionError> {
+    /// Does what is due by now, and sees when there is more. Streams are only called for.
+    fn look_at_the_time(&mut self) -> Result<Calls, ConnectionError> {
         let now = Instant::now();
         let is_due = |due: &Option<Instant>| due.is_some_and(|due| now >= due);
         if is_due(&self.end_due) {
@@ -338,7 +325,7 @@ impl Served {
         }
         self.note_received(now);
         if let Http::Open(http) = &mut self.http
-            && let Err(dead) = self.keep_alive.look(now, http, &self.http_bell, &self.timer.waker)
+            && let Err(dead) = self.keep_alive.look(now, http, &self.task, &self.timer.waker)
         {
             http.abrupt_shutdown(Reason::NO_ERROR);
             // As much of that as can be written is; nobody waits for the rest.
@@ -348,19 +335,16 @@ impl Served {
         let keep_alive_due = matches!(self.http, Http::Open(_)).then(|| self.keep_alive.due());
         let own = [self.first_request_due, self.end_due, keep_alive_due];
         let (past, to_come): (Vec<_>, Vec<_>) = self.streams.iter().partition(|stream| is_due(&stream.play.due()));
-        // Their next times are seen to when they have been polled.
-        past.into_iter().for_each(|stream| stream.bell.ring());
         let next = own.into_iter().chain(to_come.into_iter().map(|stream| stream.play.due())).flatten().min();
         if let Some(next) = next {
             self.timer.set(next);
         }
-        Ok(())
+        // Their next times are seen to when they have been polled.
+        Ok(past.into_iter().fold(Calls::NONE, |calls, stream| calls.and(stream.calls)))
     }
 
     fn note_received(&mut self, now: Instant) {
-        // Most often it is not set: that much is to be had without a write.
-        if self.received.load(Ordering::Relaxed) {
-            self.received.store(false, Ordering::Relaxed);
+        if self.task.has_received() {
             self.keep_alive.heard(now);
         }
     }
@@ -409,7 +393,7 @@ impl KeepAlive {
         &mut self,
         now: Instant,
         http: &mut h2::server::Connection<Socket, Outgoing>,
-        http_bell: &Bell,
+        task: &Task,
         waker: &Waker,
     ) -> Result<(), ConnectionError> {
         let mut cx = Context::from_waker(waker);
@@ -432,7 +416,7 @@ impl KeepAlive {
         }
         let ping = self.ping.as_mut().expect("HTTP/2 gives it out once");
         ping.send_ping(Ping::opaque())?;
-        http_bell.ring();
+        task.call(Calls::HTTP);
         self.pong_due = Some(now + self.patience);
         match ping.poll_pong(&mut cx) {
             Poll::Ready(pong) => pong.map(drop).map_err(Into::into),
@@ -445,14 +429,14 @@ impl KeepAlive {
 struct Timer {
     sleep: Pin<Box<Sleep>>,
     at: Instant,
-    bell: Arc<Bell>,
     waker: Waker,
+    bell: Bell,
 }
 
 impl Timer {
     fn new(task: &Arc<Task>, at: Instant) -> Self {
-        let bell = Bell::rung(task);
-        Self { sleep: Box::pin(sleep_until(at.into())), at, waker: Arc::clone(&bell).into(), bell }
+        let bell = Bell::new(task, Calls::TIMER);
+        Self { sleep: Box::pin(sleep_until(at.into())), at, waker: bell.waker(), bell }
     }
 
     fn not_later_than(&mut self, at: Instant) {
@@ -473,13 +457,13 @@ impl Timer {
 /// A socket that says when bytes come.
 struct Socket {
     stream: TcpStream,
-    received: Arc<AtomicBool>,
+    task: Arc<Task>,
 }
 
 impl AsyncRead for Socket {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         ready!(Pin::new(&mut self.stream).poll_read(cx, buf))?;
-        self.received.store(true, Ordering::Relaxed);
+        self.task.note_received();
         Poll::Ready(Ok(()))
     }
 }

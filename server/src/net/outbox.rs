@@ -1,26 +1,26 @@
-//! What goes out over HTTP/2: memory that comes back to its stream once it has been written, which also says when that was.
+//! What goes out over HTTP/2, and when it has been written.
 
 use std::sync::{
-    Arc, Mutex, MutexGuard,
-    atomic::{AtomicBool, Ordering::Relaxed},
+    Arc,
+    atomic::{AtomicU8, Ordering::SeqCst},
 };
 
 use bytes::{Buf, Bytes};
 
 use super::Bell;
 
-/// Memory that a stream keeps between two messages; after a longer one it is given back.
-const KEPT_BYTES_MAX: usize = 8 * 1024;
-
-/// The one message of a stream that may be on its way through HTTP/2, or its memory: while it is not here, it has not been
-/// written whole.
+/// Whether a message of a stream is on its way through HTTP/2: one is at most.
 #[derive(Debug)]
 pub(crate) struct Outbox {
-    memory: Mutex<Option<Vec<u8>>>,
-    awaited: AtomicBool,
-    /// Calls the stream that waits for it.
-    bell: Arc<Bell>,
+    state: AtomicU8,
+    /// Calls the stream that waits.
+    bell: Bell,
 }
+
+const FREE: u8 = 0;
+const TAKEN: u8 = 1;
+/// The next message waits for the one that is under way.
+const AWAITED: u8 = 2;
 
 /// A part of a response's body.
 #[derive(Debug)]
@@ -31,56 +31,38 @@ pub(crate) enum Outgoing {
     Bytes(Bytes),
 }
 
-/// A message under way. Dropped, by whoever wrote the last of it, it gives its memory back.
+/// A message under way, until it has been written whole.
 #[derive(Debug)]
 pub(crate) struct Message {
-    memory: Vec<u8>,
+    bytes: Vec<u8>,
     written: usize,
     outbox: Arc<Outbox>,
 }
 
 impl Outbox {
-    /// An outbox of a stream, which `bell` calls when it [waited](Self::take).
-    pub(crate) fn new(bell: Arc<Bell>) -> Arc<Self> {
-        Arc::new(Self { memory: Mutex::new(Some(Vec::new())), awaited: AtomicBool::new(false), bell })
+    pub(crate) fn new(bell: Bell) -> Arc<Self> {
+        Arc::new(Self { state: AtomicU8::new(FREE), bell })
     }
 
-    /// Room for a message, once the one before has been written. Where it has not, the stream is called when it has.
-    pub(crate) fn take(&self) -> Option<Vec<u8>> {
-        let mut memory = self.lock();
-        if memory.is_none() {
-            self.awaited.store(true, Relaxed);
-        }
-        memory.take()
-    }
-
-    /// Gives back what was taken.
-    pub(crate) fn give_back(&self, mut memory: Vec<u8>) {
-        memory.clear();
-        memory.shrink_to(KEPT_BYTES_MAX);
-        let mut place = self.lock();
-        *place = Some(memory);
-        if self.awaited.swap(false, Relaxed) {
-            drop(place);
-            self.bell.ring();
-        }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Option<Vec<u8>>> {
-        self.memory.lock().expect("no holder of this lock panics")
+    /// Whether there is room for a message: the one before has been written. If not, the stream is called when it has.
+    pub(crate) fn has_room(&self) -> bool {
+        self.state.compare_exchange(TAKEN, AWAITED, SeqCst, SeqCst) == Err(FREE)
     }
 }
 
 impl Message {
-    /// A message in memory that was taken of `outbox`.
-    pub(crate) fn new(memory: Vec<u8>, outbox: &Arc<Outbox>) -> Self {
-        Self { memory, written: 0, outbox: Arc::clone(outbox) }
+    /// A message that takes the room in `outbox`.
+    pub(crate) fn new(bytes: Vec<u8>, outbox: &Arc<Outbox>) -> Self {
+        outbox.state.store(TAKEN, SeqCst);
+        Self { bytes, written: 0, outbox: Arc::clone(outbox) }
     }
 }
 
 impl Drop for Message {
     fn drop(&mut self) {
-        self.outbox.give_back(std::mem::take(&mut self.memory));
+        if self.outbox.state.swap(FREE, SeqCst) == AWAITED {
+            self.outbox.bell.ring();
+        }
     }
 }
 
@@ -91,7 +73,7 @@ impl Buf for Outgoing {
 
     fn chunk(&self) -> &[u8] {
         match self {
-            Self::Message(message) => &message.memory[message.written..],
+            Self::Message(message) => &message.bytes[message.written..],
             Self::Bytes(bytes) => bytes,
         }
     }
@@ -99,7 +81,7 @@ impl Buf for Outgoing {
     fn advance(&mut self, count: usize) {
         match self {
             Self::Message(message) => {
-                assert!(count <= message.memory.len() - message.written, "advanced beyond the end");
+                assert!(count <= message.bytes.len() - message.written, "advanced beyond the end");
                 message.written += count;
             }
             Self::Bytes(bytes) => bytes.advance(count),
@@ -109,24 +91,27 @@ impl Buf for Outgoing {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{
+        super::wake::{
+            Calls,
+            tests::{is_called, resting},
+        },
+        *,
+    };
 
     #[test]
-    fn memory_comes_back_once_written_and_calls_who_waits() {
-        let bell = Bell::rung(&Arc::default());
-        assert!(bell.has_rung());
-        let outbox = Outbox::new(Arc::clone(&bell));
-        let mut memory = outbox.take().expect("nothing is under way");
-        memory.extend_from_slice(b"message");
-        let mut outgoing = Outgoing::Message(Message::new(memory, &outbox));
+    fn there_is_room_once_a_message_is_written_and_who_waits_is_called() {
+        let task = resting();
+        let outbox = Outbox::new(Bell::new(&task, Calls::stream(0)));
+        assert!(outbox.has_room());
+        let mut outgoing = Outgoing::Message(Message::new(b"message".to_vec(), &outbox));
         outgoing.advance(3);
         assert_eq!(outgoing.chunk(), b"sage");
-        assert!(outbox.take().is_none());
+        assert!(!outbox.has_room());
         drop(outgoing);
-        assert!(bell.has_rung());
-        let memory = outbox.take().expect("it has come back");
-        assert!(memory.is_empty() && memory.capacity() >= 7);
-        outbox.give_back(memory);
-        assert!(!bell.has_rung(), "nobody waited");
+        assert!(is_called(&task, Calls::stream(0)));
+        assert!(outbox.has_room());
+        drop(Outgoing::Message(Message::new(Vec::new(), &outbox)));
+        assert!(is_called(&task, Calls::NONE), "nobody waited");
     }
 }

@@ -15,7 +15,7 @@ use super::Bell;
 #[derive(Debug, Default)]
 pub(crate) struct Relay {
     notify: Notify,
-    streams: Mutex<Slab<Arc<Bell>>>,
+    streams: Mutex<Slab<Bell>>,
     count: AtomicUsize,
 }
 
@@ -39,7 +39,7 @@ impl Relay {
     }
 
     /// Takes a stream in. What was published before, it must look for itself.
-    pub(crate) fn add(&self, stream: Arc<Bell>) -> usize {
+    pub(crate) fn add(&self, stream: Bell) -> usize {
         self.count.fetch_add(1, Ordering::SeqCst);
         self.lock().insert(stream)
     }
@@ -52,28 +52,33 @@ impl Relay {
         drop(stream);
     }
 
-    fn lock(&self) -> MutexGuard<'_, Slab<Arc<Bell>>> {
+    fn lock(&self) -> MutexGuard<'_, Slab<Bell>> {
         self.streams.lock().expect("no holder of this lock panics")
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{
+        super::wake::{
+            Calls,
+            tests::{is_called, resting},
+        },
+        *,
+    };
 
     #[tokio::test]
     async fn a_notice_reaches_every_stream_that_is_there() {
         let relay = Arc::new(Relay::default());
-        let streams: Vec<Arc<Bell>> = (0..3).map(|_| Bell::rung(&Arc::default())).collect();
-        assert!(streams.iter().all(|stream| stream.has_rung()));
-        let numbers: Vec<usize> = streams.iter().map(|stream| relay.add(Arc::clone(stream))).collect();
+        let tasks = [(); 3].map(|()| resting());
+        let numbers = tasks.each_ref().map(|task| relay.add(Bell::new(task, Calls::stream(0))));
         relay.remove(numbers[1]);
         let task = tokio::spawn(Arc::clone(&relay).run());
         relay.notify();
         // The task runs, and waits again, before this one does.
         tokio::task::yield_now().await;
-        let rung = streams.iter().map(|stream| stream.has_rung()).collect::<Vec<_>>();
-        assert_eq!(rung, [true, false, true]);
+        let called = tasks.each_ref().map(|task| is_called(task, Calls::stream(0)));
+        assert_eq!(called, [true, false, true]);
         task.abort();
     }
 }

@@ -1,6 +1,7 @@
 //! The way down: composes late. Nothing is prepared before HTTP/2 has room, and what is composed then is the newest.
 
 use std::{
+    cell::RefCell,
     sync::Arc,
     task::{Context, Poll, ready},
     time::Instant,
@@ -13,7 +14,7 @@ use tickwire_replication::Snapshot;
 use tonic::{Code, Status};
 
 use super::{
-    framing::{put_message, put_snapshot},
+    framing::{message_bytes, snapshot_bytes},
     peer::{Peer, Playing, Stage},
 };
 use crate::{
@@ -28,9 +29,7 @@ pub(super) struct Downlink {
     out: SendStream<Outgoing>,
     /// One message is under way at most: what waited behind it would be stale.
     outbox: Arc<Outbox>,
-    /// Room to compose in.
-    snapshot: Snapshot,
-    bell: Arc<Bell>,
+    bell: Bell,
     /// The relay that rings at each tick, and the bell's number there.
     relay: Option<(Arc<Relay>, usize)>,
 }
@@ -39,9 +38,9 @@ pub(super) struct Downlink {
 struct Over;
 
 impl Downlink {
-    pub(super) fn new(out: SendStream<Outgoing>, bell: &Arc<Bell>) -> Self {
-        let outbox = Outbox::new(Arc::clone(bell));
-        Self { out, outbox, snapshot: Snapshot::default(), bell: Arc::clone(bell), relay: None }
+    pub(super) fn new(out: SendStream<Outgoing>, bell: Bell) -> Self {
+        let outbox = Outbox::new(bell.clone());
+        Self { out, outbox, bell, relay: None }
     }
 
     /// Whether the client has reset the stream, or its connection is lost. If not, `cx` is woken then.
@@ -73,15 +72,16 @@ impl Downlink {
                     *stage = Stage::Ending(Some(Box::new(Kind::Goodbye(goodbye))), status);
                 }
                 Stage::Ending(last @ Some(_), _) => {
-                    let memory = ready!(self.poll_room(cx))?;
+                    ready!(self.poll_room(cx))?;
                     if let Some(last) = last.take() {
-                        self.send(memory, |memory| put_message(*last, memory))?;
+                        self.send(message_bytes(*last))?;
                     }
                 }
                 Stage::Ending(None, status) => {
                     // Trailers take no room, but they wait for theirs: a peer that reads nothing is to be found out.
-                    let Some(memory) = self.outbox.take() else { return Poll::Pending };
-                    self.outbox.give_back(memory);
+                    if !self.outbox.has_room() {
+                        return Poll::Pending;
+                    }
                     self.send_status(status)?;
                     *stage = Stage::Ended;
                     return Poll::Ready(Ok(()));
@@ -105,67 +105,43 @@ impl Downlink {
                 Next::End(goodbye, status) => return Poll::Ready(Ok((goodbye, status))),
                 message => message,
             };
-            let memory = ready!(self.poll_room(cx))?;
+            ready!(self.poll_room(cx))?;
             let kind = match message {
                 Next::Welcome => playing.welcome.take().map(|welcome| Kind::Welcome(*welcome)),
                 Next::Notice => shared.notices.newer_than(&mut playing.noticed).map(Kind::Notice),
                 Next::Pong => playing.pings.pop_front().map(|echo| Kind::Pong(pong(session, echo, now))),
                 Next::Snapshot => {
-                    self.compose(playing, session, now, memory)?;
+                    if let Some(bytes) = compose(playing, session, now) {
+                        self.send(bytes)?;
+                    }
                     // Of a newer one the relay will tell.
                     return Poll::Pending;
                 }
                 Next::Nothing | Next::End(..) => None,
             };
-            match kind {
-                Some(kind) => self.send(memory, |memory| put_message(kind, memory))?,
-                None => self.outbox.give_back(memory),
+            if let Some(kind) = kind {
+                self.send(message_bytes(kind))?;
             }
         }
     }
 
-    /// Sends the newest snapshot, where the view is ready for one.
-    fn compose(
-        &mut self,
-        playing: &mut Playing,
-        session: &SessionHandle,
-        now: Instant,
-        memory: Vec<u8>,
-    ) -> Result<(), Over> {
-        playing.feedback.slip_us = session.clock.slip_us();
-        let mut snapshot = std::mem::take(&mut self.snapshot);
-        let now = session.clock.since_start(now);
-        let sent = if playing.view.compose_into(&session.replicator, playing.feedback, now, &mut snapshot) {
-            self.send(memory, |memory| put_snapshot(&snapshot, memory))
-        } else {
-            self.outbox.give_back(memory);
-            Ok(())
-        };
-        snapshot.clear();
-        self.snapshot = snapshot;
-        sent
-    }
-
-    /// Room for a message: the one before has been written, and the client takes more.
-    fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<Result<Vec<u8>, Over>> {
-        let Some(memory) = self.outbox.take() else { return Poll::Pending };
+    /// Waits for room for a message: the one before has been written, and the client takes more.
+    fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Over>> {
+        if !self.outbox.has_room() {
+            return Poll::Pending;
+        }
         self.out.reserve_capacity(1);
         while self.out.capacity() == 0 {
-            match self.out.poll_capacity(cx) {
-                Poll::Ready(Some(Ok(_))) => {}
-                Poll::Ready(Some(Err(_)) | None) => return Poll::Ready(Err(Over)),
-                Poll::Pending => {
-                    self.outbox.give_back(memory);
-                    return Poll::Pending;
-                }
+            match ready!(self.out.poll_capacity(cx)) {
+                Some(Ok(_)) => {}
+                Some(Err(_)) | None => return Poll::Ready(Err(Over)),
             }
         }
-        Poll::Ready(Ok(memory))
+        Poll::Ready(Ok(()))
     }
 
-    fn send(&mut self, mut memory: Vec<u8>, put: impl FnOnce(&mut Vec<u8>)) -> Result<(), Over> {
-        put(&mut memory);
-        let message = Outgoing::Message(Message::new(memory, &self.outbox));
+    fn send(&mut self, bytes: Vec<u8>) -> Result<(), Over> {
+        let message = Outgoing::Message(Message::new(bytes, &self.outbox));
         self.out.send_data(message, false).map_err(|_| Over)
     }
 
@@ -184,7 +160,7 @@ impl Downlink {
             && let Some(session) = peer.session()
         {
             let relay = Arc::clone(&session.relays[peer.connection.thread.index]);
-            let number = relay.add(Arc::clone(&self.bell));
+            let number = relay.add(self.bell.clone());
             self.relay = Some((relay, number));
         }
     }
@@ -205,6 +181,23 @@ enum Next {
     Pong,
     Snapshot,
     End(pb::Goodbye, Status),
+}
+
+thread_local! {
+    /// Room to compose in. That of the stream before is still in the core's cache.
+    static SNAPSHOT: RefCell<Snapshot> = RefCell::default();
+}
+
+/// The newest snapshot, where the view is ready for one.
+fn compose(playing: &mut Playing, session: &SessionHandle, now: Instant) -> Option<Vec<u8>> {
+    playing.feedback.slip_us = session.clock.slip_us();
+    let now = session.clock.since_start(now);
+    SNAPSHOT.with_borrow_mut(|snapshot| {
+        let composed = playing.view.compose_into(&session.replicator, playing.feedback, now, snapshot);
+        let bytes = composed.then(|| snapshot_bytes(snapshot));
+        snapshot.clear();
+        bytes
+    })
 }
 
 /// What a stream that plays is to send next.

@@ -85,22 +85,27 @@ impl Messages {
     }
 }
 
-/// Writes a snapshot, with its prefix.
-pub(super) fn put_snapshot(snapshot: &Snapshot, memory: &mut Vec<u8>) {
-    put(snapshot.server_message_len(), memory, |memory| snapshot.encode_server_message(memory));
+/// A snapshot with its prefix.
+pub(super) fn snapshot_bytes(snapshot: &Snapshot) -> Vec<u8> {
+    let mut bytes = prefix(snapshot.server_message_len());
+    snapshot.encode_server_message(&mut bytes);
+    bytes
 }
 
-/// Writes any other message, with its prefix.
-pub(super) fn put_message(kind: server_message::Kind, memory: &mut Vec<u8>) {
+/// Any other message with its prefix.
+pub(super) fn message_bytes(kind: server_message::Kind) -> Vec<u8> {
     let message = pb::ServerMessage { kind: Some(kind) };
-    put(message.encoded_len(), memory, |memory| message.encode_raw(memory));
+    let mut bytes = prefix(message.encoded_len());
+    message.encode_raw(&mut bytes);
+    bytes
 }
 
-fn put(length: usize, memory: &mut Vec<u8>, encode: impl FnOnce(&mut Vec<u8>)) {
-    memory.reserve(PREFIX_BYTES + length);
-    memory.push(0);
-    memory.extend_from_slice(&u32::try_from(length).expect("no message has 4 GiB").to_be_bytes());
-    encode(memory);
+/// The prefix of a message of so many bytes, and room for those.
+fn prefix(length: usize) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(PREFIX_BYTES + length);
+    bytes.push(0);
+    bytes.extend_from_slice(&u32::try_from(length).expect("no message has 4 GiB").to_be_bytes());
+    bytes
 }
 
 #[cfg(test)]
@@ -158,10 +163,8 @@ mod tests {
     #[test]
     fn what_is_written_is_a_prefix_and_the_message() {
         let kind = server_message::Kind::Pong(pb::Pong { echo: 700, tick: 9, phase_us: 3, slip_us: -4 });
-        let mut memory = Vec::new();
-        put_message(kind.clone(), &mut memory);
         let mut messages = Messages::default();
-        messages.push(Bytes::from(memory));
+        messages.push(Bytes::from(message_bytes(kind.clone())));
         let message = messages.next(100).expect("well-formed").expect("whole");
         assert_eq!(pb::ServerMessage::decode(message), Ok(pb::ServerMessage { kind: Some(kind) }));
     }

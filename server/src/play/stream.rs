@@ -34,7 +34,7 @@ impl PlayStream {
     pub(crate) fn open(
         shared: &Arc<Shared>,
         connection: &Arc<Connection>,
-        bell: &Arc<Bell>,
+        bell: Bell,
         body: RecvStream,
         mut respond: SendResponse<Outgoing>,
     ) -> Result<Self, h2::Error> {
@@ -46,9 +46,9 @@ impl PlayStream {
         let peer = Arc::new(Peer::new(Arc::clone(shared), Arc::clone(connection)));
         Ok(Self {
             uplink: Uplink::new(body, &peer, Instant::now()),
+            waker: bell.waker(),
             downlink: Downlink::new(out, bell),
             peer,
-            waker: Arc::clone(bell).into(),
         })
     }
 
