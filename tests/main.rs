@@ -6,6 +6,7 @@ mod ending;
 mod golden;
 mod harness;
 mod hosting;
+mod http2;
 mod leaving;
 mod lints;
 mod matches;
