@@ -7,6 +7,7 @@ mod game_loop;
 mod golden;
 mod harness;
 mod hosting;
+mod http2;
 mod lag_compensation;
 mod leaving;
 mod lints;

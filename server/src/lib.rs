@@ -14,10 +14,10 @@
 //! - `session`: a few simulation threads step all sessions, whichever is due, and never wait for the network or the disk.
 //!   What the network has for a session waits in a bounded mailbox; what it has for the network is a frame, and one wake-up
 //!   per network thread.
-//! - `net`: accepted sockets are handed over to network threads, each with a current-thread runtime; a relay per session
-//!   and network thread wakes that thread's streams.
-//! - `play`: a player's stream. `parse` turns messages into what they mean; the uplink runs in a task of its own; the
-//!   downlink composes a snapshot only when HTTP/2 asks for one.
+//! - `net`: accepted sockets are handed over to network threads, each with a current-thread runtime; one task per connection
+//!   does all that its `Play` streams need, and a relay per session and network thread wakes that thread's streams.
+//! - `play`: a player's stream. `parse` turns messages into what they mean; the uplink takes in what comes, whatever the
+//!   downlink does; that composes a snapshot only when HTTP/2 has room for one.
 //! - `cli`: options and commands.
 
 #![forbid(unsafe_code)]

@@ -365,7 +365,7 @@ fn routes(shared: &Arc<Shared>, health: &HealthReporter) -> Routes {
     };
     const VALID: &str = "the descriptors are compiled in";
     Routes::default()
-        .add_service(GameService::new(Arc::clone(shared)))
+        .add_service(GameService)
         .add_service(SessionServiceServer::new(Sessions::new(Arc::clone(shared))).max_decoding_message_size(bytes_max))
         .add_service(tonic_health::pb::health_server::HealthServer::new(
             tonic_health::server::HealthService::from_health_reporter(health.clone()),
@@ -380,6 +380,11 @@ impl Notices {
     fn post(&self, notice: pb::Notice) {
         *self.newest.lock().expect("no holder of this lock panics") = Some(notice);
         self.number.fetch_add(1, Ordering::Release);
+    }
+
+    /// Whether there is a newer notice than that of number `seen`.
+    pub(crate) fn has_newer_than(&self, seen: u64) -> bool {
+        self.number.load(Ordering::Acquire) != seen
     }
 
     /// The newest notice, where it is newer than `seen`, which then becomes its number.

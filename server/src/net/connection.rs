@@ -1,89 +1,65 @@
-//! One connection: HTTP/2 over a socket, until either side ends it.
+//! One connection: HTTP/2 over a socket, until either side ends it. One task does all of it, its `Play` streams among it:
+//! whatever wakes it, what there is to read, to handle and to send is done in one go, with one write.
 
 use std::{
-    convert::Infallible,
-    future::{Future as _, poll_fn},
+    future::Future,
     io,
-    pin::pin,
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicBool, AtomicU8, Ordering},
-    },
-    task::{Poll, Waker},
+    ops::ControlFlow,
+    pin::{Pin, pin},
+    sync::{Arc, atomic::Ordering},
+    task::{Context, Poll, Waker, ready},
+    time::{Duration, Instant},
 };
 
-use hyper::{body::Incoming, server::conn::http2, service::Service};
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use tokio::net::TcpStream;
-use tonic::service::Routes;
+use h2::{Ping, PingPong, Reason, RecvStream, server::SendResponse};
+use http::Request;
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::TcpStream,
+    time::{Sleep, sleep_until},
+};
 use tracing::debug;
 
-use super::NetworkThread;
-use crate::server::{Phase, Serving, Shared};
+use super::{
+    Bell, NetworkThread, Outgoing, requests,
+    wake::{Calls, Task},
+};
+use crate::{
+    play::{self, PlayStream},
+    server::{Phase, Serving, Shared},
+};
 
 const STREAM_WINDOW_BYTES: u32 = 64 * 1024;
 /// Room for thousands of small unread messages: below that a burst of inputs trips HTTP/2's flood protection.
 const CONNECTION_WINDOW_BYTES: u32 = 1024 * 1024;
+const FRAME_BYTES_MAX: u32 = 16 * 1024;
 const HEADER_LIST_BYTES_MAX: u32 = 8 * 1024;
 const PENDING_RESETS_MAX: usize = 20;
 const LOCAL_RESETS_MAX: usize = 64;
+/// How often a task looks around before it lets others run.
+const ROUNDS_MAX: usize = 8;
 
-/// What a connection's requests know of it. It is in each request's extensions.
+/// What others know of a connection.
 #[derive(Debug)]
 pub(crate) struct Connection {
     /// The network thread that serves it.
     pub(crate) thread: Arc<NetworkThread>,
-    requested: AtomicBool,
-    signal: Signal,
+    task: Arc<Task>,
 }
 
 impl Connection {
+    fn new(thread: Arc<NetworkThread>) -> Self {
+        Self { thread, task: Task::new() }
+    }
+
     /// Cuts the connection off, with all its requests.
     pub(crate) fn abort(&self) {
-        self.signal.raise(Told::Abort);
+        self.task.call(Calls::ABORT);
     }
 
     /// Has the connection end, once its requests have.
     pub(super) fn end(&self) {
-        self.signal.raise(Told::End);
-    }
-}
-
-/// What a connection is told by others. It looks at it each time that it has something to do: that must cost nothing.
-#[derive(Debug, Default)]
-struct Signal {
-    told: AtomicU8,
-    waker: Mutex<Option<Waker>>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
-enum Told {
-    Nothing = 0,
-    End = 1,
-    Abort = 2,
-}
-
-impl Signal {
-    /// Tells it. Of two words the stronger counts.
-    fn raise(&self, told: Told) {
-        self.told.fetch_max(told as u8, Ordering::SeqCst);
-        if let Some(waker) = &*self.waker.lock().expect("no holder of this lock panics") {
-            waker.wake_by_ref();
-        }
-    }
-
-    /// Has this task woken when it is told something.
-    fn register(&self, waker: &Waker) {
-        *self.waker.lock().expect("no holder of this lock panics") = Some(waker.clone());
-    }
-
-    fn told(&self) -> Told {
-        match self.told.load(Ordering::SeqCst) {
-            0 => Told::Nothing,
-            1 => Told::End,
-            _ => Told::Abort,
-        }
+        self.task.call(Calls::END);
     }
 }
 
@@ -128,13 +104,13 @@ impl Drop for ConnectionGuard {
 
 /// Serves a connection to its end, on the thread that it was handed to.
 pub(super) async fn serve(stream: std::net::TcpStream, guard: ConnectionGuard, server: Arc<Serving>) {
-    let connection = Arc::new(Connection {
-        thread: Arc::clone(&guard.thread),
-        requested: AtomicBool::new(false),
-        signal: Signal::default(),
-    });
+    let connection = Arc::new(Connection::new(Arc::clone(&guard.thread)));
     let registered = Registered::new(Arc::clone(&connection));
-    match serve_http2(stream, &connection, &server).await {
+    let served = match TcpStream::from_std(stream) {
+        Ok(stream) => Served::new(stream, connection, Arc::clone(&server)).await,
+        Err(error) => Err(error.into()),
+    };
+    match served {
         Ok(()) => debug!("connection closed"),
         Err(error) => debug!(%error, "connection lost"),
     }
@@ -142,99 +118,378 @@ pub(super) async fn serve(stream: std::net::TcpStream, guard: ConnectionGuard, s
     server.shared.something_ended.notify_one();
 }
 
-async fn serve_http2(
-    stream: std::net::TcpStream,
-    connection: &Arc<Connection>,
-    server: &Serving,
-) -> Result<(), ConnectionError> {
-    let shared = &server.shared;
-    let stream = TcpStream::from_std(stream)?;
-    let requests = Requests { routes: server.routes.clone(), connection: Arc::clone(connection) };
-    let mut served = pin!(http2_builder(shared).serve_connection(TokioIo::new(stream), requests));
-    let mut first_request_due = Some(Box::pin(tokio::time::sleep(shared.timeouts.hello)));
-    let registered = poll_fn(|cx| {
-        connection.signal.register(cx.waker());
-        Poll::Ready(())
-    });
-    registered.await;
-    if *shared.phase.borrow() == Phase::Ending {
-        // It came too late to be told.
-        connection.end();
-    }
-    let ended = poll_fn(|cx| {
-        if let Poll::Ready(result) = served.as_mut().poll(cx) {
-            return Poll::Ready(Some(result.map_err(ConnectionError::from)));
-        }
-        match connection.signal.told() {
-            Told::Nothing => {}
-            Told::End => return Poll::Ready(None),
-            Told::Abort => return Poll::Ready(Some(Err(ConnectionError::Aborted))),
-        }
-        if let Some(due) = &mut first_request_due {
-            if connection.requested.load(Ordering::Relaxed) {
-                first_request_due = None;
-            } else if due.as_mut().poll(cx).is_ready() {
-                return Poll::Ready(Some(Err(ConnectionError::NoRequest)));
-            }
-        }
-        Poll::Pending
-    });
-    if let Some(result) = ended.await {
-        return result;
-    }
-    // GOAWAY: requests that are under way may end, and get a little time for that.
-    served.as_mut().graceful_shutdown();
-    let aborted = poll_fn(|_| if connection.signal.told() == Told::Abort { Poll::Ready(()) } else { Poll::Pending });
-    tokio::select! {
-        result = served => Ok(result?),
-        () = aborted => Err(ConnectionError::Aborted),
-        () = tokio::time::sleep(shared.timeouts.end) => Err(ConnectionError::Aborted),
-    }
-}
-
 #[derive(Debug, thiserror::Error)]
 enum ConnectionError {
     #[error(transparent)]
     Io(#[from] io::Error),
     #[error(transparent)]
-    Http(#[from] hyper::Error),
+    Http2(#[from] h2::Error),
     #[error("no request came in time")]
     NoRequest,
+    #[error("no ping was answered in time")]
+    Dead,
     #[error("cut off")]
     Aborted,
 }
 
-fn http2_builder(shared: &Shared) -> http2::Builder<TokioExecutor> {
-    let mut builder = http2::Builder::new(TokioExecutor::new());
+/// A connection's task.
+struct Served {
+    http: Http,
+    /// Calls for what HTTP/2 does.
+    waker: Waker,
+    streams: Vec<OpenStream>,
+    keep_alive: KeepAlive,
+    /// Until there is one: by when.
+    first_request_due: Option<Instant>,
+    /// It has been told to end, and is cut off then.
+    end_due: Option<Instant>,
+    timer: Timer,
+    /// Requests of `Play` that have come.
+    plays: usize,
+    task: Arc<Task>,
+    connection: Arc<Connection>,
+    server: Arc<Serving>,
+}
+
+enum Http {
+    Handshaking(h2::server::Handshake<Socket, Outgoing>),
+    Open(h2::server::Connection<Socket, Outgoing>),
+}
+
+/// A `Play` stream, and what calls for it.
+struct OpenStream {
+    calls: Calls,
+    play: PlayStream,
+}
+
+impl Future for Served {
+    type Output = Result<(), ConnectionError>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = &mut *self;
+        let mut calls = this.task.begin(cx.waker());
+        for _ in 0..ROUNDS_MAX {
+            calls = match this.answer(calls) {
+                ControlFlow::Continue(more) => more,
+                ControlFlow::Break(end) => return Poll::Ready(end),
+            };
+            if calls == Calls::NONE && this.task.rest() {
+                return Poll::Pending;
+            }
+            calls = calls.and(this.task.take());
+        }
+        this.task.pause(calls);
+        Poll::Pending
+    }
+}
+
+impl Served {
+    fn new(stream: TcpStream, connection: Arc<Connection>, server: Arc<Serving>) -> Self {
+        let now = Instant::now();
+        let shared = &server.shared;
+        let socket = Socket { stream, task: Arc::clone(&connection.task) };
+        let first_request_due = now + shared.timeouts.hello;
+        if *shared.phase.borrow() == Phase::Ending {
+            // It came too late to be told.
+            connection.end();
+        }
+        Self {
+            http: Http::Handshaking(http2_builder(shared).handshake(socket)),
+            waker: Arc::clone(&connection.task).into(),
+            streams: Vec::new(),
+            keep_alive: KeepAlive::new(shared.timeouts.keep_alive, now),
+            first_request_due: Some(first_request_due),
+            end_due: None,
+            timer: Timer::new(&connection.task, first_request_due),
+            plays: 0,
+            task: Arc::clone(&connection.task),
+            connection,
+            server,
+        }
+    }
+
+    /// Does what it is called for, but for what comes up meanwhile.
+    fn answer(&mut self, mut calls: Calls) -> ControlFlow<Result<(), ConnectionError>, Calls> {
+        if calls.has(Calls::ABORT) {
+            return ControlFlow::Break(Err(ConnectionError::Aborted));
+        }
+        if calls.has(Calls::END) {
+            self.begin_to_end();
+        }
+        if calls.has(Calls::TIMER) {
+            match self.look_at_the_time() {
+                Ok(due) => calls = calls.and(due),
+                Err(error) => return ControlFlow::Break(Err(error)),
+            }
+        }
+        let streams = calls.streams();
+        if streams != Calls::NONE {
+            self.poll_streams(|stream| streams.has(stream.calls));
+            // Most often there is something to send now, and for that HTTP/2 has called.
+            calls = calls.and(self.task.take()).without(streams);
+        }
+        if calls.has(Calls::HTTP)
+            && let Poll::Ready(result) = self.poll_http()
+        {
+            // What came before the end still counts.
+            self.poll_streams(|_| true);
+            return ControlFlow::Break(result);
+        }
+        const DONE: Calls = Calls::END.and(Calls::TIMER).and(Calls::HTTP);
+        ControlFlow::Continue(calls.without(DONE))
+    }
+
+    /// Has streams take in what has come, and send. Those that end are let go.
+    fn poll_streams(&mut self, is_called: impl Fn(&OpenStream) -> bool) {
+        let now = Instant::now();
+        let mut place = 0;
+        while let Some(stream) = self.streams.get_mut(place) {
+            if !is_called(stream) {
+                place += 1;
+                continue;
+            }
+            if stream.play.poll(now).is_ready() {
+                self.streams.swap_remove(place);
+                continue;
+            }
+            if let Some(due) = stream.play.due() {
+                self.timer.not_later_than(due);
+            }
+            place += 1;
+        }
+        self.note_received(now);
+    }
+
+    /// Reads, takes requests in, and writes.
+    fn poll_http(&mut self) -> Poll<Result<(), ConnectionError>> {
+        while let Some((request, respond)) = ready!(self.poll_request())? {
+            self.first_request_due = None;
+            self.take(request, respond);
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    #[expect(clippy::type_complexity, reason = "it is what HTTP/2 accepts")]
+    fn poll_request(&mut self) -> Poll<Result<Option<(Request<RecvStream>, SendResponse<Outgoing>)>, ConnectionError>> {
+        let mut cx = Context::from_waker(&self.waker);
+        if let Http::Handshaking(handshake) = &mut self.http {
+            let mut http = ready!(Pin::new(handshake).poll(&mut cx))?;
+            if self.end_due.is_some() {
+                http.graceful_shutdown();
+            }
+            self.http = Http::Open(http);
+        }
+        let Http::Open(http) = &mut self.http else { return Poll::Pending };
+        let accepted = pin!(http.accept()).poll(&mut cx);
+        accepted.map(|request| request.transpose().map_err(Into::into))
+    }
+
+    fn take(&mut self, request: Request<RecvStream>, respond: SendResponse<Outgoing>) {
+        if !play::is_played_here(&request) {
+            tokio::spawn(requests::answer(request, respond, self.server.routes.clone()));
+            return;
+        }
+        let calls = Calls::stream(self.plays);
+        self.plays += 1;
+        let bell = Bell::new(&self.task, calls);
+        bell.ring();
+        match PlayStream::open(&self.server.shared, &self.connection, bell, request.into_body(), respond) {
+            Ok(play) => self.streams.push(OpenStream { calls, play }),
+            Err(error) => debug!(%error, "a stream was lost before it was answered"),
+        }
+    }
+
+    /// GOAWAY: requests that are under way may end, and get a little time for that.
+    fn begin_to_end(&mut self) {
+        if self.end_due.is_some() {
+            return;
+        }
+        let due = Instant::now() + self.server.shared.timeouts.end;
+        self.end_due = Some(due);
+        self.timer.not_later_than(due);
+        if let Http::Open(http) = &mut self.http {
+            http.graceful_shutdown();
+            self.task.call(Calls::HTTP);
+        }
+    }
+
+    /// Does what is due by now, and sees when there is more. Streams are only called for.
+    fn look_at_the_time(&mut self) -> Result<Calls, ConnectionError> {
+        let now = Instant::now();
+        let is_due = |due: &Option<Instant>| due.is_some_and(|due| now >= due);
+        if is_due(&self.end_due) {
+            return Err(ConnectionError::Aborted);
+        }
+        if is_due(&self.first_request_due) {
+            return Err(ConnectionError::NoRequest);
+        }
+        self.note_received(now);
+        if let Http::Open(http) = &mut self.http
+            && let Err(dead) = self.keep_alive.look(now, http, &self.task, &self.timer.waker)
+        {
+            http.abrupt_shutdown(Reason::NO_ERROR);
+            // As much of that as can be written is; nobody waits for the rest.
+            let _ = self.poll_http();
+            return Err(dead);
+        }
+        let keep_alive_due = matches!(self.http, Http::Open(_)).then(|| self.keep_alive.due());
+        let own = [self.first_request_due, self.end_due, keep_alive_due];
+        let (past, to_come): (Vec<_>, Vec<_>) = self.streams.iter().partition(|stream| is_due(&stream.play.due()));
+        let next = own.into_iter().chain(to_come.into_iter().map(|stream| stream.play.due())).flatten().min();
+        if let Some(next) = next {
+            self.timer.set(next);
+        }
+        // Their next times are seen to when they have been polled.
+        Ok(past.into_iter().fold(Calls::NONE, |calls, stream| calls.and(stream.calls)))
+    }
+
+    fn note_received(&mut self, now: Instant) {
+        if self.task.has_received() {
+            self.keep_alive.heard(now);
+        }
+    }
+}
+
+fn http2_builder(shared: &Shared) -> h2::server::Builder {
+    let mut builder = h2::server::Builder::new();
     builder
-        .timer(TokioTimer::new())
         // What is buffered behind a slow receiver is stale by the time that it is sent.
-        .max_send_buf_size(1)
-        .initial_stream_window_size(STREAM_WINDOW_BYTES)
+        .max_send_buffer_size(1)
+        .initial_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .max_frame_size(FRAME_BYTES_MAX)
         .max_concurrent_streams(shared.limits.requests_per_connection_max)
         .max_header_list_size(HEADER_LIST_BYTES_MAX)
         .max_pending_accept_reset_streams(PENDING_RESETS_MAX)
-        .max_local_error_reset_streams(LOCAL_RESETS_MAX)
-        .keep_alive_interval(shared.timeouts.keep_alive)
-        .keep_alive_timeout(shared.timeouts.keep_alive);
+        .max_local_error_reset_streams(Some(LOCAL_RESETS_MAX));
     builder
 }
 
-/// Routes requests, and tells each of its connection.
-struct Requests {
-    routes: Routes,
-    connection: Arc<Connection>,
+/// Pings a peer of which nothing comes, and sees whether it answers.
+struct KeepAlive {
+    /// How long a peer may be quiet before it is pinged, and then again before it counts as dead.
+    patience: Duration,
+    heard_at: Instant,
+    ping: Option<PingPong>,
+    /// A ping is under way.
+    pong_due: Option<Instant>,
 }
 
-impl Service<http::Request<Incoming>> for Requests {
-    type Response = http::Response<tonic::body::Body>;
-    type Error = Infallible;
-    type Future = <Routes as tower_service::Service<http::Request<Incoming>>>::Future;
+impl KeepAlive {
+    fn new(patience: Duration, now: Instant) -> Self {
+        Self { patience, heard_at: now, ping: None, pong_due: None }
+    }
 
-    fn call(&self, mut request: http::Request<Incoming>) -> Self::Future {
-        self.connection.requested.store(true, Ordering::Relaxed);
-        request.extensions_mut().insert(Arc::clone(&self.connection));
-        tower_service::Service::call(&mut self.routes.clone(), request)
+    fn heard(&mut self, now: Instant) {
+        self.heard_at = now;
+    }
+
+    fn due(&self) -> Instant {
+        self.pong_due.unwrap_or(self.heard_at + self.patience)
+    }
+
+    /// Looks for a pong, and sends a ping where that is due. `waker` is woken by the pong.
+    fn look(
+        &mut self,
+        now: Instant,
+        http: &mut h2::server::Connection<Socket, Outgoing>,
+        task: &Task,
+        waker: &Waker,
+    ) -> Result<(), ConnectionError> {
+        let mut cx = Context::from_waker(waker);
+        if let (Some(due), Some(ping)) = (self.pong_due, &mut self.ping) {
+            match ping.poll_pong(&mut cx) {
+                Poll::Pending if now >= due => return Err(ConnectionError::Dead),
+                Poll::Pending => return Ok(()),
+                Poll::Ready(pong) => {
+                    pong?;
+                    self.pong_due = None;
+                    self.heard(now);
+                }
+            }
+        }
+        if now < self.due() {
+            return Ok(());
+        }
+        if self.ping.is_none() {
+            self.ping = http.ping_pong();
+        }
+        let ping = self.ping.as_mut().expect("HTTP/2 gives it out once");
+        ping.send_ping(Ping::opaque())?;
+        task.call(Calls::HTTP);
+        self.pong_due = Some(now + self.patience);
+        match ping.poll_pong(&mut cx) {
+            Poll::Ready(pong) => pong.map(drop).map_err(Into::into),
+            Poll::Pending => Ok(()),
+        }
+    }
+}
+
+/// The one timer of a connection, set to whatever is due first.
+struct Timer {
+    sleep: Pin<Box<Sleep>>,
+    at: Instant,
+    waker: Waker,
+    bell: Bell,
+}
+
+impl Timer {
+    fn new(task: &Arc<Task>, at: Instant) -> Self {
+        let bell = Bell::new(task, Calls::TIMER);
+        Self { sleep: Box::pin(sleep_until(at.into())), at, waker: bell.waker(), bell }
+    }
+
+    fn not_later_than(&mut self, at: Instant) {
+        if at < self.at {
+            self.set(at);
+        }
+    }
+
+    fn set(&mut self, at: Instant) {
+        self.at = at;
+        self.sleep.as_mut().reset(at.into());
+        if self.sleep.as_mut().poll(&mut Context::from_waker(&self.waker)).is_ready() {
+            self.bell.ring();
+        }
+    }
+}
+
+/// A socket that says when bytes come.
+struct Socket {
+    stream: TcpStream,
+    task: Arc<Task>,
+}
+
+impl AsyncRead for Socket {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        ready!(Pin::new(&mut self.stream).poll_read(cx, buf))?;
+        self.task.note_received();
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Socket {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, bytes)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        parts: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(cx, parts)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }

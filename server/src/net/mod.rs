@@ -2,11 +2,17 @@
 
 mod accept;
 mod connection;
+mod outbox;
 mod relay;
+mod requests;
 mod runtime;
 mod socket;
+mod wake;
 
 pub(crate) use accept::accept;
 pub(crate) use connection::Connection;
-pub(crate) use relay::{Relay, Wake};
+pub(crate) use outbox::{Message, Outbox, Outgoing};
+pub(crate) use relay::Relay;
+pub(crate) use requests::date;
 pub(crate) use runtime::{NetworkThread, NetworkThreads};
+pub(crate) use wake::Bell;

@@ -8,19 +8,15 @@ use std::sync::{
 use slab::Slab;
 use tokio::sync::Notify;
 
+use super::Bell;
+
 /// A session's streams on one network thread. The session's thread notifies the relay, at a cost that does not depend on
 /// how many streams there are; the relay's task, on the network thread, wakes them.
 #[derive(Debug, Default)]
 pub(crate) struct Relay {
     notify: Notify,
-    streams: Mutex<Slab<Arc<dyn Wake>>>,
+    streams: Mutex<Slab<Bell>>,
     count: AtomicUsize,
-}
-
-/// A stream that may wait for a newer frame.
-pub(crate) trait Wake: Send + Sync + std::fmt::Debug {
-    /// Has the stream polled, if it waits.
-    fn wake(&self);
 }
 
 impl Relay {
@@ -37,13 +33,13 @@ impl Relay {
         loop {
             self.notify.notified().await;
             for (_, stream) in self.lock().iter() {
-                stream.wake();
+                stream.ring();
             }
         }
     }
 
     /// Takes a stream in. What was published before, it must look for itself.
-    pub(crate) fn add(&self, stream: Arc<dyn Wake>) -> usize {
+    pub(crate) fn add(&self, stream: Bell) -> usize {
         self.count.fetch_add(1, Ordering::SeqCst);
         self.lock().insert(stream)
     }
@@ -56,38 +52,33 @@ impl Relay {
         drop(stream);
     }
 
-    fn lock(&self) -> MutexGuard<'_, Slab<Arc<dyn Wake>>> {
+    fn lock(&self) -> MutexGuard<'_, Slab<Bell>> {
         self.streams.lock().expect("no holder of this lock panics")
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::{AtomicUsize, Ordering};
-
-    use super::*;
-
-    #[derive(Debug, Default)]
-    struct Counter(AtomicUsize);
-
-    impl Wake for Counter {
-        fn wake(&self) {
-            self.0.fetch_add(1, Ordering::Relaxed);
-        }
-    }
+    use super::{
+        super::wake::{
+            Calls,
+            tests::{is_called, resting},
+        },
+        *,
+    };
 
     #[tokio::test]
     async fn a_notice_reaches_every_stream_that_is_there() {
         let relay = Arc::new(Relay::default());
-        let streams: Vec<Arc<Counter>> = (0..3).map(|_| Arc::default()).collect();
-        let numbers: Vec<usize> = streams.iter().map(|stream| relay.add(Arc::clone(stream) as Arc<dyn Wake>)).collect();
+        let tasks = [(); 3].map(|()| resting());
+        let numbers = tasks.each_ref().map(|task| relay.add(Bell::new(task, Calls::stream(0))));
         relay.remove(numbers[1]);
         let task = tokio::spawn(Arc::clone(&relay).run());
         relay.notify();
         // The task runs, and waits again, before this one does.
         tokio::task::yield_now().await;
-        let woken = streams.iter().map(|stream| stream.0.load(Ordering::Relaxed)).collect::<Vec<_>>();
-        assert_eq!(woken, [1, 0, 1]);
+        let called = tasks.each_ref().map(|task| is_called(task, Calls::stream(0)));
+        assert_eq!(called, [true, false, true]);
         task.abort();
     }
 }

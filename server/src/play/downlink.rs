@@ -1,88 +1,167 @@
-//! The way down: composes late. Nothing is prepared before HTTP/2 asks, and what is composed then is the newest.
+//! The way down: composes late. Nothing is prepared before HTTP/2 has room, and what is composed then is the newest.
 
 use std::{
-    pin::Pin,
+    cell::RefCell,
     sync::Arc,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
     time::Instant,
 };
 
+use h2::{Reason, SendStream};
+use http::HeaderMap;
 use tickwire_proto::v1::{self as pb, server_message::Kind};
-use tokio_stream::Stream;
+use tickwire_replication::Snapshot;
 use tonic::{Code, Status};
 
 use super::{
-    codec::{Down, SpareSnapshot},
+    framing::{message_bytes, snapshot_bytes},
     peer::{Peer, Playing, Stage},
 };
 use crate::{
-    net::Relay,
+    net::{Bell, Message, Outbox, Outgoing, Relay},
     server::Shared,
     session::{SessionHandle, SessionState},
     status::Refusal,
 };
 
-/// The response of a `Play` request. Dropped, it takes the stream apart.
-#[derive(Debug)]
+/// The response of a `Play` request.
 pub(super) struct Downlink {
-    peer: Arc<Peer>,
-    spare: SpareSnapshot,
-    /// The relay that wakes it, and its number there.
+    out: SendStream<Outgoing>,
+    /// One message is under way at most: what waited behind it would be stale.
+    outbox: Arc<Outbox>,
+    bell: Bell,
+    /// The relay that rings at each tick, and the bell's number there.
     relay: Option<(Arc<Relay>, usize)>,
 }
 
+/// Nothing more can be sent.
+struct Over;
+
 impl Downlink {
-    pub(super) fn new(peer: Arc<Peer>, spare: SpareSnapshot) -> Self {
-        Self { peer, spare, relay: None }
+    pub(super) fn new(out: SendStream<Outgoing>, bell: Bell) -> Self {
+        let outbox = Outbox::new(bell.clone());
+        Self { out, outbox, bell, relay: None }
     }
 
-    /// Has itself woken at each tick, from when it plays.
-    fn subscribe(&mut self) {
-        if self.relay.is_none()
-            && let Some(session) = self.peer.session()
-        {
-            let relay = Arc::clone(&session.relays[self.peer.connection.thread.index]);
-            let number = relay.add(Arc::clone(&self.peer) as _);
-            self.relay = Some((relay, number));
+    /// Whether the client has reset the stream, or its connection is lost. If not, `cx` is woken then.
+    pub(super) fn is_reset(&mut self, cx: &mut Context<'_>) -> bool {
+        self.out.poll_reset(cx).is_ready()
+    }
+
+    /// Sends what there is to send, as far as there is room. Ready: the last has been handed over.
+    pub(super) fn poll(&mut self, peer: &Peer, now: Instant, cx: &mut Context<'_>) -> Poll<()> {
+        self.subscribe(peer);
+        match ready!(self.poll_stage(peer, &mut peer.lock(), now, cx)) {
+            Ok(()) | Err(Over) => Poll::Ready(()),
         }
     }
-}
 
-impl Stream for Downlink {
-    type Item = Result<Down, Status>;
+    fn poll_stage(
+        &mut self,
+        peer: &Peer,
+        stage: &mut Stage,
+        now: Instant,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<(), Over>> {
+        loop {
+            match stage {
+                Stage::Arriving | Stage::Ended => return Poll::Pending,
+                Stage::Playing(playing) => {
+                    let session = peer.session().expect("who plays has a session");
+                    let (goodbye, status) = ready!(self.poll_playing(playing, session, &peer.shared, now, cx))?;
+                    *stage = Stage::Ending(Some(Box::new(Kind::Goodbye(goodbye))), status);
+                }
+                Stage::Ending(last @ Some(_), _) => {
+                    ready!(self.poll_room(cx))?;
+                    if let Some(last) = last.take() {
+                        self.send(message_bytes(*last))?;
+                    }
+                }
+                Stage::Ending(None, status) => {
+                    // Trailers take no room, but they wait for theirs: a peer that reads nothing is to be found out.
+                    if !self.outbox.has_room() {
+                        return Poll::Pending;
+                    }
+                    self.send_status(status)?;
+                    *stage = Stage::Ended;
+                    return Poll::Ready(Ok(()));
+                }
+            }
+        }
+    }
 
-    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        self.subscribe();
-        let peer = &*self.peer;
-        let mut state = peer.lock();
-        if state.waits {
-            // HTTP/2 asks after each message for one more, and nothing has come since that it could be.
-            state.wait(cx);
+    /// Ready: the stream is to end so.
+    fn poll_playing(
+        &mut self,
+        playing: &mut Playing,
+        session: &SessionHandle,
+        shared: &Shared,
+        now: Instant,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<(pb::Goodbye, Status), Over>> {
+        loop {
+            let message = match what_is_next(playing, session, shared) {
+                Next::Nothing => return Poll::Pending,
+                Next::End(goodbye, status) => return Poll::Ready(Ok((goodbye, status))),
+                message => message,
+            };
+            ready!(self.poll_room(cx))?;
+            let kind = match message {
+                Next::Welcome => playing.welcome.take().map(|welcome| Kind::Welcome(*welcome)),
+                Next::Notice => shared.notices.newer_than(&mut playing.noticed).map(Kind::Notice),
+                Next::Pong => playing.pings.pop_front().map(|echo| Kind::Pong(pong(session, echo, now))),
+                Next::Snapshot => {
+                    if let Some(bytes) = compose(playing, now) {
+                        self.send(bytes)?;
+                    }
+                    // Of a newer one the relay will tell.
+                    return Poll::Pending;
+                }
+                Next::Nothing | Next::End(..) => None,
+            };
+            if let Some(kind) = kind {
+                self.send(message_bytes(kind))?;
+            }
+        }
+    }
+
+    /// Waits for room for a message: the one before has been written, and the client takes more.
+    fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Over>> {
+        if !self.outbox.has_room() {
             return Poll::Pending;
         }
-        if let (Stage::Playing(playing), Some(session)) = (&mut state.stage, peer.session()) {
-            match next(playing, session, &peer.shared, &self.spare) {
-                Next::Send(message) => return Poll::Ready(Some(Ok(message))),
-                Next::End(goodbye, status) => {
-                    state.stage = Stage::Ending(Some(Box::new(Kind::Goodbye(goodbye))), status);
-                }
-                Next::Nothing => {}
+        self.out.reserve_capacity(1);
+        while self.out.capacity() == 0 {
+            match ready!(self.out.poll_capacity(cx)) {
+                Some(Ok(_)) => {}
+                Some(Err(_)) | None => return Poll::Ready(Err(Over)),
             }
         }
-        match &mut state.stage {
-            Stage::Arriving | Stage::Playing(_) => {
-                state.wait(cx);
-                Poll::Pending
-            }
-            Stage::Ending(last, status) => {
-                if let Some(last) = last.take() {
-                    return Poll::Ready(Some(Ok((*last).into())));
-                }
-                let status = std::mem::replace(status, Status::ok(""));
-                state.stage = Stage::Ended;
-                Poll::Ready(if status.code() == Code::Ok { None } else { Some(Err(status)) })
-            }
-            Stage::Ended => Poll::Ready(None),
+        Poll::Ready(Ok(()))
+    }
+
+    fn send(&mut self, bytes: Vec<u8>) -> Result<(), Over> {
+        let message = Outgoing::Message(Message::new(bytes, &self.outbox));
+        self.out.send_data(message, false).map_err(|_| Over)
+    }
+
+    fn send_status(&mut self, status: &Status) -> Result<(), Over> {
+        let mut trailers = HeaderMap::new();
+        if status.add_header(&mut trailers).is_err() {
+            self.out.send_reset(Reason::INTERNAL_ERROR);
+            return Err(Over);
+        }
+        self.out.send_trailers(trailers).map_err(|_| Over)
+    }
+
+    /// Has itself called at each tick, from when it plays.
+    fn subscribe(&mut self, peer: &Peer) {
+        if self.relay.is_none()
+            && let Some(session) = peer.session()
+        {
+            let relay = Arc::clone(&session.relays[peer.connection.thread.index]);
+            let number = relay.add(self.bell.clone());
+            self.relay = Some((relay, number));
         }
     }
 }
@@ -92,46 +171,53 @@ impl Drop for Downlink {
         if let Some((relay, number)) = self.relay.take() {
             relay.remove(number);
         }
-        // The seat goes now, and not when the uplink's task notices.
-        self.peer.lock().stage = Stage::Ended;
-        self.peer.gone.notify_one();
     }
 }
 
 enum Next {
-    Send(Down),
-    End(pb::Goodbye, Status),
     Nothing,
+    Welcome,
+    Notice,
+    Pong,
+    Snapshot,
+    End(pb::Goodbye, Status),
 }
 
-/// What a stream that plays sends next.
-fn next(playing: &mut Playing, session: &SessionHandle, shared: &Shared, spare: &SpareSnapshot) -> Next {
-    if let Some(welcome) = playing.welcome.take() {
-        return Next::Send(Kind::Welcome(*welcome).into());
+thread_local! {
+    /// Room to compose in. That of the stream before is still in the core's cache.
+    static SNAPSHOT: RefCell<Snapshot> = RefCell::default();
+}
+
+/// The newest snapshot, where it is the stream's turn and the view is ready for one.
+fn compose(playing: &mut Playing, now: Instant) -> Option<Vec<u8>> {
+    SNAPSHOT.with_borrow_mut(|snapshot| {
+        let composed = playing.stripe.compose(&mut playing.view, now, snapshot);
+        let bytes = composed.then(|| snapshot_bytes(snapshot));
+        snapshot.clear();
+        bytes
+    })
+}
+
+/// What a stream that plays is to send next.
+fn what_is_next(playing: &Playing, session: &SessionHandle, shared: &Shared) -> Next {
+    if playing.welcome.is_some() {
+        return Next::Welcome;
     }
     match session.state() {
         SessionState::Running => {}
         SessionState::Stopped => return stopped(),
         SessionState::Failed => return failed(session),
     }
-    if let Some(notice) = shared.notices.newer_than(&mut playing.noticed) {
-        return Next::Send(Kind::Notice(notice).into());
+    if shared.notices.has_newer_than(playing.noticed) {
+        return Next::Notice;
     }
-    if let Some(echo) = playing.pings.pop_front() {
-        return Next::Send(Kind::Pong(pong(session, echo, Instant::now())).into());
+    if !playing.pings.is_empty() {
+        return Next::Pong;
     }
     if playing.stripe.is_leaving() && session.replicator.newest().seat(playing.stripe.player()).is_none() {
         return left();
     }
-    if playing.view.sent() >= session.clock.tick() {
-        return Next::Nothing;
-    }
-    let mut snapshot = spare.take();
-    if playing.stripe.compose(&mut playing.view, Instant::now(), &mut snapshot) {
-        return Next::Send(Down::Snapshot(snapshot));
-    }
-    spare.give_back(snapshot);
-    Next::Nothing
+    if playing.view.sent() < session.clock.tick() { Next::Snapshot } else { Next::Nothing }
 }
 
 fn pong(session: &SessionHandle, echo: u64, now: Instant) -> pb::Pong {

@@ -1,16 +1,29 @@
-//! `GameService.Play`: one player's stream. The uplink is read in a task of its own; the downlink composes a message only
-//! when HTTP/2 asks for one.
+//! `GameService.Play`: one player's stream, in both directions at once, in the task of its connection. What comes is taken in
+//! whatever the downlink does; what goes is composed only when there is room for it.
 
 mod attach;
-mod body;
-mod codec;
 mod downlink;
+mod framing;
 mod hello;
 mod inputs;
 mod parse;
 mod peer;
 mod rate;
 mod service;
+mod stream;
 mod uplink;
 
+use http::Request;
+
 pub(crate) use service::GameService;
+pub(crate) use stream::PlayStream;
+
+const PLAY: &str = "/tickwire.v1.GameService/Play";
+/// The header that says how messages are compressed.
+const ENCODING: &str = "grpc-encoding";
+
+/// Whether a request is for [`PlayStream`]. Others are for the services, which also say what is wrong with those of this
+/// method that are not.
+pub(crate) fn is_played_here<T>(request: &Request<T>) -> bool {
+    request.uri().path() == PLAY && request.headers().get(ENCODING).is_none_or(|encoding| encoding == "identity")
+}

@@ -1,12 +1,8 @@
-//! What the two directions of a stream share. Both run on one network thread, so its lock is never waited for.
+//! What the two directions of a stream share. Both run in one task, so its lock is never waited for.
 
 use std::{
     collections::VecDeque,
-    sync::{
-        Arc, Mutex, MutexGuard, OnceLock,
-        atomic::{AtomicBool, AtomicU64, Ordering},
-    },
-    task::{Context, Waker},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, atomic::Ordering},
     time::{Duration, Instant},
 };
 
@@ -17,7 +13,7 @@ use tonic::Status;
 
 use super::parse::Ack;
 use crate::{
-    net::{Connection, Wake},
+    net::Connection,
     server::Shared,
     session::{Closed, SessionHandle, Stripe},
 };
@@ -30,22 +26,8 @@ const PINGS_MAX: usize = 8;
 pub(super) struct Peer {
     pub(super) shared: Arc<Shared>,
     pub(super) connection: Arc<Connection>,
-    /// Its end: the downlink has been dropped.
-    pub(super) gone: tokio::sync::Notify,
-    opened: Instant,
-    heard_us: AtomicU64,
-    uplink_lost: AtomicBool,
     session: OnceLock<Arc<SessionHandle>>,
-    downlink: Mutex<DownlinkState>,
-}
-
-/// What the downlink works from.
-#[derive(Debug)]
-pub(super) struct DownlinkState {
-    pub(super) stage: Stage,
-    waker: Option<Waker>,
-    /// There was nothing to send, and nobody has woken it since.
-    pub(super) waits: bool,
+    stage: Mutex<Stage>,
 }
 
 /// How far a stream has come.
@@ -86,31 +68,7 @@ pub(super) enum Liveness {
 impl Peer {
     pub(super) fn new(shared: Arc<Shared>, connection: Arc<Connection>) -> Self {
         shared.streams.fetch_add(1, Ordering::Relaxed);
-        Self {
-            shared,
-            connection,
-            gone: tokio::sync::Notify::new(),
-            opened: Instant::now(),
-            heard_us: AtomicU64::new(0),
-            uplink_lost: AtomicBool::new(false),
-            session: OnceLock::new(),
-            downlink: Mutex::new(DownlinkState { stage: Stage::Arriving, waker: None, waits: false }),
-        }
-    }
-
-    /// Bytes came in.
-    pub(super) fn heard(&self, now: Instant) {
-        let at = now.duration_since(self.opened).as_micros();
-        self.heard_us.store(u64::try_from(at).unwrap_or(u64::MAX), Ordering::Relaxed);
-    }
-
-    /// The uplink was cut off, not closed.
-    pub(super) fn uplink_lost(&self) {
-        self.uplink_lost.store(true, Ordering::Relaxed);
-    }
-
-    pub(super) fn is_uplink_lost(&self) -> bool {
-        self.uplink_lost.load(Ordering::Relaxed)
+        Self { shared, connection, session: OnceLock::new(), stage: Mutex::new(Stage::Arriving) }
     }
 
     /// The session, once the peer plays.
@@ -120,50 +78,40 @@ impl Peer {
 
     /// Begins to play.
     pub(super) fn play(&self, session: Arc<SessionHandle>, playing: Playing) {
-        let mut state = self.lock();
-        if matches!(state.stage, Stage::Arriving) {
+        let mut stage = self.lock();
+        if matches!(*stage, Stage::Arriving) {
             // A stream arrives once.
             let _ = self.session.set(session);
-            state.stage = Stage::Playing(Box::new(playing));
-            state.wake();
+            *stage = Stage::Playing(Box::new(playing));
         }
     }
 
     /// Takes in what the client has received, and how its newest input came.
     pub(super) fn acknowledge(&self, ack: Ack, input: Option<(u64, i32)>, now: Instant) -> Result<(), AckError> {
-        let Some(session) = self.session() else { return Ok(()) };
-        let mut state = self.lock();
-        let Stage::Playing(playing) = &mut state.stage else { return Ok(()) };
-        playing.stripe.acknowledge(&mut playing.view, ack.epoch, ack.newest_tick, input, now)?;
-        // It may have given back the credit that the downlink waits for.
-        if state.waits && state.has_snapshot(session, now) {
-            state.wake();
-        }
-        Ok(())
+        let Stage::Playing(playing) = &mut *self.lock() else { return Ok(()) };
+        playing.stripe.acknowledge(&mut playing.view, ack.epoch, ack.newest_tick, input, now)
     }
 
     /// Owes a pong.
     pub(super) fn ping(&self, echo: u64) {
-        let mut state = self.lock();
-        if let Stage::Playing(playing) = &mut state.stage {
+        if let Stage::Playing(playing) = &mut *self.lock() {
             if playing.pings.len() == PINGS_MAX {
                 playing.pings.pop_front();
             }
             playing.pings.push_back(echo);
-            state.wake();
         }
     }
 
     /// The client's mirror cannot be trusted: the next snapshot starts it anew.
     pub(super) fn resync(&self) {
-        if let Stage::Playing(playing) = &mut self.lock().stage {
+        if let Stage::Playing(playing) = &mut *self.lock() {
             playing.view.resync();
         }
     }
 
     /// Takes out of `inputs` what has come by another of the player's streams before; how many that are.
     pub(super) fn drop_repeats(&self, inputs: &mut Vec<Input>) -> u64 {
-        match &self.lock().stage {
+        match &*self.lock() {
             Stage::Playing(playing) => playing.stripe.drop_repeats(inputs),
             Stage::Arriving | Stage::Ending(..) | Stage::Ended => 0,
         }
@@ -171,30 +119,27 @@ impl Peer {
 
     /// Gives the seat up, once what the client has sent is consumed. The player's streams go on until then.
     pub(super) fn leave(&self) {
-        let mut state = self.lock();
-        if let Stage::Playing(playing) = &mut state.stage {
+        if let Stage::Playing(playing) = &mut *self.lock() {
             playing.stripe.leave();
-            state.wake();
         }
     }
 
-    /// The client has closed this stream, or is not to have it any more: with the player's last one the seat is given up, as
-    /// by [`leave`](Self::leave); of several it ends alone, now. True: the seat is given up.
+    /// The client has closed this stream: with the player's last one the seat is given up, as by [`leave`](Self::leave); of
+    /// several it ends alone, now. True: the seat is given up.
     pub(super) fn close(&self) -> bool {
-        let mut state = self.lock();
-        let Stage::Playing(playing) = &mut state.stage else { return false };
+        let mut stage = self.lock();
+        let Stage::Playing(playing) = &mut *stage else { return false };
         let closed = playing.stripe.close();
         if closed == Closed::Stripe {
             let goodbye = pb::Goodbye { reason: pb::GoodbyeReason::StripeClosed.into(), text: "you play on".into() };
-            state.stage = Stage::Ending(Some(Box::new(Kind::Goodbye(goodbye))), Status::ok(""));
+            *stage = Stage::Ending(Some(Box::new(Kind::Goodbye(goodbye))), Status::ok(""));
         }
-        state.wake();
         closed == Closed::Seat
     }
 
     /// Ends the stream of a client that broke a rule: it is there, and has played, so that with its last stream the seat goes.
     pub(super) fn expel(&self, status: Status) {
-        if let Stage::Playing(playing) = &mut self.lock().stage {
+        if let Stage::Playing(playing) = &mut *self.lock() {
             playing.stripe.close();
         }
         self.end(status);
@@ -202,21 +147,20 @@ impl Peer {
 
     /// Ends the stream, if it has not ended. A seat that was not given up counts as lost.
     pub(super) fn end(&self, status: Status) {
-        let mut state = self.lock();
-        let last = match &mut state.stage {
+        let mut stage = self.lock();
+        let last = match &mut *stage {
             Stage::Arriving => None,
             // Who was let in is told so, however short the stay.
             Stage::Playing(playing) => playing.welcome.take().map(|welcome| Box::new(Kind::Welcome(*welcome))),
             Stage::Ending(..) | Stage::Ended => return,
         };
-        state.stage = Stage::Ending(last, status);
-        state.wake();
+        *stage = Stage::Ending(last, status);
     }
 
     /// Whether the peer is there, judged by what comes from it: a write that succeeds proves nothing.
-    pub(super) fn liveness(&self, now: Instant) -> Liveness {
+    pub(super) fn liveness(&self, heard_at: Instant, now: Instant) -> Liveness {
         let timeouts = &self.shared.timeouts;
-        let silent_at = self.opened + Duration::from_micros(self.heard_us.load(Ordering::Relaxed)) + timeouts.silence;
+        let silent_at = heard_at + timeouts.silence;
         if now >= silent_at {
             return Liveness::Silent(timeouts.silence);
         }
@@ -229,13 +173,13 @@ impl Peer {
         }
     }
 
-    pub(super) fn lock(&self) -> MutexGuard<'_, DownlinkState> {
-        self.downlink.lock().expect("no holder of this lock panics")
+    pub(super) fn lock(&self) -> MutexGuard<'_, Stage> {
+        self.stage.lock().expect("no holder of this lock panics")
     }
 
     fn unacknowledged_since(&self) -> Option<Instant> {
         let session = self.session()?;
-        let Stage::Playing(playing) = &self.lock().stage else { return None };
+        let Stage::Playing(playing) = &*self.lock() else { return None };
         playing.view.credit().unacknowledged_since().map(|since| session.clock.instant(since))
     }
 }
@@ -244,36 +188,5 @@ impl Drop for Peer {
     fn drop(&mut self) {
         self.shared.streams.fetch_sub(1, Ordering::Relaxed);
         self.shared.something_ended.notify_one();
-    }
-}
-
-impl DownlinkState {
-    /// Has the downlink polled when there is something to send.
-    pub(super) fn wait(&mut self, cx: &Context<'_>) {
-        self.waits = true;
-        match &mut self.waker {
-            Some(waker) => waker.clone_from(cx.waker()),
-            none => *none = Some(cx.waker().clone()),
-        }
-    }
-
-    fn wake(&mut self) {
-        if std::mem::take(&mut self.waits)
-            && let Some(waker) = &self.waker
-        {
-            waker.wake_by_ref();
-        }
-    }
-
-    fn has_snapshot(&self, session: &SessionHandle, now: Instant) -> bool {
-        let Stage::Playing(playing) = &self.stage else { return false };
-        // Most often the newest has been sent: that much is to be had without a lock.
-        playing.view.sent() < session.clock.tick() && playing.stripe.is_ready(&playing.view, now)
-    }
-}
-
-impl Wake for Peer {
-    fn wake(&self) {
-        self.lock().wake();
     }
 }

@@ -1,43 +1,22 @@
-//! `GameService` on HTTP: mounted by hand, so that the codec is ours and the request's body can be watched.
+//! `GameService` among tonic's services: for requests of it that are not [played](super::is_played_here).
 
 use std::{
     convert::Infallible,
     future::{Ready, ready},
-    sync::Arc,
     task::{Context, Poll},
 };
 
-use tickwire_proto::v1::{self as pb, game_service_server};
-use tonic::{
-    Request, Response, Status, Streaming,
-    body::Body,
-    codegen::BoxFuture,
-    server::{Grpc, NamedService, StreamingService},
-};
+use tickwire_proto::v1::game_service_server;
+use tonic::{Status, body::Body, metadata::MetadataValue, server::NamedService};
 use tower_service::Service;
 
-use super::{
-    body::UplinkBody,
-    codec::{Down, PlayCodec, SpareSnapshot},
-    downlink::Downlink,
-    peer::Peer,
-    uplink,
-};
-use crate::{net::Connection, server::Shared};
+use super::{ENCODING, PLAY};
 
-const PLAY: &str = "/tickwire.v1.GameService/Play";
+const ACCEPT_ENCODING: &str = "grpc-accept-encoding";
 
-/// `tickwire.v1.GameService`.
+/// `tickwire.v1.GameService`, without its one method.
 #[derive(Clone, Debug)]
-pub(crate) struct GameService {
-    shared: Arc<Shared>,
-}
-
-impl GameService {
-    pub(crate) fn new(shared: Arc<Shared>) -> Self {
-        Self { shared }
-    }
-}
+pub(crate) struct GameService;
 
 impl NamedService for GameService {
     const NAME: &'static str = game_service_server::SERVICE_NAME;
@@ -46,41 +25,22 @@ impl NamedService for GameService {
 impl Service<http::Request<Body>> for GameService {
     type Response = http::Response<Body>;
     type Error = Infallible;
-    type Future = BoxFuture<Self::Response, Infallible>;
+    type Future = Ready<Result<Self::Response, Infallible>>;
 
     fn poll_ready(&mut self, _cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
         Poll::Ready(Ok(()))
     }
 
     fn call(&mut self, request: http::Request<Body>) -> Self::Future {
-        let connection = request.extensions().get::<Arc<Connection>>().map(Arc::clone);
-        let (true, Some(connection)) = (request.uri().path() == PLAY, connection) else {
-            let status = Status::unimplemented(format!("{} is not a method of this server", request.uri().path()));
-            return Box::pin(ready(Ok(status.into_http())));
+        let path = request.uri().path();
+        let status = match request.headers().get(ENCODING) {
+            Some(encoding) if path == PLAY => {
+                let mut status = Status::unimplemented(format!("messages in the encoding {encoding:?} are not taken"));
+                status.metadata_mut().insert(ACCEPT_ENCODING, MetadataValue::from_static("identity"));
+                status
+            }
+            _ => Status::unimplemented(format!("{path} is not a method of this server")),
         };
-        let peer = Arc::new(Peer::new(Arc::clone(&self.shared), connection));
-        let request = request.map(|body| UplinkBody::new(body, Arc::clone(&peer)));
-        let spare = SpareSnapshot::default();
-        let mut grpc =
-            Grpc::new(PlayCodec::new(spare.clone())).max_decoding_message_size(self.shared.limits.message_bytes_max);
-        Box::pin(async move { Ok(grpc.streaming(Play { peer, spare }, request).await) })
-    }
-}
-
-/// The method `Play`, for one request.
-struct Play {
-    peer: Arc<Peer>,
-    spare: SpareSnapshot,
-}
-
-impl StreamingService<pb::ClientMessage> for Play {
-    type Response = Down;
-    type ResponseStream = Downlink;
-    type Future = Ready<Result<Response<Downlink>, Status>>;
-
-    fn call(&mut self, request: Request<Streaming<pb::ClientMessage>>) -> Self::Future {
-        tokio::spawn(uplink::run(Arc::clone(&self.peer), request.into_inner()));
-        // Headers go out at once: clients that wait for them before they say hello need not be told apart.
-        ready(Ok(Response::new(Downlink::new(Arc::clone(&self.peer), self.spare.clone()))))
+        ready(Ok(status.into_http()))
     }
 }

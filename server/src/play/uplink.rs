@@ -1,24 +1,28 @@
-//! The way up: a task per stream, which reads whatever the downlink does, and judges whether the peer is still there.
+//! The way up: takes in what comes whatever the downlink does, and judges whether the peer is still there.
 
 use std::{
     fmt,
     future::Future,
     ops::ControlFlow,
-    pin::{Pin, pin},
+    pin::Pin,
     sync::{Arc, atomic::Ordering},
+    task::{Context, Poll, ready},
     time::{Duration, Instant},
 };
 
+use h2::RecvStream;
+use prost::Message as _;
 use tickwire_proto::v1 as pb;
 use tickwire_shared::{INPUT_LEAD_MS_MAX, PlayerId};
 use tickwire_simulation::Input;
-use tokio::time::{sleep_until, timeout};
-use tonic::{Code, Status, Streaming};
+use tonic::{Code, Status};
 use tracing::{debug, info};
 
 use super::{
     attach::attach,
+    framing::{FramingError, Messages},
     hello::{find_session, sit_down, take_seat},
+    inputs,
     parse::{self, Ack, FirstHello, Message},
     peer::{Liveness, Peer},
     rate::MessageRate,
@@ -29,7 +33,50 @@ use crate::{
     status::Refusal,
 };
 
-type Messages = Streaming<pb::ClientMessage>;
+/// Messages in a row after which others on the thread have their turn.
+const MESSAGES_IN_A_ROW_MAX: usize = 64;
+
+/// A stream's uplink.
+pub(super) struct Uplink {
+    /// None: what else the client sends is dropped, without costing the connection's window.
+    inbox: Option<Inbox>,
+    stage: Stage,
+    /// When to look at the time.
+    due: Option<Instant>,
+    heard_at: Instant,
+}
+
+struct Inbox {
+    body: RecvStream,
+    messages: Messages,
+}
+
+type Boxed<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+
+enum Stage {
+    Arriving {
+        /// Comes true when nobody may join any more.
+        draining: Boxed<()>,
+        /// From Hello on: a seat, and a view.
+        seat: Option<Boxed<Result<Seated, End>>>,
+    },
+    Playing {
+        seated: Seated,
+        rate: MessageRate,
+    },
+    Over,
+}
+
+/// What an uplink has come to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Progress {
+    /// It reads.
+    Reading,
+    /// It does not read: whether the client has reset the stream must be asked of the downlink.
+    Deaf,
+    /// The stream was reset, or its connection lost: it is over.
+    Lost,
+}
 
 /// How an uplink ends.
 #[derive(Debug)]
@@ -40,8 +87,6 @@ enum End {
     Closed,
     /// The stream was reset, or its connection lost.
     Lost,
-    /// The downlink has been dropped: the stream is over.
-    Gone,
     /// The client did what no client may.
     Refused(Refusal),
     /// What came is no gRPC message.
@@ -61,7 +106,6 @@ impl fmt::Display for End {
             Self::Left => f.write_str("left"),
             Self::Closed => f.write_str("closed by the client"),
             Self::Lost => f.write_str("lost"),
-            Self::Gone => f.write_str("over"),
             Self::Refused(refusal) => write!(f, "{}: {}", refusal.reason, refusal.message),
             Self::Malformed(status) => f.write_str(status.message()),
         }
@@ -74,135 +118,239 @@ impl From<Refusal> for End {
     }
 }
 
-/// Reads a stream's uplink to its end, and sees to it that the stream ends then.
-pub(super) async fn run(peer: Arc<Peer>, mut messages: Messages) {
-    let mut gone = pin!(peer.gone.notified());
-    let end = match arrive(&peer, &mut messages, gone.as_mut()).await {
-        Ok(seated) => {
-            let end = play(&peer, &seated, &mut messages, gone.as_mut()).await;
-            info!(session = %seated.session.name, player = %seated.player, %end, "parted");
-            end
+impl From<FramingError> for End {
+    fn from(error: FramingError) -> Self {
+        match error {
+            FramingError::TooLong(_) => {
+                Refusal::new(Code::ResourceExhausted, "MESSAGE_TOO_LONG", error.to_string()).into()
+            }
+            FramingError::Compressed | FramingError::Flag(_) | FramingError::Torn => {
+                Self::Malformed(Status::internal(error.to_string()))
+            }
         }
-        Err(end) => {
-            debug!(%end, "a stream ended before it played");
-            end
+    }
+}
+
+impl Uplink {
+    pub(super) fn new(body: RecvStream, peer: &Peer, now: Instant) -> Self {
+        let mut phase = peer.shared.phase.subscribe();
+        let draining = Box::pin(async move {
+            // An error says that the server is gone, and with it all of its tasks.
+            let _ = phase.wait_for(|phase| *phase != Phase::Serving).await;
+        });
+        Self {
+            inbox: Some(Inbox { body, messages: Messages::default() }),
+            stage: Stage::Arriving { draining, seat: None },
+            due: Some(now + peer.shared.timeouts.hello),
+            heard_at: now,
         }
-    };
-    // What else the client sends is dropped from here on, without costing the connection's window.
-    drop(messages);
-    let mut patience = peer.shared.timeouts.end;
-    match end {
-        End::Gone => return,
-        // The goodbye comes when the seat is free: who has it may send another player in.
-        End::Left => {
-            peer.leave();
-            patience += Duration::from_millis(INPUT_LEAD_MS_MAX);
+    }
+
+    /// When it must be polled even if nothing comes.
+    pub(super) fn due(&self) -> Option<Instant> {
+        self.due
+    }
+
+    /// Takes in what has come, and sees to it that the stream ends where that is its end.
+    pub(super) fn poll(&mut self, peer: &Arc<Peer>, now: Instant, cx: &mut Context<'_>) -> Progress {
+        if let Poll::Ready(end) = self.poll_end(peer, now, cx) {
+            return self.part(peer, end, now);
         }
-        End::Closed => {
-            if peer.close() {
+        match &self.stage {
+            Stage::Arriving { seat: None, .. } | Stage::Playing { .. } => Progress::Reading,
+            Stage::Arriving { seat: Some(_), .. } | Stage::Over => Progress::Deaf,
+        }
+    }
+
+    fn poll_end(&mut self, peer: &Arc<Peer>, now: Instant, cx: &mut Context<'_>) -> Poll<End> {
+        if let Stage::Arriving { .. } = &self.stage {
+            match ready!(self.poll_arrival(peer, now, cx)) {
+                Ok(seated) => {
+                    let limits = &peer.shared.limits;
+                    let rate = MessageRate::new(limits.messages_per_second_max, limits.messages_burst_max);
+                    self.stage = Stage::Playing { seated, rate };
+                    self.due = Some(now);
+                }
+                Err(end) => return Poll::Ready(end),
+            }
+        }
+        if let Stage::Playing { .. } = &self.stage {
+            return self.poll_play(peer, now, cx);
+        }
+        if self.due.is_some_and(|due| now >= due) {
+            self.due = None;
+            debug!("a stream did not end in time; its connection is cut off");
+            peer.connection.abort();
+        }
+        Poll::Pending
+    }
+
+    /// From the stream's start to its Welcome.
+    fn poll_arrival(&mut self, peer: &Arc<Peer>, now: Instant, cx: &mut Context<'_>) -> Poll<Result<Seated, End>> {
+        let (Stage::Arriving { draining, seat }, Some(inbox)) = (&mut self.stage, &mut self.inbox) else {
+            return Poll::Pending;
+        };
+        if seat.is_none() {
+            match inbox.poll_message(peer.shared.limits.message_bytes_max, cx) {
+                Poll::Ready(message) => {
+                    let hello = read_hello(message)?;
+                    self.heard_at = now;
+                    self.due = None;
+                    *seat = Some(Box::pin(arrive(Arc::clone(peer), hello)));
+                }
+                Poll::Pending if self.due.is_some_and(|due| now >= due) => {
+                    return Poll::Ready(Err(no_hello(peer.shared.timeouts.hello).into()));
+                }
+                Poll::Pending => {}
+            }
+        }
+        if let Some(seat) = seat
+            && let Poll::Ready(seated) = seat.as_mut().poll(cx)
+        {
+            return Poll::Ready(seated);
+        }
+        draining.as_mut().poll(cx).map(|()| Err(Refusal::shutting_down().into()))
+    }
+
+    /// From Welcome to the end.
+    fn poll_play(&mut self, peer: &Peer, now: Instant, cx: &mut Context<'_>) -> Poll<End> {
+        let (Stage::Playing { seated, rate }, Some(inbox)) = (&mut self.stage, &mut self.inbox) else {
+            return Poll::Pending;
+        };
+        let limits = &peer.shared.limits;
+        for _ in 0..MESSAGES_IN_A_ROW_MAX {
+            let message = match inbox.poll_message(limits.message_bytes_max, cx) {
+                Poll::Pending => return self.poll_liveness(peer, now),
+                Poll::Ready(Ok(message)) => message,
+                Poll::Ready(Err(end)) => return Poll::Ready(end),
+            };
+            self.heard_at = now;
+            if !rate.allows(seated.session.clock.since_start(now)) {
+                return Poll::Ready(flooding(limits.messages_per_second_max.get()).into());
+            }
+            match take(peer, seated, message, now) {
+                Ok(ControlFlow::Continue(())) => {}
+                Ok(ControlFlow::Break(end)) => return Poll::Ready(end),
+                Err(refusal) => return Poll::Ready(refusal.into()),
+            }
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    fn poll_liveness(&mut self, peer: &Peer, now: Instant) -> Poll<End> {
+        if self.due.is_none_or(|due| now < due) {
+            return Poll::Pending;
+        }
+        match peer.liveness(self.heard_at, now) {
+            Liveness::Alive { check_at } => {
+                self.due = Some(check_at);
+                Poll::Pending
+            }
+            Liveness::Silent(time) => Poll::Ready(silent(time).into()),
+            Liveness::NotReading(time) => Poll::Ready(not_reading(time).into()),
+        }
+    }
+
+    fn part(&mut self, peer: &Peer, end: End, now: Instant) -> Progress {
+        match &self.stage {
+            Stage::Playing { seated: Seated { session, player }, .. } => {
+                info!(session = %session.name, %player, %end, "parted");
+            }
+            Stage::Arriving { .. } | Stage::Over => debug!(%end, "a stream ended before it played"),
+        }
+        self.stage = Stage::Over;
+        self.inbox = None;
+        let mut patience = peer.shared.timeouts.end;
+        match end {
+            End::Lost => return Progress::Lost,
+            // The goodbye comes when the seat is free: who has it may send another player in.
+            End::Left => {
+                peer.leave();
                 patience += Duration::from_millis(INPUT_LEAD_MS_MAX);
             }
+            End::Closed => {
+                if peer.close() {
+                    patience += Duration::from_millis(INPUT_LEAD_MS_MAX);
+                }
+            }
+            // Who is silent may be cut off; who breaks a rule is there, and has played.
+            End::Refused(refusal) if refusal.code == Code::DeadlineExceeded => peer.end(refusal.into()),
+            End::Refused(refusal) => peer.expel(refusal.into()),
+            End::Malformed(status) => peer.expel(status),
         }
-        End::Lost => peer.end(Status::cancelled("the stream was reset or its connection lost")),
-        // Who is silent may be cut off; who breaks a rule is there, and has played.
-        End::Refused(refusal) if refusal.code == Code::DeadlineExceeded => peer.end(refusal.into()),
-        End::Refused(refusal) => peer.expel(refusal.into()),
-        End::Malformed(status) => peer.expel(status),
-    }
-    // A peer that reads nothing keeps HTTP/2 from asking the downlink for its end.
-    if timeout(patience, gone).await.is_err() {
-        debug!("a stream did not end in time; its connection is cut off");
-        peer.connection.abort();
+        // A peer that reads nothing never takes the stream's end.
+        self.due = Some(now + patience);
+        Progress::Deaf
     }
 }
 
-/// From the stream's start to its Welcome.
-async fn arrive(
-    peer: &Arc<Peer>,
-    messages: &mut Messages,
-    mut gone: Pin<&mut impl Future<Output = ()>>,
-) -> Result<Seated, End> {
-    let shared = &peer.shared;
-    let mut phase = shared.phase.subscribe();
-    let arrival = async {
-        let hello = timeout(shared.timeouts.hello, read_hello(peer, messages)).await.map_err(|_| {
-            let message = format!("no hello came within {:?}", shared.timeouts.hello);
-            Refusal::new(Code::DeadlineExceeded, "NO_HELLO", message)
-        })??;
-        let (session, playing) = match hello {
-            FirstHello::Join(hello) => {
-                let session = find_session(&shared.registry, &hello)?;
-                let seat = take_seat(&session, hello.player_name.clone()).await?;
-                info!(session = %session.name, player = %seat.player(), "joined");
-                let playing = sit_down(shared, &session, seat, &hello);
-                (session, playing)
+impl Inbox {
+    /// The next message, or the end that there is instead.
+    fn poll_message(&mut self, bytes_max: usize, cx: &mut Context<'_>) -> Poll<Result<pb::ClientMessage, End>> {
+        loop {
+            if let Some(message) = self.messages.next(bytes_max)? {
+                return Poll::Ready(Ok(decode(message)?));
             }
-            FirstHello::Attach(hello) => {
-                let (session, playing) = attach(shared, &hello)?;
-                session.counters.stripes_attached.fetch_add(1, Ordering::Relaxed);
-                let (player, stripe) = (playing.stripe.player(), playing.stripe.number());
-                info!(session = %session.name, %player, stripe, "attached");
-                (session, playing)
+            match ready!(self.body.poll_data(cx)) {
+                Some(Ok(frame)) => {
+                    let released = self.body.flow_control().release_capacity(frame.len());
+                    released.expect("a frame is as long as it was counted");
+                    self.messages.push(frame);
+                }
+                Some(Err(_)) => return Poll::Ready(Err(End::Lost)),
+                None => {
+                    self.messages.close()?;
+                    return Poll::Ready(Err(End::Closed));
+                }
             }
-        };
-        let player = playing.stripe.player();
-        peer.play(Arc::clone(&session), playing);
-        Ok(Seated { session, player })
-    };
-    tokio::select! {
-        arrived = arrival => arrived,
-        () = &mut gone => Err(End::Gone),
-        _ = phase.wait_for(|phase| *phase != Phase::Serving) => Err(Refusal::shutting_down().into()),
+        }
     }
 }
 
-async fn read_hello(peer: &Peer, messages: &mut Messages) -> Result<FirstHello, End> {
-    match read(peer, messages).await? {
-        Some(message) => Ok(parse::hello(message).map_err(Refusal::from)?),
-        None => {
+fn decode(message: &[u8]) -> Result<pb::ClientMessage, Refusal> {
+    if let Some(inputs) = inputs::read(message) {
+        return Ok(pb::ClientMessage { kind: Some(pb::client_message::Kind::Inputs(inputs)) });
+    }
+    pb::ClientMessage::decode(message).map_err(|error| {
+        let message = format!("{} bytes are not a ClientMessage: {error}", message.len());
+        Refusal::new(Code::InvalidArgument, "MALFORMED", message)
+    })
+}
+
+fn read_hello(message: Result<pb::ClientMessage, End>) -> Result<FirstHello, End> {
+    match message {
+        Ok(message) => Ok(parse::hello(message).map_err(Refusal::from)?),
+        Err(End::Closed) => {
             let message = "the stream was closed before its first message, a hello";
             Err(Refusal::new(Code::FailedPrecondition, "HELLO_MISSING", message).field("kind").into())
         }
+        Err(end) => Err(end),
     }
 }
 
-/// From Welcome to the end.
-async fn play(
-    peer: &Peer,
-    seated: &Seated,
-    messages: &mut Messages,
-    mut gone: Pin<&mut impl Future<Output = ()>>,
-) -> End {
-    let limits = &peer.shared.limits;
-    let mut rate = MessageRate::new(limits.messages_per_second_max, limits.messages_burst_max);
-    let mut check = pin!(sleep_until(Instant::now().into()));
-    loop {
-        tokio::select! {
-            biased;
-            message = read(peer, messages) => {
-                let now = Instant::now();
-                let message = match message {
-                    Ok(Some(message)) => message,
-                    Ok(None) => return End::Closed,
-                    Err(end) => return end,
-                };
-                if !rate.allows(seated.session.clock.since_start(now)) {
-                    return flooding(limits.messages_per_second_max.get()).into();
-                }
-                match take(peer, seated, message, now) {
-                    Ok(ControlFlow::Continue(())) => {}
-                    Ok(ControlFlow::Break(end)) => return end,
-                    Err(refusal) => return refusal.into(),
-                }
-            }
-            () = &mut check => match peer.liveness(Instant::now()) {
-                Liveness::Alive { check_at } => check.as_mut().reset(check_at.into()),
-                Liveness::Silent(time) => return silent(time).into(),
-                Liveness::NotReading(time) => return not_reading(time).into(),
-            },
-            () = &mut gone => return End::Gone,
+/// From Hello to Welcome.
+async fn arrive(peer: Arc<Peer>, hello: FirstHello) -> Result<Seated, End> {
+    let shared = &peer.shared;
+    let (session, playing) = match hello {
+        FirstHello::Join(hello) => {
+            let session = find_session(&shared.registry, &hello)?;
+            let seat = take_seat(&session, hello.player_name.clone()).await?;
+            info!(session = %session.name, player = %seat.player(), "joined");
+            let playing = sit_down(shared, &session, seat, &hello);
+            (session, playing)
         }
-    }
+        FirstHello::Attach(hello) => {
+            let (session, playing) = attach(shared, &hello)?;
+            session.counters.stripes_attached.fetch_add(1, Ordering::Relaxed);
+            let (player, stripe) = (playing.stripe.player(), playing.stripe.number());
+            info!(session = %session.name, %player, stripe, "attached");
+            (session, playing)
+        }
+    };
+    let player = playing.stripe.player();
+    peer.play(Arc::clone(&session), playing);
+    Ok(Seated { session, player })
 }
 
 /// Does what one message says.
@@ -264,18 +412,8 @@ fn send_inputs(peer: &Peer, seated: &Seated, mut inputs: Vec<Input>) {
     }
 }
 
-/// The next message; `None` where the client has closed its side.
-async fn read(peer: &Peer, messages: &mut Messages) -> Result<Option<pb::ClientMessage>, End> {
-    match messages.message().await {
-        Ok(message) => Ok(message),
-        Err(_) if peer.is_uplink_lost() => Err(End::Lost),
-        // The only message that gRPC's framing finds too long, by its name for that.
-        Err(status) if status.code() == Code::OutOfRange => {
-            let message = format!("a message has at most {} bytes", peer.shared.limits.message_bytes_max);
-            Err(Refusal::new(Code::ResourceExhausted, "MESSAGE_TOO_LONG", message).into())
-        }
-        Err(status) => Err(End::Malformed(status)),
-    }
+fn no_hello(patience: Duration) -> Refusal {
+    Refusal::new(Code::DeadlineExceeded, "NO_HELLO", format!("no hello came within {patience:?}"))
 }
 
 fn flooding(per_second: u32) -> Refusal {

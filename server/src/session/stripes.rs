@@ -175,13 +175,6 @@ impl Stripe {
         view.compose_in_turn(&mut state.turns, self.number, &session.replicator, feedback, now, snapshot)
     }
 
-    /// Whether [`compose`](Self::compose) would have anything.
-    pub(crate) fn is_ready(&self, view: &View, now: Instant) -> bool {
-        let session = &self.stripes.session;
-        let now = session.clock.since_start(now);
-        view.ready_in_turn(&self.stripes.lock().turns, self.number, &session.replicator, now)
-    }
-
     /// Takes in what the client has received of this stream, and how its newest input came: sequence, and margin in µs.
     pub(crate) fn acknowledge(
         &self,

@@ -1,0 +1,134 @@
+//! Requests for all services but `Play`: tonic answers them, each in a task of its own.
+
+use std::{
+    convert::Infallible,
+    future::poll_fn,
+    pin::{Pin, pin},
+    task::{Context, Poll, ready},
+    time::SystemTime,
+};
+
+use bytes::Bytes;
+use h2::{Reason, RecvStream, SendStream, server::SendResponse};
+use http::{HeaderValue, Request, Response, header};
+use http_body::{Body, Frame};
+use tonic::service::Routes;
+use tower_service::Service as _;
+use tracing::debug;
+
+use super::Outgoing;
+
+/// A request's body, as HTTP/2 brings it.
+#[derive(Debug)]
+struct RequestBody(RecvStream);
+
+/// Why a request has no whole answer.
+#[derive(Debug, thiserror::Error)]
+enum Failure {
+    #[error(transparent)]
+    Http2(#[from] h2::Error),
+    #[error("the client has reset the stream: {0}")]
+    Reset(Reason),
+    #[error("the answer's body: {0}")]
+    Body(tonic::Status),
+}
+
+/// Answers a request.
+pub(super) async fn answer(request: Request<RecvStream>, respond: SendResponse<Outgoing>, routes: Routes) {
+    if let Err(error) = try_answer(request, respond, routes).await {
+        debug!(%error, "a request was not answered to its end");
+    }
+}
+
+/// What the `Date` header of an answer says.
+pub(crate) fn date() -> HeaderValue {
+    let date = httpdate::fmt_http_date(SystemTime::now());
+    HeaderValue::try_from(date).expect("a date is ASCII")
+}
+
+async fn try_answer(
+    request: Request<RecvStream>,
+    mut respond: SendResponse<Outgoing>,
+    mut routes: Routes,
+) -> Result<(), Failure> {
+    let mut answer = pin!(routes.call(request.map(RequestBody)));
+    let answer = poll_fn(|cx| match answer.as_mut().poll(cx) {
+        Poll::Ready(answer) => Poll::Ready(Ok(answer)),
+        // Whoever does not want an answer any more does not get one.
+        Poll::Pending => respond.poll_reset(cx).map(|reason| Err(reset(reason))),
+    });
+    let (mut head, body) = match answer.await? {
+        Ok(answer) => answer.into_parts(),
+        Err::<_, Infallible>(never) => match never {},
+    };
+    head.headers.entry(header::DATE).or_insert_with(date);
+    let is_whole = body.is_end_stream();
+    let out = respond.send_response(Response::from_parts(head, ()), is_whole)?;
+    if is_whole { Ok(()) } else { send_body(body, out).await }
+}
+
+async fn send_body(body: tonic::body::Body, mut out: SendStream<Outgoing>) -> Result<(), Failure> {
+    let mut body = pin!(body);
+    loop {
+        // No part is asked for before the one before it is on its way: so much waits here at most.
+        out.reserve_capacity(1);
+        poll_fn(|cx| poll_room(&mut out, cx)).await?;
+        let frame = poll_fn(|cx| match body.as_mut().poll_frame(cx) {
+            Poll::Ready(frame) => Poll::Ready(Ok(frame)),
+            Poll::Pending => out.poll_reset(cx).map(|reason| Err(reset(reason))),
+        });
+        let frame = match frame.await? {
+            Some(Ok(frame)) => frame,
+            Some(Err(status)) => {
+                out.send_reset(Reason::INTERNAL_ERROR);
+                return Err(Failure::Body(status));
+            }
+            None => return Ok(out.send_data(Outgoing::Bytes(Bytes::new()), true)?),
+        };
+        match frame.into_data() {
+            Ok(data) => out.send_data(Outgoing::Bytes(data), false)?,
+            Err(frame) => {
+                if let Ok(trailers) = frame.into_trailers() {
+                    return Ok(out.send_trailers(trailers)?);
+                }
+            }
+        }
+    }
+}
+
+fn poll_room(out: &mut SendStream<Outgoing>, cx: &mut Context<'_>) -> Poll<Result<(), Failure>> {
+    while out.capacity() == 0 {
+        match ready!(out.poll_capacity(cx)) {
+            Some(room) => room?,
+            None => return out.poll_reset(cx).map(|reason| Err(reset(reason))),
+        };
+    }
+    Poll::Ready(Ok(()))
+}
+
+fn reset(reason: Result<Reason, h2::Error>) -> Failure {
+    reason.map_or_else(Failure::Http2, Failure::Reset)
+}
+
+impl Body for RequestBody {
+    type Data = Bytes;
+    type Error = h2::Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, h2::Error>>> {
+        let body = &mut self.0;
+        Poll::Ready(match ready!(body.poll_data(cx)) {
+            Some(Ok(data)) => {
+                body.flow_control().release_capacity(data.len())?;
+                Some(Ok(Frame::data(data)))
+            }
+            // Who resets a stream without an error wants no more said of it.
+            Some(Err(error)) if matches!(error.reason(), Some(Reason::NO_ERROR | Reason::CANCEL)) => None,
+            Some(Err(error)) => Some(Err(error)),
+            None => ready!(body.poll_trailers(cx))?.map(|trailers| Ok(Frame::trailers(trailers))),
+        })
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.0.is_end_stream()
+    }
+}

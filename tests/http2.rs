@@ -1,0 +1,194 @@
+//! gRPC on HTTP/2, as far as no generated client goes: several streams of one connection, windows that are shut, and frames
+//! that no client should send.
+
+use bytes::Bytes;
+use h2::{RecvStream, SendStream, client::SendRequest};
+use http::{HeaderMap, Request, Response, StatusCode};
+use prost::Message as _;
+use tickwire_proto::v1::{self as pb, client_message::Kind};
+use tokio::net::TcpStream;
+use tonic::{Code, Status};
+use tonic_reflection::pb::v1 as reflection;
+
+use crate::harness::{RawClient, TestServer, config, eventually, hello, reason_of, within_patience};
+
+const PLAY: &str = "/tickwire.v1.GameService/Play";
+
+/// A connection without gRPC.
+async fn connect(server: &TestServer) -> SendRequest<Bytes> {
+    let socket = TcpStream::connect(server.address).await.expect("the server accepts");
+    let (requests, connection) = h2::client::handshake(socket).await.expect("it speaks HTTP/2");
+    tokio::spawn(connection);
+    requests
+}
+
+async fn ask(
+    requests: &SendRequest<Bytes>,
+    path: &str,
+    encoding: Option<&str>,
+) -> (Response<RecvStream>, SendStream<Bytes>) {
+    let mut request = Request::post(format!("http://tickwire{path}")).header("content-type", "application/grpc");
+    if let Some(encoding) = encoding {
+        request = request.header("grpc-encoding", encoding);
+    }
+    let request = request.body(()).expect("a request");
+    let mut requests = requests.clone().ready().await.expect("the server takes requests");
+    let (response, up) = requests.send_request(request, false).expect("it can be sent");
+    (within_patience(response).await.expect("headers come at once"), up)
+}
+
+/// Reads to the end: what the trailers say.
+async fn trailers(mut body: RecvStream) -> Option<HeaderMap> {
+    while let Some(data) = within_patience(body.data()).await {
+        let length = data.expect("the stream is not reset").len();
+        body.flow_control().release_capacity(length).expect("it was received");
+    }
+    within_patience(body.trailers()).await.expect("the stream is not reset")
+}
+
+fn framed(flag: u8, message: &[u8]) -> Bytes {
+    let length = u32::try_from(message.len()).expect("short").to_be_bytes();
+    [&[flag], &length[..], message].concat().into()
+}
+
+fn said(kind: Kind) -> Vec<u8> {
+    pb::ClientMessage { kind: Some(kind) }.encode_to_vec()
+}
+
+#[tokio::test]
+async fn several_streams_play_on_one_connection_and_each_leaves_by_itself() {
+    let server = TestServer::arena(config()).await;
+    let channel = server.channel().await;
+    let mut clients = Vec::new();
+    for _ in 0..4 {
+        let mut client = RawClient::open_on(channel.clone()).await;
+        client.send(Kind::Hello(hello())).await;
+        client.welcome().await;
+        clients.push(client);
+    }
+    assert_eq!((server.probe.connections(), server.probe.streams(), server.probe.seats()), (1, 4, 4));
+    while let Some(mut leaver) = clients.pop() {
+        for client in &mut clients {
+            let first = client.snapshot().await.tick;
+            client.ack(first).await;
+            client.play_until(|snapshot| snapshot.tick >= first + 5).await;
+        }
+        leaver.send(Kind::Leave(pb::Leave {})).await;
+        let (goodbye, status) = leaver.end().await;
+        assert_eq!((goodbye.map(|goodbye| goodbye.reason()), status.code()), (Some(pb::GoodbyeReason::Left), Code::Ok));
+        eventually("its seat is free", || server.probe.seats() as usize == clients.len()).await;
+    }
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn who_takes_nothing_is_still_heard() {
+    let server = TestServer::arena(config()).await;
+    // Not even a welcome goes through.
+    let endpoint = server.endpoint().initial_stream_window_size(16);
+    let client = RawClient::open_on(endpoint.connect().await.expect("the server accepts")).await;
+    client.send(Kind::Hello(hello())).await;
+    eventually("it sits", || server.probe.seats() == 1).await;
+    // More than fits the connection's window, if nobody read it.
+    for echo in 0..2500 {
+        client.send(Kind::Ping(pb::Ping { echo })).await;
+    }
+    client.send(Kind::Hello(hello())).await;
+    eventually("it has broken a rule: its seat is free without a grace period", || server.probe.seats() == 0).await;
+    assert_eq!(server.probe.streams(), 1, "and its status waits to be taken");
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn frames_that_are_no_messages_end_the_stream() {
+    let server = TestServer::arena(config()).await;
+    let requests = connect(&server).await;
+    let hello = said(Kind::Hello(hello()));
+    for (bytes, closed, text) in [
+        (framed(1, &hello), false, "compressed"),
+        (framed(7, &hello), false, "flag"),
+        (framed(0, &hello).slice(..8), true, "within a message"),
+    ] {
+        let (response, mut up) = ask(&requests, PLAY, Some("identity")).await;
+        let headers = response.headers();
+        assert_eq!(
+            (response.status(), &headers["content-type"]),
+            (StatusCode::OK, &"application/grpc".parse().expect("a value"))
+        );
+        assert!(headers.contains_key("date"), "{headers:?}");
+        // In pieces of a byte each: what makes up a message is not what makes up a frame.
+        for place in 0..bytes.len() {
+            up.send_data(bytes.slice(place..=place), closed && place + 1 == bytes.len()).expect("the stream is open");
+        }
+        let trailers = trailers(response.into_body()).await.expect("a stream ends with trailers");
+        let status = Status::from_header_map(&trailers).expect("with a status");
+        assert_eq!(status.code(), Code::Internal, "{status:?}");
+        assert!(status.message().contains(text), "{status:?}");
+    }
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_status_survives_http2_as_it_is() {
+    let server = TestServer::arena(config()).await;
+    let (response, mut up) = ask(&connect(&server).await, PLAY, None).await;
+    let name = "sessions/größer: 100 %\n".to_owned();
+    up.send_data(framed(0, &said(Kind::Hello(pb::Hello { session: name, ..hello() }))), false).expect("open");
+    let trailers = trailers(response.into_body()).await.expect("a stream ends with trailers");
+    let written = trailers["grpc-message"].to_str().expect("ASCII");
+    assert!(!written.contains('\n') && written.contains("%25"), "{written}");
+    let status = Status::from_header_map(&trailers).expect("with a status");
+    assert_eq!((status.code(), reason_of(&status).as_str()), (Code::InvalidArgument, "MALFORMED_NAME"));
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn compression_and_methods_that_are_not_there_are_unimplemented() {
+    let server = TestServer::arena(config()).await;
+    let requests = connect(&server).await;
+    for (path, encoding, accepted) in
+        [(PLAY, Some("gzip"), Some("identity")), ("/tickwire.v1.GameService/Pause", None, None), ("/", None, None)]
+    {
+        let (response, _up) = ask(&requests, path, encoding).await;
+        let status = Status::from_header_map(response.headers()).expect("headers say it all");
+        assert_eq!(status.code(), Code::Unimplemented, "{status:?}");
+        let named = response.headers().get("grpc-accept-encoding").map(|value| value.to_str().expect("ASCII"));
+        assert_eq!(named, accepted);
+    }
+    assert_eq!(server.probe.streams(), 0);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_long_answer_goes_through_a_small_window() {
+    let server = TestServer::arena(config()).await;
+    let endpoint = server.endpoint().initial_stream_window_size(64);
+    let channel = endpoint.connect().await.expect("the server accepts");
+    let mut client = reflection::server_reflection_client::ServerReflectionClient::new(channel);
+    let symbol = "tickwire.v1.GameService".to_owned();
+    let request = reflection::ServerReflectionRequest {
+        host: String::new(),
+        message_request: Some(reflection::server_reflection_request::MessageRequest::FileContainingSymbol(symbol)),
+    };
+    let answers = client.server_reflection_info(tokio_stream::once(request)).await;
+    let answer = within_patience(answers.expect("it is there").get_mut().message()).await;
+    assert!(answer.expect("whole").expect("one").encoded_len() > 1000);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_request_that_is_reset_leaves_nothing_behind() {
+    let server = TestServer::arena(config()).await;
+    let requests = connect(&server).await;
+    eventually("it is connected", || server.probe.connections() == 1).await;
+    let before = server.probe.tasks();
+    for _ in 0..10 {
+        // Reflection waits for requests on its stream.
+        let (response, mut up) =
+            ask(&requests, "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo", None).await;
+        up.send_reset(h2::Reason::CANCEL);
+        drop(response);
+    }
+    eventually("their tasks have ended", || server.probe.tasks() == before).await;
+    server.stop().await;
+}
