@@ -264,15 +264,16 @@ impl Client {
 
     /// Sends what there is to send, on each stream in one piece; false where no transport takes any more.
     fn transmit(&mut self, now: Duration) -> bool {
+        let bytes_max = self.core.message_bytes_max();
         let mut has_room = false;
         // What one stream is asked for may make something to send on one that was asked before.
         let mut is_again = true;
         while std::mem::take(&mut is_again) {
             for link in self.links.iter_mut() {
-                let mut is_free = link.stream.has_room();
+                let mut is_free = link.stream.has_room(bytes_max);
                 while is_free && let Some(message) = self.core.poll_transmit_on(link.stripe, now) {
                     link.stream.push(&message);
-                    is_free = link.stream.has_room();
+                    is_free = link.stream.has_room(bytes_max);
                     is_again = self.core.stripes_open() > 1;
                 }
                 has_room |= is_free;

@@ -53,7 +53,7 @@ use self::{
     prediction::{Prediction, Present},
     server_clock::Timeline,
     stats::AgeMeter,
-    stripes::Lanes,
+    stripes::{INPUTS_REPEATED, Lanes},
 };
 
 /// An acknowledgement waits this many ticks for an input to ride on: a little more than the time between two.
@@ -116,6 +116,7 @@ pub struct Core {
     seen: Seen,
     scene: Option<Scene>,
     own_values: Vec<f64>,
+    inputs_bytes_max: usize,
     input_announced: Tick,
     newest_received_input: u64,
     lanes: Lanes,
@@ -163,6 +164,8 @@ impl Core {
             return Err(ProtocolError::SchemaHash { expected, found: schema.hash() });
         }
         let settings = Settings::from_values(&schema, &welcome.settings)?;
+        // A number takes up to 10 bytes, a value up to 5, and each has its share of tags and lengths.
+        let inputs_bytes_max = 64 + (1 + INPUTS_REPEATED) * (64 + 5 * schema.inputs.len());
         let timeline = Timeline { origin: tick, rate };
         let snapshot_rate = match welcome.max_rate {
             0 => rate.hz(),
@@ -186,6 +189,7 @@ impl Core {
             scene: None,
             own_values: Vec::new(),
             inputs: Inputs::new(schema, welcome.last_consumed_input),
+            inputs_bytes_max,
             input_announced: Tick::ZERO,
             newest_received_input: welcome.last_consumed_input,
             lanes: Lanes::new(options.stripes, welcome.max_stripes, welcome.attach_token, now),
@@ -512,6 +516,11 @@ impl Core {
     #[must_use]
     pub fn player(&self) -> PlayerId {
         self.player
+    }
+
+    /// What no message but the first takes more bytes than: the longest has inputs of this schema, some of them repeated.
+    pub(crate) fn message_bytes_max(&self) -> usize {
+        self.inputs_bytes_max
     }
 
     /// The session's name.

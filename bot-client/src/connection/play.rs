@@ -37,8 +37,6 @@ const STREAM_WINDOW_BYTES: u32 = 256 * 1024;
 const CONNECTION_WINDOW_BYTES: u32 = 512 * 1024;
 /// What may wait for the transport. Where it is stuck, the client waits too: old inputs are worth nothing.
 const UPLINK_BYTES_MAX: usize = 2048;
-/// No message but the first is as long as this.
-const MESSAGE_UP_BYTES_MAX: usize = 512;
 /// Before each message: whether it is compressed, and its length.
 const PREFIX_BYTES: usize = 5;
 
@@ -107,9 +105,10 @@ impl PlayStream {
         Ok(stream)
     }
 
-    /// Whether there is room for a message to [`push`](Self::push).
-    pub(super) fn has_room(&mut self) -> bool {
-        let needed = self.outbox.len() + MESSAGE_UP_BYTES_MAX;
+    /// Whether there is room for a message of up to so many bytes to [`push`](Self::push): of one that is longer than all
+    /// that may wait, where nothing does.
+    pub(super) fn has_room(&mut self, bytes_max: usize) -> bool {
+        let needed = (self.outbox.len() + PREFIX_BYTES + bytes_max).min(UPLINK_BYTES_MAX);
         self.up.reserve_capacity(needed);
         self.up.capacity() >= needed
     }

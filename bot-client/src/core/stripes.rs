@@ -19,7 +19,7 @@ const PING_INTERVAL: Duration = Duration::from_millis(500);
 const PINGS_MAX: usize = 16;
 /// Inputs go on so many stripes, and each message repeats so many that went before.
 const INPUT_COPIES: usize = 2;
-const INPUTS_REPEATED: usize = 3;
+pub(super) const INPUTS_REPEATED: usize = 3;
 /// A stream on which nothing comes for so long, while another is heard, is given up.
 const SILENCE_MAX: Duration = Duration::from_secs(4);
 const HEARD_WITHIN: Duration = Duration::from_secs(1);

@@ -17,6 +17,8 @@ pub(crate) struct Budget {
     /// `None`: no limit.
     bytes_per_second: Option<u32>,
     depth: i64,
+    /// What one snapshot's time brings.
+    income: i64,
     tokens: i64,
     /// Until when it has been filled, in µs.
     filled_us: u64,
@@ -28,8 +30,9 @@ impl Budget {
         let per_second = i64::from(bytes_per_second.unwrap_or(0));
         // A second at the most: the product fits.
         let interval_us = interval.as_micros().min(1_000_000) as i64;
-        let depth = per_second * interval_us + per_second * PER_BYTE / SAVED_SHARE;
-        Self { bytes_per_second, depth, tokens: depth, filled_us: 0 }
+        let income = per_second * interval_us;
+        let depth = income + per_second * PER_BYTE / SAVED_SHARE;
+        Self { bytes_per_second, depth, income, tokens: depth, filled_us: 0 }
     }
 
     /// Fills it up to `now`.
@@ -51,9 +54,14 @@ impl Budget {
         }
     }
 
-    /// Whether waiting would bring no more.
+    /// Whether waiting for another snapshot's time would overfill it.
     pub(crate) fn is_full(&self) -> bool {
-        self.bytes_per_second.is_some() && self.tokens == self.depth
+        self.bytes_per_second.is_some() && self.tokens >= self.depth - self.income
+    }
+
+    /// The same at `now`, and also where there is no limit.
+    pub(crate) fn is_full_at(&self, now: Duration) -> bool {
+        self.bytes_per_second.is_none() || self.tokens_at(now) >= self.depth - self.income
     }
 
     /// Takes out what was sent.

@@ -91,12 +91,6 @@ impl Replicator {
         &self.config
     }
 
-    /// The newest frame's epoch and tick.
-    pub(crate) fn now(&self) -> (u32, Tick) {
-        let history = self.history.read().unwrap_or_else(PoisonError::into_inner);
-        (history.newest().epoch, history.newest().tick)
-    }
-
     pub(crate) fn history(&self) -> Arc<History> {
         if self.has_retired.load(Ordering::Acquire) && self.has_retired.swap(false, Ordering::AcqRel) {
             let retired = self.retired.lock().unwrap_or_else(PoisonError::into_inner).take();

@@ -78,6 +78,8 @@ pub struct View {
     reset_due: bool,
     /// The newest snapshot had no room for all that was due.
     is_short: bool,
+    /// It had no room for any of it.
+    is_starved: bool,
     cells: ViewCells,
     slicing: Option<Slicing>,
     owner: OwnerBase,
@@ -109,7 +111,7 @@ impl View {
     pub fn new(config: ViewConfig) -> Self {
         let ticks = config.ticks_per_snapshot.max(1);
         Self {
-            credit: Credit::new(config.tick_rate, config.in_flight_bytes_max),
+            credit: Credit::new(snapshot_rate(&config), config.in_flight_bytes_max),
             budget: Budget::new(config.bytes_per_second, config.tick_rate.duration_of(u64::from(ticks))),
             config: ViewConfig { ticks_per_snapshot: ticks, ..config },
             share: Share::ALONE,
@@ -118,6 +120,7 @@ impl View {
             seat_place: 0,
             reset_due: true,
             is_short: false,
+            is_starved: false,
             cells: ViewCells::default(),
             slicing: None,
             owner: OwnerBase::default(),
@@ -179,25 +182,13 @@ impl View {
         self.sent
     }
 
-    /// Whether there is a frame to send, at the stream's rate, credit to send it, and a byte to pay with.
-    #[must_use]
-    pub fn ready(&self, replicator: &Replicator, now: Duration) -> bool {
-        let (epoch, newest) = replicator.now();
-        self.is_ready(epoch, newest, self.share, &self.budget, now)
-    }
-
-    /// As [`ready`](Self::ready), for a stream that is stripe number `stripe` of `turns`, and whether it is its turn.
-    #[must_use]
-    pub fn ready_in_turn(&self, turns: &Turns, stripe: usize, replicator: &Replicator, now: Duration) -> bool {
-        let (epoch, newest) = replicator.now();
-        let share = turns.share(stripe, epoch, self.turn(newest), now);
-        share.is_some_and(|share| self.is_ready(epoch, newest, share, &turns.budget, now))
-    }
-
     fn is_ready(&self, epoch: u32, newest: Tick, share: Share, budget: &Budget, now: Duration) -> bool {
         // By the number of the tick, not from the last snapshot: streams of one pace then share what is encoded.
-        let is_due = epoch != self.epoch || self.turn(newest) > self.turn(self.sent);
-        is_due && newest > Tick::ZERO && self.credit.allows_at(share.scale()) && budget.allows(now)
+        let is_first = epoch != self.epoch || self.sent == Tick::ZERO;
+        let is_due = is_first || self.turn(newest) > self.turn(self.sent);
+        // Where what must go leaves no room for a cell, ever fewer snapshots have more.
+        let has_bytes = if self.is_starved { budget.is_full_at(now) } else { budget.allows(now) };
+        is_due && newest > Tick::ZERO && self.credit.allows_at(share.scale()) && has_bytes
     }
 
     /// The number of the snapshot that a tick is due in.
@@ -209,8 +200,8 @@ impl View {
         u64::from(self.config.ticks_per_snapshot)
     }
 
-    /// Composes the next snapshot from the newest frame, and takes it as sent. `None` where the view is not
-    /// [`ready`](Self::ready).
+    /// Composes the next snapshot from the newest frame, and takes it as sent. `None` where there is no frame to send at the
+    /// stream's rate, no credit to send it, or no byte to pay with.
     pub fn compose(&mut self, replicator: &Replicator, feedback: InputFeedback, now: Duration) -> Option<Snapshot> {
         let mut snapshot = Snapshot::default();
         self.compose_into(replicator, feedback, now, &mut snapshot).then_some(snapshot)
@@ -218,7 +209,7 @@ impl View {
 
     /// Composes the next snapshot into `snapshot`, whatever that held: where its buffers, and the view's, have grown to
     /// what they need, and the cells' changes have been encoded for another stream, nothing is allocated. False, and
-    /// `snapshot` as it was, where the view is not [`ready`](Self::ready).
+    /// `snapshot` as it was, where [`compose`](Self::compose) gives none.
     pub fn compose_into(
         &mut self,
         replicator: &Replicator,
@@ -382,4 +373,10 @@ impl View {
     fn overdue_ticks(&self) -> u64 {
         u64::from(self.config.tick_rate.hz()).div_ceil(2)
     }
+}
+
+/// Snapshots per second at most, rounded up.
+fn snapshot_rate(config: &ViewConfig) -> TickRate {
+    let per_second = config.tick_rate.hz().div_ceil(config.ticks_per_snapshot.max(1));
+    TickRate::new(per_second).expect("no more than ticks, and at least one")
 }

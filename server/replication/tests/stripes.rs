@@ -129,10 +129,8 @@ impl Player {
             let is_first = stream.view.sent() == Tick::ZERO;
             let is_beside = is_first && self.turns.count() > 1;
             let feedback = InputFeedback::default();
-            let is_ready = stream.view.ready_in_turn(&self.turns, stream.number, replicator, now);
             let (view, number) = (&mut stream.view, stream.number);
             let is_sent = view.compose_in_turn(&mut self.turns, number, replicator, feedback, now, &mut snapshot);
-            assert_eq!(is_sent, is_ready);
             if !is_sent {
                 continue;
             }

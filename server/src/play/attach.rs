@@ -86,10 +86,16 @@ pub(super) fn playing(stripe: Stripe, welcome: pb::Welcome) -> Playing {
 pub(super) fn grant(shared: &Shared, session: &SessionHandle, hello: &Hello) -> Granted {
     let limits = &shared.limits;
     let stripes_max = limits.stripes_max();
+    let ticks_per_snapshot = hello.max_rate.map_or(1, |wish| session.tick_rate.hz().div_ceil(wish.get()));
+    // Whole metres: what is seen from a place is then worked out once for all who look as far, or nearly.
+    let view_radius = hello.view_radius.map_or(limits.view_radius_max, f64::ceil).min(limits.view_radius_max);
+    // No more than that many snapshots can carry.
+    let snapshot_bytes_max = u32::try_from(session.replicator.config().snapshot_bytes_max).unwrap_or(u32::MAX);
+    let bytes_max = snapshot_bytes_max.saturating_mul(session.tick_rate.hz() / ticks_per_snapshot);
     Granted {
-        view_radius: hello.view_radius.map_or(limits.view_radius_max, |wish| wish.min(limits.view_radius_max)),
-        ticks_per_snapshot: hello.max_rate.map_or(1, |wish| session.tick_rate.hz().div_ceil(wish.get())),
-        bytes_per_second: limits.bytes_per_second(hello.max_bytes_per_second).get(),
+        view_radius,
+        ticks_per_snapshot,
+        bytes_per_second: limits.bytes_per_second(hello.max_bytes_per_second).get().min(bytes_max),
         copies: hello.snapshot_copies.clamp(1, tickwire_replication::COPIES_MAX.min(stripes_max as u32)),
         stripes_max,
     }

@@ -369,8 +369,12 @@ fn take(peer: &Peer, seated: &Seated, message: pb::ClientMessage, now: Instant) 
         }
         Message::Ping { echo } => peer.ping(echo),
         Message::Resync(reason) => {
-            session.counters.resyncs.fetch_add(1, Ordering::Relaxed);
-            info!(session = %session.name, reason = reason.as_str_name(), "a client asks for a reset");
+            let asked = session.counters.resyncs.fetch_add(1, Ordering::Relaxed) + 1;
+            // A client may ask as often as it may send.
+            if asked.is_power_of_two() {
+                let reason = reason.as_str_name();
+                info!(session = %session.name, asked, reason, "clients have asked for resets so often");
+            }
             peer.resync();
         }
         Message::Leave => return Ok(ControlFlow::Break(End::Left)),

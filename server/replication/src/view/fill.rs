@@ -154,6 +154,7 @@ impl View {
                 break;
             }
         }
+        self.is_starved = self.is_short && !snapshot.has_updates();
         self.scratch.due = due;
     }
 
