@@ -133,7 +133,7 @@ impl Lab {
             for namespace in [&server_net, &players_net] {
                 let name = name.clone();
                 let set = namespace.run(move || fs::write(CONGESTION_CONTROL, name));
-                set.map_err(io("set the congestion control (does the kernel have it?)"))?;
+                set.map_err(io("set the congestion control (is it among net.ipv4.tcp_allowed_congestion_control?)"))?;
             }
         }
         let relay = Relay::start(server_end, players_end, case.link, self.seed).map_err(io("start the link"))?;
