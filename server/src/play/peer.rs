@@ -2,7 +2,7 @@
 
 use std::{
     collections::VecDeque,
-    sync::{Arc, Mutex, MutexGuard, OnceLock, atomic::Ordering},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, atomic::Ordering},
     time::{Duration, Instant},
 };
 
@@ -174,7 +174,8 @@ impl Peer {
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, Stage> {
-        self.stage.lock().expect("no holder of this lock panics")
+        // Composing asks the game, which may panic. That ends the connection, and takes the stage apart as it is.
+        self.stage.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn unacknowledged_since(&self) -> Option<Instant> {

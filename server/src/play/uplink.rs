@@ -294,8 +294,9 @@ impl Inbox {
             }
             match ready!(self.body.poll_data(cx)) {
                 Some(Ok(frame)) => {
-                    let released = self.body.flow_control().release_capacity(frame.len());
-                    released.expect("a frame is as long as it was counted");
+                    if self.body.flow_control().release_capacity(frame.len()).is_err() {
+                        return Poll::Ready(Err(End::Lost));
+                    }
                     self.messages.push(frame);
                 }
                 Some(Err(_)) => return Poll::Ready(Err(End::Lost)),
