@@ -3,8 +3,10 @@
 use std::sync::{Arc, atomic::Ordering};
 
 use tickwire_proto::v1::{
-    GetSessionRequest, ListSessionsRequest, ListSessionsResponse, Session, SessionState, session_service_server,
+    GetSessionRequest, ListSessionsRequest, ListSessionsResponse, RecordingState, RecordingStatus, Session,
+    SessionState, session_service_server,
 };
+use tickwire_recording::{RecorderState, RecorderStatus};
 use tonic::{Code, Request, Response, Status, async_trait};
 
 use crate::{
@@ -84,7 +86,29 @@ impl Sessions {
             settings: session.settings.clone(),
             overruns: session.counters.overruns.load(Ordering::Relaxed),
             slips: session.counters.slips.load(Ordering::Relaxed),
+            // After the tick, so that the two of them bound what a kill would lose.
+            recording: session.recording.status().map(describe_recording),
         }
+    }
+}
+
+fn describe_recording(status: RecorderStatus) -> RecordingStatus {
+    let state = match status.state {
+        RecorderState::Running => RecordingState::Running,
+        RecorderState::Behind => RecordingState::Behind,
+        RecorderState::Stopped => RecordingState::Stopped,
+        RecorderState::Limited => RecordingState::Limited,
+        RecorderState::Closed => RecordingState::Closed,
+    };
+    RecordingStatus {
+        state: state.into(),
+        problem: status.problem.unwrap_or_default(),
+        lag_ticks: status.lag_ticks,
+        lag_bytes: status.lag_bytes,
+        unsynced_ticks: status.unsynced_ticks,
+        unsynced_bytes: status.unsynced_bytes,
+        bytes: status.bytes,
+        failures: status.failures,
     }
 }
 

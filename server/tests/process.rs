@@ -86,13 +86,12 @@ impl Running {
         (status.code(), self.data)
     }
 
-    /// The recording, once it has grown.
+    /// The recording, once it has some ticks.
     fn growing_recording(&self) -> PathBuf {
         let file = only_recording(self.data.path());
-        let length = || fs::metadata(&file).map(|metadata| metadata.len()).unwrap_or(0);
-        let at_first = length();
+        let ticks = || Recording::open(&file).map_or(0, |recording| recording.scan().ticks);
         let deadline = Instant::now() + PATIENCE;
-        while length() < at_first + 1000 {
+        while ticks() < 20 {
             assert!(Instant::now() < deadline, "{} does not grow", file.display());
             std::thread::sleep(Duration::from_millis(5));
         }
@@ -375,6 +374,8 @@ fn flags_go_before_the_environment_and_that_before_the_file() {
         .env("TICKWIRE_GAME", "arena,beads")
         .env("TICKWIRE_SET", "cover=0, size=64")
         .env("TICKWIRE_SIMULATION_THREADS", "3")
+        .env("TICKWIRE_DURABILITY", "flush")
+        .env("TICKWIRE_RECORDINGS", "off")
         .args(["serve", "--sessions", "40", "--print-config", "--config"])
         .arg(&file)
         .output()
@@ -387,6 +388,9 @@ fn flags_go_before_the_environment_and_that_before_the_file() {
         "sessions = 40 # flag".into(),
         "simulation_threads = 3 # TICKWIRE_SIMULATION_THREADS".into(),
         "# network_threads is not set".into(),
+        "durability = \"flush\" # TICKWIRE_DURABILITY".into(),
+        "recordings = \"off\" # TICKWIRE_RECORDINGS".into(),
+        "retain_bytes = 17179869184 # default".into(),
         "game = [\"arena\",\"beads\"] # TICKWIRE_GAME".into(),
         "set = [\"cover=0\",\"size=64\"] # TICKWIRE_SET".into(),
         "listen = \"127.0.0.1:7777\" # default".into(),
@@ -408,6 +412,8 @@ fn options_that_are_wrong_are_named_with_their_origin() {
     let setting = run(&["--set", "cover"]);
     let threads = run(&["--simulation-threads", "0"]);
     let missing = run(&["--config", "/nowhere/at/all.toml"]);
+    let bytes = run(&["--recording-bytes-max", "100"]);
+    let durability = command().env("TICKWIRE_DURABILITY", "always").output().expect("the binary runs");
     for (output, words) in [
         (from_file, ["tick_rat", "server.toml"]),
         (rate, ["tick_rate: 0 is out of range: choose 1 to 240", "(from TICKWIRE_TICK_RATE)"]),
@@ -415,6 +421,8 @@ fn options_that_are_wrong_are_named_with_their_origin() {
         (threads, ["simulation_threads: 0 is too few: choose 1 or more", "(from flag)"]),
         (players, ["max_players: 0", "(from flag)"]),
         (setting, ["set: \"cover\" is no setting: write NAME=VALUE", "(from flag)"]),
+        (bytes, ["recording_bytes_max: 100 are too few: choose 65536 or more", "(from flag)"]),
+        (durability, ["always", "durability"]),
         (missing, ["config: there is no file", "/nowhere/at/all.toml"]),
     ] {
         assert_eq!(output.status.code(), Some(2));

@@ -34,6 +34,8 @@ mod reader;
 mod record;
 mod recorder;
 mod replay;
+mod retention;
+mod storage;
 mod truth;
 mod writer;
 
@@ -47,6 +49,10 @@ pub use list::{Listed, RecordingState, RecordingSummary, list};
 pub use meta::{End, EndReason, RecordingMeta};
 pub use reader::{RecordedTick, Recording, Ticks};
 pub use record::{RecordedEvent, RecordedResult};
-pub use recorder::{Closed, Recorder, RecorderCloser, RecorderOptions, Recorders};
+pub use recorder::{
+    Closed, Durability, Recorder, RecorderCloser, RecorderOptions, RecorderState, RecorderStatus, RecorderWatch,
+    Recorders, RecordersOptions,
+};
 pub use replay::{Replay, ReplayedTick, Verified, assert_replays, game_of, verify};
+pub use retention::{Deleted, Retention, Tidied, retain, tidy};
 pub use writer::{Layout, Writer};

@@ -69,7 +69,7 @@ pub(super) fn start(
     let session = Session::new(Arc::clone(&game), session_config).map_err(StartError::Session)?;
 
     let create_time = SystemTime::now();
-    let recorder = SessionRecorder::start(&host.recorders, config.recordings.as_deref(), &name, &session, create_time)?;
+    let recorder = SessionRecorder::start(&host.recorders, config, &name, &session, create_time)?;
     let recording = recorder.path();
     let origin = staggered_origin(host.started, Instant::now(), rate, index, count);
     let handle = Arc::new(SessionHandle {
@@ -90,6 +90,7 @@ pub(super) fn start(
         mailbox: Mailbox::new(config.limits.mailbox_messages_max),
         relays,
         counters: SessionCounters::default(),
+        recording: recorder.watch(),
         state: AtomicU8::new(SessionState::Running as u8),
         seats_taken: AtomicU32::new(0),
         stuck: watch::Sender::new(false),
@@ -257,8 +258,8 @@ impl Runner {
     fn end(self, reason: EndReason) {
         let Self { session, recorder, handle, closers, tell_end, letters, admitted, pacer: _ } = self;
         handle.end(match reason {
-            EndReason::Shutdown | EndReason::Ended => SessionState::Stopped,
             EndReason::Failed { .. } | EndReason::Killed => SessionState::Failed,
+            _ => SessionState::Stopped,
         });
         handle.mailbox.close();
         drop((letters, admitted));
