@@ -422,7 +422,7 @@ fn options_that_are_wrong_are_named_with_their_origin() {
         (players, ["max_players: 0", "(from flag)"]),
         (setting, ["set: \"cover\" is no setting: write NAME=VALUE", "(from flag)"]),
         (bytes, ["recording_bytes_max: 100 are too few: choose 65536 or more", "(from flag)"]),
-        (durability, ["always", "durability"]),
+        (durability, ["always", "DURABILITY"]),
         (missing, ["config: there is no file", "/nowhere/at/all.toml"]),
     ] {
         assert_eq!(output.status.code(), Some(2));

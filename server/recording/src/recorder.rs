@@ -21,7 +21,7 @@ use tickwire_shared::TickRate;
 use tickwire_simulation::{TickInput, TickResult};
 
 use self::{
-    live::{Live, Mark, Record},
+    live::{Live, Record},
     pool::Written,
     status::{Fault, Progress, Stop},
 };
@@ -173,12 +173,19 @@ impl Recorders {
         }
         let storage = self.storage();
         let disk = storage.create(&path)?;
-        let live = Live::new(Arc::clone(&disk), meta)?;
-        if options.durability == Durability::Sync {
-            disk.sync()?;
-            storage.sync_directory(directory)?;
-        }
-        self.enter()?;
+        let begin = || {
+            let live = Live::new(Arc::clone(&disk), meta)?;
+            if options.durability == Durability::Sync {
+                disk.sync()?;
+                storage.sync_directory(directory)?;
+            }
+            self.enter()?;
+            Ok(live)
+        };
+        let live = begin().inspect_err(|_: &io::Error| {
+            // Nobody would know what it is. The error is told, whatever comes of this.
+            let _ = storage.remove(&path);
+        })?;
         let progress = Arc::<Progress>::default();
         progress.note_written(live.mark());
         let counted_bytes = live.mark().bytes;
@@ -488,9 +495,10 @@ impl Open {
     fn close(&self, reason: &EndReason) -> Closed {
         let is_open = self.stop_taking();
         self.write_rest(true);
-        let mark = self.write_held();
-        let end = self.progress.end(reason, mark.ticks);
+        self.write_held();
         let ended = self.end(reason);
+        let mark = lock(&self.live).as_ref().map(|writing| writing.live.mark()).unwrap_or_default();
+        let end = self.progress.end(reason, mark.ticks);
         self.progress.note_closed();
         let mut problem = match &end.reason {
             EndReason::Stopped { problem } => Some(problem.clone()),
@@ -499,9 +507,6 @@ impl Open {
         if let Err(error) = ended {
             problem.get_or_insert(format!("its end could not be written: {error}"));
         }
-        let mark = lock(&self.live).as_ref().map_or(mark, |writing| writing.live.mark());
-        // Some may have given way to the end record.
-        let end = self.progress.end(reason, mark.ticks);
         let path = match files::finalize(&*self.recorders.storage(), &self.path, Some(&end)) {
             Ok(finished) => {
                 if let Some(lost) = finished.lost {
@@ -522,16 +527,15 @@ impl Open {
     }
 
     /// Writes an input that has no result, as where its tick panicked.
-    fn write_held(&self) -> Mark {
+    fn write_held(&self) {
         let mut live = lock(&self.live);
-        let Some(Writing { live, .. }) = live.as_mut() else { return Mark::default() };
+        let Some(Writing { live, .. }) = live.as_mut() else { return };
         if self.progress.stopped().is_none()
             && let Err(error) = live.write_held().and_then(|()| live.flush())
         {
             self.progress.note_fault(Fault::Write, || format!("writing failed: {error}"));
         }
         self.progress.note_written(live.mark());
-        live.mark()
     }
 
     /// Gives up the file, and the lock on it.

@@ -71,6 +71,8 @@ pub(super) struct Live {
     longer: Option<(IdleTicks, u64)>,
     /// Where the file can be cut off, the newest last: what is whole on the disk.
     marks: VecDeque<Mark>,
+    /// The same of what is encoded.
+    coming: VecDeque<Mark>,
     /// A write has failed since the last one that did not: there may be anything beyond the newest mark.
     torn: bool,
     ended: bool,
@@ -103,13 +105,13 @@ impl Live {
             held: None,
             idle: None,
             longer: None,
-            marks: VecDeque::from([Mark::default()]),
+            marks: VecDeque::new(),
+            coming: VecDeque::new(),
             torn: false,
             ended: false,
         };
+        live.note_coming();
         live.flush()?;
-        // Without its header it would be no recording.
-        live.marks.pop_front();
         Ok(live)
     }
 
@@ -138,14 +140,19 @@ impl Live {
     }
 
     fn write_input(&mut self, input: &TickInput) -> io::Result<()> {
+        self.writer.tick_input(input)?;
         self.idle = None;
         self.ticks.input = input.tick.0;
-        self.writer.tick_input(input)
+        self.note_coming();
+        Ok(())
     }
 
     fn write_result(&mut self, result: TickResult) -> io::Result<()> {
-        self.ticks.result = result.tick.0;
-        self.writer.tick_result(&result.into())
+        let Tick(tick) = result.tick;
+        self.writer.tick_result(&result.into())?;
+        self.ticks.result = tick;
+        self.note_coming();
+        Ok(())
     }
 
     fn write_idle(&mut self, idle: IdleTicks) -> io::Result<()> {
@@ -157,12 +164,20 @@ impl Live {
             self.writer.add_ticks(1);
             if !self.encoded.overwrite(place, &idle.encode()) {
                 self.longer = self.idle;
+            } else if let Some(mark) = self.coming.back_mut() {
+                mark.ticks = self.ticks;
             }
             return Ok(());
         }
         let place = self.encoded.end() + MESSAGE_OVERHEAD_BYTES;
         self.idle = Some((idle, place));
-        self.writer.idle_ticks(&idle)
+        self.writer.idle_ticks(&idle)?;
+        self.note_coming();
+        Ok(())
+    }
+
+    fn note_coming(&mut self) {
+        push_mark(&mut self.coming, Mark { bytes: self.encoded.end(), ticks: self.ticks });
     }
 
     /// How much a flush would append.
@@ -197,10 +212,7 @@ impl Live {
         }
         let (disk, before) = (&*self.disk, self.encoded.with(|encoded| encoded.taken));
         if self.encoded.drain(|bytes| write_all_at(disk, before, bytes))? {
-            if self.marks.len() == MARKS_MAX {
-                self.marks.pop_front();
-            }
-            self.marks.push_back(Mark { bytes: self.encoded.end(), ticks: self.ticks });
+            self.coming.drain(..).for_each(|mark| push_mark(&mut self.marks, mark));
         }
         Ok(())
     }
@@ -216,6 +228,7 @@ impl Live {
         loop {
             let mark = self.mark();
             self.encoded.restart(mark.bytes);
+            self.coming.clear();
             (self.held, self.idle, self.longer) = (None, None, None);
             self.writer.set_ticks(mark.ticks.result);
             self.writer.end(&end(mark.ticks))?;
@@ -272,6 +285,14 @@ impl Live {
             tracing::warn!("the recording's last record stays torn: {error}");
         }
     }
+}
+
+/// Forgets the oldest where there are enough.
+fn push_mark(marks: &mut VecDeque<Mark>, mark: Mark) {
+    if marks.len() == MARKS_MAX {
+        marks.pop_front();
+    }
+    marks.push_back(mark);
 }
 
 /// Whether a shorter file would have done.

@@ -157,15 +157,18 @@ impl Progress {
         if fault != Fault::Slow {
             self.failures.fetch_add(1, Ordering::Relaxed);
         }
-        if self.flag(fault).swap(true, Ordering::Relaxed) {
+        if self.flag(fault).load(Ordering::Relaxed) {
             return false;
         }
         let problem = problem();
         tracing::error!("the recording is behind: {problem}; it goes on as soon as the disk does");
+        // Under the lock, so that whoever sees that it is behind sees why.
+        let mut trouble = self.trouble();
         // That it is slow says less than why.
         if fault != Fault::Slow || !self.write_fails.load(Ordering::Relaxed) {
-            self.trouble().newest = Some(problem);
+            trouble.newest = Some(problem);
         }
+        self.flag(fault).store(true, Ordering::Relaxed);
         true
     }
 
@@ -234,10 +237,10 @@ impl Progress {
             }
             _ => begun.saturating_sub(result),
         };
-        // What the disk has not taken though nobody has given it up yet.
-        let reason = match (lacking, self.problem()) {
-            (1.., Some(problem)) => stopped(problem),
-            _ => reason,
+        // What the disk has not taken though nobody has given it up yet, or what had to give way to the end.
+        let reason = match (&reason, lacking) {
+            (EndReason::Stopped { .. } | EndReason::Limited, _) | (_, 0) => reason,
+            _ => stopped(self.problem().unwrap_or_else(|| "the disk has no room left".to_owned())),
         };
         End { reason, tick: Tick(begun), ticks_missing: lacking }
     }

@@ -269,6 +269,22 @@ fn a_disk_that_stays_full_stops_the_recording_and_the_file_says_so() {
 }
 
 #[test]
+fn a_disk_without_room_for_the_end_gets_it_from_the_newest_ticks() {
+    let mut scene = Scene::new(OPTIONS);
+    scene.ticks(50);
+    scene.settle();
+    scene.tick_until(RecorderState::Running);
+    scene.disk.fill(0);
+    let live = scene.live();
+    let closed = scene.recorder.close(EndReason::Shutdown);
+    assert_eq!(closed.path, live);
+    let summary = Recording::open(&live).expect("a recording").scan();
+    let RecordingState::Incomplete { ticks_missing, problem } = summary.state else { panic!("{:?}", summary.state) };
+    assert_eq!((summary.ticks + ticks_missing, problem), (50, closed.problem));
+    assert!((1..10).contains(&ticks_missing), "{ticks_missing}");
+}
+
+#[test]
 fn a_disk_that_gets_room_after_the_recording_stopped_has_a_finished_one_that_counts_what_is_missing() {
     let mut scene = Scene::new(RecorderOptions { queue_ticks_max: 20, ..OPTIONS });
     scene.paced_ticks(50);
@@ -305,13 +321,18 @@ fn a_sync_that_fails_is_told_and_loses_nothing() {
 #[test]
 fn a_recording_that_cannot_be_opened_is_refused_and_leaves_nothing_behind() {
     let disk = Troubled::new();
-    disk.refuse_open(true);
     let directory = tempfile::tempdir().expect("a directory");
     let session = Session::new(Arc::new(NOTHING), SessionConfig::default()).expect("a session");
     let meta = RecordingMeta::of(&session, "sessions/nothing-1", SystemTime::UNIX_EPOCH);
-    let error = recorders(&disk, 1).start(directory.path(), "nothing", &meta, OPTIONS).map(drop).expect_err("refused");
-    assert_eq!(error.kind(), io::ErrorKind::PermissionDenied);
-    assert_eq!(fs::read_dir(directory.path()).expect("it is there").count(), 0);
+    for (refuse, room, kind) in
+        [(true, 1 << 20, io::ErrorKind::PermissionDenied), (false, 100, io::ErrorKind::StorageFull)]
+    {
+        disk.refuse_open(refuse);
+        disk.fill(room);
+        let started = recorders(&disk, 1).start(directory.path(), "nothing", &meta, OPTIONS);
+        assert_eq!(started.map(drop).expect_err("refused").kind(), kind);
+        assert_eq!(fs::read_dir(directory.path()).expect("it is there").count(), 0);
+    }
 }
 
 #[test]
