@@ -145,8 +145,6 @@ pub struct SessionProgress {
     pub slips: u64,
     /// Whether its game has been in one tick for longer than [`Timeouts::stuck`].
     pub stuck: bool,
-    /// How its recording does, where it has one.
-    pub recording: Option<RecorderStatus>,
 }
 
 /// Serves games until `shutdown` comes true, and ends cleanly: streams get a goodbye and a status, connections are closed,
@@ -422,6 +420,12 @@ impl Probe {
         self.sessions().into_iter().map(|session| (session.tick, session.slips)).collect()
     }
 
+    /// How each session's recording does, where it has one, in the same order as [`sessions`](Self::sessions).
+    #[must_use]
+    pub fn recordings(&self) -> Vec<Option<RecorderStatus>> {
+        self.shared.registry.iter().map(|session| session.recording.status()).collect()
+    }
+
     /// How each session does, in the order in which they were asked for.
     #[must_use]
     pub fn sessions(&self) -> Vec<SessionProgress> {
@@ -431,7 +435,6 @@ impl Probe {
             overruns: session.counters.overruns.load(Ordering::Relaxed),
             slips: session.counters.slips.load(Ordering::Relaxed),
             stuck: session.is_stuck(),
-            recording: session.recording.status(),
         };
         self.shared.registry.iter().map(of).collect()
     }
