@@ -9,16 +9,19 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use tickwire_recording::{RecorderState, Recorders, RecordersOptions, Retention, Tidied, retain, tidy};
+use tickwire_recording::{RecorderState, RecorderStatus, Recorders, RecordersOptions, Retention, Tidied, retain, tidy};
 use tokio::{
     sync::Notify,
     task,
     time::{Interval, MissedTickBehavior, interval},
 };
 use tonic_health::{ServingStatus, server::HealthReporter};
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
-use crate::{config::ServerConfig, session::Registry};
+use crate::{
+    config::ServerConfig,
+    session::{Registry, SessionName},
+};
 
 /// The name by which `grpc.health.v1` tells whether the disk takes the recordings of all sessions. Where it does not, matches
 /// go on, and the server serves.
@@ -80,10 +83,21 @@ impl Housekeeper {
     }
 
     async fn report(&self, sessions: &Registry, health: &HealthReporter) -> Infallible {
+        let mut told: Vec<RecorderState> = Vec::new();
         loop {
-            let fails = |state| matches!(state, RecorderState::Behind | RecorderState::Stopped);
-            let mut states = sessions.iter().filter_map(|session| Some(session.recording.status()?.state));
-            let status = if states.any(fails) { ServingStatus::NotServing } else { ServingStatus::Serving };
+            let mut fails = false;
+            let recorded = sessions.iter().filter_map(|session| Some((session, session.recording.status()?)));
+            for (i, (session, status)) in recorded.enumerate() {
+                fails |= matches!(status.state, RecorderState::Behind | RecorderState::Stopped);
+                if i == told.len() {
+                    told.push(RecorderState::Running);
+                }
+                if told[i] != status.state {
+                    log_change(&session.name, &status);
+                    told[i] = status.state;
+                }
+            }
+            let status = if fails { ServingStatus::NotServing } else { ServingStatus::Serving };
             health.set_service_status(HEALTH_SERVICE, status).await;
             self.changed.notified().await;
         }
@@ -97,6 +111,19 @@ impl Housekeeper {
             // A panic in there has been reported by the panic hook.
             let _ = task::spawn_blocking(move || make_room(&directory, &retention)).await;
         }
+    }
+}
+
+/// Here, and not where it happens: a session's thread is not to wait for a log that may be on the disk that stalls.
+fn log_change(session: &SessionName, RecorderStatus { state, problem, lag_ticks, bytes, .. }: &RecorderStatus) {
+    let problem = problem.as_deref().unwrap_or_default();
+    match state {
+        RecorderState::Running => info!(%session, "the recording has caught up"),
+        RecorderState::Behind => error!(%session, problem, lag_ticks, "the recording is behind; it is tried again"),
+        RecorderState::Stopped => error!(%session, problem, "the recording has stopped; the match goes on without"),
+        RecorderState::Limited => warn!(%session, bytes, "the recording has reached its limit of size, and ends"),
+        // Whoever closes it says how it ended.
+        RecorderState::Closed => {}
     }
 }
 

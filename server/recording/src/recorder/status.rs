@@ -54,7 +54,8 @@ pub(super) enum Stop {
     Stopped(String),
 }
 
-/// How far a recording has come: written by those who record and write, read by whoever asks.
+/// How far a recording has come: written by those who record and write, read by whoever asks. Nothing here is logged: a log
+/// may be on the very disk that stalls, and the session's thread is not to wait for it.
 #[derive(Debug, Default)]
 pub(super) struct Progress {
     /// The newest tick begun.
@@ -161,7 +162,6 @@ impl Progress {
             return false;
         }
         let problem = problem();
-        tracing::error!("the recording is behind: {problem}; it goes on as soon as the disk does");
         // Under the lock, so that whoever sees that it is behind sees why.
         let mut trouble = self.trouble();
         // That it is slow says less than why.
@@ -176,11 +176,7 @@ impl Progress {
     pub(super) fn note_well(&self, fault: Fault) -> bool {
         // Most often it was well: a look is cheaper than a write.
         let flag = self.flag(fault);
-        let was_faulty = flag.load(Ordering::Relaxed) && flag.swap(false, Ordering::Relaxed);
-        if was_faulty && !self.has_trouble() {
-            tracing::info!("the recording has caught up");
-        }
-        was_faulty
+        flag.load(Ordering::Relaxed) && flag.swap(false, Ordering::Relaxed)
     }
 
     fn flag(&self, fault: Fault) -> &AtomicBool {
@@ -200,10 +196,6 @@ impl Progress {
         let mut trouble = self.trouble();
         if trouble.stop.is_some() {
             return false;
-        }
-        match &stop {
-            Stop::Limited => tracing::warn!("the recording has reached its limit of size, and ends"),
-            Stop::Stopped(problem) => tracing::error!("the recording stops: {problem}"),
         }
         trouble.stop = Some(stop);
         true
