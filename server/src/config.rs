@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use tickwire_recording::{Durability, Retention};
 use tickwire_replication::STRIPES_MAX;
 use tickwire_shared::{REWIND_MS_DEFAULT, TickRate};
 
@@ -30,6 +31,8 @@ pub struct ServerConfig {
     pub seed: Option<u64>,
     /// The directory of recordings, created where it is missing; none: matches are not recorded.
     pub recordings: Option<PathBuf>,
+    /// How matches are recorded, where they are.
+    pub recording: RecordingConfig,
     /// Simulation threads, which step all sessions between them; none: one per core. There are never more than sessions.
     pub simulation_threads: Option<NonZeroUsize>,
     /// Network threads, each with a runtime of its own; none: one per core.
@@ -38,6 +41,25 @@ pub struct ServerConfig {
     pub timeouts: Timeouts,
     /// How much a peer may take.
     pub limits: Limits,
+}
+
+/// How matches are recorded, and for how long that is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RecordingConfig {
+    /// What a recording survives.
+    pub durability: Durability,
+    /// The size of a running session's file, in bytes, at which its recording ends. The session goes on.
+    pub bytes_max: u64,
+    /// Which finished recordings are kept. Its bytes are also the most that the files of all running sessions may have:
+    /// the recording that goes beyond it ends.
+    pub retention: Retention,
+}
+
+impl Default for RecordingConfig {
+    /// Synced, 4 GiB, and what [`Retention`] says.
+    fn default() -> Self {
+        Self { durability: Durability::default(), bytes_max: 4 << 30, retention: Retention::default() }
+    }
 }
 
 /// How long the server waits for what. Tests shorten them; nothing else depends on their size.
@@ -118,6 +140,7 @@ impl Default for ServerConfig {
             settings: Vec::new(),
             seed: None,
             recordings: None,
+            recording: RecordingConfig::default(),
             simulation_threads: None,
             network_threads: None,
             timeouts: Timeouts::default(),

@@ -18,12 +18,14 @@
 //!   does all that its `Play` streams need, and a relay per session and network thread wakes that thread's streams.
 //! - `play`: a player's stream. `parse` turns messages into what they mean; the uplink takes in what comes, whatever the
 //!   downlink does; that composes a snapshot only when HTTP/2 has room for one.
+//! - `housekeeping`: recordings that are too many, too large or too old, and whether the disk takes the new ones.
 //! - `cli`: options and commands.
 
 #![forbid(unsafe_code)]
 
 mod cli;
 mod config;
+mod housekeeping;
 mod net;
 mod play;
 mod server;
@@ -32,5 +34,5 @@ mod sessions_service;
 mod status;
 
 pub use cli::cli_main;
-pub use config::{Limits, ServerConfig, Timeouts};
+pub use config::{Limits, RecordingConfig, ServerConfig, Timeouts};
 pub use server::{Probe, RunError, Server, SessionProgress, run};

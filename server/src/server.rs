@@ -14,6 +14,7 @@ use std::{
 };
 
 use tickwire_proto::v1::{self as pb, session_service_server::SessionServiceServer};
+use tickwire_recording::RecorderStatus;
 use tickwire_shared::Game;
 use tokio::{
     net::TcpListener,
@@ -26,6 +27,7 @@ use tracing::{info, warn};
 
 use crate::{
     config::{Limits, ServerConfig, Timeouts},
+    housekeeping::Housekeeper,
     net::{self, NetworkThread, NetworkThreads, Relay},
     play::GameService,
     session::{self, AttachTokens, Registry, SessionHandle, SessionHost, SessionName, SessionOrder, StartError},
@@ -38,6 +40,7 @@ pub struct Server {
     serving: Arc<Serving>,
     host: SessionHost,
     health: HealthReporter,
+    housekeeper: Housekeeper,
     threads: NetworkThreads,
 }
 
@@ -182,7 +185,10 @@ impl Server {
         let cores = available_parallelism().unwrap_or(NonZeroUsize::MIN);
         let threads =
             NetworkThreads::start(config.network_threads.unwrap_or(cores).get()).map_err(RunError::Threads)?;
-        let mut host = SessionHost::new(config.simulation_threads.unwrap_or(cores), config.timeouts.stuck)
+        let housekeeper = Housekeeper::new(&config);
+        housekeeper.begin();
+        let simulation_threads = config.simulation_threads.unwrap_or(cores);
+        let mut host = SessionHost::new(simulation_threads, config.timeouts.stuck, housekeeper.recorders())
             .map_err(RunError::Threads)?;
         start_sessions(stop, &config, &hosted, &mut host, &threads)?;
 
@@ -198,7 +204,7 @@ impl Server {
         });
         let health = HealthReporter::new();
         let routes = routes(&shared, &health);
-        Ok(Self { serving: Arc::new(Serving { shared, routes }), host, health, threads })
+        Ok(Self { serving: Arc::new(Serving { shared, routes }), host, health, housekeeper, threads })
     }
 
     /// Watches the server from outside.
@@ -219,11 +225,12 @@ impl Server {
 
     /// Lets clients in until `shutdown` comes true, and ends cleanly.
     pub async fn serve(self, listener: TcpListener, shutdown: impl Future<Output = ()>) {
-        let Self { serving, mut host, health, threads } = self;
+        let Self { serving, mut host, health, housekeeper, threads } = self;
         let shared = &serving.shared;
         set_health(&health, ServingStatus::Serving).await;
         tokio::select! {
             never = net::accept(&listener, &threads, &serving) => match never {},
+            never = housekeeper.keep(&shared.registry, &health) => match never {},
             () = shutdown => {}
         }
         info!("draining: nobody may join");
@@ -427,6 +434,12 @@ impl Probe {
     #[must_use]
     pub fn ticks(&self) -> Vec<(u64, u64)> {
         self.sessions().into_iter().map(|session| (session.tick, session.slips)).collect()
+    }
+
+    /// How each session's recording does, where it has one, in the same order as [`sessions`](Self::sessions).
+    #[must_use]
+    pub fn recordings(&self) -> Vec<Option<RecorderStatus>> {
+        self.shared.registry.iter().map(|session| session.recording.status()).collect()
     }
 
     /// How each session does, in the order in which they were asked for.

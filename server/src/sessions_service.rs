@@ -3,8 +3,10 @@
 use std::sync::{Arc, atomic::Ordering};
 
 use tickwire_proto::v1::{
-    GetSessionRequest, ListSessionsRequest, ListSessionsResponse, Session, SessionState, session_service_server,
+    GetSessionRequest, ListSessionsRequest, ListSessionsResponse, RecordingState, RecordingStatus, Session,
+    SessionState, session_service_server,
 };
+use tickwire_recording::{RecorderState, RecorderStatus};
 use tonic::{Code, Request, Response, Status, async_trait};
 
 use crate::{
@@ -87,7 +89,29 @@ impl Sessions {
             inputs_late: session.counters.inputs_late.load(Ordering::Relaxed),
             inputs_repeated: session.counters.inputs_repeated.load(Ordering::Relaxed),
             inputs_absent: session.counters.inputs_absent.load(Ordering::Relaxed),
+            // After the tick, so that the two of them bound what a kill would lose.
+            recording: session.recording.status().map(describe_recording),
         }
+    }
+}
+
+fn describe_recording(status: RecorderStatus) -> RecordingStatus {
+    let state = match status.state {
+        RecorderState::Running => RecordingState::Running,
+        RecorderState::Behind => RecordingState::Behind,
+        RecorderState::Stopped => RecordingState::Stopped,
+        RecorderState::Limited => RecordingState::Limited,
+        RecorderState::Closed => RecordingState::Closed,
+    };
+    RecordingStatus {
+        state: state.into(),
+        problem: status.problem.unwrap_or_default(),
+        lag_ticks: status.lag_ticks,
+        lag_bytes: status.lag_bytes,
+        unsynced_ticks: status.unsynced_ticks,
+        unsynced_bytes: status.unsynced_bytes,
+        bytes: status.bytes,
+        failures: status.failures,
     }
 }
 

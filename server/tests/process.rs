@@ -86,13 +86,12 @@ impl Running {
         (status.code(), self.data)
     }
 
-    /// The recording, once it has grown.
+    /// The recording, once it has some ticks.
     fn growing_recording(&self) -> PathBuf {
         let file = only_recording(self.data.path());
-        let length = || fs::metadata(&file).map(|metadata| metadata.len()).unwrap_or(0);
-        let at_first = length();
+        let ticks = || Recording::open(&file).map_or(0, |recording| recording.scan().ticks);
         let deadline = Instant::now() + PATIENCE;
-        while length() < at_first + 1000 {
+        while ticks() < 20 {
             assert!(Instant::now() < deadline, "{} does not grow", file.display());
             std::thread::sleep(Duration::from_millis(5));
         }
@@ -381,6 +380,8 @@ fn flags_go_before_the_environment_and_that_before_the_file() {
         .env("TICKWIRE_GAME", "arena")
         .env("TICKWIRE_SET", "cover=0, size=64")
         .env("TICKWIRE_SIMULATION_THREADS", "3")
+        .env("TICKWIRE_DURABILITY", "flush")
+        .env("TICKWIRE_RECORDINGS", "off")
         .args(["serve", "--sessions", "40", "--print-config", "--config"])
         .arg(&file)
         .output()
@@ -394,6 +395,9 @@ fn flags_go_before_the_environment_and_that_before_the_file() {
         "simulation_threads = 3 # TICKWIRE_SIMULATION_THREADS".into(),
         "# network_threads is not set".into(),
         "game = [\"arena\"] # TICKWIRE_GAME".into(),
+        "durability = \"flush\" # TICKWIRE_DURABILITY".into(),
+        "recordings = \"off\" # TICKWIRE_RECORDINGS".into(),
+        "retain_bytes = 17179869184 # default".into(),
         "set = [\"cover=0\",\"size=64\"] # TICKWIRE_SET".into(),
         "listen = \"127.0.0.1:7777\" # default".into(),
         "# seed is not set".into(),
@@ -421,6 +425,8 @@ fn options_that_are_wrong_are_named_with_their_origin() {
     let threads = run(&["--simulation-threads", "0"]);
     let rewind = run(&["--rewind-ms", "1001"]);
     let missing = run(&["--config", "/nowhere/at/all.toml"]);
+    let bytes = run(&["--recording-bytes-max", "100"]);
+    let durability = command().env("TICKWIRE_DURABILITY", "always").output().expect("the binary runs");
     for (output, words) in [
         (from_file, ["tick_rat", "server.toml"]),
         (rate, ["tick_rate: 0 is out of range: choose 1 to 240", "(from TICKWIRE_TICK_RATE)"]),
@@ -435,6 +441,8 @@ fn options_that_are_wrong_are_named_with_their_origin() {
         (too_much, ["settings.cover: 7 is out of range", "choose 0 to 1"]),
         (strange, ["\"chess\"", "arena"]),
         (misspelt, ["TICKWIRE_TICKRATE: ", "did you mean TICKWIRE_TICK_RATE?"]),
+        (bytes, ["recording_bytes_max: 100 are too few: choose 65536 or more", "(from flag)"]),
+        (durability, ["always", "DURABILITY"]),
         (missing, ["config: there is no file", "/nowhere/at/all.toml"]),
     ] {
         assert_eq!(output.status.code(), Some(2));

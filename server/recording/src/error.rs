@@ -28,7 +28,7 @@ pub enum RecordingError {
     #[error("not a Tickwire recording: {0}")]
     NotARecording(String),
     /// Of a layout that this version does not know.
-    #[error("the recording's format version is {found}; this version of Tickwire reads {}", crate::FORMAT_VERSION)]
+    #[error("the recording's format version is {found}; this version of Tickwire reads 1 to {}", crate::FORMAT_VERSION)]
     FormatVersion {
         /// In the header.
         found: u32,

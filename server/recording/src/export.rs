@@ -77,6 +77,8 @@ pub fn export(recording: &Recording, range: RangeInclusive<Tick>, out: &mut impl
             EndReason::Ended => ("ended", None),
             EndReason::Failed { message } => ("failed", Some(message)),
             EndReason::Killed => ("killed", None),
+            EndReason::Limited => ("limited", None),
+            EndReason::Stopped { problem } => ("stopped", Some(problem)),
         };
         let mut object = json!({
             "type": "end", "reason": reason, "tick": end.tick.0, "ticks_missing": end.ticks_missing

@@ -8,12 +8,21 @@ use std::{
 
 use tickwire_shared::Tick;
 
-use crate::{End, EndReason, Layout, Recording, RecordingError, Writer, format::Topic, list, reader::Record};
+use crate::{
+    End, EndReason, Layout, Recording, RecordingError, Writer,
+    format::Topic,
+    list,
+    reader::Record,
+    record::IdleTicks,
+    storage::{FileSystem, Sequential, Storage},
+};
 
 const LIVE: &str = ".live.mcap";
 const FINISHED: &str = ".mcap";
 const PARTIAL: &str = ".mcap.partial";
 const DAMAGED: &str = ".damaged.mcap";
+/// How much of a copy is written at once.
+const COPY_BYTES: usize = 64 * 1024;
 
 /// Where a session's recording is while the session runs.
 #[must_use]
@@ -31,13 +40,17 @@ pub(crate) fn is_live(path: &Path) -> bool {
     name_of(path).ends_with(LIVE)
 }
 
+pub(crate) fn is_partial(path: &Path) -> bool {
+    name_of(path).ends_with(PARTIAL)
+}
+
 pub(crate) fn is_recording(path: &Path) -> bool {
     name_of(path).ends_with(FINISHED)
 }
 
-/// Whether a live file has become a finished one, and only its removal was missed.
-pub(crate) fn is_finished_elsewhere(path: &Path) -> bool {
-    is_live(path) && with_ending(path, FINISHED).exists()
+/// Where a live file has become a finished one, and only its removal was missed: that one.
+pub(crate) fn finished_elsewhere(path: &Path) -> Option<PathBuf> {
+    is_live(path).then(|| with_ending(path, FINISHED)).filter(|finished| finished.exists())
 }
 
 fn name_of(path: &Path) -> String {
@@ -72,11 +85,11 @@ pub struct Repaired {
 /// # Errors
 /// Where a session is still writing the file, its header cannot be read, or the disk fails.
 pub fn repair(path: impl AsRef<Path>) -> Result<Repaired, RecordingError> {
-    let path = path.as_ref();
+    let (path, storage) = (path.as_ref(), &FileSystem);
     if is_live(path) {
         // Held until the end, so that nobody repairs it twice at once.
         let _lock = lock(path)?;
-        return finalize(path, None);
+        return finalize(storage, path, None);
     }
     let recording = Recording::open(path)?;
     let scan = list::scan(&recording);
@@ -86,14 +99,14 @@ pub fn repair(path: impl AsRef<Path>) -> Result<Repaired, RecordingError> {
         return Ok(Repaired { path: path.to_owned(), ticks: scan.ticks, lost: None, kept: None });
     }
     // Where the damage is in the midst of the file, how the session ended may be readable beyond it.
-    let end = scan.end.or_else(|| list::last_end(recording.source(), &indexes?).ok()?);
+    let end = scan.end.or_else(|| Some(list::last_end(recording.source(), &indexes?).ok()??.0));
     let partial = with_ending(path, PARTIAL);
-    let (ticks, lost) = rewrite(&recording, &partial, end.as_ref())?;
+    let (ticks, lost) = rewrite(storage, &recording, &partial, end.as_ref())?;
     let kept = (!sound).then(|| with_ending(path, DAMAGED));
     if let Some(kept) = &kept {
         fs::rename(path, kept).map_err(at(path))?;
     }
-    put_in_place(&partial, path)?;
+    put_in_place(storage, &partial, path)?;
     Ok(Repaired { path: path.to_owned(), ticks, lost, kept })
 }
 
@@ -108,56 +121,93 @@ pub(crate) fn lock(path: &Path) -> Result<File, RecordingError> {
 }
 
 /// Makes a finished recording of a live file, which then is gone. `end` goes before the one in the file.
-pub(crate) fn finalize(live: &Path, end: Option<&End>) -> Result<Repaired, RecordingError> {
+///
+/// Whenever it breaks off, the live file or the finished one is there, and whole: the copy is synced before it gets the
+/// finished one's name, and its name before the live file goes.
+pub(crate) fn finalize(storage: &dyn Storage, live: &Path, end: Option<&End>) -> Result<Repaired, RecordingError> {
     let recording = Recording::open(live)?;
     let (path, partial) = (with_ending(live, FINISHED), with_ending(live, PARTIAL));
-    let (ticks, lost) = rewrite(&recording, &partial, end)?;
-    put_in_place(&partial, &path)?;
-    fs::remove_file(live).map_err(at(live))?;
+    let (ticks, lost) = rewrite(storage, &recording, &partial, end)?;
+    put_in_place(storage, &partial, &path)?;
+    storage.remove(live).map_err(at(live))?;
     Ok(Repaired { path, ticks, lost, kept: None })
 }
 
 /// Copies what is readable of a recording into a finished one: how many whole ticks, and why the rest is not. `end` goes
 /// before the one in the file; where there is none, it is said to have been cut short.
 fn rewrite(
+    storage: &dyn Storage,
     recording: &Recording,
     to: &Path,
     end: Option<&End>,
 ) -> Result<(u64, Option<RecordingError>), RecordingError> {
-    let (mut ticks, mut lost) = (0, None);
+    let copied = copy(storage, recording, to, end).map_err(at(to));
+    if copied.is_err() {
+        // It would take room on a disk that may be full. If it cannot be removed, the next start does it.
+        let _ = storage.remove(to);
+    }
+    copied
+}
+
+fn copy(
+    storage: &dyn Storage,
+    recording: &Recording,
+    to: &Path,
+    end: Option<&End>,
+) -> io::Result<(u64, Option<RecordingError>)> {
     let killed = |tick| End { reason: EndReason::Killed, tick, ticks_missing: 0 };
-    let mut copy = || -> io::Result<File> {
-        let mut writer = Writer::new(BufWriter::new(File::create(to)?), recording.meta(), Layout::Finished)?;
-        let records = recording.records().map_err(io::Error::other)?;
-        let (mut begun, mut ended) = (Tick::ZERO, false);
-        for record in records {
-            match record {
-                Ok(Record { topic: Topic::Header, .. }) => {}
-                Ok(Record { topic: Topic::End, .. }) if end.is_some() => {}
-                Ok(Record { topic, tick, data }) => {
-                    writer.write(topic, tick, &data)?;
-                    begun = tick;
-                    ended |= topic == Topic::End;
-                    ticks += u64::from(topic == Topic::TickResult);
-                }
-                Err(error) => lost = Some(error),
+    let file = BufWriter::with_capacity(COPY_BYTES, Sequential::new(storage.create_partial(to)?));
+    let mut writer = Writer::new(file, recording.meta(), Layout::Finished)?;
+    let (mut ticks, mut lost) = (0, None);
+    let (mut begun, mut ended) = (Tick::ZERO, false);
+    for record in recording.records().map_err(io::Error::other)? {
+        match record {
+            Ok(Record { topic: Topic::Header, .. }) => {}
+            // Written anew, so that it has all that an end has by now.
+            Ok(Record { topic: Topic::End, data, .. }) => {
+                let own = || End::decode(&data).map(|(end, _)| end).map_err(io::Error::other);
+                writer.set_ticks(ticks);
+                writer.end(&end.map_or_else(own, |end| Ok(end.clone()))?)?;
+                ended = true;
             }
+            Ok(Record { topic, tick, data }) => {
+                let first = match topic {
+                    Topic::IdleTicks => {
+                        let idle = IdleTicks::decode(&data).map_err(io::Error::other)?;
+                        ticks += idle.count();
+                        idle.first
+                    }
+                    topic => {
+                        ticks += u64::from(topic == Topic::TickResult);
+                        tick
+                    }
+                };
+                writer.write(topic, first, &data)?;
+                begun = tick;
+            }
+            Err(error) => lost = Some(error),
         }
-        if !ended {
-            writer.end(end.unwrap_or(&killed(begun)))?;
-        }
-        writer.finish()?.into_inner().map_err(io::IntoInnerError::into_error)
-    };
-    let file = copy().map_err(at(to))?;
-    file.sync_all().map_err(at(to))?;
+    }
+    if !ended {
+        writer.set_ticks(ticks);
+        writer.end(end.unwrap_or(&killed(begun)))?;
+    }
+    let file = writer.finish()?.into_inner().map_err(io::IntoInnerError::into_error)?;
+    file.into_inner().sync()?;
     Ok((ticks, lost))
 }
 
 /// Renames a file that is whole and on disk; the directory's entry is, too, when this returns.
-fn put_in_place(partial: &Path, path: &Path) -> Result<(), RecordingError> {
-    fs::rename(partial, path).map_err(at(path))?;
-    let directory = path.parent().filter(|directory| !directory.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    File::open(directory).and_then(|directory| directory.sync_all()).map_err(at(directory))
+fn put_in_place(storage: &dyn Storage, partial: &Path, path: &Path) -> Result<(), RecordingError> {
+    if let Err(error) = storage.rename(partial, path) {
+        let _ = storage.remove(partial);
+        return Err(at(path)(error));
+    }
+    storage.sync_directory(directory_of(path)).map_err(at(path))
+}
+
+pub(crate) fn directory_of(path: &Path) -> &Path {
+    path.parent().unwrap_or(Path::new(""))
 }
 
 pub(crate) fn at(path: &Path) -> impl Fn(io::Error) -> RecordingError + use<> {

@@ -11,8 +11,8 @@ use prost_types::FileDescriptorSet;
 
 use crate::Layout;
 
-/// The layout that this version writes and reads.
-pub const FORMAT_VERSION: u32 = 1;
+/// The layout that this version writes. It reads those before, too.
+pub const FORMAT_VERSION: u32 = 2;
 /// The largest record, in bytes.
 pub const RECORD_BYTES_MAX: usize = 16 << 20;
 
@@ -29,11 +29,12 @@ pub(crate) enum Topic {
     Header,
     TickInput,
     TickResult,
+    IdleTicks,
     End,
 }
 
 impl Topic {
-    pub(crate) const ALL: [Self; 4] = [Self::Header, Self::TickInput, Self::TickResult, Self::End];
+    pub(crate) const ALL: [Self; 5] = [Self::Header, Self::TickInput, Self::TickResult, Self::IdleTicks, Self::End];
 
     /// The topic's name, and that of its messages.
     const fn names(self) -> (&'static str, &'static str) {
@@ -41,6 +42,7 @@ impl Topic {
             Self::Header => ("header", "tickwire.v1.RecordingHeader"),
             Self::TickInput => ("tick_input", "tickwire.v1.TickInput"),
             Self::TickResult => ("tick_result", "tickwire.v1.TickResult"),
+            Self::IdleTicks => ("idle_ticks", "tickwire.v1.IdleTicks"),
             Self::End => ("end", "tickwire.v1.RecordingEnd"),
         }
     }
@@ -62,7 +64,7 @@ impl Topic {
 }
 
 /// The channels of a file, by topic.
-pub(crate) type Channels = [u16; 4];
+pub(crate) type Channels = [u16; 5];
 
 /// Writes descriptors and channels.
 pub(crate) fn add_channels<W: io::Write + io::Seek>(writer: &mut mcap::Writer<W>) -> McapResult<Channels> {

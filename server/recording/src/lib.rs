@@ -2,12 +2,14 @@
 //!
 //! A recording is an [MCAP](https://mcap.dev) file of protobuf messages, with their descriptors inside: a header, for each
 //! tick a `TickInput` (everything nondeterministic that the tick consumes) and a `TickResult` (its state hash, and how the
-//! truth changed), and a `RecordingEnd`: at a clean end, or from the repair of what a killed server has left.
+//! truth changed), or for several idle ticks an `IdleTicks`, and a `RecordingEnd`: at a clean end, where the disk does not take
+//! more, or from the repair of what a killed server has left.
 //!
 //! - While a session runs, a [`Recorder`] writes `NAME.live.mcap`, without chunks, flushed at each tick: a killed process
 //!   loses nothing that was written. A few threads, [`Recorders`], write for all sessions of a process.
 //! - At the end the file is rewritten as `NAME.mcap`: chunks of about a second, compressed, with indexes. It is written as
 //!   `NAME.mcap.partial` first, then renamed. [`repair`] does the same for what a killed process left behind.
+//! - [`retain`] and [`tidy`] keep a directory of them within bounds.
 //! - A [`Recording`] reads both forms, and of a broken file the part before the damage.
 //! - A [`Replay`] plays a recording again through [`Session::finish_tick`](tickwire_simulation::Session::finish_tick), as
 //!   the session itself did, and [`verify`] compares every tick.
@@ -34,6 +36,8 @@ mod reader;
 mod record;
 mod recorder;
 mod replay;
+mod retention;
+mod storage;
 mod truth;
 mod writer;
 
@@ -47,6 +51,10 @@ pub use list::{Listed, RecordingState, RecordingSummary, list};
 pub use meta::{End, EndReason, RecordingMeta};
 pub use reader::{RecordedTick, Recording, Ticks};
 pub use record::{RecordedEvent, RecordedResult};
-pub use recorder::{Closed, Recorder, RecorderCloser, RecorderOptions, Recorders};
+pub use recorder::{
+    Closed, Durability, Recorder, RecorderCloser, RecorderOptions, RecorderState, RecorderStatus, RecorderWatch,
+    Recorders, RecordersOptions,
+};
 pub use replay::{Replay, ReplayedTick, Verified, assert_replays, game_of, verify};
+pub use retention::{Deleted, Retention, Tidied, retain, tidy};
 pub use writer::{Layout, Writer};

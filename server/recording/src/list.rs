@@ -12,8 +12,6 @@ use mcap::{
     records::{Record, op},
     sans_io::{LinearReadEvent, LinearReader, SummaryReadEvent, SummaryReader},
 };
-use prost::Message as _;
-use tickwire_proto::v1 as pb;
 
 use crate::{
     End, EndReason, Recording, RecordingError, RecordingMeta, files,
@@ -50,10 +48,12 @@ pub struct RecordingSummary {
 pub enum RecordingState {
     /// From the first tick to the last; or to the one that the session, or the server, went down in.
     Complete(EndReason),
-    /// The session ended, but ticks are missing.
+    /// Ticks are missing.
     Incomplete {
-        /// How many.
+        /// How many; or at least how many, where the session's own end could not be written.
         ticks_missing: u64,
+        /// Why, where that is known.
+        problem: Option<String>,
     },
     /// The session is running.
     Live,
@@ -71,7 +71,7 @@ pub fn list(directory: impl AsRef<Path>) -> io::Result<Vec<Listed>> {
     let mut paths = Vec::new();
     for entry in fs::read_dir(directory)? {
         let path = entry?.path();
-        if files::is_recording(&path) && !files::is_finished_elsewhere(&path) {
+        if files::is_recording(&path) && files::finished_elsewhere(&path).is_none() {
             paths.push(path);
         }
     }
@@ -116,9 +116,14 @@ impl Recording {
 
     fn indexed_state(&self) -> Option<(u64, RecordingState)> {
         let summary = indexes(self.source())?;
-        let results = channel(&summary, Topic::TickResult)?;
-        let ticks = summary.stats.as_ref()?.channel_message_counts.get(&results).copied().unwrap_or(0);
-        let end = last_end(self.source(), &summary).ok()??;
+        let (end, ticks) = last_end(self.source(), &summary).ok()??;
+        let ticks = match ticks {
+            Some(ticks) => ticks,
+            None => {
+                let results = channel(&summary, Topic::TickResult)?;
+                summary.stats.as_ref()?.channel_message_counts.get(&results).copied().unwrap_or(0)
+            }
+        };
         Some((ticks, state_of(ticks, Some(&end))))
     }
 
@@ -127,7 +132,7 @@ impl Recording {
         let Scan { ticks, end, broken } = scan(self);
         let state = match broken {
             // Its last record may be half written.
-            _ if in_use => RecordingState::Live,
+            _ if in_use && end.is_none() => RecordingState::Live,
             // So it is where the server was killed while it wrote.
             Some(RecordingError::Truncated { .. }) if self.is_live() => RecordingState::Unfinished,
             Some(error) => RecordingState::Damaged(error.to_string()),
@@ -141,9 +146,11 @@ fn state_of(ticks: u64, end: Option<&End>) -> RecordingState {
     let Some(End { reason, tick, ticks_missing }) = end else { return RecordingState::Unfinished };
     // A tick that panicked, or was cut short, is not whole, and not missing.
     let cut_short = u64::from(matches!(reason, EndReason::Failed { .. } | EndReason::Killed));
-    match tick.0.saturating_sub(ticks + cut_short).max(*ticks_missing) {
-        0 => RecordingState::Complete(reason.clone()),
-        ticks_missing => RecordingState::Incomplete { ticks_missing },
+    let ticks_missing = tick.0.saturating_sub(ticks.saturating_add(cut_short)).max(*ticks_missing);
+    match reason {
+        EndReason::Stopped { problem } => RecordingState::Incomplete { ticks_missing, problem: Some(problem.clone()) },
+        reason if ticks_missing == 0 => RecordingState::Complete(reason.clone()),
+        _ => RecordingState::Incomplete { ticks_missing, problem: None },
     }
 }
 
@@ -199,8 +206,8 @@ fn channel(summary: &Summary, topic: Topic) -> Option<u16> {
     summary.channels.iter().find(|(_, channel)| Topic::of(channel) == Some(topic)).map(|(&id, _)| id)
 }
 
-/// The end record, which is in the last chunk.
-pub(crate) fn last_end(source: &Source, summary: &Summary) -> io::Result<Option<End>> {
+/// The end record, which is in the last chunk, and how many ticks it says that there are.
+pub(crate) fn last_end(source: &Source, summary: &Summary) -> io::Result<Option<(End, Option<u64>)>> {
     let Some(channel) = channel(summary, Topic::End) else { return Ok(None) };
     let Some(offset) = summary.chunk_indexes.iter().map(|chunk| chunk.chunk_start_offset).max() else {
         return Ok(None);
@@ -211,7 +218,7 @@ pub(crate) fn last_end(source: &Source, summary: &Summary) -> io::Result<Option<
     }
 }
 
-fn find_end(mut file: impl Read + Seek, offset: u64, channel: u16) -> io::Result<Option<End>> {
+fn find_end(mut file: impl Read + Seek, offset: u64, channel: u16) -> io::Result<Option<(End, Option<u64>)>> {
     file.seek(SeekFrom::Start(offset))?;
     let options = format::read_options().with_skip_start_magic(true).with_validate_data_section_crc(false);
     let mut reader = LinearReader::new_with_options(options);
@@ -227,8 +234,7 @@ fn find_end(mut file: impl Read + Seek, offset: u64, channel: u16) -> io::Result
                 if let Record::Message { header, data } = record
                     && header.channel_id == channel
                 {
-                    let end = pb::RecordingEnd::decode(&*data)?;
-                    return End::from_proto(end).map(Some).map_err(io::Error::other);
+                    return End::decode(&data).map(Some).map_err(io::Error::other);
                 }
             }
         }

@@ -2,12 +2,13 @@
 
 use std::{sync::Arc, time::SystemTime};
 
+use prost::Message as _;
 use tickwire_proto::v1 as pb;
 use tickwire_shared::{REWIND_MS_DEFAULT, Schema, Tick, TickRate};
 use tickwire_simulation::{Session, SessionConfig, SessionLimits};
 use tickwire_wire::schema;
 
-use crate::{FORMAT_VERSION, RecordingError};
+use crate::{FORMAT_VERSION, RecordingError, record};
 
 /// What a session was created with: all that replay needs beside the game and the ticks' inputs.
 #[derive(Clone, Debug, PartialEq)]
@@ -39,13 +40,13 @@ pub struct RecordingMeta {
 pub struct End {
     /// Why.
     pub reason: EndReason,
-    /// The last tick begun.
+    /// The last tick begun. Of a recording that was [limited](EndReason::Limited), the last one that it has.
     pub tick: Tick,
     /// Ticks that could not be written.
     pub ticks_missing: u64,
 }
 
-/// Why a session ended.
+/// Why a recording ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum EndReason {
     /// The server was shut down.
@@ -60,6 +61,13 @@ pub enum EndReason {
     /// The server was killed, or went down, at the last tick, which may have no result; or the rest of the file is lost:
     /// then [`repair`](crate::repair) wrote this. Or the game hung in the last tick, and the server ended without it.
     Killed,
+    /// The recording had reached its limit of size, and is whole up to there; the session went on.
+    Limited,
+    /// The disk did not take the rest.
+    Stopped {
+        /// Why.
+        problem: String,
+    },
 }
 
 impl RecordingMeta {
@@ -98,8 +106,9 @@ impl RecordingMeta {
         }
     }
 
-    pub(crate) fn to_proto(&self) -> pb::RecordingHeader {
-        pb::RecordingHeader {
+    /// The header as it stands in a file.
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        record::with_checksum(&pb::RecordingHeader {
             format_version: FORMAT_VERSION,
             session: self.session.clone(),
             tickwire_version: self.tickwire_version.clone(),
@@ -111,14 +120,20 @@ impl RecordingMeta {
             create_time: Some(self.created.into()),
             max_players: self.max_players,
             rewind_ms: Some(self.rewind_ms),
-        }
+            crc32: 0,
+        })
     }
 
-    pub(crate) fn from_proto(header: pb::RecordingHeader) -> Result<Self, RecordingError> {
-        if header.format_version != FORMAT_VERSION {
-            return Err(RecordingError::FormatVersion { found: header.format_version });
-        }
+    pub(crate) fn decode(bytes: &[u8]) -> Result<Self, RecordingError> {
         let wrong = |reason: &dyn std::fmt::Display| RecordingError::Header(reason.to_string());
+        let header = pb::RecordingHeader::decode(bytes).map_err(|error| wrong(&error))?;
+        match header.format_version {
+            FORMAT_VERSION => record::check(bytes).map_err(|error| wrong(&error))?,
+            // It has no checksum; where there is one, it is of a later version, and damaged.
+            1 if header.crc32 == 0 => {}
+            1 => return Err(wrong(&"format_version: damaged")),
+            found => return Err(RecordingError::FormatVersion { found }),
+        }
         let message = header.schema.as_ref().ok_or_else(|| wrong(&"schema: missing"))?;
         let schema = Arc::new(schema::from_proto(message).map_err(|error| wrong(&error))?);
         let tick_rate = TickRate::new(header.tick_rate).map_err(|error| wrong(&error))?;
@@ -143,24 +158,38 @@ impl RecordingMeta {
 }
 
 impl End {
-    pub(crate) fn to_proto(&self) -> pb::RecordingEnd {
+    /// The end as it stands in a file of so many whole ticks.
+    pub(crate) fn encode(&self, ticks: u64) -> Vec<u8> {
         let (reason, message) = match &self.reason {
             EndReason::Shutdown => (pb::RecordingEndReason::Shutdown, String::new()),
             EndReason::Ended => (pb::RecordingEndReason::Ended, String::new()),
             EndReason::Failed { message } => (pb::RecordingEndReason::Failed, message.clone()),
             EndReason::Killed => (pb::RecordingEndReason::Killed, String::new()),
+            EndReason::Limited => (pb::RecordingEndReason::Limited, String::new()),
+            EndReason::Stopped { problem } => (pb::RecordingEndReason::Stopped, problem.clone()),
         };
-        pb::RecordingEnd { reason: reason as i32, tick: self.tick.0, message, ticks_missing: self.ticks_missing }
+        let (reason, tick, ticks_missing) = (reason as i32, self.tick.0, self.ticks_missing);
+        record::with_checksum(&pb::RecordingEnd { reason, tick, message, ticks_missing, ticks, crc32: 0 })
     }
 
-    pub(crate) fn from_proto(end: pb::RecordingEnd) -> Result<Self, String> {
+    /// The end, and how many whole ticks it says that the file has: `None` in a file of the first version.
+    pub(crate) fn decode(bytes: &[u8]) -> Result<(Self, Option<u64>), String> {
+        let end = pb::RecordingEnd::decode(bytes).map_err(|error| error.to_string())?;
+        let ticks = match record::check(bytes) {
+            Ok(()) => Some(end.ticks),
+            // One of the first version has neither.
+            Err(_) if end.crc32 == 0 && end.ticks == 0 => None,
+            Err(error) => return Err(error),
+        };
         let reason = match end.reason() {
             pb::RecordingEndReason::Unspecified => return Err(format!("end.reason: {} is unknown", end.reason)),
             pb::RecordingEndReason::Shutdown => EndReason::Shutdown,
             pb::RecordingEndReason::Ended => EndReason::Ended,
             pb::RecordingEndReason::Failed => EndReason::Failed { message: end.message },
             pb::RecordingEndReason::Killed => EndReason::Killed,
+            pb::RecordingEndReason::Limited => EndReason::Limited,
+            pb::RecordingEndReason::Stopped => EndReason::Stopped { problem: end.message },
         };
-        Ok(Self { reason, tick: Tick(end.tick), ticks_missing: end.ticks_missing })
+        Ok((Self { reason, tick: Tick(end.tick), ticks_missing: end.ticks_missing }, ticks))
     }
 }

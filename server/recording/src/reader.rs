@@ -16,7 +16,7 @@ use tickwire_simulation::TickInput;
 use crate::{
     End, RecordedResult, RecordingError, RecordingMeta,
     format::{self, Topic},
-    record,
+    record::{self, IdleTicks},
 };
 
 /// A recording, of which the header has been read.
@@ -60,9 +60,7 @@ impl Recording {
 
     fn read(source: Source) -> Result<Self, RecordingError> {
         let meta = match Records::of(&source)?.next().transpose()? {
-            Some(Record { topic: Topic::Header, data, .. }) => pb::RecordingHeader::decode(data.as_slice())
-                .map_err(|error| RecordingError::Header(error.to_string()))
-                .and_then(RecordingMeta::from_proto)?,
+            Some(Record { topic: Topic::Header, data, .. }) => RecordingMeta::decode(&data)?,
             Some(Record { topic, .. }) => {
                 return Err(RecordingError::NotARecording(format!("it starts with a {} record", topic.name())));
             }
@@ -84,7 +82,7 @@ impl Recording {
     pub fn ticks(&self) -> Result<Ticks, RecordingError> {
         let records = self.records()?;
         let schema = Arc::clone(&self.meta.schema);
-        Ok(Ticks { records, schema, begun: None, end: None, done: false, broken: None })
+        Ok(Ticks { records, schema, begun: None, idle: None, end: None, done: false, broken: None })
     }
 
     pub(crate) fn records(&self) -> Result<Records, RecordingError> {
@@ -102,6 +100,8 @@ pub struct Ticks {
     schema: Arc<Schema>,
     /// The input of a tick whose result has not come yet.
     begun: Option<TickInput>,
+    /// Ticks that stand in one record, and the next one of them.
+    idle: Option<(IdleTicks, Tick)>,
     end: Option<End>,
     done: bool,
     /// What comes after the last tick.
@@ -123,6 +123,9 @@ impl Ticks {
 
     /// Reads up to the next whole tick. `Ok(None)` where the records end.
     fn read(&mut self) -> Result<Option<RecordedTick>, RecordingError> {
+        if let Some((idle, tick)) = self.idle.take() {
+            return Ok(Some(self.idle_tick(idle, tick)));
+        }
         while let Some(record) = self.records.next().transpose()? {
             let damaged = self.records.damaged();
             let Record { topic, tick, data } = record;
@@ -144,13 +147,20 @@ impl Ticks {
                     let input = self.begun.take().expect("a result follows its input: the records' order is checked");
                     return Ok(Some(RecordedTick { input, result: Some(result) }));
                 }
-                Topic::End => {
-                    let end = pb::RecordingEnd::decode(data.as_slice()).map_err(|error| damaged(error.to_string()))?;
-                    self.end = Some(End::from_proto(end).map_err(damaged)?);
+                Topic::IdleTicks => {
+                    let idle = IdleTicks::decode(&data).map_err(damaged)?;
+                    return Ok(Some(self.idle_tick(idle, idle.first)));
                 }
+                Topic::End => self.end = Some(End::decode(&data).map_err(damaged)?.0),
             }
         }
         Ok(None)
+    }
+
+    fn idle_tick(&mut self, idle: IdleTicks, tick: Tick) -> RecordedTick {
+        self.idle = (tick < idle.last).then_some((idle, tick.next()));
+        let (input, result) = idle.tick(tick);
+        RecordedTick { input, result: Some(result) }
     }
 }
 
@@ -177,16 +187,19 @@ impl Iterator for Ticks {
 /// A record as it stands in the file; that of a tick has the right checksum.
 pub(crate) struct Record {
     pub(crate) topic: Topic,
-    /// The tick that it belongs to by its place in the file: 0 for the header, the last one for the end.
+    /// The tick that it belongs to by its place in the file: 0 for the header, the last one for the end and of several.
     pub(crate) tick: Tick,
     pub(crate) data: Vec<u8>,
 }
 
-/// The records of a file, in their only order: a header, inputs and results by turns, an end. After an error there are none.
+/// The records of a file, in their only order: a header, inputs and results by turns or several ticks in one, an end. After an
+/// error there are none.
 pub(crate) struct Records {
     path: PathBuf,
     messages: mcap::io::MessageReader<Box<dyn Read + Send>>,
     failed: bool,
+    /// In the header.
+    version: u32,
     before: Option<Topic>,
     /// The newest tick begun.
     begun: Tick,
@@ -204,13 +217,15 @@ impl Records {
             }
         };
         let messages = mcap::io::MessageReader::new_with_options(read, format::read_options());
-        Ok(Self { path, messages, failed: false, before: None, begun: Tick::ZERO, whole: Tick::ZERO })
+        Ok(Self { path, messages, failed: false, version: 0, before: None, begun: Tick::ZERO, whole: Tick::ZERO })
     }
 
     fn take(&mut self, topic: Topic, data: Vec<u8>) -> Result<Record, RecordingError> {
         let follows = match topic {
             Topic::Header => self.before.is_none(),
-            Topic::TickInput => matches!(self.before, Some(Topic::Header | Topic::TickResult)),
+            Topic::TickInput | Topic::IdleTicks => {
+                matches!(self.before, Some(Topic::Header | Topic::TickResult | Topic::IdleTicks))
+            }
             Topic::TickResult => self.before == Some(Topic::TickInput),
             Topic::End => !matches!(self.before, None | Some(Topic::End)),
         };
@@ -219,7 +234,24 @@ impl Records {
             return Err(self.damaged()(format!("a {} follows {before}", topic.name())));
         }
         match topic {
-            Topic::Header | Topic::End => {}
+            Topic::Header => {
+                let header = pb::RecordingHeader::decode(data.as_slice());
+                self.version = header.map_err(|error| RecordingError::Header(error.to_string()))?.format_version;
+            }
+            // The first version had no checksum there.
+            Topic::End if self.version < 2 => {}
+            Topic::End => record::check(&data).map_err(self.damaged())?,
+            Topic::IdleTicks => {
+                let idle = IdleTicks::decode(&data).map_err(self.damaged())?;
+                if idle.first != self.begun.next() {
+                    return Err(self.damaged()(format!(
+                        "idle ticks from {} instead of {}",
+                        idle.first,
+                        self.begun.next()
+                    )));
+                }
+                (self.begun, self.whole) = (idle.last, idle.last);
+            }
             Topic::TickInput => {
                 record::check(&data).map_err(self.damaged())?;
                 self.begun = self.begun.next();

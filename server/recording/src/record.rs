@@ -72,6 +72,61 @@ fn recipient(audience: &Audience) -> Option<PlayerId> {
     }
 }
 
+/// Ticks without input, change or event, one after the other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct IdleTicks {
+    pub(crate) first: Tick,
+    pub(crate) last: Tick,
+    pub(crate) state_hash: u64,
+}
+
+impl IdleTicks {
+    /// The most of one record.
+    pub(crate) const MAX: u64 = 1 << 20;
+
+    /// Whether a tick may be one of them, by what it consumes.
+    pub(crate) fn may_have(TickInput { tick: _, seat_changes, inputs }: &TickInput) -> bool {
+        seat_changes.is_empty() && inputs.is_empty()
+    }
+
+    /// Of one tick, by what came out of it.
+    pub(crate) fn of(TickResult { tick, state_hash, truth, events }: &TickResult) -> Option<Self> {
+        let is_idle = truth.kinds.is_empty() && events.is_empty();
+        is_idle.then_some(Self { first: *tick, last: *tick, state_hash: *state_hash })
+    }
+
+    /// With the one that comes next.
+    pub(crate) fn and(self, next: Self) -> Option<Self> {
+        let follows = next.first == self.last.next() && next.state_hash == self.state_hash && self.count() < Self::MAX;
+        follows.then_some(Self { last: next.last, ..self })
+    }
+
+    /// How many. Those of a file are at least one.
+    pub(crate) fn count(&self) -> u64 {
+        self.last.since(self.first) + 1
+    }
+
+    /// Always of the same length, whatever the last one.
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        let Self { first, last, state_hash } = *self;
+        with_checksum(&pb::IdleTicks { first: first.0, last: last.0, state_hash, crc32: 0 })
+    }
+
+    pub(crate) fn decode(bytes: &[u8]) -> Result<Self, String> {
+        let pb::IdleTicks { first, last, state_hash, .. } = checked(bytes)?;
+        match last.checked_sub(first) {
+            Some(more) if more < Self::MAX => Ok(Self { first: Tick(first), last: Tick(last), state_hash }),
+            _ => Err(format!("idle ticks from {first} to {last}")),
+        }
+    }
+
+    /// What one of them would stand as by itself.
+    pub(crate) fn tick(&self, tick: Tick) -> (TickInput, RecordedResult) {
+        let input = TickInput { tick, ..TickInput::default() };
+        (input, RecordedResult { tick, state_hash: self.state_hash, ..RecordedResult::default() })
+    }
+}
+
 pub(crate) fn encode_input(input: &TickInput) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(16 + input.inputs.len() * SEAT_INPUT_BYTES);
     if input.tick.0 != 0 {
@@ -201,12 +256,12 @@ pub(crate) fn decode_result(schema: &Schema, bytes: &[u8]) -> Result<RecordedRes
     })
 }
 
-/// The tag of a tick record's `fixed32 crc32 = 15`, its last field.
+/// The tag of a record's `fixed32 crc32 = 15`, its last field.
 const CHECKSUM_TAG: u8 = 15 << 3 | 5;
 const CHECKSUM_BYTES: usize = 5;
 
 /// The message, whose checksum field is not set, with the checksum of all that stands before it.
-fn with_checksum(message: &impl Message) -> Vec<u8> {
+pub(crate) fn with_checksum(message: &impl Message) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(message.encoded_len() + CHECKSUM_BYTES);
     message.encode(&mut bytes).expect("a Vec takes any number of bytes");
     checksummed(bytes)
@@ -236,7 +291,7 @@ pub(crate) fn check(bytes: &[u8]) -> Result<(), String> {
     if computed == recorded {
         return Ok(());
     }
-    Err(format!("a tick's checksum is {recorded:08x}, of its bytes {computed:08x}"))
+    Err(format!("the checksum is {recorded:08x}, that of the bytes {computed:08x}"))
 }
 
 #[cfg(test)]
@@ -288,6 +343,35 @@ mod tests {
             let mut broken = bytes.clone();
             broken[i] ^= 1;
             assert!(decode_input(&broken).is_err(), "byte {i}");
+        }
+    }
+
+    #[test]
+    fn idle_ticks_are_as_long_whatever_the_last_and_every_changed_byte_is_noticed() {
+        let one = IdleTicks { first: Tick(7), last: Tick(7), state_hash: 9 };
+        let bytes = one.encode();
+        assert_eq!((IdleTicks::decode(&bytes), one.count()), (Ok(one), 1));
+        let next = |tick| IdleTicks { first: Tick(tick), last: Tick(tick), ..one };
+        let more = one.and(next(8)).expect("it follows");
+        assert_eq!((more.last, more.count(), more.encode().len()), (Tick(8), 2, bytes.len()));
+        assert_eq!(more.and(next(10)), None);
+        assert_eq!(more.and(IdleTicks { state_hash: 1, ..next(9) }), None);
+        for i in 0..bytes.len() {
+            let mut broken = bytes.clone();
+            broken[i] ^= 1;
+            assert!(IdleTicks::decode(&broken).is_err(), "byte {i}");
+        }
+    }
+
+    #[test]
+    fn idle_ticks_that_run_backwards_or_for_too_long_are_refused() {
+        let longest = IdleTicks { first: Tick(7), last: Tick(7 + IdleTicks::MAX - 1), state_hash: 0 };
+        assert_eq!(IdleTicks::decode(&longest.encode()), Ok(longest));
+        let next = longest.last.next();
+        assert_eq!(longest.and(IdleTicks { first: next, last: next, state_hash: 0 }), None);
+        for last in [0, 6, 7 + IdleTicks::MAX, u64::MAX] {
+            let wrong = IdleTicks { last: Tick(last), ..longest };
+            assert_eq!(IdleTicks::decode(&wrong.encode()), Err(format!("idle ticks from 7 to {last}")));
         }
     }
 

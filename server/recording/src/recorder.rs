@@ -2,59 +2,87 @@
 
 mod live;
 mod pool;
+mod status;
 #[cfg(test)]
 mod tests;
 
 use std::{
     collections::VecDeque,
-    fmt,
-    fs::File,
-    io, mem,
+    fmt, io, mem,
     path::{Path, PathBuf},
     sync::{
-        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
     },
+    thread,
 };
 
-use tickwire_shared::Tick;
+use tickwire_shared::TickRate;
 use tickwire_simulation::{TickInput, TickResult};
 
 use self::{
-    live::{Disk, Live, Record},
+    live::{Live, Record},
     pool::Written,
+    status::{Fault, Progress, Stop},
 };
-use crate::{End, EndReason, RecordingMeta, files};
+use crate::{End, EndReason, RecordingMeta, files, storage::Disk};
 
-pub use pool::Recorders;
+pub use pool::{Recorders, RecordersOptions};
+pub use status::{RecorderState, RecorderStatus};
 
 /// How much is written at once where the disk is behind.
 const BATCH_BYTES_MAX: usize = 1 << 20;
+/// How much is gathered before it is written, where nothing has to survive a kill.
+const BUFFER_BYTES_MAX: usize = 256 << 10;
 /// How much room for records is kept for the next ones; that of a stall is given back.
 const QUEUE_RECORDS_KEPT: usize = 16;
+
+/// What a recording survives.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Durability {
+    /// Nothing: records are written by the quarter of a mebibyte, and a killed process loses what has not been.
+    None,
+    /// A killed process: each tick is handed to the system at once. A loss of power loses what that has not written yet.
+    Flush,
+    /// A killed process, and a loss of power but for about the last second: beside that the file is synced each second.
+    #[default]
+    Sync,
+}
 
 /// How a recorder works.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RecorderOptions {
-    /// For how many ticks the disk may stall before the recording is given up. A session that is stepped faster than real
-    /// time may outrun a sound disk; record that with a [`Writer`](crate::Writer).
+    /// For how many ticks the disk may stall or fail before the recording is given up. A session that is stepped faster than
+    /// real time may outrun a sound disk; record that with a [`Writer`](crate::Writer).
     pub queue_ticks_max: u64,
+    /// From how many ticks on that wait the recorder is said to be [behind](RecorderState::Behind).
+    pub behind_ticks: u64,
+    /// What the recording survives.
+    pub durability: Durability,
+    /// The size, in bytes of the live file, at which the recording ends: [`EndReason::Limited`].
+    pub bytes_max: u64,
 }
 
 impl RecorderOptions {
-    /// 10 s.
+    /// 10 s, 1 s, [`Durability::Sync`], no limit of size.
     #[must_use]
-    pub const fn at(rate: tickwire_shared::TickRate) -> Self {
-        Self { queue_ticks_max: rate.ticks_in_ms(10_000) }
+    pub const fn at(rate: TickRate) -> Self {
+        Self {
+            queue_ticks_max: rate.ticks_in_ms(10_000),
+            behind_ticks: rate.ticks_in_ms(1_000),
+            durability: Durability::Sync,
+            bytes_max: u64::MAX,
+        }
     }
 }
 
 /// Records one session.
 ///
 /// Hand over each [`TickInput`] before its tick is finished, and each [`TickResult`] after; at the end, [`close`](Self::close).
-/// An input is written at once, a result with the next input. Nothing here waits for the disk, or fails: where the disk does,
-/// or falls too far behind, the recording stops, and [`problem`](Self::problem) says why. What was written until then stays
-/// readable.
+/// An input is written at once, a result with the next input. Nothing here waits for the disk, or fails. Where the disk does,
+/// what comes is kept in memory and tried again at each tick: a recording whose disk recovers in time has no gap. Where it does
+/// not, the recording stops, since no replay could pass the gap; an end record says so, and what was written until then stays
+/// readable. [`status`](Self::status) tells how it does.
 ///
 /// Dropped without a close, it leaves the live file as a killed process would.
 #[derive(Debug)]
@@ -66,6 +94,12 @@ pub struct Recorder {
 #[derive(Clone, Debug)]
 pub struct RecorderCloser {
     open: Arc<Open>,
+}
+
+/// Tells how a recorder does, from any thread, also after its end.
+#[derive(Clone, Debug)]
+pub struct RecorderWatch {
+    progress: Arc<Progress>,
 }
 
 /// A recording that has been closed.
@@ -83,15 +117,17 @@ pub struct Closed {
 struct Open {
     path: PathBuf,
     recorders: Recorders,
-    queue_records_max: usize,
+    options: RecorderOptions,
     queue: Mutex<Queue>,
-    /// Whoever writes. `None` once the recording has stopped, or is over.
-    live: Mutex<Option<Live>>,
+    /// Whoever writes. `None` once the recording is over.
+    live: Mutex<Option<Writing>>,
     /// Whoever syncs. It holds the file's lock: kept until there is a finished recording.
     disk: Mutex<Option<Arc<dyn Disk>>>,
     /// Something has been written since the last sync.
     dirty: AtomicBool,
-    progress: Progress,
+    /// Somebody closes it, or has.
+    taken_over: AtomicBool,
+    progress: Arc<Progress>,
     closed: Mutex<Option<Closed>>,
 }
 
@@ -101,19 +137,20 @@ struct Queue {
     records: VecDeque<Record>,
     /// A writer has it, or will have.
     taken_on: bool,
-    /// Nothing is taken in any more.
+    /// Nothing is taken in any more: the session is over, or the recording has stopped.
     closed: bool,
 }
 
-#[derive(Debug, Default)]
-struct Progress {
-    /// The newest tick begun.
-    begun: AtomicU64,
-    /// The newest tick whose input is in the file.
-    inputs: AtomicU64,
-    /// The newest tick whose result is in the file.
-    results: AtomicU64,
-    problem: OnceLock<String>,
+/// What a writer has taken over.
+#[derive(Debug)]
+struct Writing {
+    live: Live,
+    /// Not encoded yet.
+    records: VecDeque<Record>,
+    /// Encoded, and not in the file: how many records, and their memory.
+    encoded: (u64, u64),
+    /// What the recorders count of the file.
+    counted_bytes: u64,
 }
 
 impl Recorders {
@@ -134,32 +171,36 @@ impl Recorders {
         if finished.try_exists()? {
             return Err(io::Error::new(io::ErrorKind::AlreadyExists, format!("{} exists", finished.display())));
         }
-        let file = File::create_new(&path)?;
-        // So that nobody repairs it while it grows.
-        file.try_lock()?;
-        self.start_on(Arc::new(file), path, meta, options)
-    }
-
-    fn start_on(
-        &self,
-        disk: Arc<dyn Disk>,
-        path: PathBuf,
-        meta: &RecordingMeta,
-        options: RecorderOptions,
-    ) -> io::Result<Recorder> {
-        let live = Live::new(Arc::clone(&disk), meta)?;
-        disk.sync()?;
-        self.enter()?;
-        let records_max = usize::try_from(options.queue_ticks_max).unwrap_or(usize::MAX).saturating_mul(2).max(2);
+        let storage = self.storage();
+        let disk = storage.create(&path)?;
+        let begin = || {
+            let live = Live::new(Arc::clone(&disk), meta)?;
+            if options.durability == Durability::Sync {
+                disk.sync()?;
+                storage.sync_directory(directory)?;
+            }
+            self.enter()?;
+            Ok(live)
+        };
+        let live = begin().inspect_err(|_: &io::Error| {
+            // Nobody would know what it is. The error is told, whatever comes of this.
+            let _ = storage.remove(&path);
+        })?;
+        let progress = Arc::<Progress>::default();
+        progress.note_written(live.mark());
+        let counted_bytes = live.mark().bytes;
+        self.note_live_bytes(0, counted_bytes);
+        progress.note_synced(progress.written());
         let open = Open {
             path,
             recorders: self.clone(),
-            queue_records_max: records_max,
+            options,
             queue: Mutex::default(),
-            live: Mutex::new(Some(live)),
+            live: Mutex::new(Some(Writing { live, records: VecDeque::new(), encoded: (0, 0), counted_bytes })),
             disk: Mutex::new(Some(disk)),
             dirty: AtomicBool::new(false),
-            progress: Progress::default(),
+            taken_over: AtomicBool::new(false),
+            progress,
             closed: Mutex::default(),
         };
         Ok(Recorder { open: Arc::new(open) })
@@ -186,23 +227,22 @@ impl Recorder {
         self.open.record(Record::Result(Box::new(result)));
     }
 
-    /// How many ticks have begun whose input is not in the file yet: 0 or 1 on a healthy disk.
+    /// How it does.
     #[must_use]
-    pub fn lag_ticks(&self) -> u64 {
-        let Progress { begun, inputs, .. } = &self.open.progress;
-        begun.load(Ordering::Relaxed).saturating_sub(inputs.load(Ordering::Relaxed))
-    }
-
-    /// Why the recording has stopped, where it has.
-    #[must_use]
-    pub fn problem(&self) -> Option<&str> {
-        self.open.progress.problem()
+    pub fn status(&self) -> RecorderStatus {
+        self.open.progress.status()
     }
 
     /// The live file.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.open.path
+    }
+
+    /// Watches it from elsewhere.
+    #[must_use]
+    pub fn watch(&self) -> RecorderWatch {
+        RecorderWatch { progress: Arc::clone(&self.open.progress) }
     }
 
     /// Closes the recording from elsewhere, as where its session never comes back.
@@ -221,7 +261,7 @@ impl Recorder {
 impl Drop for Recorder {
     fn drop(&mut self) {
         if self.open.stop_taking() {
-            self.open.write_rest();
+            self.open.write_rest(true);
             self.open.sync();
             self.open.let_go();
         }
@@ -234,7 +274,15 @@ impl RecorderCloser {
     #[must_use]
     pub fn close(&self, reason: EndReason) -> Closed {
         let mut closed = lock(&self.open.closed);
-        closed.get_or_insert_with(|| self.open.close(reason)).clone()
+        closed.get_or_insert_with(|| self.open.close(&reason)).clone()
+    }
+}
+
+impl RecorderWatch {
+    /// As [`Recorder::status`].
+    #[must_use]
+    pub fn status(&self) -> RecorderStatus {
+        self.progress.status()
     }
 }
 
@@ -242,96 +290,224 @@ impl Open {
     fn record(self: &Arc<Self>, record: Record) {
         let is_input = matches!(record, Record::Input(_));
         let mut queue = lock(&self.queue);
-        if queue.closed || self.progress.problem().is_some() {
-            // A recording with a gap cannot be replayed beyond it.
+        if queue.closed {
             return;
         }
-        if queue.records.len() >= self.queue_records_max {
-            self.progress.give_up("the disk has stalled for longer than the recorder's queue".to_owned());
-            return;
+        let RecorderOptions { queue_ticks_max, behind_ticks, .. } = self.options;
+        let waiting = self.progress.waiting.load(Ordering::Relaxed);
+        let is_full = waiting >= queue_ticks_max.saturating_mul(2).max(2);
+        if is_full || !self.recorders.take_room(record.bytes()) {
+            queue.closed = true;
+            let newest = self.progress.problem();
+            let problem =
+                newest.unwrap_or_else(|| "the disk has stalled for longer than the recorder's queue".to_owned());
+            self.progress.stop(Stop::Stopped(problem));
+            self.recorders.tell_change();
+        } else {
+            self.progress.waiting.fetch_add(1, Ordering::Relaxed);
+            self.progress.waiting_bytes.fetch_add(record.bytes(), Ordering::Relaxed);
+            queue.records.push_back(record);
+            if waiting > behind_ticks.saturating_mul(2)
+                && self.progress.note_fault(Fault::Slow, || "the disk has stalled".to_owned())
+            {
+                self.recorders.tell_change();
+            }
         }
-        queue.records.push_back(record);
         // A result can wait for the next input: who has the inputs can have the results.
-        if is_input && !mem::replace(&mut queue.taken_on, true) {
+        if (is_input || queue.closed) && !mem::replace(&mut queue.taken_on, true) {
             drop(queue);
             self.recorders.write(Arc::clone(self));
         }
     }
 
     /// A writer's turn: writes what has queued up.
-    fn write_some(&self) -> Written {
-        self.write_rest();
+    fn write_some(self: &Arc<Self>) -> Written {
+        let mut written = self.write_rest(false);
+        if let Some(stop) = self.progress.stopped() {
+            // With what had come before.
+            written = self.write_rest(true);
+            self.wind_up(&stop);
+        }
         let mut queue = lock(&self.queue);
-        queue.taken_on = !queue.records.is_empty();
-        Written { dirty: !self.dirty.swap(true, Ordering::Relaxed), more: queue.taken_on }
+        // What a disk refuses is tried again with the next tick.
+        queue.taken_on = written && !queue.records.is_empty();
+        let syncs = self.options.durability == Durability::Sync;
+        Written { dirty: syncs && !self.dirty.swap(true, Ordering::Relaxed), more: queue.taken_on }
     }
 
-    /// Writes what has queued up, if the recording has not stopped.
-    fn write_rest(&self) {
+    /// Writes what has queued up, all of it or what is due. False: the disk does not take it.
+    fn write_rest(&self, all: bool) -> bool {
         let mut live = lock(&self.live);
-        let mut records = mem::take(&mut lock(&self.queue).records);
-        let written = live.as_mut().map_or(Ok(()), |live| self.write(live, &mut records));
-        if let Err(error) = written {
-            self.progress.give_up(format!("writing failed: {error}"));
-            live.take().into_iter().for_each(Live::cut);
+        let Some(writing) = live.as_mut() else {
+            self.drop_records(&mut lock(&self.queue).records);
+            return true;
+        };
+        self.take_queue(writing);
+        if writing.live.has_ended() || self.progress.stopped() == Some(Stop::Limited) {
+            self.drop_records(&mut writing.records);
         }
-        records.clear();
+        let written = self.write(writing, all);
+        self.note_written(writing);
+        let changed = match &written {
+            Err(error) => self.progress.note_fault(Fault::Write, || format!("writing failed: {error}")),
+            Ok(()) => self.progress.note_well(Fault::Write) | self.progress.note_well(Fault::Slow),
+        };
+        if changed {
+            self.recorders.tell_change();
+        }
+        written.is_ok()
+    }
+
+    fn take_queue(&self, Writing { records, .. }: &mut Writing) {
         records.shrink_to(QUEUE_RECORDS_KEPT);
-        // Its room serves the next ones, unless some have come already.
         let mut queue = lock(&self.queue);
-        if queue.records.is_empty() {
-            queue.records = records;
+        if records.is_empty() {
+            // Its room serves the next ones.
+            mem::swap(records, &mut queue.records);
+        } else {
+            records.append(&mut queue.records);
         }
     }
 
-    fn write(&self, live: &mut Live, records: &mut VecDeque<Record>) -> io::Result<()> {
-        let Progress { inputs, results, .. } = &self.progress;
-        let (mut input, mut result) = (inputs.load(Ordering::Relaxed), results.load(Ordering::Relaxed));
-        while !records.is_empty() {
+    fn write(&self, writing: &mut Writing, all: bool) -> io::Result<()> {
+        let gathers = self.options.durability == Durability::None && !all;
+        loop {
             // What has queued up goes out in one piece.
-            while live.unwritten_bytes() < BATCH_BYTES_MAX
-                && let Some(record) = records.pop_front()
+            while writing.live.unwritten_bytes() < BATCH_BYTES_MAX
+                && let Some(record) = writing.records.pop_front()
             {
-                match &record {
-                    Record::Input(record) => input = record.tick.0,
-                    Record::Result(record) => result = record.tick.0,
+                let (is_result, bytes) = (matches!(record, Record::Result(_)), record.bytes());
+                let encoded = writing.live.write(record);
+                if gathers {
+                    self.note_taken(1, bytes);
+                } else {
+                    writing.encoded = (writing.encoded.0 + 1, writing.encoded.1 + bytes);
                 }
-                live.write(record)?;
+                // The recording is to end with a whole tick.
+                let stop = match encoded {
+                    Err(error) => Some(Stop::Stopped(error.to_string())),
+                    Ok(()) => (is_result && self.is_at_limit(writing.live.bytes())).then_some(Stop::Limited),
+                };
+                if let Some(stop) = stop
+                    && self.progress.stop(stop)
+                {
+                    lock(&self.queue).closed = true;
+                    self.drop_records(&mut writing.records);
+                    self.recorders.tell_change();
+                }
             }
-            live.flush()?;
-            inputs.store(input, Ordering::Relaxed);
-            results.store(result, Ordering::Relaxed);
+            if gathers && writing.live.unwritten_bytes() < BUFFER_BYTES_MAX && self.progress.stopped().is_none() {
+                return Ok(());
+            }
+            writing.live.flush()?;
+            let (records, bytes) = mem::take(&mut writing.encoded);
+            self.note_taken(records, bytes);
+            if writing.records.is_empty() {
+                return Ok(());
+            }
         }
-        Ok(())
     }
 
-    /// Has what is written survive a loss of power.
-    fn sync(&self) {
+    fn is_at_limit(&self, bytes: u64) -> bool {
+        bytes >= self.options.bytes_max || self.recorders.is_at_limit(bytes.saturating_sub(self.progress.written().1))
+    }
+
+    /// Notes that records do not wait any more.
+    fn note_taken(&self, records: u64, bytes: u64) {
+        self.progress.waiting.fetch_sub(records, Ordering::Relaxed);
+        self.progress.waiting_bytes.fetch_sub(bytes, Ordering::Relaxed);
+        self.recorders.give_room(bytes);
+    }
+
+    fn drop_records(&self, records: &mut VecDeque<Record>) {
+        let dropped = mem::take(records);
+        self.note_taken(dropped.len() as u64, dropped.iter().map(Record::bytes).sum());
+    }
+
+    /// Ends a recording whose session goes on.
+    fn wind_up(self: &Arc<Self>, stop: &Stop) {
+        let ended = self.end(&EndReason::Killed);
+        if let Err(error) = ended {
+            tracing::warn!("the recording's end cannot be written now: {error}");
+        } else if *stop == Stop::Limited {
+            // It is of no use to the session any more, and smaller when it is finished. Where no thread can be had, that is
+            // done at the session's end.
+            let open = Arc::clone(self);
+            let _ = thread::Builder::new().name("tickwire-close".into()).spawn(move || {
+                let closer = RecorderCloser { open };
+                let Closed { path, end, problem } = closer.close(EndReason::Limited);
+                let (path, tick) = (path.display(), end.tick);
+                tracing::info!(%path, %tick, problem, "the recording is closed, at its limit of size");
+            });
+        }
+    }
+
+    /// Writes the end record, once.
+    fn end(&self, reason: &EndReason) -> io::Result<()> {
+        let mut live = lock(&self.live);
+        let Some(writing) = live.as_mut() else { return Ok(()) };
+        // What could be written has been.
+        self.drop_records(&mut writing.records);
+        let (records, bytes) = mem::take(&mut writing.encoded);
+        self.note_taken(records, bytes);
+        let ended = writing.live.end(|ticks| self.progress.end(reason, ticks));
+        self.note_written(writing);
+        ended
+    }
+
+    fn note_written(&self, Writing { live, counted_bytes, .. }: &mut Writing) {
+        self.progress.note_written(live.mark());
+        // One that is at its limit gives its room to the others at once.
+        let bytes = if self.progress.stopped() == Some(Stop::Limited) { 0 } else { live.mark().bytes };
+        self.recorders.note_live_bytes(mem::replace(counted_bytes, bytes), bytes);
+    }
+
+    /// Has what is written survive a loss of power. False: the disk refuses.
+    fn sync(&self) -> bool {
         let disk = lock(&self.disk);
-        if self.dirty.swap(false, Ordering::Relaxed)
-            && let Some(Err(error)) = disk.as_ref().map(|disk| disk.sync())
-        {
-            self.progress.give_up(format!("writing failed: {error}"));
+        if self.options.durability != Durability::Sync || !self.dirty.swap(false, Ordering::Relaxed) {
+            return true;
         }
+        let written = self.progress.written();
+        let synced = disk.as_ref().map_or(Ok(()), |disk| disk.sync());
+        let changed = match &synced {
+            Ok(()) => {
+                self.progress.note_synced(written);
+                self.progress.note_well(Fault::Sync)
+            }
+            Err(error) => {
+                self.dirty.store(true, Ordering::Relaxed);
+                self.progress.note_fault(Fault::Sync, || format!("syncing failed: {error}"))
+            }
+        };
+        if changed {
+            self.recorders.tell_change();
+        }
+        synced.is_ok()
     }
 
-    /// Takes nothing in any more. False: it did not before.
+    /// Takes nothing in any more, and leaves the file to the caller. False: somebody else has.
     fn stop_taking(&self) -> bool {
-        !mem::replace(&mut lock(&self.queue).closed, true)
+        lock(&self.queue).closed = true;
+        !self.taken_over.swap(true, Ordering::AcqRel)
     }
 
-    fn close(&self, reason: EndReason) -> Closed {
+    fn close(&self, reason: &EndReason) -> Closed {
         let is_open = self.stop_taking();
-        self.write_rest();
-        let end = self.progress.end(reason);
-        let ended = lock(&self.live).as_mut().map_or(Ok(()), |live| live.end(&end));
-        self.dirty.store(true, Ordering::Relaxed);
-        self.sync();
-        let mut problem = self.progress.problem().map(str::to_owned);
+        self.write_rest(true);
+        self.write_held();
+        let ended = self.end(reason);
+        let mark = lock(&self.live).as_ref().map(|writing| writing.live.mark()).unwrap_or_default();
+        let end = self.progress.end(reason, mark.ticks);
+        self.progress.note_closed();
+        let mut problem = match &end.reason {
+            EndReason::Stopped { problem } => Some(problem.clone()),
+            _ => None,
+        };
         if let Err(error) = ended {
             problem.get_or_insert(format!("its end could not be written: {error}"));
         }
-        let path = match files::finalize(&self.path, Some(&end)) {
+        let path = match files::finalize(&*self.recorders.storage(), &self.path, Some(&end)) {
             Ok(finished) => {
                 if let Some(lost) = finished.lost {
                     problem.get_or_insert(lost.to_string());
@@ -350,44 +526,35 @@ impl Open {
         Closed { path, end, problem }
     }
 
+    /// Writes an input that has no result, as where its tick panicked.
+    fn write_held(&self) {
+        let mut live = lock(&self.live);
+        let Some(Writing { live, .. }) = live.as_mut() else { return };
+        if self.progress.stopped().is_none()
+            && let Err(error) = live.write_held().and_then(|()| live.flush())
+        {
+            self.progress.note_fault(Fault::Write, || format!("writing failed: {error}"));
+        }
+        self.progress.note_written(live.mark());
+    }
+
     /// Gives up the file, and the lock on it.
     fn let_go(&self) {
-        *lock(&self.live) = None;
+        if let Some(Writing { live, mut records, encoded, counted_bytes }) = lock(&self.live).take() {
+            self.drop_records(&mut records);
+            self.note_taken(encoded.0, encoded.1);
+            self.recorders.note_live_bytes(counted_bytes, 0);
+            live.cut();
+        }
         *lock(&self.disk) = None;
         self.recorders.leave();
+        self.recorders.tell_change();
     }
 }
 
 impl fmt::Debug for Open {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Open").field("path", &self.path).field("progress", &self.progress).finish_non_exhaustive()
-    }
-}
-
-impl Progress {
-    fn problem(&self) -> Option<&str> {
-        self.problem.get().map(String::as_str)
-    }
-
-    fn give_up(&self, problem: String) {
-        // Only the first reason matters.
-        if self.problem.set(problem).is_ok() {
-            tracing::error!("the recording stops: {}", self.problem().unwrap_or_default());
-        }
-    }
-
-    /// The end record: how many ticks the file lacks follows from what is in it.
-    fn end(&self, reason: EndReason) -> End {
-        let [begun, inputs, results] =
-            [&self.begun, &self.inputs, &self.results].map(|number| number.load(Ordering::Relaxed));
-        let lacking = match reason {
-            // The tick that it went down in has no result, only a cause.
-            EndReason::Failed { .. } | EndReason::Killed => {
-                begun.saturating_sub(1).saturating_sub(results).max(begun - inputs)
-            }
-            EndReason::Shutdown | EndReason::Ended => begun - results,
-        };
-        End { reason, tick: Tick(begun), ticks_missing: lacking }
     }
 }
 

@@ -3,14 +3,13 @@
 use std::io::{self, Seek, Write};
 
 use mcap::{McapError, records::MessageHeader};
-use prost::Message as _;
 use tickwire_shared::{Tick, TickRate};
 use tickwire_simulation::TickInput;
 
 use crate::{
     End, RECORD_BYTES_MAX, RecordedResult, RecordingMeta,
     format::{self, Channels, Topic},
-    record,
+    record::{self, IdleTicks},
 };
 
 /// The form of a recording.
@@ -32,6 +31,8 @@ pub struct Writer<W: Write + Seek> {
     rate: TickRate,
     /// The second, since the session's creation, that the newest chunk holds.
     second: u64,
+    /// Whole ones.
+    ticks: u64,
 }
 
 impl<W: Write + Seek> std::fmt::Debug for Writer<W> {
@@ -48,8 +49,8 @@ impl<W: Write + Seek> Writer<W> {
     pub fn new(to: W, meta: &RecordingMeta, layout: Layout) -> io::Result<Self> {
         let mut mcap = format::write_options(layout).create(to).map_err(io_error)?;
         let channels = format::add_channels(&mut mcap).map_err(io_error)?;
-        let mut writer = Self { mcap, channels, layout, rate: meta.tick_rate, second: 0 };
-        writer.write(Topic::Header, Tick::ZERO, &meta.to_proto().encode_to_vec())?;
+        let mut writer = Self { mcap, channels, layout, rate: meta.tick_rate, second: 0, ticks: 0 };
+        writer.write(Topic::Header, Tick::ZERO, &meta.encode())?;
         Ok(writer)
     }
 
@@ -66,7 +67,16 @@ impl<W: Write + Seek> Writer<W> {
     /// # Errors
     /// As [`tick_input`](Self::tick_input).
     pub fn tick_result(&mut self, result: &RecordedResult) -> io::Result<()> {
-        self.write(Topic::TickResult, result.tick, &record::encode_result(result))
+        self.write(Topic::TickResult, result.tick, &record::encode_result(result))?;
+        self.ticks += 1;
+        Ok(())
+    }
+
+    /// Appends ticks without input, change or event.
+    pub(crate) fn idle_ticks(&mut self, idle: &IdleTicks) -> io::Result<()> {
+        self.write(Topic::IdleTicks, idle.first, &idle.encode())?;
+        self.ticks += idle.count();
+        Ok(())
     }
 
     /// Appends how the session ended.
@@ -74,7 +84,7 @@ impl<W: Write + Seek> Writer<W> {
     /// # Errors
     /// Those of the file.
     pub fn end(&mut self, end: &End) -> io::Result<()> {
-        self.write(Topic::End, end.tick, &end.to_proto().encode_to_vec())
+        self.write(Topic::End, end.tick, &end.encode(self.ticks))
     }
 
     /// Hands everything to the file; of a finished recording, it ends the chunk.
@@ -97,6 +107,16 @@ impl<W: Write + Seek> Writer<W> {
         Ok(self.mcap.into_inner())
     }
 
+    /// Notes ticks that were added to a record of idle ones.
+    pub(crate) fn add_ticks(&mut self, ticks: u64) {
+        self.ticks += ticks;
+    }
+
+    /// Sets how many whole ticks the file has.
+    pub(crate) fn set_ticks(&mut self, ticks: u64) {
+        self.ticks = ticks;
+    }
+
     /// Appends an encoded record.
     pub(crate) fn write(&mut self, topic: Topic, tick: Tick, data: &[u8]) -> io::Result<()> {
         if data.len() > RECORD_BYTES_MAX {
@@ -104,7 +124,8 @@ impl<W: Write + Seek> Writer<W> {
             return Err(io::Error::new(io::ErrorKind::FileTooLarge, error));
         }
         let second = tick.0 / u64::from(self.rate.hz());
-        if self.layout == Layout::Finished && topic == Topic::TickInput && second != self.second {
+        let begins = matches!(topic, Topic::TickInput | Topic::IdleTicks);
+        if self.layout == Layout::Finished && begins && second != self.second {
             self.second = second;
             self.flush()?;
         }

@@ -48,7 +48,7 @@ enum Command {
     ///
     /// Every option may also come from an environment variable, such as TICKWIRE_TICK_RATE, or from a TOML file; flags go
     /// first, then the environment.
-    Serve(options::ServeFlags),
+    Serve(Box<options::ServeFlags>),
     /// Play a recording again
     Replay(replay::ReplayArgs),
     /// Look after recordings
@@ -136,7 +136,7 @@ fn run(arguments: impl IntoIterator<Item = OsString>, games: Vec<Arc<dyn Game>>)
             return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(u8::MAX));
         }
     };
-    let result = match cli.command.unwrap_or(Command::Serve(cli.serve)) {
+    let result = match cli.command.unwrap_or(Command::Serve(Box::new(cli.serve))) {
         Command::Serve(flags) => serve::serve(&flags, games),
         Command::Replay(arguments) => replay::replay(&arguments, &games),
         Command::Recordings(command) => recordings::run(&command, &games),

@@ -5,6 +5,7 @@ use std::{
     net::SocketAddr,
     num::{NonZeroU32, NonZeroUsize},
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use figment::{
@@ -14,16 +15,20 @@ use figment::{
 };
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value as Json;
+use tickwire_recording::{Durability, Retention};
 use tickwire_replication::STRIPES_MAX;
 use tickwire_shared::{REWIND_MS_MAX, TickRate};
 
 use super::environment;
-use crate::config::{BYTES_PER_SECOND_MIN, Limits, ServerConfig};
+use crate::config::{BYTES_PER_SECOND_MIN, Limits, RecordingConfig, ServerConfig};
 
 /// What every environment variable of the server begins with.
 pub(super) const ENV_PREFIX: &str = "TICKWIRE_";
 /// The most sessions of a game: each has a world, a recording and three seconds of history of its own.
 const SESSIONS_MAX: u32 = 1000;
+/// A recording that ends with less is of no use: its header alone takes some KiB.
+const RECORDING_BYTES_MIN: u64 = 65_536;
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 /// Where recordings are, below the data directory.
 const RECORDINGS: &str = "recordings";
 
@@ -66,6 +71,31 @@ pub(super) struct ServeFlags {
     #[arg(long, value_name = "DIR")]
     #[serde(skip_serializing_if = "Option::is_none")]
     data_dir: Option<PathBuf>,
+    /// Whether matches are recorded [default: on]
+    #[arg(long, value_name = "ON|OFF")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    recordings: Option<OnOff>,
+    /// What a recording survives: none; a killed server (flush); a loss of power, too, but for a second (sync)
+    /// [default: sync]
+    #[arg(long, value_name = "HOW")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    durability: Option<DurabilityOption>,
+    /// Bytes of a running session's recording at which it ends, 65536 or more; 0: any [default: 4294967296]
+    #[arg(long, value_name = "N")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    recording_bytes_max: Option<u64>,
+    /// Bytes of recordings to keep: the oldest finished ones are deleted; 0: any [default: 17179869184]
+    #[arg(long, value_name = "N")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    retain_bytes: Option<u64>,
+    /// Finished recordings to keep, the newest; 0: any number [default: 10000]
+    #[arg(long, value_name = "N")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    retain_count: Option<usize>,
+    /// Days for which finished recordings are kept; 0: for ever [default: 0]
+    #[arg(long, value_name = "N")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    retain_days: Option<u32>,
     /// Where randomness starts: the same seed and inputs give the same match [default: another at each start]
     #[arg(long, value_name = "N")]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -115,6 +145,33 @@ pub(super) enum LogFormat {
     Json,
 }
 
+/// Whether something is to be done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum OnOff {
+    On,
+    Off,
+}
+
+/// What a recording survives, as it is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum DurabilityOption {
+    None,
+    Flush,
+    Sync,
+}
+
+impl From<DurabilityOption> for Durability {
+    fn from(option: DurabilityOption) -> Self {
+        match option {
+            DurabilityOption::None => Self::None,
+            DurabilityOption::Flush => Self::Flush,
+            DurabilityOption::Sync => Self::Sync,
+        }
+    }
+}
+
 /// All options of `serve`, as they are written.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -130,6 +187,12 @@ struct Options {
     #[serde(deserialize_with = "one_or_many")]
     set: Vec<String>,
     data_dir: PathBuf,
+    recordings: OnOff,
+    durability: DurabilityOption,
+    recording_bytes_max: u64,
+    retain_bytes: u64,
+    retain_count: usize,
+    retain_days: u32,
     seed: Option<u64>,
     simulation_threads: Option<usize>,
     network_threads: Option<usize>,
@@ -152,6 +215,12 @@ impl Default for Options {
             rewind_ms: config.rewind_ms,
             set: Vec::new(),
             data_dir: default_data_dir(),
+            recordings: OnOff::On,
+            durability: DurabilityOption::Sync,
+            recording_bytes_max: config.recording.bytes_max,
+            retain_bytes: config.recording.retention.bytes_max,
+            retain_count: config.recording.retention.count_max,
+            retain_days: 0,
             seed: config.seed,
             simulation_threads: None,
             network_threads: None,
@@ -267,6 +336,23 @@ impl Layers {
             bytes_per_second_max: bytes("bytes_per_second_max", options.bytes_per_second_max)?,
             ..Limits::default()
         };
+        let recording_bytes_max = match options.recording_bytes_max {
+            0 => u64::MAX,
+            bytes @ RECORDING_BYTES_MIN.. => bytes,
+            bytes => {
+                let problem = format!("are too few: choose {RECORDING_BYTES_MIN} or more, or 0 for no limit");
+                return Err(invalid("recording_bytes_max", bytes.to_string(), problem));
+            }
+        };
+        let recording = RecordingConfig {
+            durability: options.durability.into(),
+            bytes_max: recording_bytes_max,
+            retention: Retention {
+                bytes_max: if options.retain_bytes == 0 { u64::MAX } else { options.retain_bytes },
+                count_max: if options.retain_count == 0 { usize::MAX } else { options.retain_count },
+                age_max: (options.retain_days > 0).then(|| DAY * options.retain_days),
+            },
+        };
         let setting =
             |text: &String| read_setting(text).map_err(|problem| invalid("set", format!("{text:?}"), problem));
         let settings = options.set.iter().map(setting).collect::<Result<_, _>>()?;
@@ -281,7 +367,8 @@ impl Layers {
                 rewind_ms: options.rewind_ms,
                 settings,
                 seed: options.seed,
-                recordings: Some(recordings_dir(&options.data_dir)),
+                recordings: (options.recordings == OnOff::On).then(|| recordings_dir(&options.data_dir)),
+                recording,
                 simulation_threads: threads("simulation_threads", options.simulation_threads)?,
                 network_threads: threads("network_threads", options.network_threads)?,
                 limits,

@@ -196,7 +196,16 @@ fn state_words(state: &RecordingState, ticks: u64) -> String {
         RecordingState::Complete(EndReason::Killed) => {
             format!("complete until the server was killed after tick {ticks}, or gave up a game that hung there")
         }
-        RecordingState::Incomplete { ticks_missing } => format!("incomplete: {ticks_missing} ticks are missing"),
+        RecordingState::Complete(EndReason::Limited) => {
+            format!("complete to tick {ticks}: there it had reached its limit of size, and the session went on")
+        }
+        RecordingState::Complete(EndReason::Stopped { problem }) => format!("complete to tick {ticks}: {problem}"),
+        RecordingState::Incomplete { ticks_missing, problem: None } => {
+            format!("incomplete: {ticks_missing} ticks are missing")
+        }
+        RecordingState::Incomplete { ticks_missing, problem: Some(problem) } => {
+            format!("incomplete: it stopped after tick {ticks}, {ticks_missing} or more ticks are missing: {problem}")
+        }
         RecordingState::Live => "live: the session is running".into(),
         RecordingState::Unfinished => "unfinished: the server was killed; `recordings repair` finishes it".into(),
         RecordingState::Damaged(reason) => format!("damaged: {reason}"),

@@ -18,6 +18,7 @@ use tracing::{error, warn};
 use super::{
     SessionName, TickClock,
     mailbox::{Mailbox, Parting},
+    recording::RecordingWatch,
     threads::{TaskHandle, Watched},
 };
 use crate::net::Relay;
@@ -41,6 +42,7 @@ pub(crate) struct SessionHandle {
     /// One per network thread.
     pub(crate) relays: Vec<Arc<Relay>>,
     pub(crate) counters: SessionCounters,
+    pub(crate) recording: RecordingWatch,
     pub(super) state: AtomicU8,
     pub(super) seats_taken: AtomicU32,
     /// Whether a tick takes so long that it may never end.

@@ -44,12 +44,12 @@ pub(crate) struct SessionOrder {
 
 impl SessionHost {
     /// A host without sessions. One that takes `stuck` for a tick is taken for stuck.
-    pub(crate) fn new(threads_max: NonZeroUsize, stuck: Duration) -> io::Result<Self> {
+    pub(crate) fn new(threads_max: NonZeroUsize, stuck: Duration, recorders: Recorders) -> io::Result<Self> {
         Ok(Self {
             sessions: Vec::new(),
             started: Instant::now(),
             threads: SimulationThreads::start(threads_max, stuck)?,
-            recorders: Recorders::new(),
+            recorders,
             closers: Closers::default(),
         })
     }

@@ -1,33 +1,37 @@
 //! A session's recording: its name, and its part in the session's life.
 
-use std::{
-    path::{Path, PathBuf},
-    sync::Arc,
-    time::SystemTime,
-};
+use std::{path::PathBuf, sync::Arc, time::SystemTime};
 
-use tickwire_recording::{Closed, EndReason, Recorder, RecorderCloser, RecorderOptions, Recorders, RecordingMeta};
+use tickwire_recording::{
+    Closed, EndReason, Recorder, RecorderCloser, RecorderOptions, RecorderStatus, RecorderWatch, Recorders,
+    RecordingMeta,
+};
 use tickwire_simulation::{Session, TickInput, TickResult};
 use tracing::{error, info};
 
 use super::{SessionName, StartError};
+use crate::config::ServerConfig;
 
 /// Records a session, or does nothing.
 #[derive(Debug)]
 pub(super) struct SessionRecorder(Option<Recorder>);
 
 impl SessionRecorder {
-    /// Starts a recording in `directory`, where there is one.
+    /// Starts a recording, where sessions are recorded.
     pub(super) fn start(
         recorders: &Recorders,
-        directory: Option<&Path>,
+        config: &ServerConfig,
         name: &SessionName,
         session: &Session,
         created: SystemTime,
     ) -> Result<Self, StartError> {
-        let Some(directory) = directory else { return Ok(Self(None)) };
+        let Some(directory) = config.recordings.as_deref() else { return Ok(Self(None)) };
         let meta = RecordingMeta::of(session, &name.to_string(), created);
-        let options = RecorderOptions::at(meta.tick_rate);
+        let options = RecorderOptions {
+            durability: config.recording.durability,
+            bytes_max: config.recording.bytes_max,
+            ..RecorderOptions::at(meta.tick_rate)
+        };
         recorders
             .start(directory, &file_name(name, created), &meta, options)
             .map(|recorder| Self(Some(recorder)))
@@ -51,9 +55,25 @@ impl SessionRecorder {
         }
     }
 
+    /// Tells how it does.
+    pub(super) fn watch(&self) -> RecordingWatch {
+        RecordingWatch(self.0.as_ref().map(Recorder::watch))
+    }
+
     /// Closes it from anywhere.
     pub(super) fn closer(&self) -> RecordingCloser {
         RecordingCloser(self.0.as_ref().map(Recorder::closer))
+    }
+}
+
+/// Tells how a session's recording does.
+#[derive(Clone, Debug)]
+pub(crate) struct RecordingWatch(Option<RecorderWatch>);
+
+impl RecordingWatch {
+    /// `None` where the session is not recorded.
+    pub(crate) fn status(&self) -> Option<RecorderStatus> {
+        self.0.as_ref().map(RecorderWatch::status)
     }
 }
 

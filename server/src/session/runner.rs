@@ -78,7 +78,7 @@ pub(super) fn start(
     let session = create(Arc::clone(&game), config, seed).map_err(StartError::Session)?;
 
     let create_time = SystemTime::now();
-    let recorder = SessionRecorder::start(&host.recorders, config.recordings.as_deref(), &name, &session, create_time)?;
+    let recorder = SessionRecorder::start(&host.recorders, config, &name, &session, create_time)?;
     let recording = recorder.path();
     let origin = staggered_origin(host.started, Instant::now(), rate, index, count);
     let handle = Arc::new(SessionHandle {
@@ -94,6 +94,7 @@ pub(super) fn start(
         mailbox: Mailbox::new(config.limits.mailbox_messages_max),
         relays,
         counters: SessionCounters::default(),
+        recording: recorder.watch(),
         state: AtomicU8::new(SessionState::Running as u8),
         seats_taken: AtomicU32::new(0),
         stuck: watch::Sender::new(false),
@@ -262,8 +263,8 @@ impl Runner {
     fn end(self, reason: EndReason) {
         let Self { session, recorder, handle, closers, tell_end, letters, admitted, pacer: _ } = self;
         handle.end(match reason {
-            EndReason::Shutdown | EndReason::Ended => SessionState::Stopped,
             EndReason::Failed { .. } | EndReason::Killed => SessionState::Failed,
+            _ => SessionState::Stopped,
         });
         handle.mailbox.close();
         drop((letters, admitted));

@@ -3,13 +3,17 @@
 
 use std::{
     collections::VecDeque,
-    io, mem,
-    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    fmt, io, mem,
+    sync::{
+        Arc, Condvar, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     thread::{self, available_parallelism},
     time::{Duration, Instant},
 };
 
 use super::Open;
+use crate::storage::{FileSystem, Storage};
 
 /// How often what is written is made to survive a loss of power; less often where the disk takes longer than that for all.
 const SYNC_INTERVAL: Duration = Duration::from_secs(1);
@@ -26,11 +30,40 @@ const GATHER_TIME: Duration = Duration::from_millis(2);
 #[derive(Clone, Debug)]
 pub struct Recorders(Arc<Threads>);
 
+/// What all recorders of a process may take together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RecordersOptions {
+    /// Bytes of memory for what waits to be written, about. The recording that finds none left ends:
+    /// [`RecorderState::Stopped`](crate::RecorderState::Stopped).
+    pub queue_bytes_max: u64,
+    /// Bytes of live files. The recording that goes beyond it ends:
+    /// [`RecorderState::Limited`](crate::RecorderState::Limited).
+    pub live_bytes_max: u64,
+}
+
+impl Default for RecordersOptions {
+    /// 256 MiB of memory, no limit of files.
+    fn default() -> Self {
+        Self { queue_bytes_max: 256 << 20, live_bytes_max: u64::MAX }
+    }
+}
+
 /// Its end is the threads'.
-#[derive(Debug)]
 struct Threads {
     pool: Arc<Pool>,
     writers_max: usize,
+    options: RecordersOptions,
+    storage: Arc<dyn Storage>,
+    queue_bytes: AtomicU64,
+    live_bytes: AtomicU64,
+    /// Told when a recorder's state has changed.
+    changed: Box<dyn Fn() + Send + Sync>,
+}
+
+impl fmt::Debug for Threads {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Threads").field("options", &self.options).finish_non_exhaustive()
+    }
 }
 
 #[derive(Debug, Default)]
@@ -67,16 +100,76 @@ impl Recorders {
     /// No threads as yet: they come with recordings, one each at first, and a few in all.
     #[must_use]
     pub fn new() -> Self {
-        Self::with_writers(available_parallelism().map_or(1, usize::from).min(WRITERS_MAX))
+        Self::with(RecordersOptions::default(), || {})
     }
 
-    pub(super) fn with_writers(writers_max: usize) -> Self {
-        Self(Arc::new(Threads { pool: Arc::default(), writers_max }))
+    /// As [`new`](Self::new). `changed` is called whenever the state of a recorder has changed, on any thread, the session's
+    /// among them: it must not take any time.
+    #[must_use]
+    pub fn with(options: RecordersOptions, changed: impl Fn() + Send + Sync + 'static) -> Self {
+        let writers_max = available_parallelism().map_or(1, usize::from).min(WRITERS_MAX);
+        Self::on(Arc::new(FileSystem), writers_max, options, changed)
+    }
+
+    pub(super) fn on(
+        storage: Arc<dyn Storage>,
+        writers_max: usize,
+        options: RecordersOptions,
+        changed: impl Fn() + Send + Sync + 'static,
+    ) -> Self {
+        Self(Arc::new(Threads {
+            pool: Arc::default(),
+            writers_max,
+            options,
+            storage,
+            queue_bytes: AtomicU64::new(0),
+            live_bytes: AtomicU64::new(0),
+            changed: Box::new(changed),
+        }))
+    }
+
+    /// Bytes of the live files of all recorders.
+    #[must_use]
+    pub fn live_bytes(&self) -> u64 {
+        self.0.live_bytes.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn storage(&self) -> Arc<dyn Storage> {
+        Arc::clone(&self.0.storage)
+    }
+
+    pub(super) fn tell_change(&self) {
+        (self.0.changed)();
+    }
+
+    /// Takes memory for what waits to be written, if there is any left.
+    pub(super) fn take_room(&self, bytes: u64) -> bool {
+        let before = self.0.queue_bytes.fetch_add(bytes, Ordering::Relaxed);
+        let is_room = before.saturating_add(bytes) <= self.0.options.queue_bytes_max;
+        if !is_room {
+            self.give_room(bytes);
+        }
+        is_room
+    }
+
+    pub(super) fn give_room(&self, bytes: u64) {
+        self.0.queue_bytes.fetch_sub(bytes, Ordering::Relaxed);
+    }
+
+    /// Notes how a live file has grown, or that it is gone.
+    pub(super) fn note_live_bytes(&self, before: u64, now: u64) {
+        // What goes below 0 on the way comes back as it wraps.
+        self.0.live_bytes.fetch_add(now.wrapping_sub(before), Ordering::Relaxed);
+    }
+
+    /// Whether so many bytes more would be too many.
+    pub(super) fn is_at_limit(&self, more: u64) -> bool {
+        self.live_bytes().saturating_add(more) >= self.0.options.live_bytes_max
     }
 
     /// Makes room for one more recording.
     pub(super) fn enter(&self) -> io::Result<()> {
-        let Threads { pool, writers_max } = &*self.0;
+        let Threads { pool, writers_max, .. } = &*self.0;
         let mut state = pool.lock();
         if !state.syncs {
             let pool = Arc::clone(pool);
@@ -168,10 +261,12 @@ impl Pool {
                 continue;
             }
             due = Instant::now() + SYNC_INTERVAL;
-            let dirty = mem::take(&mut state.dirty);
+            let mut dirty = mem::take(&mut state.dirty);
             drop(state);
-            dirty.into_iter().for_each(|open| open.sync());
+            // Where the disk refuses, it is asked again.
+            dirty.retain(|open| !open.sync());
             state = self.lock();
+            state.dirty.append(&mut dirty);
         }
     }
 

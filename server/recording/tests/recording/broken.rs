@@ -118,9 +118,70 @@ fn what_is_no_recording_is_called_so() {
 #[test]
 fn a_header_of_another_time_is_named() {
     let error = |header: &[u8]| Recording::from_bytes(alien(&[header])).expect_err("no recording").to_string();
-    assert_eq!(error(&[8, 2]), "the recording's format version is 2; this version of Tickwire reads 1");
+    assert_eq!(error(&[8, 3]), "the recording's format version is 3; this version of Tickwire reads 1 to 2");
     assert_eq!(error(&[8, 1]), "the recording's header: schema: missing");
     assert!(error(&[8]).starts_with("the recording's header: "));
+    assert!(error(&[8, 2]).starts_with("the recording's header: the checksum is "));
+}
+
+/// Where the messages of a live file are that are neither a tick's input nor its result: header, and end.
+fn first_and_last_message(live: &[u8]) -> [std::ops::Range<usize>; 2] {
+    // Behind the magic: records of a kind, a length, and what it counts. Messages are of the kind 5.
+    let (mut at, mut messages) = (8, Vec::new());
+    while at < live.len() {
+        let length = u64::from_le_bytes(live[at + 1..at + 9].try_into().expect("8 bytes")) as usize;
+        if live[at] == 5 {
+            // Channel, sequence and times have 22 bytes.
+            messages.push(at + 9 + 22..at + 9 + length);
+        }
+        at += 9 + length;
+    }
+    [messages[0].clone(), messages[messages.len() - 1].clone()]
+}
+
+#[test]
+fn a_changed_byte_of_header_or_end_is_noticed() {
+    let live = play_match(3).bytes(Layout::Live);
+    let [header, end] = first_and_last_message(&live);
+    for i in header.chain(end) {
+        for mask in [1, 2, 0x80] {
+            let mut bytes = live.clone();
+            bytes[i] ^= mask;
+            let noticed = match Recording::from_bytes(bytes) {
+                Err(_) => true,
+                Ok(recording) => recording.ticks().expect("memory").any(|tick| tick.is_err()),
+            };
+            assert!(noticed, "byte {i}, {mask:#x}");
+        }
+    }
+}
+
+#[test]
+fn messages_on_topics_of_later_versions_are_skipped() {
+    let played = play_match(3);
+    let live = played.bytes(Layout::Live);
+    let mut alien = mcap::WriteOptions::new().use_chunks(false).create(Cursor::new(Vec::new())).expect("memory");
+    let mut counts = [0; 2];
+    let ends_anywhere = mcap::read::Options::IgnoreEndMagic.into();
+    for message in mcap::MessageStream::new_with_options(&live, ends_anywhere).expect("sound") {
+        let message = message.expect("sound");
+        let schema = message.channel.schema.as_ref().expect("each has one");
+        let schema = alien.add_schema(&schema.name, &schema.encoding, &schema.data).expect("memory");
+        for topic in [message.channel.topic.as_str(), "keyframe"] {
+            let channel_id = alien.add_channel(schema, topic, "protobuf", &BTreeMap::new()).expect("memory");
+            let (log_time, publish_time) = (message.log_time, message.publish_time);
+            let header = mcap::records::MessageHeader { channel_id, sequence: 0, log_time, publish_time };
+            alien.write_to_known_channel(&header, &message.data).expect("memory");
+        }
+        counts[0] += 1;
+    }
+    alien.flush().expect("memory");
+    let recording = Recording::from_bytes(alien.into_inner().into_inner()).expect("a recording");
+    for tick in recording.ticks().expect("memory") {
+        counts[1] += 2 * u64::from(tick.expect("sound").result.is_some());
+    }
+    // Two messages for a tick, and header and end.
+    assert_eq!((counts, recording.summary().ticks), ([8, 6], 3));
 }
 
 /// An MCAP file with the given messages where a recording has its header.

@@ -96,7 +96,10 @@ fn a_damaged_recording_is_kept_beside_its_readable_part() {
     let summary = Recording::open(&path).expect("a recording").summary();
     // The end is in the damaged chunk, but not in its damaged part.
     let ticks_missing = 150 - repaired.ticks;
-    assert_eq!((summary.ticks, summary.state), (repaired.ticks, RecordingState::Incomplete { ticks_missing }));
+    assert_eq!(
+        (summary.ticks, summary.state),
+        (repaired.ticks, RecordingState::Incomplete { ticks_missing, problem: None })
+    );
 }
 
 #[test]
@@ -117,7 +120,10 @@ fn what_damage_amid_a_recording_costs_is_counted() {
     let repaired = repair(&path).expect("a repair");
     let summary = Recording::open(&path).expect("a recording").scan();
     let ticks_missing = 200 - repaired.ticks;
-    assert_eq!((summary.ticks, summary.state), (repaired.ticks, RecordingState::Incomplete { ticks_missing }));
+    assert_eq!(
+        (summary.ticks, summary.state),
+        (repaired.ticks, RecordingState::Incomplete { ticks_missing, problem: None })
+    );
 }
 
 #[test]
@@ -194,7 +200,7 @@ fn a_list_tells_each_recordings_state() {
     assert_eq!((summary(0).ticks, summary(0).length), (120, Duration::from_secs(2)));
     assert_eq!(summary(0).meta.session, "sessions/dots-1");
     assert_eq!(summary(0).state, RecordingState::Complete(EndReason::Ended));
-    assert_eq!(summary(1).state, RecordingState::Incomplete { ticks_missing: 5 });
+    assert_eq!(summary(1).state, RecordingState::Incomplete { ticks_missing: 5, problem: None });
     let message = "player 1 broke the game".to_owned();
     assert_eq!(summary(2).state, RecordingState::Complete(EndReason::Failed { message }));
     assert_eq!((summary(2).ticks, &summary(3).state), (39, &RecordingState::Unfinished));

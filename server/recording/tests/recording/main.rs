@@ -6,3 +6,4 @@ mod files;
 mod game;
 mod recorder;
 mod replay;
+mod retention;

@@ -1,0 +1,243 @@
+//! How a recorder does, for whoever asks.
+
+use std::sync::{
+    Mutex, PoisonError,
+    atomic::{AtomicBool, AtomicU64, Ordering},
+};
+
+use tickwire_shared::Tick;
+
+use super::live::{Mark, Ticks};
+use crate::{End, EndReason};
+
+/// How a recorder does.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RecorderStatus {
+    /// Whether it records.
+    pub state: RecorderState,
+    /// Why it is behind, or has stopped.
+    pub problem: Option<String>,
+    /// Ticks begun whose input is not in the file, so that a kill would lose them: 0 or 1 on a healthy disk that is written
+    /// to at each tick. Where the recording has stopped: all that it lacks.
+    pub lag_ticks: u64,
+    /// About how much memory they take, and the results that wait with them.
+    pub lag_bytes: u64,
+    /// Ticks in the file that a loss of power may lose.
+    pub unsynced_ticks: u64,
+    /// Bytes of the file that a loss of power may lose.
+    pub unsynced_bytes: u64,
+    /// The size of the file.
+    pub bytes: u64,
+    /// How often the disk has refused something.
+    pub failures: u64,
+}
+
+/// Whether a recorder records.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RecorderState {
+    /// It does.
+    Running,
+    /// The disk fails or stalls. Nothing is lost as yet: it is tried again.
+    Behind,
+    /// The disk has failed or stalled for too long. What comes is not recorded: no replay could pass the gap.
+    Stopped,
+    /// The recording has reached its limit of size. What comes is not recorded.
+    Limited,
+    /// The session is over, and so is its recording.
+    Closed,
+}
+
+/// Why a recording ends before its session.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Stop {
+    Limited,
+    Stopped(String),
+}
+
+/// How far a recording has come: written by those who record and write, read by whoever asks. Nothing here is logged: a log
+/// may be on the very disk that stalls, and the session's thread is not to wait for it.
+#[derive(Debug, Default)]
+pub(super) struct Progress {
+    /// The newest tick begun.
+    pub(super) begun: AtomicU64,
+    /// The newest tick whose input is in the file.
+    inputs: AtomicU64,
+    /// The newest tick whose result is in the file.
+    results: AtomicU64,
+    bytes: AtomicU64,
+    /// As of the last sync.
+    synced_inputs: AtomicU64,
+    synced_bytes: AtomicU64,
+    /// Records handed over that are not in the file, and about how much memory they take.
+    pub(super) waiting: AtomicU64,
+    pub(super) waiting_bytes: AtomicU64,
+    failures: AtomicU64,
+    /// The newest write has failed.
+    write_fails: AtomicBool,
+    /// The newest sync has failed.
+    sync_fails: AtomicBool,
+    /// More has come than the disk takes in good time.
+    slow: AtomicBool,
+    closed: AtomicBool,
+    trouble: Mutex<Trouble>,
+}
+
+#[derive(Debug, Default)]
+struct Trouble {
+    newest: Option<String>,
+    stop: Option<Stop>,
+}
+
+/// What the disk does not do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fault {
+    Write,
+    Sync,
+    Slow,
+}
+
+impl Progress {
+    pub(super) fn status(&self) -> RecorderStatus {
+        let [begun, inputs, synced_inputs, bytes, synced_bytes, failures, lag_bytes] = [
+            &self.begun,
+            &self.inputs,
+            &self.synced_inputs,
+            &self.bytes,
+            &self.synced_bytes,
+            &self.failures,
+            &self.waiting_bytes,
+        ]
+        .map(|number| number.load(Ordering::Relaxed));
+        let trouble = self.trouble();
+        let state = match &trouble.stop {
+            Some(Stop::Limited) => RecorderState::Limited,
+            Some(Stop::Stopped(_)) => RecorderState::Stopped,
+            None if self.closed.load(Ordering::Relaxed) => RecorderState::Closed,
+            None if self.has_trouble() => RecorderState::Behind,
+            None => RecorderState::Running,
+        };
+        let problem = match &trouble.stop {
+            Some(Stop::Limited) => None,
+            Some(Stop::Stopped(problem)) => Some(problem.clone()),
+            None => trouble.newest.clone().filter(|_| state == RecorderState::Behind),
+        };
+        RecorderStatus {
+            state,
+            problem,
+            lag_ticks: match state {
+                RecorderState::Limited | RecorderState::Closed => 0,
+                _ => begun.saturating_sub(inputs),
+            },
+            lag_bytes,
+            unsynced_ticks: inputs.saturating_sub(synced_inputs),
+            unsynced_bytes: bytes.saturating_sub(synced_bytes),
+            bytes,
+            failures,
+        }
+    }
+
+    /// What is in the file.
+    pub(super) fn note_written(&self, Mark { bytes, ticks: Ticks { input, result } }: Mark) {
+        self.inputs.store(input, Ordering::Relaxed);
+        self.results.store(result, Ordering::Relaxed);
+        self.bytes.store(bytes, Ordering::Relaxed);
+    }
+
+    /// What is in the file by now, for [`note_synced`](Self::note_synced).
+    pub(super) fn written(&self) -> (u64, u64) {
+        (self.inputs.load(Ordering::Relaxed), self.bytes.load(Ordering::Relaxed))
+    }
+
+    pub(super) fn note_synced(&self, (inputs, bytes): (u64, u64)) {
+        self.synced_inputs.store(inputs, Ordering::Relaxed);
+        self.synced_bytes.store(bytes, Ordering::Relaxed);
+    }
+
+    /// Notes that the disk fails at something. True: it did not before.
+    pub(super) fn note_fault(&self, fault: Fault, problem: impl FnOnce() -> String) -> bool {
+        if fault != Fault::Slow {
+            self.failures.fetch_add(1, Ordering::Relaxed);
+        }
+        if self.flag(fault).load(Ordering::Relaxed) {
+            return false;
+        }
+        let problem = problem();
+        // Under the lock, so that whoever sees that it is behind sees why.
+        let mut trouble = self.trouble();
+        // That it is slow says less than why.
+        if fault != Fault::Slow || !self.write_fails.load(Ordering::Relaxed) {
+            trouble.newest = Some(problem);
+        }
+        self.flag(fault).store(true, Ordering::Relaxed);
+        true
+    }
+
+    /// Notes that the disk does it again. True: it had failed before.
+    pub(super) fn note_well(&self, fault: Fault) -> bool {
+        // Most often it was well: a look is cheaper than a write.
+        let flag = self.flag(fault);
+        flag.load(Ordering::Relaxed) && flag.swap(false, Ordering::Relaxed)
+    }
+
+    fn flag(&self, fault: Fault) -> &AtomicBool {
+        match fault {
+            Fault::Write => &self.write_fails,
+            Fault::Sync => &self.sync_fails,
+            Fault::Slow => &self.slow,
+        }
+    }
+
+    fn has_trouble(&self) -> bool {
+        [&self.write_fails, &self.sync_fails, &self.slow].into_iter().any(|flag| flag.load(Ordering::Relaxed))
+    }
+
+    /// Ends the recording before its session. True: it had not ended before. Only the first reason matters.
+    pub(super) fn stop(&self, stop: Stop) -> bool {
+        let mut trouble = self.trouble();
+        if trouble.stop.is_some() {
+            return false;
+        }
+        trouble.stop = Some(stop);
+        true
+    }
+
+    /// Why a recording fails that has not stopped: what is wrong with the disk.
+    pub(super) fn problem(&self) -> Option<String> {
+        self.trouble().newest.clone()
+    }
+
+    pub(super) fn stopped(&self) -> Option<Stop> {
+        self.trouble().stop.clone()
+    }
+
+    pub(super) fn note_closed(&self) {
+        self.closed.store(true, Ordering::Relaxed);
+    }
+
+    /// The end record of a file that has come so far.
+    pub(super) fn end(&self, reason: &EndReason, Ticks { input, result }: Ticks) -> End {
+        let stopped = |problem| EndReason::Stopped { problem };
+        let (reason, begun) = match self.stopped() {
+            Some(Stop::Limited) => (EndReason::Limited, result),
+            Some(Stop::Stopped(problem)) => (stopped(problem), self.begun.load(Ordering::Relaxed)),
+            None => (reason.clone(), self.begun.load(Ordering::Relaxed)),
+        };
+        let lacking = match reason {
+            // The tick that it went down in has no result, only a cause.
+            EndReason::Failed { .. } | EndReason::Killed => {
+                begun.saturating_sub(1).saturating_sub(result).max(begun.saturating_sub(input))
+            }
+            _ => begun.saturating_sub(result),
+        };
+        // What the disk has not taken though nobody has given it up yet, or what had to give way to the end.
+        let reason = match (&reason, lacking) {
+            (EndReason::Stopped { .. } | EndReason::Limited, _) | (_, 0) => reason,
+            _ => stopped(self.problem().unwrap_or_else(|| "the disk has no room left".to_owned())),
+        };
+        End { reason, tick: Tick(begun), ticks_missing: lacking }
+    }
+
+    fn trouble(&self) -> std::sync::MutexGuard<'_, Trouble> {
+        self.trouble.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

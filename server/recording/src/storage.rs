@@ -1,0 +1,146 @@
+//! What recordings ask of a file system: all of it passes here, so that tests can have any of it fail.
+
+use std::{
+    fmt,
+    fs::{self, File},
+    io::{self, Seek, SeekFrom, Write},
+    path::Path,
+    sync::Arc,
+};
+
+/// A file that is being written.
+pub(crate) trait Disk: fmt::Debug + Send + Sync {
+    /// Puts bytes at a place, over what stands there; how many of them.
+    fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<usize>;
+    /// Returns once all that was written survives a loss of power.
+    fn sync(&self) -> io::Result<()>;
+    /// Drops all beyond the first `length` bytes.
+    fn cut(&self, length: u64) -> io::Result<()>;
+}
+
+/// Where files are.
+pub(crate) trait Storage: fmt::Debug + Send + Sync {
+    /// A live file, which was not there before. While it is open nobody else can lock it.
+    fn create(&self, path: &Path) -> io::Result<Arc<dyn Disk>>;
+    /// A file that replaces another one later: empty, whatever somebody has left there. It is locked, too.
+    fn create_partial(&self, path: &Path) -> io::Result<Arc<dyn Disk>>;
+    /// Has one file take the place of another.
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
+    fn remove(&self, path: &Path) -> io::Result<()>;
+    /// Returns once what was created, renamed and removed in a directory survives a loss of power.
+    fn sync_directory(&self, directory: &Path) -> io::Result<()>;
+}
+
+/// The one that there is.
+#[derive(Debug)]
+pub(crate) struct FileSystem;
+
+impl Storage for FileSystem {
+    fn create(&self, path: &Path) -> io::Result<Arc<dyn Disk>> {
+        let file = File::create_new(path)?;
+        // So that nobody repairs it while it grows.
+        file.try_lock()?;
+        Ok(Arc::new(file))
+    }
+
+    fn create_partial(&self, path: &Path) -> io::Result<Arc<dyn Disk>> {
+        let file = File::options().write(true).create(true).truncate(false).open(path)?;
+        // So that nobody takes it for a left one, or writes it, too.
+        file.try_lock()?;
+        file.set_len(0)?;
+        Ok(Arc::new(file))
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        fs::rename(from, to)
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        fs::remove_file(path)
+    }
+
+    fn sync_directory(&self, directory: &Path) -> io::Result<()> {
+        // An empty path is the directory that the program is in.
+        let directory = if directory.as_os_str().is_empty() { Path::new(".") } else { directory };
+        File::open(directory)?.sync_all()
+    }
+}
+
+impl Disk for File {
+    #[cfg(unix)]
+    fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<usize> {
+        std::os::unix::fs::FileExt::write_at(self, bytes, offset)
+    }
+
+    #[cfg(windows)]
+    fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<usize> {
+        std::os::windows::fs::FileExt::seek_write(self, bytes, offset)
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.sync_data()
+    }
+
+    fn cut(&self, length: u64) -> io::Result<()> {
+        self.set_len(length)
+    }
+}
+
+/// Puts all of `bytes` at a place.
+pub(crate) fn write_all_at(disk: &dyn Disk, mut offset: u64, mut bytes: &[u8]) -> io::Result<()> {
+    while !bytes.is_empty() {
+        match disk.write_at(offset, bytes) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(written) => {
+                offset += written as u64;
+                bytes = &bytes[written..];
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+/// Writes a file from its start to its end.
+#[derive(Debug)]
+pub(crate) struct Sequential {
+    disk: Arc<dyn Disk>,
+    position: u64,
+    length: u64,
+}
+
+impl Sequential {
+    pub(crate) fn new(disk: Arc<dyn Disk>) -> Self {
+        Self { disk, position: 0, length: 0 }
+    }
+
+    pub(crate) fn into_inner(self) -> Arc<dyn Disk> {
+        self.disk
+    }
+}
+
+impl Write for Sequential {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.disk.write_at(self.position, bytes)?;
+        self.position += written as u64;
+        self.length = self.length.max(self.position);
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Seek for Sequential {
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        let position = match to {
+            SeekFrom::Start(position) => Some(position),
+            SeekFrom::Current(by) => self.position.checked_add_signed(by),
+            SeekFrom::End(by) => self.length.checked_add_signed(by),
+        };
+        self.position = position.ok_or(io::ErrorKind::InvalidInput)?;
+        Ok(self.position)
+    }
+}

@@ -1,0 +1,153 @@
+//! Looks after recordings: those that are too many, too large or too old go, and whoever asks for health is told when the
+//! disk does not take the new ones.
+
+use std::{
+    convert::Infallible,
+    io,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use tickwire_recording::{RecorderState, RecorderStatus, Recorders, RecordersOptions, Retention, Tidied, retain, tidy};
+use tokio::{
+    sync::Notify,
+    task,
+    time::{Interval, MissedTickBehavior, interval},
+};
+use tonic_health::{ServingStatus, server::HealthReporter};
+use tracing::{error, info, warn};
+
+use crate::{
+    config::ServerConfig,
+    session::{Registry, SessionName},
+};
+
+/// The name by which `grpc.health.v1` tells whether the disk takes the recordings of all sessions. Where it does not, matches
+/// go on, and the server serves.
+const HEALTH_SERVICE: &str = "tickwire.recording";
+/// How often files are counted: running sessions grow all the time.
+const RETENTION_INTERVAL: Duration = Duration::from_secs(60);
+
+/// Looks after the recordings of a server.
+#[derive(Debug)]
+pub(crate) struct Housekeeper {
+    /// `None`: nothing is recorded.
+    directory: Option<PathBuf>,
+    retention: Retention,
+    recorders: Recorders,
+    /// A recorder's state has changed.
+    changed: Arc<Notify>,
+}
+
+impl Housekeeper {
+    pub(crate) fn new(config: &ServerConfig) -> Self {
+        let retention = config.recording.retention;
+        let changed = Arc::<Notify>::default();
+        let options = RecordersOptions { live_bytes_max: retention.bytes_max, ..RecordersOptions::default() };
+        let tell = Arc::clone(&changed);
+        let recorders = Recorders::with(options, move || tell.notify_one());
+        Self { directory: config.recordings.clone(), retention, recorders, changed }
+    }
+
+    /// Whose recordings these are.
+    pub(crate) fn recorders(&self) -> Recorders {
+        self.recorders.clone()
+    }
+
+    /// Before the first session: removes what a killed server has left of its work, and makes room.
+    pub(crate) fn begin(&self) {
+        let Some(directory) = self.directory.as_deref() else { return };
+        match tidy(directory) {
+            Ok(Tidied { removed, unfinished }) => {
+                for path in removed {
+                    info!(path = %path.display(), "removed what a server that was killed had left of its work");
+                }
+                if !unfinished.is_empty() {
+                    let count = unfinished.len();
+                    warn!(count, "recordings of a killed server are kept until `recordings repair` finishes them");
+                }
+            }
+            Err(error) => complain(directory, &error),
+        }
+        make_room(directory, &self.retention);
+    }
+
+    /// While sessions run.
+    pub(crate) async fn keep(&self, sessions: &Registry, health: &HealthReporter) -> Infallible {
+        let Some(directory) = &self.directory else { return std::future::pending().await };
+        tokio::select! {
+            never = self.report(sessions, health) => never,
+            never = self.keep_room(directory) => never,
+        }
+    }
+
+    async fn report(&self, sessions: &Registry, health: &HealthReporter) -> Infallible {
+        let mut told: Vec<RecorderState> = Vec::new();
+        loop {
+            let mut fails = false;
+            let recorded = sessions.iter().filter_map(|session| Some((session, session.recording.status()?)));
+            for (i, (session, status)) in recorded.enumerate() {
+                fails |= matches!(status.state, RecorderState::Behind | RecorderState::Stopped);
+                if i == told.len() {
+                    told.push(RecorderState::Running);
+                }
+                if told[i] != status.state {
+                    log_change(&session.name, &status);
+                    told[i] = status.state;
+                }
+            }
+            let status = if fails { ServingStatus::NotServing } else { ServingStatus::Serving };
+            health.set_service_status(HEALTH_SERVICE, status).await;
+            self.changed.notified().await;
+        }
+    }
+
+    async fn keep_room(&self, directory: &Path) -> Infallible {
+        let mut due = retention_interval();
+        loop {
+            due.tick().await;
+            let (directory, retention) = (directory.to_owned(), self.retention);
+            // A panic in there has been reported by the panic hook.
+            let _ = task::spawn_blocking(move || make_room(&directory, &retention)).await;
+        }
+    }
+}
+
+/// Here, and not where it happens: a session's thread is not to wait for a log that may be on the disk that stalls.
+fn log_change(session: &SessionName, RecorderStatus { state, problem, lag_ticks, bytes, .. }: &RecorderStatus) {
+    let problem = problem.as_deref().unwrap_or_default();
+    match state {
+        RecorderState::Running => info!(%session, "the recording has caught up"),
+        RecorderState::Behind => error!(%session, problem, lag_ticks, "the recording is behind; it is tried again"),
+        RecorderState::Stopped => error!(%session, problem, "the recording has stopped; the match goes on without"),
+        RecorderState::Limited => warn!(%session, bytes, "the recording has reached its limit of size, and ends"),
+        // Whoever closes it says how it ended.
+        RecorderState::Closed => {}
+    }
+}
+
+fn retention_interval() -> Interval {
+    let mut due = interval(RETENTION_INTERVAL);
+    due.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    due
+}
+
+fn make_room(directory: &Path, retention: &Retention) {
+    match retain(directory, retention, SystemTime::now()) {
+        Ok(deleted) => {
+            for deleted in deleted {
+                let (path, bytes) = (deleted.path.display(), deleted.bytes);
+                info!(%path, bytes, "deleted an old recording, to keep within the limits of what is retained");
+            }
+        }
+        Err(error) => complain(directory, &error),
+    }
+}
+
+fn complain(directory: &Path, error: &io::Error) {
+    // A server that has never run here.
+    if error.kind() != io::ErrorKind::NotFound {
+        warn!(directory = %directory.display(), %error, "cannot look after recordings");
+    }
+}

@@ -1,0 +1,260 @@
+//! Recordings of a server as a process: what a kill leaves, and what a disk costs that is full or may not be filled.
+
+#![cfg(unix)]
+
+use std::{
+    fs,
+    io::{BufRead as _, BufReader},
+    path::{Path, PathBuf},
+    process::{Child, Command, Output, Stdio},
+    sync::Arc,
+};
+
+use tempfile::TempDir;
+use tickwire_arena::Arena;
+use tickwire_proto::{
+    PROTOCOL_VERSION,
+    v1::{
+        ClientMessage, GetSessionRequest, Hello, RecordingState, RecordingStatus, ServerMessage, Session,
+        client_message, game_service_client::GameServiceClient, session_service_client::SessionServiceClient,
+    },
+};
+use tickwire_recording::{EndReason, Recording, RecordingState as FileState, live_path, repair, verify};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Streaming, transport::Channel};
+use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient};
+
+const BINARY: &str = env!("CARGO_BIN_EXE_tickwire-server");
+const ARENA_1: &str = "sessions/arena-1";
+
+/// A server that runs, and somebody who asks it.
+struct Running {
+    child: Child,
+    channel: Channel,
+}
+
+/// Who has a seat. It is kept for a while when this is dropped.
+struct Seated {
+    _up: mpsc::Sender<ClientMessage>,
+    _down: Streaming<ServerMessage>,
+}
+
+impl Running {
+    async fn start(data: &Path, arguments: &[&str]) -> Self {
+        Self::spawn(Command::new(BINARY), data, arguments).await
+    }
+
+    async fn spawn(mut command: Command, data: &Path, arguments: &[&str]) -> Self {
+        // What the test's own environment says of servers is not for these.
+        for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("TICKWIRE_")) {
+            command.env_remove(name);
+        }
+        command.args(["--listen", "127.0.0.1:0", "--seed", "5", "--data-dir"]).arg(data).args(arguments);
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("the binary runs");
+        let mut line = String::new();
+        BufReader::new(child.stdout.as_mut().expect("it is piped")).read_line(&mut line).expect("it prints");
+        let address = line.split("http://").nth(1).and_then(|rest| rest.split(' ').next());
+        let address = address.unwrap_or_else(|| panic!("{line:?} names no address"));
+        let channel = Channel::from_shared(format!("http://{address}")).expect("an address").connect().await;
+        Self { child, channel: channel.expect("it listens where it says") }
+    }
+
+    async fn session(&self) -> Session {
+        let request = GetSessionRequest { name: ARENA_1.into() };
+        SessionServiceClient::new(self.channel.clone()).get_session(request).await.expect("it is there").into_inner()
+    }
+
+    async fn recording(&self) -> RecordingStatus {
+        self.session().await.recording.expect("it is recorded")
+    }
+
+    /// Waits until its session is as wanted.
+    async fn until(&self, wanted: impl Fn(&Session) -> bool) -> Session {
+        loop {
+            let session = self.session().await;
+            if wanted(&session) {
+                return session;
+            }
+        }
+    }
+
+    async fn until_recording_is(&self, state: RecordingState) -> Session {
+        self.until(|session| session.recording.as_ref().is_some_and(|recording| recording.state() == state)).await
+    }
+
+    async fn health(&self, service: &str) -> ServingStatus {
+        let request = HealthCheckRequest { service: service.into() };
+        HealthClient::new(self.channel.clone()).check(request).await.expect("it knows it").into_inner().status()
+    }
+
+    async fn take_a_seat(&self) -> Seated {
+        let (up, hellos) = mpsc::channel(4);
+        let hello = Hello { protocol_version: PROTOCOL_VERSION, ..Hello::default() };
+        let hello = ClientMessage { kind: Some(client_message::Kind::Hello(hello)) };
+        up.send(hello).await.expect("the stream is open");
+        let stream = GameServiceClient::new(self.channel.clone()).play(ReceiverStream::new(hellos)).await;
+        let mut down = stream.expect("it takes streams").into_inner();
+        down.message().await.expect("a seat is free").expect("a welcome");
+        Seated { _up: up, _down: down }
+    }
+
+    fn kill(mut self) {
+        self.child.kill().expect("it runs");
+        self.child.wait().expect("it is a child");
+    }
+
+    fn end(mut self) {
+        let status = Command::new("kill").arg(self.child.id().to_string()).status().expect("kill runs");
+        assert!(status.success());
+        assert_eq!(self.child.wait().expect("it is a child").code(), Some(0));
+    }
+}
+
+fn data() -> TempDir {
+    tempfile::tempdir().expect("a directory")
+}
+
+fn files(data: &Path) -> Vec<PathBuf> {
+    let files = fs::read_dir(data.join("recordings")).expect("it is there");
+    let mut files: Vec<PathBuf> = files.map(|file| file.expect("it is there").path()).collect();
+    files.sort();
+    files
+}
+
+fn only_recording(data: &Path) -> PathBuf {
+    let [file] = files(data).try_into().expect("only one");
+    file
+}
+
+fn run(arguments: &[&str], file: &Path) -> Output {
+    Command::new(BINARY).args(arguments).arg(file).output().expect("the binary runs")
+}
+
+fn stdout(output: &Output) -> String {
+    String::from_utf8(output.stdout.clone()).expect("UTF-8")
+}
+
+/// How many ticks verify.
+fn verified(file: &Path) -> u64 {
+    verify(&Recording::open(file).expect("a recording"), Arc::new(Arena)).expect("the same match").ticks
+}
+
+#[tokio::test]
+async fn a_kill_loses_at_most_one_tick_beyond_the_recorders_lag() {
+    for (durability, seats) in [("sync", 0), ("sync", 1), ("flush", 0), ("flush", 1)] {
+        let data = data();
+        let server = Running::start(data.path(), &["--durability", durability]).await;
+        let mut seated = Vec::new();
+        for _ in 0..seats {
+            seated.push(server.take_a_seat().await);
+        }
+        let Session { tick: from, .. } = server.session().await;
+        let Session { tick, recording, .. } = server.until(|session| session.tick > from + 20).await;
+        server.kill();
+        let recording = recording.expect("it is recorded");
+        assert_eq!(recording.state(), RecordingState::Running, "{recording:?}");
+        let repaired = repair(only_recording(data.path())).expect("a repair");
+        let whole = verified(&repaired.path);
+        let lag = recording.lag_ticks;
+        assert!(whole + lag + 1 >= tick, "{durability}, {seats} seats: {whole} of {tick} ticks, with a lag of {lag}");
+        assert!(repaired.lost.is_none() || seats > 0, "{:?}", repaired.lost);
+    }
+}
+
+#[tokio::test]
+async fn a_session_without_players_does_not_fill_the_disk() {
+    let data = data();
+    let server = Running::start(data.path(), &["--tick-rate", "240"]).await;
+    let before = server.until(|session| session.tick > 10).await;
+    let after = server.until(|session| session.tick > 300).await;
+    let bytes = |session: Session| session.recording.expect("it is recorded").bytes;
+    assert_eq!(bytes(before), bytes(after));
+    server.end();
+    assert!(verified(&only_recording(data.path())) > 300);
+}
+
+#[tokio::test]
+async fn a_full_disk_stops_no_match_and_is_told() {
+    let data = data();
+    // For a process, a file that may not grow is a disk that is full.
+    let mut limited = Command::new("sh");
+    limited.args(["-c", "trap '' XFSZ; ulimit -f 64; exec \"$0\" \"$@\"", BINARY]);
+    let server = Running::spawn(limited, data.path(), &["--tick-rate", "240"]).await;
+    assert_eq!(server.health("tickwire.recording").await, ServingStatus::Serving);
+    let _seated = server.take_a_seat().await;
+    let Session { tick, recording, .. } = server.until_recording_is(RecordingState::Behind).await;
+    let problem = recording.expect("it is recorded").problem;
+    assert!(problem.starts_with("writing failed: "), "{problem}");
+    server.until(|session| session.tick > tick + 100).await;
+    while server.health("tickwire.recording").await != ServingStatus::NotServing {}
+    assert_eq!(server.health("").await, ServingStatus::Serving);
+    let RecordingStatus { lag_ticks, lag_bytes, failures, .. } = server.recording().await;
+    assert!(
+        lag_ticks > 90 && lag_bytes > 0 && failures > 0,
+        "{lag_ticks} ticks, {lag_bytes} bytes, {failures} failures"
+    );
+    server.end();
+
+    let file = only_recording(data.path());
+    let state = Recording::open(&file).expect("a recording").scan().state;
+    assert!(matches!(&state, FileState::Incomplete { ticks_missing: 90.., problem: Some(_) }), "{state:?}");
+    let shown = stdout(&run(&["recordings", "show"], &file));
+    assert!(shown.contains("incomplete: it stopped after tick ") && shown.contains("writing failed: "), "{shown}");
+    let repaired = repair(&file).expect("a repair");
+    assert!(verified(&repaired.path) > 0);
+    let repaired = Recording::open(&repaired.path).expect("a recording").summary();
+    assert_eq!(repaired.state, state);
+}
+
+#[tokio::test]
+async fn a_recording_at_its_limit_is_closed_and_the_match_goes_on() {
+    let data = data();
+    let arguments = ["--tick-rate", "240", "--recording-bytes-max", "65536"];
+    let server = Running::start(data.path(), &arguments).await;
+    let _seated = server.take_a_seat().await;
+    let Session { tick, .. } = server.until_recording_is(RecordingState::Limited).await;
+    server.until(|session| session.tick > tick + 100).await;
+    let live = |file: &PathBuf| file.to_string_lossy().ends_with(".live.mcap");
+    while files(data.path()).iter().any(live) {}
+    assert_eq!(server.health("tickwire.recording").await, ServingStatus::Serving, "that is no fault");
+    let file = only_recording(data.path());
+    let summary = Recording::open(&file).expect("a recording").scan();
+    assert_eq!(summary.state, FileState::Complete(EndReason::Limited));
+    assert_eq!(verified(&file), summary.ticks);
+    let shown = stdout(&run(&["recordings", "show"], &file));
+    assert!(shown.contains(&format!("complete to tick {}", summary.ticks)), "{shown}");
+    server.end();
+    assert_eq!(only_recording(data.path()), file);
+}
+
+#[tokio::test]
+async fn nothing_is_recorded_where_that_is_switched_off() {
+    let data = data();
+    let server = Running::start(data.path(), &["--recordings", "off"]).await;
+    let session = server.until(|session| session.tick > 5).await;
+    assert_eq!(session.recording, None);
+    server.end();
+    assert_eq!(fs::read_dir(data.path()).expect("it is there").count(), 0);
+}
+
+#[tokio::test]
+async fn a_start_makes_room_and_removes_what_was_left() {
+    let data = data();
+    for _ in 0..2 {
+        Running::start(data.path(), &[]).await.end();
+    }
+    let [_, newest] = files(data.path()).try_into().expect("two");
+    // One that a killed server was writing, and half of a copy of it.
+    let directory = data.path().join("recordings");
+    let unfinished = live_path(&directory, "arena-9");
+    let partial = directory.join("arena-9.mcap.partial");
+    fs::copy(&newest, &unfinished).expect("it can be written");
+    fs::write(&partial, b"half").expect("it can be written");
+    let server = Running::start(data.path(), &["--retain-count", "1"]).await;
+    let left = files(data.path());
+    assert!(left.contains(&newest) && left.contains(&unfinished) && !left.contains(&partial), "{left:?}");
+    // And the one that grows.
+    assert_eq!(left.len(), 3, "{left:?}");
+    server.kill();
+}
