@@ -62,6 +62,9 @@ async fn a_wished_for_rate_is_granted_and_kept() {
     let mut client = RawClient::greet(&server, pb::Hello { max_rate: 25, ..hello() }).await;
     // The largest rate of whole ticks that is not above the wish.
     assert_eq!(client.welcome().await.max_rate, 20);
+    // The first comes at once, whatever the tick.
+    let first = client.snapshot().await;
+    client.ack(first.tick).await;
     let mut last = None;
     for _ in 0..10 {
         let snapshot = client.snapshot().await;

@@ -147,7 +147,8 @@ async fn welcome_says_what_was_granted() {
     let schema = tickwire_shared::schema_of(&tickwire_arena::Arena).expect("it is valid");
     assert_eq!(welcome.session, crate::harness::ARENA_1);
     assert_eq!(welcome.view_radius, config().limits.view_radius_max);
-    assert_eq!(welcome.max_bytes_per_second, config().limits.bytes_per_second_max.get());
+    // What 60 snapshots of 64 KiB carry, which is less than the limit.
+    assert_eq!(welcome.max_bytes_per_second, 60 * (64 << 10));
     assert_eq!((welcome.epoch, welcome.tick_rate, welcome.last_consumed_input), (0, 60, 0));
     assert_eq!(welcome.settings.len(), schema.settings.len());
     assert_eq!(welcome.schema.expect("a player gets it").hash, schema.hash().0);
