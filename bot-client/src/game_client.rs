@@ -176,8 +176,20 @@ impl GameClient {
     /// What is to be drawn in the frame that [`update`](Self::update) began: see [`Core::view`]. `None` while there is no
     /// session.
     pub fn view(&mut self) -> Option<&Scene> {
+        let mut room = self.scene.take();
+        let is_shown = self.view_into(&mut room).is_some();
+        self.scene = room;
+        self.scene.as_ref().filter(|_| is_shown)
+    }
+
+    /// As [`view`](Self::view), into room that the caller keeps, whatever session it was of.
+    pub(crate) fn view_into<'a>(&self, room: &'a mut Option<Scene>) -> Option<&'a Scene> {
         let State::Playing { client, .. } = &mut *self.shared.state() else { return None };
-        let scene = self.scene.get_or_insert_with(|| Scene::new(Arc::clone(client.core().schema())));
+        let schema = client.core().schema();
+        if room.as_ref().is_none_or(|scene| !Arc::ptr_eq(scene.schema(), schema)) {
+            *room = Some(Scene::new(Arc::clone(schema)));
+        }
+        let scene = room.as_mut()?;
         client.view(self.now, scene);
         Some(scene)
     }
@@ -228,6 +240,16 @@ impl PlayerActions {
             self.values[place] = self.schema.inputs[place].quantity.quantize(quantity);
         }
         self
+    }
+
+    /// Lets go of what happens once.
+    #[cfg(feature = "bevy")]
+    pub(crate) fn release_edges(&mut self) {
+        for (value, field) in self.values.iter_mut().zip(&self.schema.inputs) {
+            if field.mode == tickwire_shared::InputMode::Edge {
+                *value = field.neutral;
+            }
+        }
     }
 
     /// One value per input field of the schema, in quanta.
@@ -300,6 +322,17 @@ mod tests {
         fn is_resource<T: Send + Sync + 'static>() {}
         is_resource::<GameClient>();
         is_resource::<Scene>();
+    }
+
+    #[cfg(feature = "bevy")]
+    #[test]
+    fn what_happens_once_is_let_go_of_and_the_rest_is_held() {
+        let schema = schema_of(&tickwire_arena::Arena).unwrap();
+        let neutral = PlayerActions { values: schema.neutral_input(), schema };
+        let (mut actions, mut held) = (neutral.clone(), neutral);
+        actions.set("rocket", 1.0).set("fire", 1.0);
+        actions.release_edges();
+        assert_eq!(actions, *held.set("fire", 1.0));
     }
 
     #[test]

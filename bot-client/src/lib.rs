@@ -5,6 +5,7 @@
 //! | [`core`] | the player's side of a session as a state machine: messages and times in, messages and events out; no socket, no clock |
 //! | [`connection`] | that core on a gRPC stream: [`Client`], with typed errors |
 //! | [`GameClient`] | that client beside a game loop: no `async`, nothing to wait for |
+//! | `bevy` | that again as a plugin for bevy: entities come, change and go by themselves; with the feature `bevy` |
 //! | [`bots`] | headless players: behaviours, recorded human input, swarms, their report; the program `tickwire-bots` |
 //!
 //! A client needs nothing but the server's address: the schema that comes with the welcome says what the game replicates
@@ -29,6 +30,8 @@
 
 #![forbid(unsafe_code)]
 
+#[cfg(feature = "bevy")]
+pub mod bevy;
 pub mod bots;
 pub mod connection;
 pub mod core;

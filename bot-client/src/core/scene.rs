@@ -37,7 +37,7 @@ impl Scene {
         Self { schema, entities: Vec::new(), values: Vec::new(), seen: (Tick::ZERO, 0) }
     }
 
-    pub(super) fn clear(&mut self) {
+    pub(crate) fn clear(&mut self) {
         self.entities.clear();
         self.values.clear();
     }
@@ -60,7 +60,7 @@ impl Scene {
     }
 
     /// Adds an entity, given all fields of its kind in quanta; those that the player does not see are NaN.
-    pub(super) fn push(&mut self, net_id: NetId, kind: KindId, is_own: bool, quanta: impl Iterator<Item = f64>) {
+    pub(crate) fn push(&mut self, net_id: NetId, kind: KindId, is_own: bool, quanta: impl Iterator<Item = f64>) {
         self.entities.push(Item { net_id, kind, is_own, first_value: self.values.len() });
         let fields = &self.schema.kinds[kind.index()].fields;
         self.values.extend(fields.iter().zip(quanta).map(|(field, value)| value * field.quantity.quantum));
