@@ -1,4 +1,4 @@
-//! What WIRE.md promises of snapshots, mirrors, events and credit, over random worlds and links.
+//! What docs/wire.md promises of snapshots, mirrors, events and credit, over random worlds and links.
 
 mod link;
 mod row;
