@@ -4,20 +4,14 @@
 mod link;
 mod row;
 
-use std::{
-    collections::{BTreeMap, BTreeSet, VecDeque},
-    sync::Arc,
-};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use link::{PLAYER, Plan, RandomWorld, TICK, peer_config, schema};
 use proptest::prelude::*;
 use prost::Message as _;
 use rand::{SeedableRng as _, rngs::ChaCha8Rng};
-use row::Row;
 use tickwire_proto::v1 as pb;
-use tickwire_replication::{
-    InputFeedback, ReplicationConfig, Replicator, STRIPES_MAX, Snapshot, Turns, TurnsConfig, View,
-};
+use tickwire_replication::{InputFeedback, Replicator, STRIPES_MAX, Snapshot, Turns, TurnsConfig, View};
 use tickwire_shared::{CellId, Frame, NetId, PlayerId, Tick, TickRate};
 use tickwire_wire::Mirror;
 
@@ -277,16 +271,7 @@ impl Player {
 /// Plays a plan in a weather; then the weather clears, and all streams catch up.
 fn play(plan: Plan, weather: Weather) -> Player {
     let mut world = RandomWorld::new(plan);
-    let config = ReplicationConfig {
-        history_ticks: plan.history_ticks,
-        hash_interval: plan.hash_interval,
-        snapshot_bytes_max: plan.snapshot_bytes_max,
-        slice_bytes_max: plan.slice_bytes_max,
-        roster_rows_per_snapshot: 3,
-        edge_ticks: plan.edge_ticks,
-        ..ReplicationConfig::new(TickRate::DEFAULT)
-    };
-    let replicator = Replicator::new(Arc::new(Row), &schema(), config, Arc::clone(&world.frames[0]));
+    let replicator = plan.replicator(&world);
     let mut player = Player::new(weather, plan.bytes_per_second);
     let mut rng = ChaCha8Rng::seed_from_u64(!plan.seed);
     player.open_one(1);

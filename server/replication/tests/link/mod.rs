@@ -439,19 +439,26 @@ impl Peer {
     }
 }
 
+impl Plan {
+    /// What sends a world's frames within the plan's limits.
+    pub(crate) fn replicator(&self, world: &RandomWorld) -> Replicator {
+        let config = ReplicationConfig {
+            history_ticks: self.history_ticks,
+            hash_interval: self.hash_interval,
+            snapshot_bytes_max: self.snapshot_bytes_max,
+            slice_bytes_max: self.slice_bytes_max,
+            roster_rows_per_snapshot: 3,
+            edge_ticks: self.edge_ticks,
+            ..ReplicationConfig::new(RATE)
+        };
+        Replicator::new(Arc::new(Row), &schema(), config, Arc::clone(&world.frames[0]))
+    }
+}
+
 /// Plays a plan through, with all checks; what the peers saw.
 pub(crate) fn play(plan: Plan) -> [Peer; 2] {
     let mut world = RandomWorld::new(plan);
-    let config = ReplicationConfig {
-        history_ticks: plan.history_ticks,
-        hash_interval: plan.hash_interval,
-        snapshot_bytes_max: plan.snapshot_bytes_max,
-        slice_bytes_max: plan.slice_bytes_max,
-        roster_rows_per_snapshot: 3,
-        edge_ticks: plan.edge_ticks,
-        ..ReplicationConfig::new(RATE)
-    };
-    let replicator = Replicator::new(Arc::new(Row), &schema(), config, Arc::clone(&world.frames[0]));
+    let replicator = plan.replicator(&world);
     let mut peers = [Peer::new(3.0, plan.bytes_per_second), Peer::new(1.0, None)];
     let mut rng = ChaCha8Rng::seed_from_u64(!plan.seed);
     for tick in 1..=plan.ticks {
