@@ -413,6 +413,7 @@ fn options_that_are_wrong_are_named_with_their_origin() {
     fs::write(&file, "tick_rat = 20\n").expect("it can be written");
     let from_file = command().arg("--config").arg(&file).output().expect("the binary runs");
     let rate = command().env("TICKWIRE_TICK_RATE", "0").output().expect("the binary runs");
+    let no_number = command().env("TICKWIRE_TICK_RATE", "abc").output().expect("the binary runs");
     let players = run(&["--max-players", "0"]);
     let sessions = run(&["--sessions", "1001"]);
     let setting = run(&["--set", "cover"]);
@@ -428,10 +429,11 @@ fn options_that_are_wrong_are_named_with_their_origin() {
     let bytes = run(&["--recording-bytes-max", "100"]);
     let durability = command().env("TICKWIRE_DURABILITY", "always").output().expect("the binary runs");
     for (output, words) in [
-        (from_file, ["tick_rat", "server.toml"]),
+        (from_file, ["tick_rat: there is no such option; did you mean tick_rate? (from ", "server.toml"]),
+        (no_number, ["tick_rate: string \"abc\" is no whole number", "(from TICKWIRE_TICK_RATE)"]),
         (rate, ["tick_rate: 0 is out of range: choose 1 to 240", "(from TICKWIRE_TICK_RATE)"]),
         (sessions, ["sessions: 1001 are too many: choose 1 to 1000", "(from flag)"]),
-        (threads, ["simulation_threads: 0 is too few: choose 1 or more", "(from flag)"]),
+        (threads, ["simulation_threads: 0 is out of range: choose 1 to 1024", "(from flag)"]),
         (rewind, ["rewind_ms: 1001 is out of range: choose 0 to 1000", "(from flag)"]),
         (players, ["max_players: 0", "(from flag)"]),
         (setting, ["set: \"cover\" is no setting: write NAME=VALUE", "(from flag)"]),
@@ -442,7 +444,10 @@ fn options_that_are_wrong_are_named_with_their_origin() {
         (strange, ["\"chess\"", "arena"]),
         (misspelt, ["TICKWIRE_TICKRATE: ", "did you mean TICKWIRE_TICK_RATE?"]),
         (bytes, ["recording_bytes_max: 100 are too few: choose 65536 or more", "(from flag)"]),
-        (durability, ["always", "DURABILITY"]),
+        (
+            durability,
+            ["durability: \"always\" does not do: choose none or flush or sync", "(from TICKWIRE_DURABILITY)"],
+        ),
         (missing, ["config: there is no file", "/nowhere/at/all.toml"]),
     ] {
         assert_eq!(output.status.code(), Some(2));

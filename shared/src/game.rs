@@ -102,7 +102,7 @@ pub enum SettingsError {
         known: String,
     },
     /// Outside its range.
-    #[error("settings.{name}: {value} is out of range: choose {min} to {max} {unit}")]
+    #[error("settings.{name}: {value} is out of range: choose {min} to {max}{}", spaced(unit))]
     Range {
         /// Which.
         name: String,
@@ -126,6 +126,11 @@ pub enum SettingsError {
     /// Refused by the game.
     #[error("settings: {0}")]
     Refused(String),
+}
+
+/// A unit behind its number; nothing where it has none.
+fn spaced(unit: &str) -> String {
+    if unit.is_empty() { String::new() } else { format!(" {unit}") }
 }
 
 impl Settings {

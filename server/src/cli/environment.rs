@@ -33,13 +33,18 @@ pub(super) fn check(names: impl Iterator<Item = OsString>, options: &[&str]) -> 
         .collect();
     strange.sort();
     let Some(name) = strange.into_iter().next() else { return Ok(()) };
-    let likeness = |known: &String| strsim::normalized_levenshtein(known, &name);
-    let nearest = known.iter().max_by(|a, b| likeness(a).total_cmp(&likeness(b)));
-    let advice = match nearest.filter(|nearest| likeness(nearest) >= ALIKE) {
+    let advice = match nearest(known.iter().map(String::as_str), &name) {
         Some(nearest) => format!("did you mean {nearest}?"),
         None => "unset it; --help lists the options, each of which has one".to_owned(),
     };
     Err(UnknownVariable { name, advice })
+}
+
+/// The one of those that there are that was meant, if it is like any.
+pub(super) fn nearest<'a>(known: impl Iterator<Item = &'a str>, name: &str) -> Option<&'a str> {
+    let rated = known.map(|known| (strsim::normalized_levenshtein(known, name), known));
+    let (likeness, nearest) = rated.max_by(|(a, _), (b, _)| a.total_cmp(b))?;
+    (likeness >= ALIKE).then_some(nearest)
 }
 
 /// Whether a variable is one of those that Kubernetes sets for a service by the name of `tickwire`, or that begins so.

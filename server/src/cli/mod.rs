@@ -7,6 +7,7 @@ mod output;
 mod recordings;
 mod replay;
 mod serve;
+mod unreadable;
 
 use std::{
     ffi::OsString,

@@ -9,7 +9,7 @@ use std::{
 };
 
 use figment::{
-    Figment, Metadata, Profile, Provider, Source,
+    Figment, Metadata, Profile, Provider,
     providers::{Env, Format as _, Serialized, Toml},
     value::{Dict, Map},
 };
@@ -19,13 +19,19 @@ use tickwire_recording::{Durability, Retention};
 use tickwire_replication::STRIPES_MAX;
 use tickwire_shared::{REWIND_MS_MAX, TickRate};
 
-use super::environment;
+use super::{
+    environment,
+    unreadable::{self, Unreadable},
+};
 use crate::config::{BYTES_PER_SECOND_MIN, Limits, RecordingConfig, ServerConfig};
 
 /// What every environment variable of the server begins with.
 pub(super) const ENV_PREFIX: &str = "TICKWIRE_";
 /// The most sessions of a game: each has a world, a recording and three seconds of history of its own.
 const SESSIONS_MAX: u32 = 1000;
+const THREADS_MIN: usize = 1;
+/// More than any machine has cores for; each costs memory and files.
+const THREADS_MAX: usize = 1024;
 /// A recording that ends with less is of no use: its header alone takes some KiB.
 const RECORDING_BYTES_MIN: u64 = 65_536;
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
@@ -100,11 +106,11 @@ pub(super) struct ServeFlags {
     #[arg(long, value_name = "N")]
     #[serde(skip_serializing_if = "Option::is_none")]
     seed: Option<u64>,
-    /// Threads that step sessions, never more than there are sessions [default: one per core]
+    /// Threads that step sessions, 1 to 1024, never more than there are sessions [default: one per core]
     #[arg(long, value_name = "N")]
     #[serde(skip_serializing_if = "Option::is_none")]
     simulation_threads: Option<usize>,
-    /// Threads that serve connections [default: one per core]
+    /// Threads that serve connections, 1 to 1024 [default: one per core]
     #[arg(long, value_name = "N")]
     #[serde(skip_serializing_if = "Option::is_none")]
     network_threads: Option<usize>,
@@ -246,9 +252,8 @@ pub(super) struct ServeConfig {
 pub(super) enum OptionsError {
     #[error("config: there is no file {}", .0.display())]
     NoFile(PathBuf),
-    /// It says which option, and where it came from.
-    #[error("{0}")]
-    Unreadable(#[from] Box<figment::Error>),
+    #[error(transparent)]
+    Unreadable(#[from] Unreadable),
     #[error(transparent)]
     Environment(#[from] environment::UnknownVariable),
     #[error("{option}: {value} {problem}{origin}")]
@@ -280,15 +285,19 @@ impl Layers {
             figment = figment.merge(Toml::file_exact(file));
         }
         let known = as_json(&Options::default());
-        let names: Vec<&str> = known.keys().map(String::as_str).collect();
+        let names = names(&known);
         environment::check(std::env::vars_os().map(|(name, _)| name), &names)?;
         figment = figment.merge(Env::prefixed(ENV_PREFIX).only(&names));
         Ok(Self(figment.merge(Layer { origin: "flag", provider: Serialized::defaults(flags) })))
     }
 
+    fn read(&self) -> Result<Options, Unreadable> {
+        self.0.extract().map_err(|error| Unreadable::new(error, &names(&as_json(&Options::default()))))
+    }
+
     /// What they come to, if the server can run with it.
     pub(super) fn resolve(&self) -> Result<ServeConfig, OptionsError> {
-        let options: Options = self.0.extract().map_err(Box::new)?;
+        let options = self.read()?;
         let invalid = |option, value: String, problem: String| OptionsError::Invalid {
             option,
             value,
@@ -296,8 +305,14 @@ impl Layers {
             origin: format!(" (from {})", self.origin(option)),
         };
         let at_least_one = |option| move |_| invalid(option, "0".into(), "is too few: choose 1 or more".into());
-        let threads =
-            |option, count: Option<usize>| count.map(NonZeroUsize::try_from).transpose().map_err(at_least_one(option));
+        let threads = |option, count: Option<usize>| match count.map(|count| (count, NonZeroUsize::new(count))) {
+            None => Ok(None),
+            Some((THREADS_MIN..=THREADS_MAX, count)) => Ok(count),
+            Some((count, _)) => {
+                let problem = format!("is out of range: choose {THREADS_MIN} to {THREADS_MAX}");
+                Err(invalid(option, count.to_string(), problem))
+            }
+        };
 
         if !options.listen.ip().is_loopback() && !options.insecure {
             let problem = "can be reached from other machines, but nothing is encrypted and nobody is asked who they are: \
@@ -379,7 +394,7 @@ impl Layers {
 
     /// A line per option, as TOML, each with its origin.
     pub(super) fn describe(&self) -> Result<Vec<String>, OptionsError> {
-        let options: Options = self.0.extract().map_err(Box::new)?;
+        let options = self.read()?;
         let line = |(name, value): (String, Json)| match value {
             Json::Null => format!("# {name} is not set"),
             value => format!("{name} = {value} # {}", self.origin(&name)),
@@ -388,14 +403,7 @@ impl Layers {
     }
 
     fn origin(&self, option: &str) -> String {
-        let Some(metadata) = self.0.find_metadata(option) else { return "default".into() };
-        match &metadata.source {
-            Some(Source::File(path)) => path.display().to_string(),
-            Some(_) | None if metadata.name.contains(ENV_PREFIX) => {
-                format!("{ENV_PREFIX}{}", option.to_uppercase())
-            }
-            Some(_) | None => metadata.name.clone().into_owned(),
-        }
+        unreadable::origin(self.0.find_metadata(option), option)
     }
 }
 
@@ -413,6 +421,10 @@ impl<P: Provider> Provider for Layer<P> {
     fn data(&self) -> Result<Map<Profile, Dict>, figment::Error> {
         self.provider.data()
     }
+}
+
+fn names(options: &serde_json::Map<String, Json>) -> Vec<&str> {
+    options.keys().map(String::as_str).collect()
 }
 
 fn as_json(options: &Options) -> serde_json::Map<String, Json> {
