@@ -103,10 +103,16 @@ impl FrameBuilder {
     /// Where the entity was of another kind before, or the kind is not in the schema.
     pub fn entity(&mut self, kind: KindId, id: NetId) -> EntityWriter<'_> {
         let table = &mut self.kinds[kind.index()];
+        // Most often the one after that of the last call: components are stored in order of spawning, and so are rows.
+        if let Some(row) = table.follows(id) {
+            return EntityWriter { table, row };
+        }
         let tick = self.tick;
         let slot = self.index.entry(id).or_insert_with(|| Slot { kind, row: table.allocate(kind, id, tick) });
         assert_eq!(slot.kind, kind, "entity {id} is of two kinds; give each entity the marker of one kind only");
-        EntityWriter { table, row: slot.row as usize }
+        let row = slot.row as usize;
+        table.expect_after(row);
+        EntityWriter { table, row }
     }
 
     /// The number of entities of a kind.
@@ -304,6 +310,7 @@ impl EntityWriter<'_> {
     ///
     /// # Panics
     /// Where the kind has no such field.
+    #[inline]
     pub fn set(&mut self, field: usize, fine: i32) {
         self.table.set(self.row, field, fine);
     }
@@ -314,21 +321,25 @@ impl EntityWriter<'_> {
     ///
     /// # Panics
     /// Where the kind has no such field.
+    #[inline]
     pub fn set_rate(&mut self, field: usize, rate: i32) {
         self.table.set_rate(self.row, field, rate);
     }
 
     /// Sets how long the entity's rates still change until they are what they head for, in 1/16 of a tick.
+    #[inline]
     pub fn set_ramp(&mut self, ramp: u16) {
         self.table.set_ramp(self.row, ramp);
     }
 
     /// Sets where the entity is.
+    #[inline]
     pub fn set_place(&mut self, place: Place) {
         self.table.set_place(self.row, place);
     }
 
     /// The area in which the entity was last set to be: what a game's hysteresis starts from.
+    #[inline]
     #[must_use]
     pub fn cell_key(&self) -> Option<CellKey> {
         match self.table.place(self.row) {

@@ -58,13 +58,12 @@ impl Ramp {
     #[must_use]
     pub const fn predict(&self, held: &Ramped, motion: &Motion, tick: Tick) -> i64 {
         let age = tick.since(motion.tick) as i64;
+        if motion.ramp == 0 {
+            return (held.value as i64).wrapping_add((held.to as i64).wrapping_mul(age) >> self.shift);
+        }
         let (rate, change) = (held.rate as i64, held.to as i64 - held.rate as i64);
         let ramping = whole_ticks(motion.ramp, age);
-        let on_ramp = if motion.ramp == 0 {
-            0
-        } else {
-            change.wrapping_mul(8 * ramping * (ramping + 1)).div_euclid(motion.ramp as i64)
-        };
+        let on_ramp = change.wrapping_mul(8 * ramping * (ramping + 1)).div_euclid(motion.ramp as i64);
         let moved = rate.wrapping_mul(age).wrapping_add(on_ramp).wrapping_add(change.wrapping_mul(age - ramping));
         (held.value as i64).wrapping_add(moved >> self.shift)
     }
@@ -108,6 +107,7 @@ impl Ramp {
     }
 
     /// The tolerance in fine quanta.
+    #[inline]
     #[must_use]
     pub const fn tolerance_fine(&self) -> i64 {
         (self.tolerance as i64) << self.fine_shift
@@ -144,6 +144,7 @@ impl Ramp {
         }
     }
 
+    #[inline]
     fn shortest(&self, difference: i64) -> i64 {
         let Some(turn) = self.turn else { return difference };
         let turn = i64::from(turn) << self.fine_shift;

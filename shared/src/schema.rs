@@ -6,6 +6,7 @@ mod hash;
 
 use std::fmt;
 
+pub(crate) use self::field::public_value;
 pub use self::field::{Field, InputField, InputMode, Predictor, Visibility};
 use self::{check::check, hash::hash};
 use crate::{EventId, InputId, KindId, Quantity};

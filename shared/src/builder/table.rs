@@ -1,18 +1,23 @@
 //! All entities of one kind: their truth, what clients hold of it, and when that is renewed.
 
 use crate::{
-    ANCHOR_AGE_MAX, Anchor, CellId, Column, Columns, Digest, Field, Kind, KindId, KindTruth, Motion, NetId, Place,
-    RAMP_MAX, RAMP_STEPS, Ramp, Ramped, Reading, Tick, schema::MASK_BITS_MAX,
+    ANCHOR_AGE_MAX, Anchor, CellId, Column, Columns, Digest, Kind, KindId, KindTruth, Motion, NetId, Place, RAMP_MAX,
+    RAMP_STEPS, Ramp, Ramped, Reading, Tick,
+    schema::{MASK_BITS_MAX, public_value},
 };
 
 /// Entities by row; rows of the dead are used again.
 #[derive(Debug)]
 pub(super) struct Table {
     fields: Vec<FieldState>,
-    /// Of the public fields that have a ramp: their places in `fields`.
+    /// The public fields that have no ramp: their places in `fields`.
+    still_fields: Vec<usize>,
+    /// The public fields that have one: their places in `fields`.
     ramped_fields: Vec<(usize, Ramp)>,
     rows: Vec<Row>,
     free: Vec<u32>,
+    /// The row that is likely to be looked up next.
+    expected: usize,
     /// `fields.len()` values per row: the truth of this tick, and of the tick before, and the latter at field quanta.
     fine: Vec<i32>,
     fine_before: Vec<i32>,
@@ -32,11 +37,14 @@ pub(super) struct Table {
     despawned: Vec<NetId>,
 }
 
-#[derive(Debug)]
+/// What is asked of a field at each tick, close together: the rest of it is not.
+#[derive(Clone, Copy, Debug)]
 struct FieldState {
-    field: Field,
-    reading: Reading,
+    owner_shift: u8,
     public: bool,
+    /// Quanta in one whole turn, for angles.
+    turn: Option<i32>,
+    reading: Reading,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -69,16 +77,24 @@ impl Table {
         let mut fields: Vec<FieldState> = kind
             .fields
             .iter()
-            .map(|field| FieldState { field: field.clone(), reading: Reading::of(field), public: false })
+            .map(|field| FieldState {
+                owner_shift: field.owner_shift,
+                public: false,
+                turn: field.turn,
+                reading: Reading::of(field),
+            })
             .collect();
         for (i, _) in kind.public_fields() {
             fields[i].public = true;
         }
+        let is_still = |&i: &usize| fields[i].public && !matches!(fields[i].reading, Reading::Ramp(_));
         Self {
+            still_fields: (0..fields.len()).filter(is_still).collect(),
             fields,
             ramped_fields: kind.public_fields().filter_map(|(i, field)| Some((i, field.ramp_line()?))).collect(),
             rows: Vec::new(),
             free: Vec::new(),
+            expected: 0,
             fine: Vec::new(),
             fine_before: Vec::new(),
             coarse: Vec::new(),
@@ -98,6 +114,23 @@ impl Table {
 
     pub(super) fn ids(&self) -> impl Iterator<Item = NetId> + '_ {
         self.rows.iter().map(|row| row.id).filter(|&id| id != NetId::NONE)
+    }
+
+    /// The row of an entity, where it is the expected one: no search is needed then.
+    #[inline]
+    pub(super) fn follows(&mut self, id: NetId) -> Option<usize> {
+        let row = self.expected;
+        // Rows of the dead have no id.
+        if id == NetId::NONE || self.rows.get(row)?.id != id {
+            return None;
+        }
+        self.expected = row + 1;
+        Some(row)
+    }
+
+    /// Says which row was looked up.
+    pub(super) fn expect_after(&mut self, row: usize) {
+        self.expected = row + 1;
     }
 
     pub(super) fn allocate(&mut self, kind: KindId, id: NetId, tick: Tick) -> u32 {
@@ -142,23 +175,27 @@ impl Table {
         Removed { truth_sum, cell }
     }
 
+    #[inline]
     pub(super) fn set(&mut self, row: usize, field: usize, fine: i32) {
         let i = self.at(row, field);
         self.fine[i] = fine;
         self.touch(row);
     }
 
+    #[inline]
     pub(super) fn set_rate(&mut self, row: usize, field: usize, rate: i32) {
         let i = self.at(row, field);
         self.rates[i] = Some(rate);
         self.touch(row);
     }
 
+    #[inline]
     pub(super) fn set_ramp(&mut self, row: usize, ramp: u16) {
         self.rows[row].ramp = ramp;
         self.touch(row);
     }
 
+    #[inline]
     pub(super) fn set_place(&mut self, row: usize, place: Place) {
         let state = &mut self.rows[row];
         if state.place != place {
@@ -173,6 +210,7 @@ impl Table {
     }
 
     /// The row's entity, where it was set to be since this was last asked, and the cell that it is in so far.
+    #[inline]
     pub(super) fn take_whereabouts(&mut self, row: usize) -> (NetId, Option<Place>, Option<CellId>) {
         let Row { id, place, is_placed_anew, cell, .. } = &mut self.rows[row];
         (*id, std::mem::take(is_placed_anew).then_some(*place), *cell)
@@ -224,7 +262,7 @@ impl Table {
         let (mut mask, mut change) = (0, 0_u64);
         let values = self.fine[range.clone()].iter().zip(&mut self.coarse[range.clone()]);
         for (i, (state, (&fine, held))) in self.fields.iter().zip(values).enumerate() {
-            let coarse = state.field.coarse(fine);
+            let coarse = public_value(fine, state.owner_shift, state.turn);
             let before = std::mem::replace(held, coarse);
             if before != coarse {
                 mask |= 1 << i;
@@ -250,23 +288,21 @@ impl Table {
         let is_new = self.rows[row].is_new;
         let mut changed = self.renew_motion(row, tick, is_new);
         let mut moving = self.is_in_motion(row, tick);
-        for (i, state) in self.range(row).zip(&self.fields) {
-            if !state.public {
-                continue;
-            }
+        let start = self.range(row).start;
+        for &field in &self.still_fields {
+            let (i, state) = (start + field, &self.fields[field]);
             let truth = self.coarse[i];
             let anchor = &mut self.anchors[i];
             match state.reading {
-                // Settled with the motion.
-                Reading::Ramp(_) => {}
+                Reading::Ramp(_) => unreachable!("settled with the motion"),
                 Reading::Plain => {
                     changed |= anchor.value != truth;
                     anchor.value = truth;
                 }
                 Reading::Line(line) => {
                     if is_new || !line.holds(anchor, tick, truth) {
-                        let step = if is_new { 0 } else { fine_step(&state.field, self.fine_before[i], self.fine[i]) };
-                        let rate = self.rates[i].unwrap_or_else(|| line.rate_of_step(step, state.field.owner_shift));
+                        let step = if is_new { 0 } else { fine_step(state, self.fine_before[i], self.fine[i]) };
+                        let rate = self.rates[i].unwrap_or_else(|| line.rate_of_step(step, state.owner_shift));
                         *anchor = Anchor { value: truth, rate, tick };
                         changed = true;
                     }
@@ -285,6 +321,7 @@ impl Table {
     }
 
     /// Restates the row's motion where its truth has left any of the ramps. Whether it was.
+    #[inline]
     fn renew_motion(&mut self, row: usize, tick: Tick, is_new: bool) -> bool {
         let Row { motion: old, ramp: left, .. } = self.rows[row];
         let (start, held) = (self.range(row).start, self.ramped_range(row));
@@ -315,7 +352,7 @@ impl Table {
                 let to = self.rates[i].unwrap_or(0);
                 Ramped { value: self.fine[i], rate: if motion.ramp == 0 { to } else { 0 }, to }
             } else {
-                let step = fine_step(&self.fields[field].field, self.fine_before[i], self.fine[i]) << ramp.shift;
+                let step = fine_step(&self.fields[field], self.fine_before[i], self.fine[i]) << ramp.shift;
                 restate(ramp, (held, &old), &motion, Truth { tick, now: self.fine[i], step, heading: self.rates[i] })
             };
         }
@@ -323,6 +360,7 @@ impl Table {
         true
     }
 
+    #[inline]
     fn is_in_motion(&self, row: usize, tick: Tick) -> bool {
         let Motion { tick: since, ramp } = self.rows[row].motion;
         let is_ramping = tick.since(since) as i64 * RAMP_STEPS < i64::from(ramp);
@@ -369,6 +407,7 @@ impl Table {
         }
     }
 
+    #[inline]
     fn touch(&mut self, row: usize) {
         if !std::mem::replace(&mut self.rows[row].touched, true) {
             self.touched.push(row as u32);
@@ -383,6 +422,7 @@ impl Table {
         row * self.ramped_fields.len()..(row + 1) * self.ramped_fields.len()
     }
 
+    #[inline]
     fn at(&self, row: usize, field: usize) -> usize {
         assert!(field < self.fields.len(), "the kind has no field {field}");
         row * self.fields.len() + field
@@ -437,7 +477,7 @@ fn share(seed: u64, field: usize, value: i32) -> u64 {
 }
 
 /// How far the truth moved in one tick, in fine quanta; for angles the shortest way round.
-fn fine_step(field: &Field, before: i32, now: i32) -> i64 {
+fn fine_step(field: &FieldState, before: i32, now: i32) -> i64 {
     let step = i64::from(now) - i64::from(before);
     match field.turn {
         None => step,

@@ -197,9 +197,15 @@ impl Field {
     /// The public value of a fine one.
     #[must_use]
     pub fn coarse(&self, fine: i32) -> i32 {
-        let coarse = crate::coarse(fine, self.owner_shift);
-        self.turn.map_or(coarse, |turn| coarse.rem_euclid(turn))
+        public_value(fine, self.owner_shift, self.turn)
     }
+}
+
+/// As [`Field::coarse`], of a field of that shift and turn.
+#[inline]
+pub(crate) fn public_value(fine: i32, owner_shift: u8, turn: Option<i32>) -> i32 {
+    let coarse = crate::coarse(fine, owner_shift);
+    turn.map_or(coarse, |turn| coarse.rem_euclid(turn))
 }
 
 fn blend(turn: Option<i32>, from: i32, to: i32, share: f64) -> f64 {
