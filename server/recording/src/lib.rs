@@ -38,6 +38,7 @@ mod recorder;
 mod replay;
 mod retention;
 mod storage;
+mod systems;
 mod truth;
 mod writer;
 
@@ -57,4 +58,5 @@ pub use recorder::{
 };
 pub use replay::{Replay, ReplayedTick, Verified, assert_replays, game_of, verify};
 pub use retention::{Deleted, Retention, Tidied, retain, tidy};
+pub use systems::{Repeated, SystemEvidence, SystemFinding, find_cause, find_panic, find_system};
 pub use writer::{Layout, Writer};

@@ -3,9 +3,11 @@
 use std::{path::Path, sync::Arc};
 
 use tickwire_shared::{Digest, Game, Tick, Truth};
-use tickwire_simulation::{Session, TickOutput, TickPanic};
+use tickwire_simulation::{Session, SessionConfig, SessionError, TickOutput, TickPanic};
 
-use crate::{Divergence, End, EndReason, RecordedResult, RecordedTick, Recording, ReplayError, Ticks, VerifyError};
+use crate::{
+    Divergence, End, EndReason, RecordedResult, RecordedTick, Recording, ReplayError, Ticks, VerifyError, find_cause,
+};
 
 /// A recording that is being played again, tick by tick.
 ///
@@ -52,21 +54,10 @@ impl Replay {
     /// # Errors
     /// Where `game` is not the recording's, or the session cannot be created.
     pub fn new(recording: &Recording, game: Arc<dyn Game>) -> Result<Self, ReplayError> {
-        let meta = recording.meta();
-        if game.name() != meta.schema.game {
+        if game.name() != recording.meta().schema.game {
             return Err(unknown_game(recording, &[game]));
         }
-        let session = Session::new(game, meta.session_config())?;
-        let (recorded, present) = (&meta.schema, session.schema());
-        if recorded.hash() != present.hash() {
-            return Err(ReplayError::Schema {
-                game: recorded.game.clone(),
-                recorded_version: recorded.version,
-                recorded: recorded.hash(),
-                present_version: present.version,
-                present: present.hash(),
-            });
-        }
+        let session = session_of(recording, |config| Session::new(game, config))?;
         Ok(Self { session, ticks: recording.ticks()?, last: Tick::MAX, truth: Truth::default(), over: false })
     }
 
@@ -176,6 +167,25 @@ impl Iterator for Replay {
     }
 }
 
+/// A session as a recording's was created, of the same schema.
+pub(crate) fn session_of(
+    recording: &Recording,
+    create: impl FnOnce(SessionConfig) -> Result<Session, SessionError>,
+) -> Result<Session, ReplayError> {
+    let session = create(recording.meta().session_config())?;
+    let (recorded, present) = (&recording.meta().schema, session.schema());
+    if recorded.hash() == present.hash() {
+        return Ok(session);
+    }
+    Err(ReplayError::Schema {
+        game: recorded.game.clone(),
+        recorded_version: recorded.version,
+        recorded: recorded.hash(),
+        present_version: present.version,
+        present: present.hash(),
+    })
+}
+
 /// Plays a recording again and compares every tick.
 ///
 /// # Errors
@@ -206,13 +216,12 @@ fn unknown_game(recording: &Recording, games: &[Arc<dyn Game>]) -> ReplayError {
 #[track_caller]
 pub fn assert_replays(path: impl AsRef<Path>, game: impl Game) {
     let path = path.as_ref();
-    let failed = |error: &dyn std::error::Error| -> ! { panic!("{} does not replay: {error}", path.display()) };
-    match Recording::open(path) {
-        Err(error) => failed(&error),
-        Ok(recording) => {
-            if let Err(error) = verify(&recording, Arc::new(game)) {
-                failed(&error);
-            }
-        }
+    let failed = |error: &dyn std::fmt::Display| -> ! { panic!("{} does not replay: {error}", path.display()) };
+    let recording = Recording::open(path).unwrap_or_else(|error| failed(&error));
+    let game: Arc<dyn Game> = Arc::new(game);
+    let Err(error) = verify(&recording, Arc::clone(&game)) else { return };
+    match find_cause(&recording, &game, &error) {
+        Some(Ok(finding)) => failed(&format_args!("{error}; {finding}")),
+        Some(Err(_)) | None => failed(&error),
     }
 }

@@ -17,7 +17,7 @@ use std::{
 };
 
 use clap::Parser as _;
-use tickwire_recording::RecordingError;
+use tickwire_recording::{RecordingError, SystemFinding, VerifyError};
 use tickwire_shared::Game;
 use tickwire_simulation::SessionError;
 use tracing_subscriber::EnvFilter;
@@ -67,6 +67,9 @@ enum CliError {
     Run(#[from] RunError),
     #[error("{}: {source}", .path.display())]
     File { path: PathBuf, source: Box<dyn std::error::Error + Send + Sync> },
+    /// A replay that parts from its recording, and the system that made it.
+    #[error("{}: {source}\n  system: {}\n  chance: {}", .path.display(), .finding.evidence, .finding.repeated)]
+    Desync { path: PathBuf, source: Box<VerifyError>, finding: Box<SystemFinding> },
     /// An error that names its file itself.
     #[error("{0}")]
     Recording(#[source] RecordingError),
@@ -113,6 +116,7 @@ impl CliError {
             Self::Listen { .. }
             | Self::Run(_)
             | Self::File { .. }
+            | Self::Desync { .. }
             | Self::Recording(_)
             | Self::SomeFailed { .. }
             | Self::Io(_) => ExitCode::FAILURE,

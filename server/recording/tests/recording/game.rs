@@ -4,7 +4,10 @@
 #![expect(clippy::too_many_arguments, reason = "a system names what it uses")]
 
 use std::{
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
     time::{Duration, SystemTime},
 };
 
@@ -39,7 +42,12 @@ pub(crate) enum Twist {
     Hidden,
     Score,
     Panic,
+    /// Each run of the tick comes out otherwise.
+    Chance,
 }
+
+/// What no game may have: state that outlives its session.
+static RUNS: AtomicU32 = AtomicU32::new(1);
 
 #[derive(Resource)]
 struct Rules(Dots);
@@ -183,6 +191,10 @@ fn twist(
         Twist::Hidden => luck.0 += 1,
         Twist::Score => scores.add(PlayerId(1), tickwire_shared::ScoreId(0), 5),
         Twist::Panic => panic!("a new bug"),
+        Twist::Chance => {
+            let run = RUNS.fetch_add(1, Ordering::Relaxed) as f32;
+            dots.iter_mut().for_each(|mut position| position.0 += run);
+        }
     }
 }
 

@@ -7,3 +7,4 @@ mod game;
 mod recorder;
 mod replay;
 mod retention;
+mod systems;
