@@ -25,7 +25,9 @@
 #![forbid(unsafe_code)]
 
 mod bytes;
+mod diff;
 mod divergence;
+mod dump;
 mod error;
 mod export;
 mod files;
@@ -40,10 +42,13 @@ mod retention;
 mod storage;
 mod systems;
 mod truth;
+mod words;
 mod writer;
 
 pub use bytes::{ByteReport, byte_report};
+pub use diff::{DiffError, OutcomeDiff, RecordingDiff, TickDiff, diff};
 pub use divergence::{Difference, Divergence, Value};
+pub use dump::{DumpError, TickDump, dump_tick};
 pub use error::{RecordingError, ReplayError, VerifyError};
 pub use export::{ExportError, describe, export};
 pub use files::{Repaired, finished_path, live_path, repair};

@@ -1,6 +1,7 @@
 //! The command line: `serve`, `replay`, `recordings`.
 
 mod bytes;
+mod diff;
 mod environment;
 mod options;
 mod output;
@@ -17,8 +18,8 @@ use std::{
 };
 
 use clap::Parser as _;
-use tickwire_recording::{RecordingError, SystemFinding, VerifyError};
-use tickwire_shared::Game;
+use tickwire_recording::{DiffError, RecordingError, SystemFinding, VerifyError};
+use tickwire_shared::{Game, Tick};
 use tickwire_simulation::SessionError;
 use tracing_subscriber::EnvFilter;
 
@@ -75,8 +76,14 @@ enum CliError {
     Recording(#[source] RecordingError),
     #[error("ticks {from} to {to}: choose --from no greater than --to")]
     Range { from: u64, to: u64 },
-    #[error("{}: there is no tick {from}: choose --from {}", .path.display(), range_words(*.last))]
-    BeyondEnd { path: PathBuf, from: u64, last: u64 },
+    #[error("{}: there is no tick {tick}: choose {option} {}", .path.display(), range_words(*.last))]
+    BeyondEnd { path: PathBuf, option: &'static str, tick: u64, last: u64 },
+    #[error("the recordings cannot be compared: {0}")]
+    Diff(#[source] DiffError),
+    #[error("the recordings differ from tick {tick} on")]
+    Differ { tick: Tick },
+    #[error("--dump-tick shows a tick of one recording; {files} are given")]
+    DumpOfMany { files: usize },
     #[error("{failed} of {files} recordings do not replay")]
     SomeFailed { failed: usize, files: usize },
     // Not transparent, so that it is its own source: see `output::is_broken_pipe`.
@@ -112,12 +119,15 @@ impl CliError {
                 | RunError::Session { source: SessionError::Settings(_), .. },
             )
             | Self::Range { .. }
-            | Self::BeyondEnd { .. } => ExitCode::from(USAGE),
+            | Self::BeyondEnd { .. }
+            | Self::DumpOfMany { .. } => ExitCode::from(USAGE),
             Self::Listen { .. }
             | Self::Run(_)
             | Self::File { .. }
             | Self::Desync { .. }
             | Self::Recording(_)
+            | Self::Diff(_)
+            | Self::Differ { .. }
             | Self::SomeFailed { .. }
             | Self::Io(_) => ExitCode::FAILURE,
         }

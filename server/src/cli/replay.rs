@@ -9,8 +9,8 @@ use std::{
 
 use serde_json::json;
 use tickwire_recording::{
-    Difference, Recording, Repeated, Replay, ReplayedTick, SystemFinding, Verified, VerifyError, find_cause,
-    find_panic, game_of,
+    Difference, DumpError, Recording, Repeated, Replay, ReplayedTick, SystemFinding, Verified, VerifyError, dump_tick,
+    find_cause, find_panic, game_of,
 };
 use tickwire_shared::{Game, Tick};
 
@@ -30,6 +30,9 @@ pub(super) struct ReplayArgs {
     /// The last tick to play [default: the recording's last]
     #[arg(long, value_name = "TICK")]
     to: Option<u64>,
+    /// Show everything of one tick instead: seats, inputs, entities, events
+    #[arg(long, value_name = "TICK", conflicts_with_all = ["verify", "from", "to"])]
+    dump_tick: Option<u64>,
     /// Print JSON, an object per line
     #[arg(long)]
     json: bool,
@@ -37,6 +40,12 @@ pub(super) struct ReplayArgs {
 
 /// Plays one recording after the other; one that fails does not keep the others from being played.
 pub(super) fn replay(arguments: &ReplayArgs, games: &[Arc<dyn Game>]) -> Result<(), CliError> {
+    if let Some(tick) = arguments.dump_tick {
+        return match arguments.files.as_slice() {
+            [file] => dump(file, Tick(tick), arguments.json, games),
+            files => Err(CliError::DumpOfMany { files: files.len() }),
+        };
+    }
     let (from, to) = (arguments.from.unwrap_or(1), arguments.to.unwrap_or(Tick::MAX.0));
     if from > to {
         return Err(CliError::Range { from, to });
@@ -88,7 +97,7 @@ fn replay_one(
     let played = started.elapsed();
     match verified {
         Ok(_) if *printed.start() > last.max(1) => {
-            Err(CliError::BeyondEnd { path: file.to_owned(), from: *printed.start(), last })
+            Err(CliError::BeyondEnd { path: file.to_owned(), option: "--from", tick: *printed.start(), last })
         }
         Ok(verified) => {
             let finding = verified.panic.as_ref().and_then(|panic| find_panic(&recording, &game, panic).ok());
@@ -104,7 +113,9 @@ fn replay_one(
                 print_failure(file, &error, finding.as_ref(), verify)?;
             }
             Err(match finding {
-                Some(finding) => CliError::Desync { path: file.to_owned(), source: Box::new(error), finding: Box::new(finding) },
+                Some(finding) => {
+                    CliError::Desync { path: file.to_owned(), source: Box::new(error), finding: Box::new(finding) }
+                }
                 None => CliError::at(file)(error),
             })
         }
@@ -115,6 +126,23 @@ fn replay_one(
 fn find(recording: &Recording, game: &Arc<dyn Game>, error: &VerifyError) -> Option<SystemFinding> {
     let found = find_cause(recording, game, error)?;
     found.inspect_err(|error| output::note(format_args!("which system it was cannot be found out: {error}"))).ok()
+}
+
+/// Prints all that is known of a tick.
+fn dump(file: &Path, tick: Tick, as_json: bool, games: &[Arc<dyn Game>]) -> Result<(), CliError> {
+    let recording = Recording::open(file).map_err(CliError::of_recording(file))?;
+    let dump = dump_tick(&recording, game_of(&recording, games), tick).map_err(|error| match error {
+        DumpError::NoSuchTick { tick, last } => {
+            CliError::BeyondEnd { path: file.to_owned(), option: "--dump-tick", tick: tick.0, last: last.0 }
+        }
+        DumpError::Replay(error) => CliError::at(file)(error),
+    })?;
+    if as_json {
+        output::line(dump.json())?;
+    } else {
+        output::line(dump)?;
+    }
+    Ok(())
 }
 
 fn print_tick(tick: &ReplayedTick, as_json: bool) -> std::io::Result<()> {

@@ -207,12 +207,17 @@ pub(crate) struct Match {
 
 /// A match of two players, three from tick 20 and two from tick 60 on; tick 30 has jumps.
 pub(crate) fn play_match(ticks: u64) -> Match {
-    play_until(ticks, |_, _| {})
+    play_match_of(Dots::default(), ticks)
+}
+
+/// The same, of another game.
+pub(crate) fn play_match_of(game: Dots, ticks: u64) -> Match {
+    play_until(session_of(game), ticks, |_, _| {})
 }
 
 /// A match whose last tick breaks the game.
 pub(crate) fn play_broken_match(ticks: u64) -> Match {
-    play_until(ticks, move |session, ada| {
+    play_until(session(), ticks, move |session, ada| {
         let Tick(now) = session.tick();
         if now + 1 == ticks {
             let sent = input(session, now + 1000, now + 1, &[0, 0, 1]);
@@ -221,8 +226,7 @@ pub(crate) fn play_broken_match(ticks: u64) -> Match {
     })
 }
 
-fn play_until(ticks: u64, each: impl Fn(&mut Session, PlayerId)) -> Match {
-    let mut session = session();
+fn play_until(mut session: Session, ticks: u64, each: impl Fn(&mut Session, PlayerId)) -> Match {
     let meta = RecordingMeta::of(&session, "sessions/dots-1", created());
     let [ada, bob] = ["Ada", "Bob"].map(|name| session.join(name).expect("a free seat"));
     let mut played =
@@ -252,8 +256,12 @@ fn play_until(ticks: u64, each: impl Fn(&mut Session, PlayerId)) -> Match {
 }
 
 pub(crate) fn session() -> Session {
+    session_of(Dots::default())
+}
+
+fn session_of(game: Dots) -> Session {
     let config = SessionConfig { settings: vec![40], seed: 11, ..SessionConfig::default() };
-    Session::new(Arc::new(Dots::default()), config).expect("a session of dots")
+    Session::new(Arc::new(game), config).expect("a session of dots")
 }
 
 pub(crate) fn created() -> SystemTime {

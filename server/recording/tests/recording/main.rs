@@ -1,6 +1,8 @@
 //! What recordings promise, told through a small game.
 
 mod broken;
+mod diff;
+mod dump;
 mod export;
 mod files;
 mod game;
