@@ -104,3 +104,29 @@ fn a_tick_is_shown_whole() {
     let two = run(&["replay", SHORT, SHORT, "--dump-tick", "1"]);
     assert!(two.status.code() == Some(2) && stderr(&two).contains("2 are given"), "{}", stderr(&two));
 }
+
+#[test]
+fn a_recording_that_parts_from_its_replay_is_cut_and_comes_with_a_test() {
+    let (directory, path) = forged(|tick| {
+        if tick.input.tick.0 == 50 {
+            tick.result.as_mut().expect("it is whole").truth.kinds[0].differences[0] += 5;
+        }
+    });
+    let out = directory.path().join("small.mcap");
+    let made = run(&["recordings", "minimise", text(&path), "-o", text(&out)]);
+    assert!(made.status.success(), "{}", stderr(&made));
+    let said = stdout(&made);
+    assert!(said.contains("it does not replay as it was recorded\nwas 200 ticks, 24 players, "), "{said}");
+    assert!(said.contains("\nis  50 ticks, 24 players, "), "{said}");
+    assert!(said.contains("tickwire_recording::assert_replays(\"tests/recordings/small.mcap\", MyGame);"), "{said}");
+    let verified = run(&["replay", "--verify", text(&out)]);
+    assert!(stderr(&verified).contains("diverges at tick 50"), "{}", stderr(&verified));
+
+    // What is there stays.
+    let again = run(&["recordings", "minimise", text(&path), "-o", text(&out)]);
+    assert!(again.status.code() == Some(1) && stderr(&again).contains("small.mcap: "), "{}", stderr(&again));
+    let sound = directory.path().join("sound.mcap");
+    let refused = run(&["recordings", "minimise", SHORT, "-o", text(&sound)]);
+    assert!(stderr(&refused).contains("the recording does not fail: its 200 ticks replay"), "{}", stderr(&refused));
+    assert!(!sound.exists());
+}

@@ -96,9 +96,9 @@ pub fn diff(a: &Recording, b: &Recording) -> Result<RecordingDiff, DiffError> {
     let mut truth = Truth::default();
     loop {
         let same = found.ticks_same;
-        let [a, b] = &mut ticks;
-        let a = a.next().transpose().map_err(unreadable(true, same))?;
-        let b = b.next().transpose().map_err(unreadable(false, same))?;
+        let [ticks_a, ticks_b] = &mut ticks;
+        let a = ticks_a.next().transpose().map_err(unreadable(true, same))?;
+        let b = ticks_b.next().transpose().map_err(unreadable(false, same))?;
         let tick = Tick(same + 1);
         let (a, b) = match (a, b) {
             (None, None) => return Ok(found),

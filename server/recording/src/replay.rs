@@ -1,13 +1,11 @@
 //! Playing a recording again, through the very code that played it first.
 
-use std::{path::Path, sync::Arc};
+use std::sync::Arc;
 
 use tickwire_shared::{Digest, Game, Tick, Truth};
 use tickwire_simulation::{Session, SessionConfig, SessionError, TickOutput, TickPanic};
 
-use crate::{
-    Divergence, End, EndReason, RecordedResult, RecordedTick, Recording, ReplayError, Ticks, VerifyError, find_cause,
-};
+use crate::{Divergence, End, EndReason, RecordedResult, RecordedTick, Recording, ReplayError, Ticks, VerifyError};
 
 /// A recording that is being played again, tick by tick.
 ///
@@ -207,21 +205,4 @@ pub fn game_of(recording: &Recording, games: &[Arc<dyn Game>]) -> Result<Arc<dyn
 fn unknown_game(recording: &Recording, games: &[Arc<dyn Game>]) -> ReplayError {
     let known: Vec<&str> = games.iter().map(|game| game.name()).collect();
     ReplayError::UnknownGame { game: recording.meta().schema.game.clone(), known: known.join(", ") }
-}
-
-/// For a game's own tests: the recording at `path`, played again, is what was recorded, tick by tick.
-///
-/// # Panics
-/// Where it is not, or cannot be played to its end, with a message that says where and why.
-#[track_caller]
-pub fn assert_replays(path: impl AsRef<Path>, game: impl Game) {
-    let path = path.as_ref();
-    let failed = |error: &dyn std::fmt::Display| -> ! { panic!("{} does not replay: {error}", path.display()) };
-    let recording = Recording::open(path).unwrap_or_else(|error| failed(&error));
-    let game: Arc<dyn Game> = Arc::new(game);
-    let Err(error) = verify(&recording, Arc::clone(&game)) else { return };
-    match find_cause(&recording, &game, &error) {
-        Some(Ok(finding)) => failed(&format_args!("{error}; {finding}")),
-        Some(Err(_)) | None => failed(&error),
-    }
 }

@@ -3,6 +3,7 @@
 mod bytes;
 mod diff;
 mod environment;
+mod minimise;
 mod options;
 mod output;
 mod recordings;

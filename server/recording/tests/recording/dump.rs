@@ -52,7 +52,7 @@ fn a_tick_that_panics_shows_what_stood_before_it() {
     let text = found.to_string();
     assert!(text.starts_with("tick 40 at 0.667 s, without a result"), "{text}");
     assert!(text.contains("\nthe replay: tick 40 panicked: player 1 broke the game\n"), "{text}");
-    assert!(text.contains("player 1 fresh, sequence 1039, push 0, jump 0, break 1"), "{text}");
+    assert!(text.contains("player 1 fresh, sequence 40, push 0, jump 0, break 1"), "{text}");
     assert_eq!((found.truth.rows.len(), found.roster.is_some()), (4, true));
 }
 

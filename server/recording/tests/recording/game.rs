@@ -31,6 +31,8 @@ pub(crate) struct Dots {
     pub(crate) twist: Option<(u64, Twist)>,
     /// Forgives the input that breaks the game.
     pub(crate) forgiving: bool,
+    /// A player who jumps so often breaks the game.
+    pub(crate) jumps_max: Option<i32>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -161,6 +163,8 @@ fn play(
             hue.0 = (hue.0 + 1) % 256;
             luck.0 = luck.0.wrapping_mul(3);
             scores.add(player, tickwire_shared::ScoreId(0), 1);
+            let jumps = scores.get(player, tickwire_shared::ScoreId(0));
+            assert!(rules.0.jumps_max.is_none_or(|max| jumps < max), "player {player} jumped too often");
             if rules.0.twist.is_none_or(|(from, twist)| clock.tick.0 < from || twist != Twist::NoEvent) {
                 outbox.emit(Audience::At(Place::Always), &Jumped { player, height: 1.5 });
                 outbox.emit(Audience::Player(player), &Jumped { player, height: 0.5 });
@@ -217,10 +221,21 @@ pub(crate) fn play_match_of(game: Dots, ticks: u64) -> Match {
 
 /// A match whose last tick breaks the game.
 pub(crate) fn play_broken_match(ticks: u64) -> Match {
+    play_with_input(ticks, &[ticks], &[0, 0, 1])
+}
+
+/// A match in which Ada jumps at these ticks, and at tick 30.
+pub(crate) fn play_match_with_jumps(ticks: u64, jumps: &[u64]) -> Match {
+    play_with_input(ticks, jumps, &[0, 1, 0])
+}
+
+/// A match in which Ada's input is `values` at some ticks.
+fn play_with_input(ticks: u64, at: &[u64], values: &[i32]) -> Match {
     play_until(session(), ticks, move |session, ada| {
-        let Tick(now) = session.tick();
-        if now + 1 == ticks {
-            let sent = input(session, now + 1000, now + 1, &[0, 0, 1]);
+        let next = session.tick().0 + 1;
+        if at.contains(&next) {
+            // Before the one that every tick has, which is then late.
+            let sent = input(session, next, next, values);
             session.input(ada, sent);
         }
     })

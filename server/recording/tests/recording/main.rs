@@ -6,6 +6,7 @@ mod dump;
 mod export;
 mod files;
 mod game;
+mod minimise;
 mod recorder;
 mod replay;
 mod retention;
