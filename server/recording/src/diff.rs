@@ -116,11 +116,12 @@ pub fn diff(a: &Recording, b: &Recording) -> Result<RecordingDiff, DiffError> {
             (Some(a), Some(b)) => (Some(outcome_diff(schema, &truth, a, b)?), None),
             (None, None) => (None, None),
             (a, _) => {
-                let without = if a.is_some() { "B" } else { "A" };
-                (
-                    None,
-                    Some(format!("{without} has no result of it: the game panicked in it, or the server was killed")),
-                )
+                let (without, rest) = if a.is_some() { ("B", ticks_b) } else { ("A", ticks_a) };
+                let why = rest.next().and_then(Result::err).map_or_else(
+                    || "the game panicked in it, or the server was killed".to_owned(),
+                    |error| error.to_string(),
+                );
+                (None, Some(format!("{without} has no result of it: {why}")))
             }
         };
         if !inputs.is_empty() || outcome.is_some() || missing.is_some() {

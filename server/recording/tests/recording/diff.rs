@@ -110,9 +110,17 @@ fn what_cannot_be_compared_is_said() {
     let mut torn = play_match(20).bytes_with(Layout::Live, None);
     torn.truncate(torn.len() - 3);
     let torn = Recording::from_bytes(torn).expect("a recording");
-    let error = diff(&play_match(20).recording(), &torn).expect_err("it is torn").to_string();
-    // Up to there both are read.
-    assert!(error.starts_with("B: ") && error.contains("up to tick 19 they are the same"), "{error}");
+    let found = diff(&play_match(20).recording(), &torn).expect("up to there both are read");
+    let text = found.first.expect("they differ").to_string();
+    assert!(text.contains("\n  B has no result of it: the file ends in the middle of a record; "), "{text}");
+
+    let mut holed = play_match(20);
+    holed.ticks.remove(12);
+    let error = diff(&play_match(20).recording(), &holed.recording()).expect_err("a tick is missing").to_string();
+    assert!(
+        error.starts_with("B: the file is damaged: ") && error.ends_with("; up to tick 12 they are the same"),
+        "{error}"
+    );
 
     let mut forged = play_match(20);
     let result = forged.ticks[9].1.as_mut().expect("a whole tick");
