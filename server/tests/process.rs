@@ -288,7 +288,7 @@ fn damage_that_indexes_do_not_show_is_found() {
 }
 
 #[test]
-fn a_replay_that_diverges_names_tick_kind_entity_field_and_values() {
+fn a_replay_that_diverges_names_tick_system_kind_entity_field_and_values() {
     let golden = Recording::open(GOLDEN).expect("it is in the repository");
     let directory = tempfile::tempdir().expect("a directory");
     let forged = directory.path().join("forged.mcap");
@@ -320,7 +320,12 @@ fn a_replay_that_diverges_names_tick_kind_entity_field_and_values() {
     assert_eq!(said["kind"], "player");
     assert!(said["net_id"].is_u64() && said["field"].is_string(), "{said}");
     assert!(said["recorded"].is_number() && said["recorded"] != said["replayed"], "{said}");
-    assert!(stderr(&output).contains("the replay diverges at tick"), "{}", stderr(&output));
+    let said_in_words = stderr(&output);
+    assert!(said_in_words.contains("the replay diverges at tick"), "{said_in_words}");
+    let system = said["system"].as_str().expect("a system").to_owned();
+    assert!(system.starts_with("tickwire_arena::") && said_in_words.contains(&system), "{said}");
+    assert_eq!(said["deterministic"], true, "{said}");
+    assert!(said_in_words.contains("\n  chance: two more runs of the tick agreed"), "{said_in_words}");
 }
 
 #[test]

@@ -9,7 +9,7 @@ use bevy_ecs::{
 };
 
 use crate::{
-    CellKey, Field, FrameBuilder, KindId, NetId, Place, RAMP_MAX, RAMP_STEPS, TickRate,
+    CellKey, Field, FrameBuilder, KindId, NetId, Place, RAMP_MAX, RAMP_STEPS, TickRate, Truth,
     quantize::{Quantizer, RateQuantizer},
 };
 
@@ -38,10 +38,33 @@ impl KindBinding {
             group.capture(self.kind, world, rate, builder);
         }
     }
+
+    /// Sets in `truth` every field of every entity of the kind as it is now, whether it changed or not: for a look into the
+    /// middle of a tick. `fields` is how many the kind has.
+    pub fn read(&self, world: &mut World, fields: usize, truth: &mut Truth) {
+        let Self { kind, members, groups } = self;
+        members.read(world, &mut |id, _| {
+            truth.rows.insert((*kind, id), vec![0; fields]);
+        });
+        for group in groups {
+            group.read(world, &mut |id, values| {
+                let Some(row) = truth.rows.get_mut(&(*kind, id)) else { return };
+                for &(field, value) in values {
+                    row[field] = value;
+                }
+            });
+        }
+    }
 }
+
+/// Takes an entity, and what of its fields one component has.
+type EachEntity<'a> = dyn FnMut(NetId, &[(usize, i32)]) + 'a;
 
 trait Capture: Any + Send + Sync {
     fn capture(&mut self, kind: KindId, world: &mut World, rate: TickRate, builder: &mut FrameBuilder);
+
+    /// Hands over every entity with its fields, by their places, in quanta.
+    fn read(&self, world: &mut World, each: &mut EachEntity<'_>);
 }
 
 /// Which entities there are: looked at one by one only where some came or went.
@@ -67,6 +90,12 @@ impl<M: Component> Capture for Membership<M> {
         let all = self.all.get_or_insert_with(|| QueryState::new(world)).iter(world);
         if all.len() != builder.count(kind) {
             builder.retain(kind, all.copied());
+        }
+    }
+
+    fn read(&self, world: &mut World, each: &mut EachEntity<'_>) {
+        for &id in QueryState::<&'static NetId, With<M>>::new(world).iter(world) {
+            each(id, &[]);
         }
     }
 }
@@ -123,6 +152,18 @@ impl<M: Component, C: Component> Capture for Group<M, C> {
                 let current = entity.cell_key();
                 entity.set_place(read(component, world, current));
             }
+        }
+    }
+
+    fn read(&self, world: &mut World, each: &mut EachEntity<'_>) {
+        let mut values = Vec::new();
+        for (&id, component) in QueryState::<(&'static NetId, &'static C), With<M>>::new(world).iter(world) {
+            let value = |(index, field, read): &(usize, Field, Read<C>)| {
+                (*index, field.coarse(field.quantizer().quantize(read(component))))
+            };
+            values.clear();
+            values.extend(self.fields.iter().map(value));
+            each(id, &values);
         }
     }
 }

@@ -217,6 +217,19 @@ impl Systems {
             metadata: Chain::Chained(Default::default()),
         }
     }
+
+    /// As [`into_chain`](Self::into_chain), with what `between` makes before the first system and after each one: the number
+    /// of those that have run is its argument.
+    pub fn into_chain_with(
+        self,
+        mut between: impl FnMut(usize) -> ScheduleConfigs<ScheduleSystem>,
+    ) -> ScheduleConfigs<ScheduleSystem> {
+        let mut chain = vec![between(0)];
+        for (i, system) in self.0.into_iter().enumerate() {
+            chain.extend([system, between(i + 1)]);
+        }
+        Self(chain).into_chain()
+    }
 }
 
 impl std::fmt::Debug for Systems {

@@ -101,6 +101,11 @@ impl Scores {
         self.rows.get(&player).cloned().unwrap_or_else(|| vec![0; self.columns])
     }
 
+    /// The scores of all players who have any, in order of player.
+    pub fn rows(&self) -> impl Iterator<Item = (PlayerId, &[i32])> {
+        self.rows.iter().map(|(&player, row)| (player, row.as_slice()))
+    }
+
     /// Forgets a player who left.
     pub fn remove(&mut self, player: PlayerId) {
         self.rows.remove(&player);
@@ -161,6 +166,12 @@ impl Outbox {
         let event = Event { kind: *kind, ordinal: self.next_ordinal, values };
         self.next_ordinal += 1;
         self.emitted.events.push((audience, event));
+    }
+
+    /// The tick's events so far.
+    #[must_use]
+    pub fn emitted(&self) -> &Emitted {
+        &self.emitted
     }
 
     /// Takes the tick's events out; ordinals start again.

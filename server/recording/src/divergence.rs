@@ -81,20 +81,26 @@ impl Divergence {
         let (mut there, mut here) = (before.clone(), before.clone());
         there.apply(&recorded.truth)?;
         here.apply(&replayed.truth)?;
-        let ids: BTreeSet<(KindId, NetId)> = there.rows.keys().chain(here.rows.keys()).copied().collect();
-        let mut different = ids.into_iter().filter(|id| there.rows.get(id) != here.rows.get(id)).peekable();
-        let difference = match different.peek() {
-            Some(&id) => entity_difference(schema, id, there.rows.get(&id), here.rows.get(&id)),
-            None => event_difference(schema, &recorded.events, &replayed.events).unwrap_or(Difference::Hidden),
-        };
+        let (entities, difference) = truth_difference(schema, &there, &here);
+        let difference = difference
+            .or_else(|| event_difference(schema, &recorded.events, &replayed.events))
+            .unwrap_or(Difference::Hidden);
         Ok(Self {
             tick: recorded.tick,
             recorded_hash: recorded.state_hash,
             replayed_hash: replayed.state_hash,
-            entities: different.count(),
+            entities,
             difference,
         })
     }
+}
+
+/// How many entities differ, and the first difference.
+pub(crate) fn truth_difference(schema: &Schema, there: &Truth, here: &Truth) -> (usize, Option<Difference>) {
+    let ids: BTreeSet<(KindId, NetId)> = there.rows.keys().chain(here.rows.keys()).copied().collect();
+    let mut different = ids.into_iter().filter(|id| there.rows.get(id) != here.rows.get(id)).peekable();
+    let first = different.peek().map(|&id| entity_difference(schema, id, there.rows.get(&id), here.rows.get(&id)));
+    (different.count(), first)
 }
 
 fn entity_difference(
@@ -121,13 +127,17 @@ fn entity_difference(
     }
 }
 
-fn event_difference(schema: &Schema, recorded: &[RecordedEvent], replayed: &[RecordedEvent]) -> Option<Difference> {
+pub(crate) fn event_difference(
+    schema: &Schema,
+    recorded: &[RecordedEvent],
+    replayed: &[RecordedEvent],
+) -> Option<Difference> {
     let ordinal = (0..recorded.len().max(replayed.len())).find(|&i| recorded.get(i) != replayed.get(i))?;
     let in_words = |events: &[RecordedEvent]| events.get(ordinal).map(|event| event_in_words(schema, event));
     Some(Difference::Event { ordinal, recorded: in_words(recorded), replayed: in_words(replayed) })
 }
 
-fn event_in_words(
+pub(crate) fn event_in_words(
     schema: &Schema,
     RecordedEvent { kind: EventId(kind), player, values, .. }: &RecordedEvent,
 ) -> String {
@@ -157,27 +167,43 @@ impl fmt::Display for Value {
     }
 }
 
-impl fmt::Display for Difference {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let none = |event: &Option<String>| event.clone().unwrap_or_else(|| "none".to_owned());
+/// What the two sides of a difference are called.
+pub(crate) struct Sides {
+    /// Before a value.
+    pub(crate) values: [&'static str; 2],
+    /// Where something is.
+    pub(crate) places: [&'static str; 2],
+}
+
+impl Sides {
+    const REPLAY: Self = Self { values: ["recorded", "replayed"], places: ["the recording", "the replay"] };
+}
+
+impl Difference {
+    /// In words, with other names for what is recorded and what is replayed.
+    pub(crate) fn words(&self, Sides { values: [first, second], places: [there, here] }: &Sides) -> String {
+        let event = |event: &Option<String>| event.clone().unwrap_or_else(|| "none".to_owned());
         match self {
             Self::Field { kind, net_id, field, recorded, replayed } => {
-                write!(f, "{kind} {net_id}, field {field}: recorded {recorded}, replayed {replayed}")
+                format!("{kind} {net_id}, field {field}: {first} {recorded}, {second} {replayed}")
             }
-            Self::Entity { kind, net_id, recorded: true } => {
-                write!(f, "{kind} {net_id} is in the recording and not in the replay")
-            }
+            Self::Entity { kind, net_id, recorded: true } => format!("{kind} {net_id} is in {there} and not in {here}"),
             Self::Entity { kind, net_id, recorded: false } => {
-                write!(f, "{kind} {net_id} is in the replay and not in the recording")
+                format!("{kind} {net_id} is in {here} and not in {there}")
             }
             Self::Event { ordinal, recorded, replayed } => {
-                write!(f, "event {ordinal}: recorded {}, replayed {}", none(recorded), none(replayed))
+                format!("event {ordinal}: {first} {}, {second} {}", event(recorded), event(replayed))
             }
-            Self::Hidden => write!(
-                f,
-                "all that is replicated is the same; what differs is hidden state: the roster, or what Game::digest mixes in"
-            ),
+            Self::Hidden => "all that is replicated is the same; what differs is hidden state: the roster, or what \
+                             Game::digest mixes in"
+                .to_owned(),
         }
+    }
+}
+
+impl fmt::Display for Difference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.words(&Sides::REPLAY))
     }
 }
 

@@ -5,11 +5,11 @@ use std::{
     ops::RangeInclusive,
 };
 
-use serde_json::{Map, Value as Json, json};
-use tickwire_shared::{Field, KindId, NetId, Provenance, Quantity, Schema, Tick, Truth, TruthError};
-use tickwire_simulation::{SeatChange, SeatInput, TickInput};
+use serde_json::{Value as Json, json};
+use tickwire_shared::{Field, KindId, NetId, Provenance, Schema, Tick, Truth, TruthError};
+use tickwire_simulation::{SeatInput, TickInput};
 
-use crate::{EndReason, RecordedResult, Recording, RecordingError, RecordingMeta};
+use crate::{EndReason, RecordedResult, Recording, RecordingError, RecordingMeta, words};
 
 /// Why no more is exported. What stands before has been written.
 #[derive(Debug, thiserror::Error)]
@@ -102,7 +102,7 @@ pub fn describe(meta: &RecordingMeta) -> Json {
         "game": meta.schema.game,
         "game_version": meta.schema.version,
         "schema": meta.schema.hash().to_string(),
-        "settings": object(settings.map(|(setting, &value)| (&setting.name, &setting.quantity, value))),
+        "settings": words::object(settings.map(|(setting, &value)| (&setting.name, &setting.quantity, value))),
         "seed": meta.seed,
         "tick_rate": meta.tick_rate.hz(),
         "epoch": meta.epoch,
@@ -115,31 +115,20 @@ pub fn describe(meta: &RecordingMeta) -> Json {
 fn export_input(schema: &Schema, input: &TickInput, out: &mut impl Write) -> io::Result<()> {
     let tick = input.tick.0;
     for change in &input.seat_changes {
-        let player = change.player().0;
-        let (change, name) = match change {
-            SeatChange::Joined { name, .. } => ("joined", Some(name)),
-            SeatChange::Disconnected { .. } => ("disconnected", None),
-            SeatChange::Reconnected { .. } => ("reconnected", None),
-            SeatChange::Left { .. } => ("left", None),
-        };
-        let mut object = json!({ "type": "seat", "tick": tick, "player": player, "change": change });
-        if let Some(name) = name {
-            object["name"] = json!(&**name);
-        }
+        let mut object = words::seat_change_json(change);
+        object["type"] = json!("seat");
+        object["tick"] = json!(tick);
         line(out, object)?;
     }
     for SeatInput { player, provenance, sequence, values, seen } in &input.inputs {
-        let mut entry = json!({ "type": "input", "tick": tick, "player": player.0, "provenance": match provenance {
-            Provenance::Fresh => "fresh",
-            Provenance::Repeated => "repeated",
-            Provenance::Absent => "absent",
-        } });
+        let mut entry =
+            json!({ "type": "input", "tick": tick, "player": player.0, "provenance": words::provenance(*provenance) });
         if *provenance == Provenance::Fresh {
             let values = schema.inputs.iter().zip(values).map(|(field, &value)| (&field.name, &field.quantity, value));
             entry["sequence"] = json!(sequence);
-            entry["values"] = object(values);
+            entry["values"] = words::object(values);
             if let Some(seen) = seen {
-                entry["seen"] = json!(seen.tick.0 as f64 + seen.share());
+                entry["seen"] = json!(words::seen(*seen));
             }
         }
         line(out, entry)?;
@@ -174,7 +163,7 @@ fn export_result(schema: &Schema, truth: &Truth, result: &RecordedResult, out: &
             out,
             json!({
                 "type": "event", "tick": tick, "event": kind.name, "ordinal": event.ordinal, "player": player,
-                "values": object(values),
+                "values": words::object(values),
             }),
         )?;
     }
@@ -187,16 +176,7 @@ fn row(truth: &Truth, kind: KindId, id: NetId) -> &[i32] {
 
 fn fields(fields: &[Field], values: &[i32], mask: u32) -> Json {
     let chosen = fields.iter().zip(values).enumerate().filter(|(i, _)| mask & (1 << i) != 0);
-    object(chosen.map(|(_, (field, &value))| (&field.name, &field.quantity, value)))
-}
-
-/// Values by name, in their units.
-fn object<'a>(values: impl Iterator<Item = (&'a String, &'a Quantity, i32)>) -> Json {
-    Json::Object(values.map(|(name, quantity, value)| (name.clone(), number(quantity, value))).collect::<Map<_, _>>())
-}
-
-fn number(quantity: &Quantity, value: i32) -> Json {
-    if quantity.quantum == 1.0 { json!(value) } else { json!(quantity.dequantize(value)) }
+    words::object(chosen.map(|(_, (field, &value))| (&field.name, &field.quantity, value)))
 }
 
 fn line(out: &mut impl Write, object: Json) -> io::Result<()> {

@@ -24,37 +24,48 @@
 
 #![forbid(unsafe_code)]
 
+mod assertions;
 mod bytes;
+mod diff;
 mod divergence;
+mod dump;
 mod error;
 mod export;
 mod files;
 mod format;
 mod list;
 mod meta;
+mod minimise;
 mod reader;
 mod record;
 mod recorder;
 mod replay;
 mod retention;
 mod storage;
+mod systems;
 mod truth;
+mod words;
 mod writer;
 
+pub use assertions::{assert_deterministic, assert_plays, assert_replays};
 pub use bytes::{ByteReport, byte_report};
+pub use diff::{DiffError, OutcomeDiff, RecordingDiff, TickDiff, diff};
 pub use divergence::{Difference, Divergence, Value};
+pub use dump::{DumpError, TickDump, dump_tick};
 pub use error::{RecordingError, ReplayError, VerifyError};
 pub use export::{ExportError, describe, export};
 pub use files::{Repaired, finished_path, live_path, repair};
 pub use format::{FORMAT_VERSION, RECORD_BYTES_MAX};
 pub use list::{Listed, RecordingState, RecordingSummary, list};
 pub use meta::{End, EndReason, RecordingMeta};
+pub use minimise::{Failure, MinimiseError, Minimised, RecordingSize, minimise};
 pub use reader::{RecordedTick, Recording, Ticks};
 pub use record::{RecordedEvent, RecordedResult};
 pub use recorder::{
     Closed, Durability, Recorder, RecorderCloser, RecorderOptions, RecorderState, RecorderStatus, RecorderWatch,
     Recorders, RecordersOptions,
 };
-pub use replay::{Replay, ReplayedTick, Verified, assert_replays, game_of, verify};
+pub use replay::{Replay, ReplayedTick, Verified, game_of, verify};
 pub use retention::{Deleted, Retention, Tidied, retain, tidy};
+pub use systems::{Repeated, SystemEvidence, SystemFinding, find_cause, find_panic, find_system};
 pub use writer::{Layout, Writer};

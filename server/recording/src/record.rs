@@ -38,13 +38,13 @@ pub struct RecordedEvent {
 
 impl From<TickResult> for RecordedResult {
     fn from(TickResult { tick, state_hash, truth, events }: TickResult) -> Self {
-        let event = |(audience, Event { kind, ordinal, values })| RecordedEvent {
-            kind,
-            ordinal,
-            player: recipient(&audience),
-            values,
-        };
-        Self { tick, state_hash, truth, events: events.into_iter().map(event).collect() }
+        Self { tick, state_hash, truth, events: events.into_iter().map(Into::into).collect() }
+    }
+}
+
+impl From<(Audience, Event)> for RecordedEvent {
+    fn from((audience, Event { kind, ordinal, values }): (Audience, Event)) -> Self {
+        Self { kind, ordinal, player: recipient(&audience), values }
     }
 }
 

@@ -1,9 +1,9 @@
 //! Playing a recording again, through the very code that played it first.
 
-use std::{path::Path, sync::Arc};
+use std::sync::Arc;
 
 use tickwire_shared::{Digest, Game, Tick, Truth};
-use tickwire_simulation::{Session, TickOutput, TickPanic};
+use tickwire_simulation::{Session, SessionConfig, SessionError, TickOutput, TickPanic};
 
 use crate::{Divergence, End, EndReason, RecordedResult, RecordedTick, Recording, ReplayError, Ticks, VerifyError};
 
@@ -52,21 +52,10 @@ impl Replay {
     /// # Errors
     /// Where `game` is not the recording's, or the session cannot be created.
     pub fn new(recording: &Recording, game: Arc<dyn Game>) -> Result<Self, ReplayError> {
-        let meta = recording.meta();
-        if game.name() != meta.schema.game {
+        if game.name() != recording.meta().schema.game {
             return Err(unknown_game(recording, &[game]));
         }
-        let session = Session::new(game, meta.session_config())?;
-        let (recorded, present) = (&meta.schema, session.schema());
-        if recorded.hash() != present.hash() {
-            return Err(ReplayError::Schema {
-                game: recorded.game.clone(),
-                recorded_version: recorded.version,
-                recorded: recorded.hash(),
-                present_version: present.version,
-                present: present.hash(),
-            });
-        }
+        let session = session_of(recording, |config| Session::new(game, config))?;
         Ok(Self { session, ticks: recording.ticks()?, last: Tick::MAX, truth: Truth::default(), over: false })
     }
 
@@ -176,6 +165,25 @@ impl Iterator for Replay {
     }
 }
 
+/// A session as a recording's was created, of the same schema.
+pub(crate) fn session_of(
+    recording: &Recording,
+    create: impl FnOnce(SessionConfig) -> Result<Session, SessionError>,
+) -> Result<Session, ReplayError> {
+    let session = create(recording.meta().session_config())?;
+    let (recorded, present) = (&recording.meta().schema, session.schema());
+    if recorded.hash() == present.hash() {
+        return Ok(session);
+    }
+    Err(ReplayError::Schema {
+        game: recorded.game.clone(),
+        recorded_version: recorded.version,
+        recorded: recorded.hash(),
+        present_version: present.version,
+        present: present.hash(),
+    })
+}
+
 /// Plays a recording again and compares every tick.
 ///
 /// # Errors
@@ -197,22 +205,4 @@ pub fn game_of(recording: &Recording, games: &[Arc<dyn Game>]) -> Result<Arc<dyn
 fn unknown_game(recording: &Recording, games: &[Arc<dyn Game>]) -> ReplayError {
     let known: Vec<&str> = games.iter().map(|game| game.name()).collect();
     ReplayError::UnknownGame { game: recording.meta().schema.game.clone(), known: known.join(", ") }
-}
-
-/// For a game's own tests: the recording at `path`, played again, is what was recorded, tick by tick.
-///
-/// # Panics
-/// Where it is not, or cannot be played to its end, with a message that says where and why.
-#[track_caller]
-pub fn assert_replays(path: impl AsRef<Path>, game: impl Game) {
-    let path = path.as_ref();
-    let failed = |error: &dyn std::error::Error| -> ! { panic!("{} does not replay: {error}", path.display()) };
-    match Recording::open(path) {
-        Err(error) => failed(&error),
-        Ok(recording) => {
-            if let Err(error) = verify(&recording, Arc::new(game)) {
-                failed(&error);
-            }
-        }
-    }
 }

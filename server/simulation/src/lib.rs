@@ -17,6 +17,7 @@ mod roster;
 mod session;
 mod sight;
 mod simulation;
+mod watch;
 
 pub use config::{SessionConfig, SessionError, SessionLimits};
 pub use input::{Input, InputError};
@@ -26,3 +27,4 @@ pub use record::{SeatChange, SeatInput, TickInput, TickInputError, TickOutput, T
 pub use roster::{LEFT_ROWS_MAX, LEFT_ROWS_MS};
 pub use session::Session;
 pub use simulation::EVENTS_PER_TICK_MAX;
+pub use watch::{SystemWatch, WatchedTick, WorldState};

@@ -10,8 +10,8 @@ use std::{
 use tickwire_shared::{Blueprint, Frame, Game, PlayerId, Schema, Settings, SettingsError, Tick};
 
 use crate::{
-    Input, InputCounters, InputVerdict, JoinError, SessionConfig, SessionError, TickInput, TickInputError, TickOutput,
-    TickPanic, intake::Intake, simulation::Simulation,
+    Input, InputCounters, InputVerdict, JoinError, SessionConfig, SessionError, SystemWatch, TickInput, TickInputError,
+    TickOutput, TickPanic, intake::Intake, simulation::Simulation,
 };
 
 /// The most characters of a panic's message that are kept.
@@ -46,6 +46,18 @@ impl Session {
     /// # Errors
     /// Where the game's definition, the settings or the order of the game's systems are wrong, or the game panics.
     pub fn new(game: Arc<dyn Game>, config: SessionConfig) -> Result<Self, SessionError> {
+        Self::create(game, config, None)
+    }
+
+    /// As [`new`](Self::new), with `watch` between its systems: all ticks come out as those of any other session.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub fn watched(game: Arc<dyn Game>, config: SessionConfig, watch: &SystemWatch) -> Result<Self, SessionError> {
+        Self::create(game, config, Some(watch))
+    }
+
+    fn create(game: Arc<dyn Game>, config: SessionConfig, watch: Option<&SystemWatch>) -> Result<Self, SessionError> {
         let name = || game.name().to_owned();
         let panicked = |step| move |message| SessionError::Panicked { game: name(), step, message };
         let blueprint = guarded(|| Blueprint::of(&*game))
@@ -59,7 +71,7 @@ impl Session {
         guarded(|| game.check_settings(&settings))
             .map_err(panicked("check_settings"))?
             .map_err(SettingsError::Refused)?;
-        let simulation = Simulation::new(Arc::clone(&game), blueprint, &settings, &config)?;
+        let simulation = Simulation::new(Arc::clone(&game), blueprint, &settings, &config, watch)?;
         Ok(Self {
             intake: Intake::new(config.limits, config.tick_rate),
             frame: Arc::clone(simulation.frame()),

@@ -17,7 +17,7 @@ use tickwire_shared::{
 
 use crate::{
     SeatChange, SeatInput, SessionConfig, SessionError, TickInput, TickInputError, TickOutput, TickResult,
-    input::check_ranges, name, roster::RosterKeeper, session::guarded, sight::Sight,
+    input::check_ranges, name, roster::RosterKeeper, session::guarded, sight::Sight, watch::SystemWatch,
 };
 
 /// The most events of one tick; further ones are dropped, and their audience is told of a loss.
@@ -58,6 +58,7 @@ impl Simulation {
         blueprint: Blueprint,
         settings: &Settings,
         config: &SessionConfig,
+        watch: Option<&SystemWatch>,
     ) -> Result<Self, SessionError> {
         let Blueprint { schema, kinds, events } = blueprint;
         let (rate, seed) = (config.tick_rate, config.seed);
@@ -76,7 +77,7 @@ impl Simulation {
             let game = game.name().to_owned();
             move |message| SessionError::Panicked { game, step, message }
         };
-        let schedule = guarded(|| schedule(&*game, &mut world)).map_err(panicked("systems"))??;
+        let schedule = guarded(|| schedule(&game, &mut world, watch)).map_err(panicked("systems"))??;
         guarded(|| game.setup(&mut world, settings)).map_err(panicked("setup"))?;
         Ok(Self {
             owners: QueryState::new(&mut world),
@@ -280,15 +281,23 @@ impl Drop for Simulation {
 }
 
 /// The game's systems, in an order that nothing leaves open.
-fn schedule(game: &dyn Game, world: &mut World) -> Result<Schedule, SessionError> {
+fn schedule(game: &Arc<dyn Game>, world: &mut World, watch: Option<&SystemWatch>) -> Result<Schedule, SessionError> {
     let mut systems = Systems::default();
     game.systems(&mut systems);
     let mut schedule = Schedule::default();
     schedule.set_executor(SingleThreadedExecutor::new());
     schedule.set_build_settings(ScheduleBuildSettings { ambiguity_detection: LogLevel::Error, ..Default::default() });
-    schedule.add_systems(systems.into_chain());
+    schedule.add_systems(match watch {
+        None => systems.into_chain(),
+        Some(watch) => watch.chain(systems, game),
+    });
     match schedule.initialize(world) {
-        Ok(_) => Ok(schedule),
+        Ok(_) => {
+            if let Some(watch) = watch {
+                watch.name_systems(&schedule);
+            }
+            Ok(schedule)
+        }
         Err(error) => {
             let report = error.to_string(schedule.graph(), world);
             Err(SessionError::Systems { game: game.name().to_owned(), report })

@@ -1,7 +1,9 @@
 //! The command line: `serve`, `replay`, `recordings`.
 
 mod bytes;
+mod diff;
 mod environment;
+mod minimise;
 mod options;
 mod output;
 mod recordings;
@@ -18,8 +20,8 @@ use std::{
 };
 
 use clap::Parser as _;
-use tickwire_recording::RecordingError;
-use tickwire_shared::Game;
+use tickwire_recording::{DiffError, RecordingError, SystemFinding, VerifyError};
+use tickwire_shared::{Game, Tick};
 use tickwire_simulation::SessionError;
 use tracing_subscriber::EnvFilter;
 
@@ -68,13 +70,22 @@ enum CliError {
     Run(#[from] RunError),
     #[error("{}: {source}", .path.display())]
     File { path: PathBuf, source: Box<dyn std::error::Error + Send + Sync> },
+    /// A replay that parts from its recording, and the system that made it.
+    #[error("{}: {source}\n  system: {}\n  chance: {}", .path.display(), .finding.evidence, .finding.repeated)]
+    Desync { path: PathBuf, source: Box<VerifyError>, finding: Box<SystemFinding> },
     /// An error that names its file itself.
     #[error("{0}")]
     Recording(#[source] RecordingError),
     #[error("ticks {from} to {to}: choose --from no greater than --to")]
     Range { from: u64, to: u64 },
-    #[error("{}: there is no tick {from}: choose --from {}", .path.display(), range_words(*.last))]
-    BeyondEnd { path: PathBuf, from: u64, last: u64 },
+    #[error("{}: there is no tick {tick}: choose {option} {}", .path.display(), range_words(*.last))]
+    BeyondEnd { path: PathBuf, option: &'static str, tick: u64, last: u64 },
+    #[error("the recordings cannot be compared: {0}")]
+    Diff(#[source] DiffError),
+    #[error("the recordings differ from tick {tick} on")]
+    Differ { tick: Tick },
+    #[error("--dump-tick shows a tick of one recording; {files} are given")]
+    DumpOfMany { files: usize },
     #[error("{failed} of {files} recordings do not replay")]
     SomeFailed { failed: usize, files: usize },
     // Not transparent, so that it is its own source: see `output::is_broken_pipe`.
@@ -110,11 +121,15 @@ impl CliError {
                 | RunError::Session { source: SessionError::Settings(_), .. },
             )
             | Self::Range { .. }
-            | Self::BeyondEnd { .. } => ExitCode::from(USAGE),
+            | Self::BeyondEnd { .. }
+            | Self::DumpOfMany { .. } => ExitCode::from(USAGE),
             Self::Listen { .. }
             | Self::Run(_)
             | Self::File { .. }
+            | Self::Desync { .. }
             | Self::Recording(_)
+            | Self::Diff(_)
+            | Self::Differ { .. }
             | Self::SomeFailed { .. }
             | Self::Io(_) => ExitCode::FAILURE,
         }

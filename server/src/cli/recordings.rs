@@ -14,6 +14,8 @@ use tickwire_shared::{Game, Settings, Tick};
 
 use super::{
     CliError, bytes,
+    diff::{self, DiffArgs},
+    minimise::{self, MinimiseArgs},
     options::{default_data_dir, recordings_dir},
     output,
 };
@@ -54,6 +56,15 @@ pub(super) enum RecordingsCommand {
         #[arg(long, value_name = "TICK")]
         to: Option<u64>,
     },
+    /// Find the first tick at which two recordings differ, and name what differs
+    ///
+    /// Exits with code 1 where they do.
+    Diff(DiffArgs),
+    /// Make a recording that fails as small as it can be, and write it with a test that needs it
+    ///
+    /// It fails as before: with the same panic, or by coming out otherwise each time. One that parts from what another build
+    /// recorded is only cut behind the tick.
+    Minimise(MinimiseArgs),
     /// Make a finished recording of what a killed server has left
     Repair {
         /// The recordings
@@ -74,6 +85,8 @@ pub(super) fn run(command: &RecordingsCommand, games: &[Arc<dyn Game>]) -> Resul
         RecordingsCommand::Export { file, from, to } => {
             print_export(file, from.unwrap_or(1), to.unwrap_or(Tick::MAX.0))
         }
+        RecordingsCommand::Diff(arguments) => diff::run(arguments),
+        RecordingsCommand::Minimise(arguments) => minimise::run(arguments, games),
         RecordingsCommand::Repair { files } => files.iter().try_for_each(|file| repair_one(file)),
     }
 }

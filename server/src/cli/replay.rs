@@ -8,7 +8,10 @@ use std::{
 };
 
 use serde_json::json;
-use tickwire_recording::{Difference, Recording, Replay, ReplayedTick, Verified, VerifyError, game_of};
+use tickwire_recording::{
+    Difference, DumpError, Recording, Repeated, Replay, ReplayedTick, SystemFinding, Verified, VerifyError, dump_tick,
+    find_cause, find_panic, game_of,
+};
 use tickwire_shared::{Game, Tick};
 
 use super::{CliError, output, recordings::NO_INDEXES};
@@ -27,6 +30,9 @@ pub(super) struct ReplayArgs {
     /// The last tick to play [default: the recording's last]
     #[arg(long, value_name = "TICK")]
     to: Option<u64>,
+    /// Show everything of one tick instead: seats, inputs, entities, events
+    #[arg(long, value_name = "TICK", conflicts_with_all = ["verify", "from", "to"])]
+    dump_tick: Option<u64>,
     /// Print JSON, an object per line
     #[arg(long)]
     json: bool,
@@ -34,6 +40,12 @@ pub(super) struct ReplayArgs {
 
 /// Plays one recording after the other; one that fails does not keep the others from being played.
 pub(super) fn replay(arguments: &ReplayArgs, games: &[Arc<dyn Game>]) -> Result<(), CliError> {
+    if let Some(tick) = arguments.dump_tick {
+        return match arguments.files.as_slice() {
+            [file] => dump(file, Tick(tick), arguments.json, games),
+            files => Err(CliError::DumpOfMany { files: files.len() }),
+        };
+    }
     let (from, to) = (arguments.from.unwrap_or(1), arguments.to.unwrap_or(Tick::MAX.0));
     if from > to {
         return Err(CliError::Range { from, to });
@@ -67,7 +79,7 @@ fn replay_one(
 ) -> Result<(), CliError> {
     let recording = Recording::open(file).map_err(CliError::of_recording(file))?;
     let game = game_of(&recording, games).map_err(CliError::at(file))?;
-    let replay = Replay::new(&recording, game).map_err(CliError::at(file))?.until(Tick(*printed.end()));
+    let replay = Replay::new(&recording, Arc::clone(&game)).map_err(CliError::at(file))?.until(Tick(*printed.end()));
     if recording.lacks_indexes() {
         output::note(format_args!("{}: {NO_INDEXES}", file.display()));
     }
@@ -85,22 +97,52 @@ fn replay_one(
     let played = started.elapsed();
     match verified {
         Ok(_) if *printed.start() > last.max(1) => {
-            Err(CliError::BeyondEnd { path: file.to_owned(), from: *printed.start(), last })
+            Err(CliError::BeyondEnd { path: file.to_owned(), option: "--from", tick: *printed.start(), last })
         }
         Ok(verified) => {
-            print_played(file, &verified, verify, json)?;
+            let finding = verified.panic.as_ref().and_then(|panic| find_panic(&recording, &game, panic).ok());
+            print_played(file, &verified, finding.as_ref(), verify, json)?;
             // Not on standard output, which is the same at each replay.
             let speed = recording.meta().tick_rate.duration_of(verified.ticks).as_secs_f64() / played.as_secs_f64();
             output::note(format_args!("{speed:.0} times as fast as played"));
             Ok(())
         }
         Err(error) => {
+            let finding = find(&recording, &game, &error);
             if json {
-                print_failure(file, &error, verify)?;
+                print_failure(file, &error, finding.as_ref(), verify)?;
             }
-            Err(CliError::at(file)(error))
+            Err(match finding {
+                Some(finding) => {
+                    CliError::Desync { path: file.to_owned(), source: Box::new(error), finding: Box::new(finding) }
+                }
+                None => CliError::at(file)(error),
+            })
         }
     }
+}
+
+/// Which system is to blame, where one can be.
+fn find(recording: &Recording, game: &Arc<dyn Game>, error: &VerifyError) -> Option<SystemFinding> {
+    let found = find_cause(recording, game, error)?;
+    found.inspect_err(|error| output::note(format_args!("which system it was cannot be found out: {error}"))).ok()
+}
+
+/// Prints all that is known of a tick.
+fn dump(file: &Path, tick: Tick, as_json: bool, games: &[Arc<dyn Game>]) -> Result<(), CliError> {
+    let recording = Recording::open(file).map_err(CliError::of_recording(file))?;
+    let dump = dump_tick(&recording, game_of(&recording, games), tick).map_err(|error| match error {
+        DumpError::NoSuchTick { tick, last } => {
+            CliError::BeyondEnd { path: file.to_owned(), option: "--dump-tick", tick: tick.0, last: last.0 }
+        }
+        DumpError::Replay(error) => CliError::at(file)(error),
+    })?;
+    if as_json {
+        output::line(dump.json())?;
+    } else {
+        output::line(dump)?;
+    }
+    Ok(())
 }
 
 fn print_tick(tick: &ReplayedTick, as_json: bool) -> std::io::Result<()> {
@@ -120,7 +162,13 @@ fn print_tick(tick: &ReplayedTick, as_json: bool) -> std::io::Result<()> {
 }
 
 /// The result. It speaks of verifying only to those who asked for it.
-fn print_played(file: &Path, verified: &Verified, was_asked: bool, as_json: bool) -> std::io::Result<()> {
+fn print_played(
+    file: &Path,
+    verified: &Verified,
+    finding: Option<&SystemFinding>,
+    was_asked: bool,
+    as_json: bool,
+) -> std::io::Result<()> {
     let Verified { ticks, state_hash, digest, panic, end: _ } = verified;
     if as_json {
         let mut line = json!({
@@ -133,6 +181,9 @@ fn print_played(file: &Path, verified: &Verified, was_asked: bool, as_json: bool
         if was_asked {
             line["verified"] = true.into();
         }
+        if let Some(finding) = finding {
+            line["system"] = finding.system().into();
+        }
         return output::line(line);
     }
     output::line(format_args!("{} {ticks} ticks", if was_asked { "verified" } else { "played" }))?;
@@ -140,10 +191,16 @@ fn print_played(file: &Path, verified: &Verified, was_asked: bool, as_json: bool
     match panic {
         None => Ok(()),
         Some(panic) => output::line(format_args!("{panic}, as it did when it was recorded")),
-    }
+    }?;
+    finding.map_or(Ok(()), |finding| output::line(format_args!("  system: {}", finding.evidence)))
 }
 
-fn print_failure(file: &Path, error: &VerifyError, was_asked: bool) -> std::io::Result<()> {
+fn print_failure(
+    file: &Path,
+    error: &VerifyError,
+    finding: Option<&SystemFinding>,
+    was_asked: bool,
+) -> std::io::Result<()> {
     let mut line = json!({ "file": file.display().to_string(), "error": error.to_string() });
     if was_asked {
         line["verified"] = false.into();
@@ -167,6 +224,12 @@ fn print_failure(file: &Path, error: &VerifyError, was_asked: bool) -> std::io::
             // The error says all that there is to say.
             Difference::Event { .. } | Difference::Hidden => {}
         }
+    }
+    if let Some(finding) = finding {
+        line["system"] = finding.system().into();
+        line["evidence"] = finding.evidence.to_string().into();
+        line["deterministic"] = (finding.repeated == Repeated::Same).into();
+        line["runs"] = finding.repeated.to_string().into();
     }
     output::line(line)
 }

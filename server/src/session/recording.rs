@@ -1,6 +1,10 @@
 //! A session's recording: its name, and its part in the session's life.
 
-use std::{path::PathBuf, sync::Arc, time::SystemTime};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::SystemTime,
+};
 
 use tickwire_recording::{
     Closed, EndReason, Recorder, RecorderCloser, RecorderOptions, RecorderStatus, RecorderWatch, Recorders,
@@ -86,12 +90,29 @@ impl RecordingCloser {
     pub(super) fn close(&self, reason: EndReason, session: &SessionName) {
         let Some(closer) = &self.0 else { return };
         let Closed { path, end, problem } = closer.close(reason);
-        let (path, ticks_missing) = (path.display(), end.ticks_missing);
+        let ticks_missing = end.ticks_missing;
         match problem {
-            None => info!(%session, %path, "recording closed"),
-            Some(problem) => error!(%session, %path, ticks_missing, problem, "the recording is not complete"),
+            None => info!(%session, path = %path.display(), "recording closed"),
+            Some(problem) => {
+                error!(%session, path = %path.display(), ticks_missing, problem, "the recording is not complete");
+            }
+        }
+        if let EndReason::Failed { .. } = end.reason {
+            let program = std::env::current_exe().unwrap_or_else(|_| "tickwire-server".into());
+            let command = replay_command(&program, &path);
+            error!(%session, tick = %end.tick, "the panic comes again, and its system is named, by: {command}");
         }
     }
+}
+
+/// What to type in a shell to play a recording again.
+fn replay_command(program: &Path, recording: &Path) -> String {
+    let quoted = |path: &Path| {
+        let path = path.display().to_string();
+        let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._/+-".contains(&byte);
+        if path.bytes().all(is_plain) { path } else { format!("'{}'", path.replace('\'', r"'\''")) }
+    };
+    format!("{} replay --verify {}", quoted(program), quoted(recording))
 }
 
 /// Such as `arena-1-20260131T184502123Z`: sorted by name is sorted by time.
@@ -106,6 +127,16 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+
+    #[test]
+    fn the_command_that_replays_can_be_pasted_into_a_shell() {
+        let command = |program: &str, file: &str| replay_command(Path::new(program), Path::new(file));
+        assert_eq!(
+            command("target/release/tickwire-server", "data/recordings/arena-1-20260131T184502123Z.mcap"),
+            "target/release/tickwire-server replay --verify data/recordings/arena-1-20260131T184502123Z.mcap"
+        );
+        assert_eq!(command("/opt/my game", "it's.mcap"), r"'/opt/my game' replay --verify 'it'\''s.mcap'");
+    }
 
     #[test]
     fn a_files_name_tells_session_and_time() {

@@ -4,7 +4,10 @@
 #![expect(clippy::too_many_arguments, reason = "a system names what it uses")]
 
 use std::{
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
     time::{Duration, SystemTime},
 };
 
@@ -28,6 +31,8 @@ pub(crate) struct Dots {
     pub(crate) twist: Option<(u64, Twist)>,
     /// Forgives the input that breaks the game.
     pub(crate) forgiving: bool,
+    /// A player who jumps so often breaks the game.
+    pub(crate) jumps_max: Option<i32>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,7 +44,12 @@ pub(crate) enum Twist {
     Hidden,
     Score,
     Panic,
+    /// Each run of the tick comes out otherwise.
+    Chance,
 }
+
+/// What no game may have: state that outlives its session.
+static RUNS: AtomicU32 = AtomicU32::new(1);
 
 #[derive(Resource)]
 struct Rules(Dots);
@@ -153,6 +163,8 @@ fn play(
             hue.0 = (hue.0 + 1) % 256;
             luck.0 = luck.0.wrapping_mul(3);
             scores.add(player, tickwire_shared::ScoreId(0), 1);
+            let jumps = scores.get(player, tickwire_shared::ScoreId(0));
+            assert!(rules.0.jumps_max.is_none_or(|max| jumps < max), "player {player} jumped too often");
             if rules.0.twist.is_none_or(|(from, twist)| clock.tick.0 < from || twist != Twist::NoEvent) {
                 outbox.emit(Audience::At(Place::Always), &Jumped { player, height: 1.5 });
                 outbox.emit(Audience::Player(player), &Jumped { player, height: 0.5 });
@@ -183,6 +195,10 @@ fn twist(
         Twist::Hidden => luck.0 += 1,
         Twist::Score => scores.add(PlayerId(1), tickwire_shared::ScoreId(0), 5),
         Twist::Panic => panic!("a new bug"),
+        Twist::Chance => {
+            let run = RUNS.fetch_add(1, Ordering::Relaxed) as f32;
+            dots.iter_mut().for_each(|mut position| position.0 += run);
+        }
     }
 }
 
@@ -195,22 +211,37 @@ pub(crate) struct Match {
 
 /// A match of two players, three from tick 20 and two from tick 60 on; tick 30 has jumps.
 pub(crate) fn play_match(ticks: u64) -> Match {
-    play_until(ticks, |_, _| {})
+    play_match_of(Dots::default(), ticks)
+}
+
+/// The same, of another game.
+pub(crate) fn play_match_of(game: Dots, ticks: u64) -> Match {
+    play_until(session_of(game), ticks, |_, _| {})
 }
 
 /// A match whose last tick breaks the game.
 pub(crate) fn play_broken_match(ticks: u64) -> Match {
-    play_until(ticks, move |session, ada| {
-        let Tick(now) = session.tick();
-        if now + 1 == ticks {
-            let sent = input(session, now + 1000, now + 1, &[0, 0, 1]);
+    play_with_input(ticks, &[ticks], &[0, 0, 1])
+}
+
+/// A match in which Ada jumps at these ticks, and at tick 30.
+pub(crate) fn play_match_with_jumps(ticks: u64, jumps: &[u64]) -> Match {
+    play_with_input(ticks, jumps, &[0, 1, 0])
+}
+
+/// A match in which Ada's input is `values` at some ticks.
+fn play_with_input(ticks: u64, at: &[u64], values: &[i32]) -> Match {
+    play_until(session(), ticks, move |session, ada| {
+        let next = session.tick().0 + 1;
+        if at.contains(&next) {
+            // Before the one that every tick has, which is then late.
+            let sent = input(session, next, next, values);
             session.input(ada, sent);
         }
     })
 }
 
-fn play_until(ticks: u64, each: impl Fn(&mut Session, PlayerId)) -> Match {
-    let mut session = session();
+fn play_until(mut session: Session, ticks: u64, each: impl Fn(&mut Session, PlayerId)) -> Match {
     let meta = RecordingMeta::of(&session, "sessions/dots-1", created());
     let [ada, bob] = ["Ada", "Bob"].map(|name| session.join(name).expect("a free seat"));
     let mut played =
@@ -240,8 +271,12 @@ fn play_until(ticks: u64, each: impl Fn(&mut Session, PlayerId)) -> Match {
 }
 
 pub(crate) fn session() -> Session {
+    session_of(Dots::default())
+}
+
+fn session_of(game: Dots) -> Session {
     let config = SessionConfig { settings: vec![40], seed: 11, ..SessionConfig::default() };
-    Session::new(Arc::new(Dots::default()), config).expect("a session of dots")
+    Session::new(Arc::new(game), config).expect("a session of dots")
 }
 
 pub(crate) fn created() -> SystemTime {

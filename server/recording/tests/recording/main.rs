@@ -1,9 +1,13 @@
 //! What recordings promise, told through a small game.
 
 mod broken;
+mod diff;
+mod dump;
 mod export;
 mod files;
 mod game;
+mod minimise;
 mod recorder;
 mod replay;
 mod retention;
+mod systems;

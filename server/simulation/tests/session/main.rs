@@ -6,3 +6,4 @@ mod game;
 mod inputs;
 mod panics;
 mod seats;
+mod watch;

@@ -1,0 +1,63 @@
+//! What recordings consist of, in words and in JSON, for all that prints them.
+
+use serde_json::{Map, Value as Json, json};
+use tickwire_shared::{PlayerStatus, Provenance, Quantity, Seen};
+use tickwire_simulation::SeatChange;
+
+pub(crate) const fn provenance(provenance: Provenance) -> &'static str {
+    match provenance {
+        Provenance::Fresh => "fresh",
+        Provenance::Repeated => "repeated",
+        Provenance::Absent => "absent",
+    }
+}
+
+pub(crate) const fn status(status: PlayerStatus) -> &'static str {
+    match status {
+        PlayerStatus::Connected => "connected",
+        PlayerStatus::Disconnected => "disconnected",
+        PlayerStatus::Left => "left",
+    }
+}
+
+const fn change(change: &SeatChange) -> &'static str {
+    match change {
+        SeatChange::Joined { .. } => "joined",
+        SeatChange::Disconnected { .. } => "disconnected",
+        SeatChange::Reconnected { .. } => "reconnected",
+        SeatChange::Left { .. } => "left",
+    }
+}
+
+/// As in "player 3 joined as Ada".
+pub(crate) fn seat_change(seat_change: &SeatChange) -> String {
+    let (player, what) = (seat_change.player(), change(seat_change));
+    match seat_change {
+        SeatChange::Joined { name, .. } => format!("player {player} {what} as {name}"),
+        _ => format!("player {player} {what}"),
+    }
+}
+
+/// As in `{"player":3,"change":"joined","name":"Ada"}`.
+pub(crate) fn seat_change_json(seat_change: &SeatChange) -> Json {
+    let mut object = json!({ "player": seat_change.player().0, "change": change(seat_change) });
+    if let SeatChange::Joined { name, .. } = seat_change {
+        object["name"] = json!(&**name);
+    }
+    object
+}
+
+/// A moment that a player was shown, in ticks.
+pub(crate) fn seen(seen: Seen) -> f64 {
+    seen.tick.0 as f64 + seen.share()
+}
+
+/// Values by name, in their units.
+pub(crate) fn object<'a>(values: impl Iterator<Item = (&'a String, &'a Quantity, i32)>) -> Json {
+    Json::Object(values.map(|(name, quantity, value)| (name.clone(), number(quantity, value))).collect::<Map<_, _>>())
+}
+
+/// A value in its unit: without a fraction where it has none.
+pub(crate) fn number(quantity: &Quantity, value: i32) -> Json {
+    if quantity.quantum == 1.0 { json!(value) } else { json!(quantity.dequantize(value)) }
+}

@@ -1,0 +1,132 @@
+//! What the server's commands say of a recording that somebody looks into.
+
+use std::{
+    path::{Path, PathBuf},
+    process::{Command, Output},
+};
+
+use serde_json::Value;
+use tempfile::TempDir;
+use tickwire_recording::{Layout, RecordedTick, Recording, Writer};
+
+const SHORT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/recordings/crowd-20hz.mcap");
+
+fn run(arguments: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tickwire-server"));
+    // What the test's own environment says of servers is not for these.
+    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("TICKWIRE_")) {
+        command.env_remove(name);
+    }
+    command.args(arguments).output().expect("the binary runs")
+}
+
+fn stdout(output: &Output) -> String {
+    String::from_utf8(output.stdout.clone()).expect("UTF-8")
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8(output.stderr.clone()).expect("UTF-8")
+}
+
+fn json(output: &Output) -> Value {
+    serde_json::from_str(&stdout(output)).unwrap_or_else(|error| panic!("{error}: {}", stdout(output)))
+}
+
+/// The short golden recording with its ticks changed.
+fn forged(change: impl Fn(&mut RecordedTick)) -> (TempDir, PathBuf) {
+    let golden = Recording::open(SHORT).expect("it is in the repository");
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("forged.mcap");
+    let file = std::fs::File::create(&path).expect("it can be written");
+    let mut writer = Writer::new(file, golden.meta(), Layout::Finished).expect("it can be written");
+    for tick in golden.ticks().expect("it is readable") {
+        let mut tick = tick.expect("it is whole");
+        change(&mut tick);
+        writer.tick_input(&tick.input).expect("it can be written");
+        if let Some(result) = &tick.result {
+            writer.tick_result(result).expect("it can be written");
+        }
+    }
+    writer.finish().expect("it can be written");
+    (directory, path)
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().expect("UTF-8")
+}
+
+#[test]
+fn diff_names_the_first_tick_and_what_differs_and_says_it_with_its_exit_code() {
+    let same = run(&["recordings", "diff", SHORT, SHORT]);
+    assert_eq!((same.status.code(), stdout(&same).as_str()), (Some(0), "all 200 ticks are the same\n"));
+    let same = json(&run(&["recordings", "diff", "--json", SHORT, SHORT]));
+    assert_eq!((&same["same"], &same["ticks_same"]), (&true.into(), &200.into()));
+
+    let (_directory, path) = forged(|tick| {
+        if tick.input.tick.0 == 50 {
+            tick.input.inputs[3].sequence += 1;
+            let result = tick.result.as_mut().expect("it is whole");
+            result.truth.kinds[0].differences[0] += 5;
+        }
+    });
+    let other = run(&["recordings", "diff", SHORT, text(&path)]);
+    assert_eq!(other.status.code(), Some(1));
+    let said = stdout(&other);
+    assert!(
+        said.starts_with("the first difference is at tick 50\n  input: player 4, sequence: A 50, B 51\n"),
+        "{said}"
+    );
+    assert!(said.contains("\n  outcome: player 1, field "), "{said}");
+    assert_eq!(stderr(&other), "error: the recordings differ from tick 50 on\n");
+    let said = json(&run(&["recordings", "diff", "--json", SHORT, text(&path)]));
+    assert_eq!((&said["tick"], &said["kind"], &said["net_id"]), (&50.into(), &"player".into(), &1.into()));
+    assert!(said["a"].is_number() && said["a"] != said["b"] && said["inputs"][0].is_string(), "{said}");
+
+    let nowhere = run(&["recordings", "diff", SHORT, "/nowhere.mcap"]);
+    assert!(nowhere.status.code() == Some(1) && stderr(&nowhere).contains("/nowhere.mcap"), "{}", stderr(&nowhere));
+}
+
+#[test]
+fn a_tick_is_shown_whole() {
+    let shown = run(&["replay", SHORT, "--dump-tick", "100"]);
+    let said = stdout(&shown);
+    assert!(shown.status.success() && said.starts_with("tick 100 at 5.000 s, state hash "), "{said}");
+    for part in ["\nseats\n", "\ninputs\n", "\nentities\n", "\nevents", "  player 24 player-24, connected, "] {
+        assert!(said.contains(part), "{part:?} is not in\n{said}");
+    }
+    let said = json(&run(&["replay", SHORT, "--dump-tick", "100", "--json"]));
+    assert_eq!((&said["tick"], said["inputs"].as_array().map(Vec::len)), (&100.into(), Some(24)));
+    assert!(said["entities"].as_array().is_some_and(|entities| entities.len() >= 24), "{said}");
+
+    let beyond = run(&["replay", SHORT, "--dump-tick", "201"]);
+    assert_eq!(beyond.status.code(), Some(2));
+    assert!(stderr(&beyond).contains("there is no tick 201: choose --dump-tick 1 to 200"), "{}", stderr(&beyond));
+    let two = run(&["replay", SHORT, SHORT, "--dump-tick", "1"]);
+    assert!(two.status.code() == Some(2) && stderr(&two).contains("2 are given"), "{}", stderr(&two));
+}
+
+#[test]
+fn a_recording_that_parts_from_its_replay_is_cut_and_comes_with_a_test() {
+    let (directory, path) = forged(|tick| {
+        if tick.input.tick.0 == 50 {
+            tick.result.as_mut().expect("it is whole").truth.kinds[0].differences[0] += 5;
+        }
+    });
+    let out = directory.path().join("small.mcap");
+    let made = run(&["recordings", "minimise", text(&path), "-o", text(&out)]);
+    assert!(made.status.success(), "{}", stderr(&made));
+    let said = stdout(&made);
+    assert!(said.contains("it does not replay as it was recorded\nwas 200 ticks, 24 players, "), "{said}");
+    assert!(said.contains("\nis  50 ticks, 24 players, "), "{said}");
+    assert!(said.contains("tickwire_recording::assert_replays(\"tests/recordings/small.mcap\", MyGame);"), "{said}");
+    let verified = run(&["replay", "--verify", text(&out)]);
+    assert!(stderr(&verified).contains("diverges at tick 50"), "{}", stderr(&verified));
+
+    // What is there stays.
+    let again = run(&["recordings", "minimise", text(&path), "-o", text(&out)]);
+    assert!(again.status.code() == Some(1) && stderr(&again).contains("small.mcap: "), "{}", stderr(&again));
+    let sound = directory.path().join("sound.mcap");
+    let refused = run(&["recordings", "minimise", SHORT, "-o", text(&sound)]);
+    assert!(stderr(&refused).contains("the recording does not fail: its 200 ticks replay"), "{}", stderr(&refused));
+    assert!(!sound.exists());
+}
