@@ -1,4 +1,6 @@
-//! A tick's two records, as values and as messages with a checksum.
+//! A tick's two records, and what stands between ticks, as values and as messages with a checksum.
+
+use std::time::SystemTime;
 
 use prost::{
     Message,
@@ -124,6 +126,30 @@ impl IdleTicks {
     pub(crate) fn tick(&self, tick: Tick) -> (TickInput, RecordedResult) {
         let input = TickInput { tick, ..TickInput::default() };
         (input, RecordedResult { tick, state_hash: self.state_hash, ..RecordedResult::default() })
+    }
+}
+
+/// A place in a recording at which a server was killed, and another one went on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Recovered {
+    /// The last tick before.
+    pub tick: Tick,
+    /// The session's epoch from there on.
+    pub epoch: u32,
+    /// When that was.
+    pub time: SystemTime,
+}
+
+impl Recovered {
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        let Self { tick, epoch, time } = *self;
+        with_checksum(&pb::Recovered { tick: tick.0, epoch, time: Some(time.into()), crc32: 0 })
+    }
+
+    pub(crate) fn decode(bytes: &[u8]) -> Result<Self, String> {
+        let pb::Recovered { tick, epoch, time, .. } = checked(bytes)?;
+        let time = SystemTime::try_from(time.unwrap_or_default()).map_err(|error| format!("time: {error}"))?;
+        Ok(Self { tick: Tick(tick), epoch, time })
     }
 }
 

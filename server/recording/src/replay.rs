@@ -3,7 +3,7 @@
 use std::{path::Path, sync::Arc};
 
 use tickwire_shared::{Digest, Game, Tick, Truth};
-use tickwire_simulation::{Session, TickOutput, TickPanic};
+use tickwire_simulation::{Session, SessionConfig, TickOutput, TickPanic};
 
 use crate::{Divergence, End, EndReason, RecordedResult, RecordedTick, Recording, ReplayError, Ticks, VerifyError};
 
@@ -52,11 +52,16 @@ impl Replay {
     /// # Errors
     /// Where `game` is not the recording's, or the session cannot be created.
     pub fn new(recording: &Recording, game: Arc<dyn Game>) -> Result<Self, ReplayError> {
+        Self::with(recording, game, recording.meta().session_config())
+    }
+
+    /// As [`new`](Self::new), with what no tick's outcome depends on as `config` has it.
+    pub(crate) fn with(recording: &Recording, game: Arc<dyn Game>, config: SessionConfig) -> Result<Self, ReplayError> {
         let meta = recording.meta();
         if game.name() != meta.schema.game {
             return Err(unknown_game(recording, &[game]));
         }
-        let session = Session::new(game, meta.session_config())?;
+        let session = Session::new(game, config)?;
         let (recorded, present) = (&meta.schema, session.schema());
         if recorded.hash() != present.hash() {
             return Err(ReplayError::Schema {
@@ -140,7 +145,17 @@ impl Replay {
         }
     }
 
+    /// The session, at the newest tick.
+    pub(crate) fn into_session(self) -> Session {
+        self.session
+    }
+
     fn play(&mut self, recorded: RecordedTick) -> Result<ReplayedTick, ReplayError> {
+        if let Some(recovered) = self.ticks.recovered().last()
+            && recovered.epoch != self.session.config().epoch
+        {
+            self.session.begin_epoch(recovered.epoch);
+        }
         self.session.check_tick(&recorded.input)?;
         let outcome = self.session.finish_tick(&recorded.input);
         let mut divergence = None;
@@ -158,21 +173,31 @@ impl Replay {
     }
 }
 
-impl Iterator for Replay {
-    type Item = Result<ReplayedTick, ReplayError>;
-
-    fn next(&mut self) -> Option<Self::Item> {
+impl Replay {
+    /// The next tick; `before` is called with its number before the game is.
+    pub(crate) fn next_after(&mut self, before: impl FnOnce(Tick)) -> Option<Result<ReplayedTick, ReplayError>> {
         if self.session.tick() >= self.last {
             return None;
         }
         let played = match self.ticks.next()? {
             // After a tick that broke, only how the recording ends is of interest.
             Ok(_) if self.over => return None,
-            Ok(tick) => self.play(tick),
+            Ok(tick) => {
+                before(tick.input.tick);
+                self.play(tick)
+            }
             Err(error) => Err(error.into()),
         };
         self.over |= played.is_err();
         Some(played)
+    }
+}
+
+impl Iterator for Replay {
+    type Item = Result<ReplayedTick, ReplayError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.next_after(|_| {})
     }
 }
 

@@ -128,6 +128,12 @@ impl Intake {
         }
     }
 
+    pub(crate) fn disconnect_all(&mut self) {
+        for seat in self.seats.values_mut() {
+            seat.lost_at = Some(self.tick);
+        }
+    }
+
     pub(crate) fn reconnect(&mut self, player: PlayerId) -> bool {
         let Some(seat) = self.seats.get_mut(&player).filter(|seat| !seat.leaving && !seat.vacated) else {
             return false;

@@ -122,6 +122,22 @@ impl Session {
         self.intake.disconnect(player);
     }
 
+    /// Notes that everybody has lost their connection, as with the server that a recovered session was on: all seats are kept
+    /// for the grace period from here on, those of who had been lost before, too.
+    pub fn disconnect_all(&mut self) {
+        self.intake.disconnect_all();
+    }
+
+    /// Has the newest frame, and all that come, be of `epoch`: whoever has seen frames of another one is to forget them. What
+    /// ticks yield does not depend on it.
+    pub fn begin_epoch(&mut self, epoch: u32) {
+        self.config.epoch = epoch;
+        if let Ok(simulation) = &mut self.simulation {
+            simulation.set_epoch(epoch);
+            self.frame = Arc::clone(simulation.frame());
+        }
+    }
+
     /// Gives a player their seat back, if it still is theirs. Inputs of the old connection that no tick has consumed are
     /// dropped.
     #[must_use]

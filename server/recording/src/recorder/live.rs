@@ -10,7 +10,8 @@ use tickwire_shared::Tick;
 use tickwire_simulation::{TickInput, TickResult};
 
 use crate::{
-    End, Layout, RecordingMeta, Writer,
+    End, Layout, RecordingMeta, Recovered, Writer,
+    reader::Sound,
     record::IdleTicks,
     storage::{Disk, write_all_at},
 };
@@ -97,11 +98,31 @@ impl Live {
     pub(super) fn new(disk: Arc<dyn Disk>, meta: &RecordingMeta) -> io::Result<Self> {
         let encoded = Encoded::default();
         let writer = Writer::new(encoded.clone(), meta, Layout::Live)?;
-        let mut live = Self {
+        let mut live = Self::with(disk, encoded, writer, Ticks::default());
+        live.note_coming();
+        live.flush()?;
+        Ok(live)
+    }
+
+    /// Goes on with one of which `sound` is left.
+    pub(super) fn resume(disk: Arc<dyn Disk>, sound: &Sound) -> io::Result<Self> {
+        disk.cut(sound.bytes)?;
+        let encoded = Encoded::default();
+        let seek = || encoded.restart(sound.bytes);
+        let mut writer = Writer::resume(encoded.clone(), sound.rate, &sound.channels, seek)?;
+        writer.set_ticks(sound.whole.0);
+        let ticks = Ticks { input: sound.begun.0, result: sound.whole.0 };
+        let mut live = Self::with(disk, encoded, writer, ticks);
+        live.marks.push_back(Mark { bytes: sound.bytes, ticks });
+        Ok(live)
+    }
+
+    fn with(disk: Arc<dyn Disk>, encoded: Encoded, writer: Writer<Encoded>, ticks: Ticks) -> Self {
+        Self {
             writer,
             encoded,
             disk,
-            ticks: Ticks::default(),
+            ticks,
             held: None,
             idle: None,
             longer: None,
@@ -109,10 +130,7 @@ impl Live {
             coming: VecDeque::new(),
             torn: false,
             ended: false,
-        };
-        live.note_coming();
-        live.flush()?;
-        Ok(live)
+        }
     }
 
     /// Encodes a record, for the next flush.
@@ -131,6 +149,14 @@ impl Live {
                 },
             },
         }
+        Ok(())
+    }
+
+    /// Encodes that another server goes on here.
+    pub(super) fn write_recovered(&mut self, recovered: &Recovered) -> io::Result<()> {
+        self.writer.recovered(recovered)?;
+        self.idle = None;
+        self.note_coming();
         Ok(())
     }
 

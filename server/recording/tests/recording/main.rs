@@ -5,5 +5,6 @@ mod export;
 mod files;
 mod game;
 mod recorder;
+mod recovery;
 mod replay;
 mod retention;
