@@ -29,6 +29,7 @@
 
 mod attempt;
 mod bytes;
+mod directory;
 mod divergence;
 mod error;
 mod export;
@@ -47,6 +48,7 @@ mod truth;
 mod writer;
 
 pub use bytes::{ByteReport, byte_report};
+pub use directory::{DirectoryLock, DirectoryLockError};
 pub use divergence::{Difference, Divergence, Value};
 pub use error::{RecordingError, ReplayError, VerifyError};
 pub use export::{ExportError, describe, export};

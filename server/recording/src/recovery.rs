@@ -128,6 +128,12 @@ impl Unfinished {
         &self.path
     }
 
+    /// What stands in it, to its last whole record.
+    #[must_use]
+    pub fn recording(&self) -> &Recording {
+        &self.recording
+    }
+
     /// What the session was created with.
     #[must_use]
     pub fn meta(&self) -> &RecordingMeta {
@@ -222,16 +228,39 @@ impl Unfinished {
     ) -> Result<Result<Played, End>, RecoveryError> {
         let attempt = Attempt::begin(&*self.storage, &files::attempt_path(&self.path)).map_err(self.disk_error())?;
         let mut attempt = attempt.map_err(|Died { tick, times }| RecoveryError::Died { tick, times })?;
-        let failed = |verified, source| VerifyError::Replay { verified, source };
         let config = self.meta().session_config();
         let limits = SessionLimits { grace_ticks, ..config.limits };
-        let mut replay = Replay::with(&self.recording, game, SessionConfig { limits, ..config })
-            .map_err(|error| failed(Tick::ZERO, error))?;
+        let replay = Replay::with(&self.recording, game, SessionConfig { limits, ..config })
+            .map_err(|source| VerifyError::Replay { verified: Tick::ZERO, source })?;
+        let replayed = self.replay(replay, sound.begun, stop, &mut attempt);
+        attempt.rests().map_err(self.disk_error())?;
+        let Replayed { mut session, pending } = match replayed? {
+            Ok(replayed) => replayed,
+            Err(TickPanic { tick, message }) => {
+                return Ok(Err(End { reason: EndReason::Failed { message }, tick, ticks_missing: 0 }));
+            }
+        };
+        let used = || RecordingError::Header(format!("epoch: {} is the last that there can be", sound.epoch));
+        let epoch = sound.epoch.checked_add(1).ok_or_else(used)?;
+        session.begin_epoch(epoch);
+        session.disconnect_all();
+        let recovered = Recovered { tick: session.tick(), epoch, time: now };
+        Ok(Ok(Played { session, sound, pending, recovered, attempt }))
+    }
+
+    fn replay(
+        &self,
+        mut replay: Replay,
+        last: Tick,
+        stop: &AtomicBool,
+        attempt: &mut Attempt,
+    ) -> Result<Result<Replayed, TickPanic>, RecoveryError> {
         let (mut pending, mut noted) = (None, Ok(()));
         while let Some(played) = replay.next_after(|tick| noted = attempt.plays(tick)) {
             mem::replace(&mut noted, Ok(())).map_err(self.disk_error())?;
             let at = replay.session().tick();
-            let ReplayedTick { recorded, outcome, divergence } = played.map_err(|error| failed(at, error))?;
+            let played = played.map_err(|source| VerifyError::Replay { verified: at, source })?;
+            let ReplayedTick { recorded, outcome, divergence } = played;
             if let Some(divergence) = divergence {
                 return Err(VerifyError::Diverged(divergence).into());
             }
@@ -239,22 +268,13 @@ impl Unfinished {
                 (Some(_), Ok(_)) => {}
                 (Some(_), Err(panic)) => return Err(VerifyError::Panicked(panic).into()),
                 (None, Ok(output)) => pending = Some(Box::new(output.result)),
-                (None, Err(TickPanic { tick, message })) => {
-                    return Ok(Err(End { reason: EndReason::Failed { message }, tick, ticks_missing: 0 }));
-                }
+                (None, Err(panic)) => return Ok(Err(panic)),
             }
-            if stop.load(Ordering::Relaxed) && at < sound.begun {
-                return Err(RecoveryError::Stopped { at, of: sound.begun });
+            if stop.load(Ordering::Relaxed) && at < last {
+                return Err(RecoveryError::Stopped { at, of: last });
             }
         }
-        attempt.rests().map_err(self.disk_error())?;
-        let mut session = replay.into_session();
-        let used = || RecordingError::Header(format!("epoch: {} is the last that there can be", sound.epoch));
-        let epoch = sound.epoch.checked_add(1).ok_or_else(used)?;
-        session.begin_epoch(epoch);
-        session.disconnect_all();
-        let recovered = Recovered { tick: session.tick(), epoch, time: now };
-        Ok(Ok(Played { session, sound, pending, recovered, attempt }))
+        Ok(Ok(Replayed { session: replay.into_session(), pending }))
     }
 
     /// Leaves the recording where no server goes on with it, as `NAME.set-aside.mcap`: where it is then. The reason is for
@@ -284,6 +304,12 @@ impl Resumable {
     pub fn meta(&self) -> &RecordingMeta {
         self.unfinished.meta()
     }
+}
+
+/// A session at the last tick on record.
+struct Replayed {
+    session: Session,
+    pending: Option<Box<TickResult>>,
 }
 
 /// What playing came to.

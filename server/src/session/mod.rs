@@ -15,9 +15,10 @@ mod tokens;
 
 pub(crate) use clock::TickClock;
 pub(crate) use handle::{SeatGuard, SessionHandle, SessionState};
-pub(crate) use host::{SessionHost, SessionOrder};
+pub(crate) use host::{Origin, RecoveredSession, SessionHost, SessionOrder};
 pub(crate) use mailbox::{Command, Join, NotTaken};
+pub(crate) use recording::recorder_options;
 pub(crate) use registry::{Registry, SessionName, SessionNameError};
-pub(crate) use runner::{StartError, create};
+pub(crate) use runner::{StartError, create, grace_ticks};
 pub(crate) use stripes::{AttachError, Closed, Granted, Stripe, Stripes};
 pub(crate) use tokens::{AttachToken, AttachTokens, Found};

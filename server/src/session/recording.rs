@@ -6,6 +6,7 @@ use tickwire_recording::{
     Closed, EndReason, Recorder, RecorderCloser, RecorderOptions, RecorderStatus, RecorderWatch, Recorders,
     RecordingMeta,
 };
+use tickwire_shared::TickRate;
 use tickwire_simulation::{Session, TickInput, TickResult};
 use tracing::{error, info};
 
@@ -27,15 +28,15 @@ impl SessionRecorder {
     ) -> Result<Self, StartError> {
         let Some(directory) = config.recordings.as_deref() else { return Ok(Self(None)) };
         let meta = RecordingMeta::of(session, &name.to_string(), created);
-        let options = RecorderOptions {
-            durability: config.recording.durability,
-            bytes_max: config.recording.bytes_max,
-            ..RecorderOptions::at(meta.tick_rate)
-        };
         recorders
-            .start(directory, &file_name(name, created), &meta, options)
+            .start(directory, &file_name(name, created), &meta, recorder_options(config, meta.tick_rate))
             .map(|recorder| Self(Some(recorder)))
             .map_err(|source| StartError::Recording { directory: directory.to_owned(), source })
+    }
+
+    /// Goes on with one.
+    pub(super) fn resume(recorder: Recorder) -> Self {
+        Self(Some(recorder))
     }
 
     /// The file that grows.
@@ -63,6 +64,15 @@ impl SessionRecorder {
     /// Closes it from anywhere.
     pub(super) fn closer(&self) -> RecordingCloser {
         RecordingCloser(self.0.as_ref().map(Recorder::closer))
+    }
+}
+
+/// How a session at `rate` is recorded.
+pub(crate) fn recorder_options(config: &ServerConfig, rate: TickRate) -> RecorderOptions {
+    RecorderOptions {
+        durability: config.recording.durability,
+        bytes_max: config.recording.bytes_max,
+        ..RecorderOptions::at(rate)
     }
 }
 

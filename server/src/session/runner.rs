@@ -14,7 +14,7 @@ use std::{
 
 use tickwire_recording::EndReason;
 use tickwire_replication::{ReplicationConfig, Replicator};
-use tickwire_shared::Game;
+use tickwire_shared::{Game, TickRate};
 use tickwire_simulation::{JoinError, Session, SessionConfig, SessionError, SessionLimits, TickPanic};
 use tickwire_wire::schema;
 use tokio::{
@@ -28,7 +28,7 @@ use super::{
     clock::{Pace, Pacer, staggered_origin},
     closers::Closers,
     handle::SessionCounters,
-    host::SessionOrder,
+    host::{Origin, RecoveredSession, SessionOrder},
     mailbox::{Command, Join, Letters, Mailbox, Parting},
     recording::{RecordingCloser, SessionRecorder},
     threads::Task,
@@ -56,29 +56,41 @@ pub(crate) enum StartError {
 /// The world of a session, at tick 0.
 pub(crate) fn create(game: Arc<dyn Game>, config: &ServerConfig, seed: u64) -> Result<Session, SessionError> {
     let rate = config.tick_rate;
-    let grace_ms = u64::try_from(config.timeouts.grace.as_millis()).unwrap_or(u64::MAX / 1000);
     let limits = SessionLimits {
         max_players: config.max_players.get(),
-        grace_ticks: rate.ticks_in_ms(grace_ms),
+        grace_ticks: grace_ticks(config, rate),
         rewind_ms: config.rewind_ms,
     };
     let named_settings = config.settings.clone();
     Session::new(game, SessionConfig { named_settings, seed, tick_rate: rate, limits, ..SessionConfig::default() })
 }
 
-/// Creates a session, and its recording, and has it stepped.
+/// For how many ticks of a session at `rate` the seat of a lost connection is kept.
+pub(crate) fn grace_ticks(config: &ServerConfig, rate: TickRate) -> u64 {
+    rate.ticks_in_ms(u64::try_from(config.timeouts.grace.as_millis()).unwrap_or(u64::MAX / 1000))
+}
+
+/// Creates a session and its recording, where it does not go on, and has it stepped.
 pub(super) fn start(
     host: &SessionHost,
     order: SessionOrder,
     game: Arc<dyn Game>,
     config: &ServerConfig,
 ) -> Result<RunningSession, StartError> {
-    let SessionOrder { name, seed, place: (index, count), relays } = order;
-    let rate = config.tick_rate;
-    let session = create(Arc::clone(&game), config, seed).map_err(StartError::Session)?;
-
-    let create_time = SystemTime::now();
-    let recorder = SessionRecorder::start(&host.recorders, config, &name, &session, create_time)?;
+    let SessionOrder { name, origin, place: (index, count), relays } = order;
+    let (session, recorder, create_time) = match origin {
+        Origin::Seed(seed) => {
+            let session = create(Arc::clone(&game), config, seed).map_err(StartError::Session)?;
+            let now = SystemTime::now();
+            let recorder = SessionRecorder::start(&host.recorders, config, &name, &session, now)?;
+            (session, recorder, now)
+        }
+        Origin::Recovered(recovered) => {
+            let RecoveredSession { session, recorder, created } = *recovered;
+            (session, SessionRecorder::resume(recorder), created)
+        }
+    };
+    let (rate, first) = (session.config().tick_rate, session.tick());
     let recording = recorder.path();
     let origin = staggered_origin(host.started, Instant::now(), rate, index, count);
     let handle = Arc::new(SessionHandle {
@@ -90,13 +102,13 @@ pub(super) fn start(
         max_players: session.config().limits.max_players,
         create_time,
         replicator: Replicator::new(game, session.schema(), ReplicationConfig::new(rate), Arc::clone(session.frame())),
-        clock: TickClock::new(origin, rate),
+        clock: TickClock::new(origin, rate, first),
         mailbox: Mailbox::new(config.limits.mailbox_messages_max),
         relays,
         counters: SessionCounters::default(),
         recording: recorder.watch(),
         state: AtomicU8::new(SessionState::Running as u8),
-        seats_taken: AtomicU32::new(0),
+        seats_taken: AtomicU32::new(session.seats_taken()),
         stuck: watch::Sender::new(false),
         task: OnceLock::new(),
         name,
@@ -104,8 +116,8 @@ pub(super) fn start(
 
     let (tell_end, ended) = oneshot::channel();
     let closer = recorder.closer();
-    let pacer = Pacer::new(rate);
-    let first = handle.clock.instant(pacer.due(session.tick().next()));
+    let pacer = Pacer::new(rate, first);
+    let due = handle.clock.instant(pacer.due(first.next()));
     let runner = Runner {
         session,
         recorder,
@@ -117,7 +129,7 @@ pub(super) fn start(
         tell_end,
     };
     info!(session = %handle.name, %rate, "session started");
-    let task = host.threads.add(first, Box::new(runner), Arc::clone(&handle) as _).map_err(StartError::Thread)?;
+    let task = host.threads.add(due, Box::new(runner), Arc::clone(&handle) as _).map_err(StartError::Thread)?;
     let _ = handle.task.set(task);
     Ok(RunningSession { handle, recording, closer, ended: Some(ended) })
 }
