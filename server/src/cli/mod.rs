@@ -17,7 +17,7 @@ use std::{
 };
 
 use clap::Parser as _;
-use tickwire_recording::RecordingError;
+use tickwire_recording::{DirectoryLockError, RecordingError};
 use tickwire_shared::Game;
 use tickwire_simulation::SessionError;
 use tracing_subscriber::EnvFilter;
@@ -70,6 +70,8 @@ enum CliError {
     /// An error that names its file itself.
     #[error("{0}")]
     Recording(#[source] RecordingError),
+    #[error("{0}: end it first")]
+    Directory(#[from] DirectoryLockError),
     #[error("ticks {from} to {to}: choose --from no greater than --to")]
     Range { from: u64, to: u64 },
     #[error("{}: there is no tick {from}: choose --from {}", .path.display(), range_words(*.last))]
@@ -114,6 +116,7 @@ impl CliError {
             | Self::Run(_)
             | Self::File { .. }
             | Self::Recording(_)
+            | Self::Directory(_)
             | Self::SomeFailed { .. }
             | Self::Io(_) => ExitCode::FAILURE,
         }

@@ -9,8 +9,8 @@ use std::{
 
 use comfy_table::{Table, presets::NOTHING};
 use tickwire_recording::{
-    EndReason, Listed, Recording, RecordingMeta, RecordingState, RecordingSummary, Recovered, describe, export, list,
-    repair,
+    DirectoryLock, EndReason, Listed, Recording, RecordingMeta, RecordingState, RecordingSummary, Recovered, describe,
+    export, list, repair,
 };
 use tickwire_shared::{Game, Settings, Tick};
 
@@ -244,6 +244,8 @@ fn print_export(file: &Path, from: u64, to: u64) -> Result<(), CliError> {
 }
 
 fn repair_one(file: &Path) -> Result<(), CliError> {
+    // A server that uses the directory may be about to go on with it, or to delete it.
+    let _lock = DirectoryLock::take_if_used(file.parent().unwrap_or(Path::new("")))?;
     let repaired = repair(file).map_err(CliError::of_recording(file))?;
     output::line(format_args!("{}: {} ticks", repaired.path.display(), repaired.ticks))?;
     if let Some(error) = repaired.lost {
