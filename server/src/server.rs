@@ -30,7 +30,9 @@ use crate::{
     housekeeping::Housekeeper,
     net::{self, NetworkThread, NetworkThreads, Relay},
     play::GameService,
-    session::{self, AttachTokens, Registry, SessionHandle, SessionHost, SessionName, SessionOrder, StartError},
+    session::{
+        self, AttachTokens, Registry, ResumeTokens, SessionHandle, SessionHost, SessionName, SessionOrder, StartError,
+    },
     sessions_service::Sessions,
 };
 
@@ -95,6 +97,7 @@ pub(crate) struct Shared {
     pub(crate) phase: watch::Sender<Phase>,
     pub(crate) notices: Notices,
     pub(crate) attach_tokens: Arc<AttachTokens>,
+    pub(crate) resume_tokens: Arc<ResumeTokens>,
     /// Open `Play` streams.
     pub(crate) streams: AtomicUsize,
     /// A stream or a connection has ended.
@@ -199,6 +202,7 @@ impl Server {
             phase: watch::Sender::new(Phase::Serving),
             notices: Notices::default(),
             attach_tokens: Arc::default(),
+            resume_tokens: Arc::clone(host.resume_tokens()),
             streams: AtomicUsize::new(0),
             something_ended: Notify::new(),
         });
@@ -346,7 +350,7 @@ fn start_sessions(
                 thread.runtime.spawn(Arc::clone(relay).run());
             }
             let place = (places.next().expect("as good as endless"), count);
-            let order = SessionOrder { name: name.clone(), seed, place, relays };
+            let order = SessionOrder { name: name.clone(), seed, place, relays, seat_tokens: Vec::new() };
             host.start(order, Arc::clone(game), config).map_err(|error| match error {
                 StartError::Session(source) => RunError::Session { name: name.to_string(), source },
                 StartError::Recording { directory, source } => RunError::Recording { directory, source },

@@ -12,7 +12,7 @@ use tickwire_recording::Recorders;
 use tickwire_shared::Game;
 
 use super::{
-    SessionHandle, SessionName, StartError,
+    ResumeTokens, SeatToken, SessionHandle, SessionName, StartError,
     closers::Closers,
     runner::{self, RunningSession},
     threads::SimulationThreads,
@@ -28,6 +28,8 @@ pub(crate) struct SessionHost {
     pub(super) threads: SimulationThreads,
     pub(super) recorders: Recorders,
     pub(super) closers: Closers,
+    /// Of all sessions.
+    pub(super) resume_tokens: Arc<ResumeTokens>,
 }
 
 /// Which session to create.
@@ -40,6 +42,8 @@ pub(crate) struct SessionOrder {
     pub(crate) place: (u32, u32),
     /// One per network thread.
     pub(crate) relays: Vec<Arc<Relay>>,
+    /// Who may resume a seat of a session that goes on after a crash.
+    pub(crate) seat_tokens: Vec<SeatToken>,
 }
 
 impl SessionHost {
@@ -51,7 +55,13 @@ impl SessionHost {
             threads: SimulationThreads::start(threads_max, stuck)?,
             recorders,
             closers: Closers::default(),
+            resume_tokens: Arc::default(),
         })
+    }
+
+    /// What seats are taken back by.
+    pub(crate) fn resume_tokens(&self) -> &Arc<ResumeTokens> {
+        &self.resume_tokens
     }
 
     /// Creates a session, and has it stepped from now on.

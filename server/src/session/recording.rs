@@ -6,10 +6,11 @@ use tickwire_recording::{
     Closed, EndReason, Recorder, RecorderCloser, RecorderOptions, RecorderStatus, RecorderWatch, Recorders,
     RecordingMeta,
 };
+use tickwire_shared::Tick;
 use tickwire_simulation::{Session, TickInput, TickResult};
-use tracing::{error, info};
+use tracing::{debug, error, info};
 
-use super::{SessionName, StartError};
+use super::{SeatToken, SessionName, StartError};
 use crate::config::ServerConfig;
 
 /// Records a session, or does nothing.
@@ -49,6 +50,12 @@ impl SessionRecorder {
         }
     }
 
+    /// Who may resume a seat, from this tick on. Only a server that goes on after a crash has a use for it.
+    pub(super) fn seat_token(&mut self, tick: Tick, token: &SeatToken) {
+        let SeatToken { player, newest, previous } = token;
+        debug!(%tick, %player, newest = newest.id, previous = previous.map(|key| key.id), "a seat's token");
+    }
+
     pub(super) fn tick_result(&mut self, result: TickResult) {
         if let Some(recorder) = &mut self.0 {
             recorder.tick_result(result);
@@ -67,7 +74,7 @@ impl SessionRecorder {
 }
 
 /// Tells how a session's recording does.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct RecordingWatch(Option<RecorderWatch>);
 
 impl RecordingWatch {
