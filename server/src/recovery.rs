@@ -26,7 +26,7 @@ use tracing::{error, info, warn};
 use crate::{
     config::ServerConfig,
     server::RunError,
-    session::{RecoveredSession, SessionName, grace_ticks, recorder_options},
+    session::{RecoveredSession, SeatToken, SessionName, grace_ticks, recorder_options},
 };
 
 /// How often somebody who waits looks whether the server is to end.
@@ -268,11 +268,12 @@ impl Job {
             }
         };
         let recovered = *resumable.recovered();
+        let seat_tokens = resumable.seat_tokens().iter().map(SeatToken::from).collect();
         match recorders.resume(*resumable, recorder_options(config, rate)) {
             Ok((state, recorder)) => {
                 let (tick, epoch, seats) = (recovered.tick, recovered.epoch, state.seats_taken());
                 info!(%session, %tick, epoch, seats, took = ?began.elapsed(), "session recovered");
-                Outcome::GoesOn(Box::new(RecoveredSession { session: state, recorder, created }))
+                Outcome::GoesOn(Box::new(RecoveredSession { session: state, recorder, created, seat_tokens }))
             }
             Err(source) => {
                 error!(%session, %file, error = %source, "the session cannot be recorded now");

@@ -33,8 +33,8 @@ use crate::{
     play::GameService,
     recovery::{RecoveredSessions, Recoverer},
     session::{
-        self, AttachTokens, Origin, RecoveredSession, Registry, SessionHandle, SessionHost, SessionName, SessionOrder,
-        StartError,
+        self, AttachTokens, Origin, RecoveredSession, Registry, ResumeTokens, SessionHandle, SessionHost, SessionName,
+        SessionOrder, StartError,
     },
     sessions_service::Sessions,
 };
@@ -106,6 +106,7 @@ pub(crate) struct Shared {
     pub(crate) phase: watch::Sender<Phase>,
     pub(crate) notices: Notices,
     pub(crate) attach_tokens: Arc<AttachTokens>,
+    pub(crate) resume_tokens: Arc<ResumeTokens>,
     /// Open `Play` streams.
     pub(crate) streams: AtomicUsize,
     /// A stream or a connection has ended.
@@ -218,6 +219,7 @@ impl Server {
             phase: watch::Sender::new(Phase::Serving),
             notices: Notices::default(),
             attach_tokens: Arc::default(),
+            resume_tokens: Arc::clone(host.resume_tokens()),
             streams: AtomicUsize::new(0),
             something_ended: Notify::new(),
         });

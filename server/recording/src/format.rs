@@ -32,11 +32,12 @@ pub(crate) enum Topic {
     IdleTicks,
     End,
     Recovered,
+    SeatToken,
 }
 
 impl Topic {
-    pub(crate) const ALL: [Self; 6] =
-        [Self::Header, Self::TickInput, Self::TickResult, Self::IdleTicks, Self::End, Self::Recovered];
+    pub(crate) const ALL: [Self; 7] =
+        [Self::Header, Self::TickInput, Self::TickResult, Self::IdleTicks, Self::End, Self::Recovered, Self::SeatToken];
 
     /// The topic's name, and that of its messages.
     const fn names(self) -> (&'static str, &'static str) {
@@ -47,6 +48,7 @@ impl Topic {
             Self::IdleTicks => ("idle_ticks", "tickwire.v1.IdleTicks"),
             Self::End => ("end", "tickwire.v1.RecordingEnd"),
             Self::Recovered => ("recovered", "tickwire.v1.Recovered"),
+            Self::SeatToken => ("seat_token", "tickwire.v1.SeatToken"),
         }
     }
 

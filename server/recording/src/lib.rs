@@ -57,7 +57,7 @@ pub use format::{FORMAT_VERSION, RECORD_BYTES_MAX};
 pub use list::{Listed, RecordingState, RecordingSummary, list};
 pub use meta::{End, EndReason, RecordingMeta};
 pub use reader::{RecordedTick, Recording, Ticks};
-pub use record::{RecordedEvent, RecordedResult, Recovered};
+pub use record::{RecordedEvent, RecordedResult, Recovered, SeatToken, TokenKey};
 pub use recorder::{
     Closed, Durability, Recorder, RecorderCloser, RecorderOptions, RecorderState, RecorderStatus, RecorderWatch,
     Recorders, RecordersOptions,

@@ -150,7 +150,7 @@ impl Ticks {
             let Record { topic, tick, data } = record;
             let wrong_tick = |found: Tick| damaged(format!("a {} of tick {found} instead of {tick}", topic.name()));
             match topic {
-                Topic::Header => {}
+                Topic::Header | Topic::SeatToken => {}
                 Topic::TickInput => {
                     let input = record::decode_input(&data).map_err(&damaged)?;
                     if input.tick != tick {
@@ -213,7 +213,7 @@ pub(crate) struct Record {
 }
 
 /// The records of a file, in their only order: a header, inputs and results by turns or several ticks in one, recoveries
-/// between them, an end. After an error there are none.
+/// between them, an end; and tokens of seats anywhere. After an error there are none.
 pub(crate) struct Records {
     path: PathBuf,
     messages: mcap::io::MessageReader<Counting<Box<dyn Read + Send>>>,
@@ -303,7 +303,7 @@ impl Records {
                 matches!(self.before, Some(Topic::Header | Topic::TickResult | Topic::IdleTicks | Topic::Recovered))
             }
             Topic::TickResult => self.before == Some(Topic::TickInput),
-            Topic::End => !matches!(self.before, None | Some(Topic::End)),
+            Topic::End | Topic::SeatToken => !matches!(self.before, None | Some(Topic::End)),
         };
         if !follows {
             let before = self.before.map_or("nothing", Topic::name);
@@ -318,6 +318,11 @@ impl Records {
             // The first version had no checksum there.
             Topic::End if self.version < 2 => {}
             Topic::End => record::check(&data).map_err(self.damaged())?,
+            // Between any two others: what may follow stays what it was.
+            Topic::SeatToken => {
+                record::check(&data).map_err(self.damaged())?;
+                return Ok(Record { topic, tick: self.begun, data });
+            }
             Topic::IdleTicks => {
                 let idle = IdleTicks::decode(&data).map_err(self.damaged())?;
                 if idle.first != self.begun.next() {

@@ -17,7 +17,7 @@ use std::{
     thread,
 };
 
-use tickwire_shared::TickRate;
+use tickwire_shared::{Tick, TickRate};
 use tickwire_simulation::{Session, TickInput, TickResult};
 
 use self::{
@@ -26,7 +26,7 @@ use self::{
     status::{Fault, Progress, Stop},
 };
 use crate::{
-    End, EndReason, RecordingMeta, files,
+    End, EndReason, RecordingMeta, SeatToken, files,
     recovery::{Resumable, Unfinished},
     storage::Disk,
 };
@@ -200,7 +200,7 @@ impl Recorders {
     /// # Errors
     /// Where the file cannot be written, or a thread cannot be had. The next start finds it as this one has.
     pub fn resume(&self, recovered: Resumable, options: RecorderOptions) -> io::Result<(Session, Recorder)> {
-        let Resumable { session, unfinished, sound, pending, recovered, attempt } = recovered;
+        let Resumable { session, unfinished, sound, pending, recovered, attempt, .. } = recovered;
         let Unfinished { path, disk, .. } = unfinished;
         let mut live = Live::resume(Arc::clone(&disk), &sound)?;
         if let Some(result) = pending {
@@ -251,6 +251,12 @@ impl Recorder {
     pub fn tick_input(&mut self, input: Arc<TickInput>) {
         self.open.progress.begun.store(input.tick.0, Ordering::Relaxed);
         self.open.record(Record::Input(input));
+    }
+
+    /// Records by which tokens a player comes back to their seat from `tick` on. Call it before that tick's
+    /// [`tick_input`](Self::tick_input), so that it is in the file as soon as that is.
+    pub fn seat_token(&mut self, tick: Tick, token: SeatToken) {
+        self.open.record(Record::Token(tick, Box::new(token)));
     }
 
     /// Records what came out of a tick.

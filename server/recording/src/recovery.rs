@@ -2,6 +2,7 @@
 //! same file.
 
 use std::{
+    collections::BTreeMap,
     fs, io, mem,
     path::{Path, PathBuf},
     sync::{
@@ -11,11 +12,12 @@ use std::{
     time::SystemTime,
 };
 
-use tickwire_shared::{Game, Tick};
+use tickwire_shared::{Game, PlayerId, Tick};
 use tickwire_simulation::{Session, SessionConfig, SessionLimits, TickPanic, TickResult};
 
 use crate::{
-    End, EndReason, Recording, RecordingError, RecordingMeta, Recovered, Repaired, Replay, ReplayedTick, VerifyError,
+    End, EndReason, Recording, RecordingError, RecordingMeta, Recovered, Repaired, Replay, ReplayedTick, SeatToken,
+    VerifyError,
     attempt::{Attempt, Died},
     files,
     format::Topic,
@@ -68,6 +70,7 @@ pub struct Resumable {
     pub(crate) pending: Option<Box<TickResult>>,
     pub(crate) recovered: Recovered,
     pub(crate) attempt: Attempt,
+    seat_tokens: Vec<SeatToken>,
 }
 
 /// Why nobody can go on with a session.
@@ -169,13 +172,18 @@ impl Unfinished {
         game: Arc<dyn Game>,
         options: RecoveryOptions<'_>,
     ) -> Result<Recovery, (RecoveryError, Box<Self>)> {
-        let recovered = self.sound().and_then(|sound| match sound {
+        let mut seat_tokens = BTreeMap::new();
+        let recovered = self.sound(&mut seat_tokens).and_then(|sound| match sound {
             Ok(sound) => self.play(sound, game, options),
             Err(end) => Ok(Err(end)),
         });
         let finished = match recovered {
             Ok(Ok(Played { session, sound, pending, recovered, attempt })) => {
-                let resumable = Resumable { session, unfinished: self, sound, pending, recovered, attempt };
+                let seats = &session.frame().seats;
+                seat_tokens.retain(|player, _| seats.iter().any(|seat| seat.player == *player));
+                let seat_tokens = seat_tokens.into_values().collect();
+                let resumable =
+                    Resumable { session, unfinished: self, sound, pending, recovered, attempt, seat_tokens };
                 return Ok(Recovery::GoesOn(Box::new(resumable)));
             }
             Ok(Err(end)) => self.finish_with(Some(&end)).map(|finished| Recovery::Over { finished, end }),
@@ -184,13 +192,18 @@ impl Unfinished {
         finished.map_err(|error| (error.into(), Box::new(self)))
     }
 
-    /// Reads all of it, and cuts off what cannot be read. The inner error is the session's end, where that is on record.
-    fn sound(&self) -> Result<Result<Sound, End>, RecoveryError> {
+    /// Reads all of it, and cuts off what cannot be read. The inner error is the session's end, where that is on record. Of
+    /// each player the newest tokens are put among `seat_tokens`.
+    fn sound(&self, seat_tokens: &mut BTreeMap<PlayerId, SeatToken>) -> Result<Result<Sound, End>, RecoveryError> {
         let (mut end, mut damage) = (None, None);
         let mut records = self.recording.records()?;
         for record in records.by_ref() {
             match record {
                 Ok(Record { topic: Topic::End, data, .. }) => end = End::decode(&data).ok().map(|(end, _)| end),
+                Ok(Record { topic: Topic::SeatToken, data, .. }) => {
+                    // The checksum is right. What it says in a later version's words is passed over.
+                    seat_tokens.extend(SeatToken::decode(&data).ok().map(|token| (token.player, token)));
+                }
                 Ok(_) => {}
                 Err(error @ RecordingError::Io { .. }) => return Err(error.into()),
                 Err(error) => damage = Some(error),
@@ -303,6 +316,12 @@ impl Resumable {
     #[must_use]
     pub fn meta(&self) -> &RecordingMeta {
         self.unfinished.meta()
+    }
+
+    /// By which tokens those come back who have a seat.
+    #[must_use]
+    pub fn seat_tokens(&self) -> &[SeatToken] {
+        &self.seat_tokens
     }
 }
 

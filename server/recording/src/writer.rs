@@ -10,7 +10,7 @@ use tickwire_shared::{Tick, TickRate};
 use tickwire_simulation::TickInput;
 
 use crate::{
-    End, RECORD_BYTES_MAX, RecordedResult, RecordingMeta, Recovered,
+    End, RECORD_BYTES_MAX, RecordedResult, RecordingMeta, Recovered, SeatToken,
     format::{self, Channels, Topic},
     record::{self, IdleTicks},
 };
@@ -104,6 +104,14 @@ impl<W: Write + Seek> Writer<W> {
     /// Those of the file.
     pub fn recovered(&mut self, recovered: &Recovered) -> io::Result<()> {
         self.write(Topic::Recovered, recovered.tick, &recovered.encode())
+    }
+
+    /// Appends by which tokens a player comes back, from `tick` on.
+    ///
+    /// # Errors
+    /// Those of the file.
+    pub fn seat_token(&mut self, tick: Tick, token: &SeatToken) -> io::Result<()> {
+        self.write(Topic::SeatToken, tick, &token.encode())
     }
 
     /// Appends how the session ended.

@@ -107,17 +107,16 @@ impl Session {
         self.frame.tick
     }
 
-    /// Seats a player at the next tick. An empty name is replaced by `player-N`. Where all seats are taken, the one whose
-    /// connection has been lost for longest is given up for it.
+    /// Seats a player at the next tick. An empty name is replaced by `player-N`.
     ///
     /// # Errors
-    /// Where all seats are taken, or nobody may bear the name.
+    /// Where all seats are taken, those of lost connections within their grace period among them, or nobody may bear the name.
     pub fn join(&mut self, name: &str) -> Result<PlayerId, JoinError> {
         self.intake.join(name)
     }
 
-    /// Notes the loss of a player's connection: the seat is kept for the grace period, or until the session is full and
-    /// somebody else comes; and inputs that have come are used.
+    /// Notes the loss of a player's connection: the seat is kept for the grace period, and inputs that have come are
+    /// used.
     pub fn disconnect(&mut self, player: PlayerId) {
         self.intake.disconnect(player);
     }

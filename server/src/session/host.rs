@@ -13,7 +13,7 @@ use tickwire_shared::Game;
 use tickwire_simulation::Session;
 
 use super::{
-    SessionHandle, SessionName, StartError,
+    ResumeTokens, SeatToken, SessionHandle, SessionName, StartError,
     closers::Closers,
     runner::{self, RunningSession},
     threads::SimulationThreads,
@@ -30,6 +30,8 @@ pub(crate) struct SessionHost {
     pub(super) threads: SimulationThreads,
     pub(super) recorders: Recorders,
     pub(super) closers: Closers,
+    /// Of all sessions.
+    pub(super) resume_tokens: Arc<ResumeTokens>,
 }
 
 /// Which session to create.
@@ -58,6 +60,8 @@ pub(crate) struct RecoveredSession {
     pub(crate) session: Session,
     pub(crate) recorder: Recorder,
     pub(crate) created: SystemTime,
+    /// Who may resume a seat.
+    pub(crate) seat_tokens: Vec<SeatToken>,
 }
 
 impl SessionHost {
@@ -69,7 +73,13 @@ impl SessionHost {
             threads: SimulationThreads::start(threads_max, stuck)?,
             recorders,
             closers: Closers::default(),
+            resume_tokens: Arc::default(),
         })
+    }
+
+    /// What seats are taken back by.
+    pub(crate) fn resume_tokens(&self) -> &Arc<ResumeTokens> {
+        &self.resume_tokens
     }
 
     /// Creates a session, and has it stepped from now on.

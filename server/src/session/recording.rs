@@ -6,11 +6,11 @@ use tickwire_recording::{
     Closed, EndReason, Recorder, RecorderCloser, RecorderOptions, RecorderStatus, RecorderWatch, Recorders,
     RecordingMeta,
 };
-use tickwire_shared::TickRate;
+use tickwire_shared::{Tick, TickRate};
 use tickwire_simulation::{Session, TickInput, TickResult};
 use tracing::{error, info};
 
-use super::{SessionName, StartError};
+use super::{SeatToken, SessionName, StartError, tokens::TokenKey};
 use crate::config::ServerConfig;
 
 /// Records a session, or does nothing.
@@ -50,6 +50,13 @@ impl SessionRecorder {
         }
     }
 
+    /// Who may resume a seat, from this tick on. Only a server that goes on after a crash has a use for it.
+    pub(super) fn seat_token(&mut self, tick: Tick, token: &SeatToken) {
+        if let Some(recorder) = &mut self.0 {
+            recorder.seat_token(tick, token.into());
+        }
+    }
+
     pub(super) fn tick_result(&mut self, result: TickResult) {
         if let Some(recorder) = &mut self.0 {
             recorder.tick_result(result);
@@ -67,6 +74,20 @@ impl SessionRecorder {
     }
 }
 
+impl From<&SeatToken> for tickwire_recording::SeatToken {
+    fn from(SeatToken { player, newest, previous }: &SeatToken) -> Self {
+        let key = |TokenKey { id, hash }: TokenKey| tickwire_recording::TokenKey { id, hash };
+        Self { player: *player, newest: key(*newest), previous: previous.map(key) }
+    }
+}
+
+impl From<&tickwire_recording::SeatToken> for SeatToken {
+    fn from(token: &tickwire_recording::SeatToken) -> Self {
+        let key = |tickwire_recording::TokenKey { id, hash }| TokenKey { id, hash };
+        Self { player: token.player, newest: key(token.newest), previous: token.previous.map(key) }
+    }
+}
+
 /// How a session at `rate` is recorded.
 pub(crate) fn recorder_options(config: &ServerConfig, rate: TickRate) -> RecorderOptions {
     RecorderOptions {
@@ -77,7 +98,7 @@ pub(crate) fn recorder_options(config: &ServerConfig, rate: TickRate) -> Recorde
 }
 
 /// Tells how a session's recording does.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct RecordingWatch(Option<RecorderWatch>);
 
 impl RecordingWatch {

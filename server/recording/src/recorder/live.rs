@@ -10,7 +10,7 @@ use tickwire_shared::Tick;
 use tickwire_simulation::{TickInput, TickResult};
 
 use crate::{
-    End, Layout, RecordingMeta, Recovered, Writer,
+    End, Layout, RecordingMeta, Recovered, SeatToken, Writer,
     reader::Sound,
     record::IdleTicks,
     storage::{Disk, write_all_at},
@@ -30,6 +30,8 @@ const MESSAGE_OVERHEAD_BYTES: u64 = 1 + 8 + 22;
 pub(super) enum Record {
     Input(Arc<TickInput>),
     Result(Box<TickResult>),
+    /// From a tick on.
+    Token(Tick, Box<SeatToken>),
 }
 
 impl Record {
@@ -47,6 +49,7 @@ impl Record {
                 });
                 size_of_val(&**result) + kinds.sum::<usize>() + size_of_val(&*result.events)
             }
+            Self::Token(_, token) => size_of_val(&**token),
         };
         bytes as u64
     }
@@ -138,6 +141,11 @@ impl Live {
         match record {
             Record::Input(input) if IdleTicks::may_have(&input) => self.held = Some(input),
             Record::Input(input) => self.write_input(&input)?,
+            Record::Token(tick, token) => {
+                self.writer.seat_token(tick, &token)?;
+                self.idle = None;
+                self.note_coming();
+            }
             Record::Result(result) => match self.held.take() {
                 None => self.write_result(*result)?,
                 Some(input) => match IdleTicks::of(&result) {

@@ -10,7 +10,7 @@ use std::{
 use tickwire_recording::{
     Divergence, End, EndReason, Layout, Recorder, RecorderOptions, Recorders, Recording, RecordingError,
     RecordingState, Recovered, Recovery, RecoveryError, RecoveryOptions, Replay, Resumable, Retention, Tidied,
-    Unfinished, VerifyError, finished_path, list, live_path, repair, retain, tidy, verify,
+    SeatToken, TokenKey, Unfinished, VerifyError, finished_path, list, live_path, repair, retain, tidy, verify,
 };
 use tickwire_shared::{PlayerId, PlayerStatus, Tick, TickRate};
 use tickwire_simulation::{SeatChange, Session};
@@ -154,6 +154,33 @@ fn wherever_a_kill_tears_the_file_the_match_goes_on_time_and_again() {
         assert_eq!(scene.verified(), last.0, "cut at {cut}");
         assert_eq!(scene.files(), ["a.mcap"], "cut at {cut}");
     }
+}
+
+#[test]
+fn whoever_has_a_seat_comes_back_by_the_newest_tokens() {
+    let scene = Scene::of_ticks(90);
+    let (mut session, mut recorder) = scene.resume();
+    let key = |id: u64| TokenKey { id, hash: [id as u8; 32] };
+    let token = |player, newest, previous: Option<u64>| SeatToken {
+        player: PlayerId(player),
+        newest: key(newest),
+        previous: previous.map(key),
+    };
+    for (tokens, ticks) in [(vec![token(1, 11, None), token(3, 31, None)], 1), (vec![token(1, 12, Some(11))], 20)] {
+        for token in tokens {
+            recorder.seat_token(session.tick().next(), token);
+        }
+        play(&mut session, &mut recorder, ticks);
+    }
+    // Who has no seat has no use for any.
+    recorder.seat_token(session.tick().next(), token(2, 21, None));
+    play(&mut session, &mut recorder, 1);
+    drop(recorder);
+    let goes_on = scene.goes_on();
+    assert_eq!(goes_on.seat_tokens(), [token(1, 12, Some(11)), token(3, 31, None)]);
+    drop(goes_on);
+    repair(scene.live()).expect("a repair");
+    assert_eq!(scene.verified(), 112);
 }
 
 #[test]
