@@ -9,8 +9,8 @@ use std::{
 
 use tickwire_recording::{
     Divergence, End, EndReason, Layout, Recorder, RecorderOptions, Recorders, Recording, RecordingError,
-    RecordingState, Recovered, Recovery, RecoveryError, RecoveryOptions, Replay, Resumable, Retention, Tidied,
-    SeatToken, TokenKey, Unfinished, VerifyError, finished_path, list, live_path, repair, retain, tidy, verify,
+    RecordingState, Recovered, Recovery, RecoveryError, RecoveryOptions, Replay, Resumable, Retention, SeatToken,
+    Tidied, TokenKey, Unfinished, VerifyError, finished_path, list, live_path, repair, retain, tidy, verify,
 };
 use tickwire_shared::{PlayerId, PlayerStatus, Tick, TickRate};
 use tickwire_simulation::{SeatChange, Session};
