@@ -152,7 +152,7 @@ async fn welcome_says_what_was_granted() {
     assert_eq!((welcome.epoch, welcome.tick_rate, welcome.last_consumed_input), (0, 60, 0));
     assert_eq!(welcome.settings.len(), schema.settings.len());
     assert_eq!(welcome.schema.expect("a player gets it").hash, schema.hash().0);
-    assert!(welcome.resume_token.is_empty() && welcome.attach_token.len() >= 16);
+    assert!(welcome.resume_token.len() >= 16 && welcome.attach_token.len() >= 16);
     assert_eq!((welcome.max_stripes, welcome.snapshot_copies), (4, 1));
     let snapshot = client.play_until(|snapshot| !snapshot.roster.is_empty()).await;
     assert_eq!(snapshot.roster[0].name, "Ada");

@@ -53,12 +53,15 @@ pub struct RecordingConfig {
     /// Which finished recordings are kept. Its bytes are also the most that the files of all running sessions may have:
     /// the recording that goes beyond it ends.
     pub retention: Retention,
+    /// Whether sessions that a killed server has left unfinished in the directory of recordings go on.
+    pub recovery: bool,
 }
 
 impl Default for RecordingConfig {
-    /// Synced, 4 GiB, and what [`Retention`] says.
+    /// Synced, 4 GiB, and what [`Retention`] says; no recovery, which is for servers whose directory outlives them: the
+    /// program's default.
     fn default() -> Self {
-        Self { durability: Durability::default(), bytes_max: 4 << 30, retention: Retention::default() }
+        Self { durability: Durability::default(), bytes_max: 4 << 30, retention: Retention::default(), recovery: false }
     }
 }
 
@@ -80,6 +83,9 @@ pub struct Timeouts {
     /// How long a session may take for one tick before it counts as stuck: another thread takes over from its own then, and
     /// it takes nobody in until it goes on.
     pub stuck: Duration,
+    /// How long a session of a killed server may take until it is where it was: the server starts without one that takes
+    /// longer, and its recording is set aside.
+    pub recovery: Duration,
     /// How long a peer may take to accept the end of its stream or connection before it is cut off; and how long the server's
     /// end waits for a session that is stuck.
     pub end: Duration,
@@ -161,6 +167,7 @@ impl Default for Timeouts {
             drain: Duration::from_secs(1),
             keep_alive: Duration::from_secs(5),
             stuck: Duration::from_secs(1),
+            recovery: Duration::from_secs(60),
             end: Duration::from_secs(1),
         }
     }

@@ -9,7 +9,10 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use tickwire_recording::{RecorderState, RecorderStatus, Recorders, RecordersOptions, Retention, Tidied, retain, tidy};
+use tickwire_recording::{
+    DirectoryLock, DirectoryLockError, RecorderState, RecorderStatus, Recorders, RecordersOptions, Retention, Tidied,
+    retain, tidy,
+};
 use tokio::{
     sync::Notify,
     task,
@@ -20,6 +23,7 @@ use tracing::{error, info, warn};
 
 use crate::{
     config::ServerConfig,
+    server::RunError,
     session::{Registry, SessionName},
 };
 
@@ -38,16 +42,25 @@ pub(crate) struct Housekeeper {
     recorders: Recorders,
     /// A recorder's state has changed.
     changed: Arc<Notify>,
+    recovery: bool,
+    /// Nobody else records there.
+    _lock: Option<DirectoryLock>,
 }
 
 impl Housekeeper {
-    pub(crate) fn new(config: &ServerConfig) -> Self {
+    /// Takes the directory of recordings.
+    ///
+    /// # Errors
+    /// Where another server has it, or it cannot be had.
+    pub(crate) fn new(config: &ServerConfig) -> Result<Self, RunError> {
+        let lock = config.recordings.as_deref().map(take_directory).transpose()?;
         let retention = config.recording.retention;
         let changed = Arc::<Notify>::default();
         let options = RecordersOptions { live_bytes_max: retention.bytes_max, ..RecordersOptions::default() };
         let tell = Arc::clone(&changed);
         let recorders = Recorders::with(options, move || tell.notify_one());
-        Self { directory: config.recordings.clone(), retention, recorders, changed }
+        let (directory, recovery) = (config.recordings.clone(), config.recording.recovery);
+        Ok(Self { directory, retention, recorders, changed, recovery, _lock: lock })
     }
 
     /// Whose recordings these are.
@@ -55,22 +68,32 @@ impl Housekeeper {
         self.recorders.clone()
     }
 
-    /// Before the first session: removes what a killed server has left of its work, and makes room.
-    pub(crate) fn begin(&self) {
-        let Some(directory) = self.directory.as_deref() else { return };
-        match tidy(directory) {
+    /// Before the first session: removes what a killed server has left of its work, and makes room. The recordings that it
+    /// has left unfinished.
+    pub(crate) fn begin(&self) -> Vec<PathBuf> {
+        let Some(directory) = self.directory.as_deref() else { return Vec::new() };
+        let unfinished = match tidy(directory) {
             Ok(Tidied { removed, unfinished }) => {
                 for path in removed {
                     info!(path = %path.display(), "removed what a server that was killed had left of its work");
                 }
-                if !unfinished.is_empty() {
+                if !unfinished.is_empty() && !self.recovery {
                     let count = unfinished.len();
-                    warn!(count, "recordings of a killed server are kept until `recordings repair` finishes them");
+                    warn!(
+                        count,
+                        "recordings of a killed server are kept until a server with recovery goes on with them, or \
+                         `recordings repair` finishes them"
+                    );
                 }
+                unfinished
             }
-            Err(error) => complain(directory, &error),
-        }
+            Err(error) => {
+                complain(directory, &error);
+                Vec::new()
+            }
+        };
         make_room(directory, &self.retention);
+        unfinished
     }
 
     /// While sessions run.
@@ -112,6 +135,13 @@ impl Housekeeper {
             let _ = task::spawn_blocking(move || make_room(&directory, &retention)).await;
         }
     }
+}
+
+fn take_directory(directory: &Path) -> Result<DirectoryLock, RunError> {
+    DirectoryLock::take(directory).map_err(|error| match error {
+        DirectoryLockError::Io { source, .. } => RunError::Recording { directory: directory.to_owned(), source },
+        source @ DirectoryLockError::InUse { .. } => RunError::DirectoryInUse { source },
+    })
 }
 
 /// Here, and not where it happens: a session's thread is not to wait for a log that may be on the disk that stalls.

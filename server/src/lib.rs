@@ -19,6 +19,7 @@
 //! - `play`: a player's stream. `parse` turns messages into what they mean; the uplink takes in what comes, whatever the
 //!   downlink does; that composes a snapshot only when HTTP/2 has room for one.
 //! - `housekeeping`: recordings that are too many, too large or too old, and whether the disk takes the new ones.
+//! - `recovery`: sessions that a killed server has left go on, before the first stream comes.
 //! - `cli`: options and commands.
 
 #![forbid(unsafe_code)]
@@ -28,6 +29,7 @@ mod config;
 mod housekeeping;
 mod net;
 mod play;
+mod recovery;
 mod server;
 mod session;
 mod sessions_service;

@@ -1,9 +1,10 @@
 //! A server from its start to its clean end.
 
 use std::{
+    collections::BTreeMap,
     future::Future,
     io,
-    num::NonZeroUsize,
+    num::{NonZeroU32, NonZeroUsize},
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex,
@@ -14,7 +15,7 @@ use std::{
 };
 
 use tickwire_proto::v1::{self as pb, session_service_server::SessionServiceServer};
-use tickwire_recording::RecorderStatus;
+use tickwire_recording::{DirectoryLockError, RecorderStatus};
 use tickwire_shared::Game;
 use tokio::{
     net::TcpListener,
@@ -30,7 +31,11 @@ use crate::{
     housekeeping::Housekeeper,
     net::{self, NetworkThread, NetworkThreads, Relay},
     play::GameService,
-    session::{self, AttachTokens, Registry, SessionHandle, SessionHost, SessionName, SessionOrder, StartError},
+    recovery::{RecoveredSessions, Recoverer},
+    session::{
+        self, AttachTokens, Origin, RecoveredSession, Registry, ResumeTokens, SessionHandle, SessionHost, SessionName,
+        SessionOrder, StartError,
+    },
     sessions_service::Sessions,
 };
 
@@ -78,6 +83,12 @@ pub enum RunError {
         /// Why.
         source: io::Error,
     },
+    /// Another server records there.
+    #[error("the directory of recordings {source}: end that server first, or choose another data directory")]
+    DirectoryInUse {
+        /// Which, and by whom.
+        source: DirectoryLockError,
+    },
     /// A thread or runtime that cannot be created.
     #[error("cannot start threads: {0}")]
     Threads(io::Error),
@@ -95,6 +106,7 @@ pub(crate) struct Shared {
     pub(crate) phase: watch::Sender<Phase>,
     pub(crate) notices: Notices,
     pub(crate) attach_tokens: Arc<AttachTokens>,
+    pub(crate) resume_tokens: Arc<ResumeTokens>,
     /// Open `Play` streams.
     pub(crate) streams: AtomicUsize,
     /// A stream or a connection has ended.
@@ -181,16 +193,24 @@ impl Server {
         config: ServerConfig,
         games: Vec<Arc<dyn Game>>,
     ) -> Result<Self, RunError> {
-        let hosted = choose_games(&config.games, games)?;
+        let hosted = choose_games(&config.games, &games)?;
         let cores = available_parallelism().unwrap_or(NonZeroUsize::MIN);
         let threads =
             NetworkThreads::start(config.network_threads.unwrap_or(cores).get()).map_err(RunError::Threads)?;
-        let housekeeper = Housekeeper::new(&config);
-        housekeeper.begin();
+        let housekeeper = Housekeeper::new(&config)?;
+        let unfinished = housekeeper.begin();
         let simulation_threads = config.simulation_threads.unwrap_or(cores);
+        let recovered = match &config.recordings {
+            Some(directory) if config.recording.recovery => {
+                let (config, hosted, games) = (&config, &hosted, &games);
+                let (recorders, threads) = (housekeeper.recorders(), simulation_threads);
+                Recoverer { config, directory, hosted, games, recorders, threads }.recover(unfinished, stop)?
+            }
+            _ => RecoveredSessions::new(),
+        };
         let mut host = SessionHost::new(simulation_threads, config.timeouts.stuck, housekeeper.recorders())
             .map_err(RunError::Threads)?;
-        start_sessions(stop, &config, &hosted, &mut host, &threads)?;
+        start_sessions(stop, &config, &hosted, recovered, &mut host, &threads)?;
 
         let shared = Arc::new(Shared {
             registry: Registry::new(host.sessions().map(Arc::clone).collect()),
@@ -199,6 +219,7 @@ impl Server {
             phase: watch::Sender::new(Phase::Serving),
             notices: Notices::default(),
             attach_tokens: Arc::default(),
+            resume_tokens: Arc::clone(host.resume_tokens()),
             streams: AtomicUsize::new(0),
             something_ended: Notify::new(),
         });
@@ -225,7 +246,8 @@ impl Server {
 
     /// Lets clients in until `shutdown` comes true, and ends cleanly.
     pub async fn serve(self, listener: TcpListener, shutdown: impl Future<Output = ()>) {
-        let Self { serving, mut host, health, housekeeper, threads } = self;
+        // The directory of recordings is held for longest.
+        let Self { housekeeper, serving, mut host, health, threads } = self;
         let shared = &serving.shared;
         set_health(&health, ServingStatus::Serving).await;
         tokio::select! {
@@ -291,7 +313,7 @@ async fn connections_closed(shared: &Shared, threads: &NetworkThreads) {
 }
 
 /// The games to host, in the order in which they were asked for.
-fn choose_games(names: &[String], games: Vec<Arc<dyn Game>>) -> Result<Vec<Arc<dyn Game>>, RunError> {
+fn choose_games(names: &[String], games: &[Arc<dyn Game>]) -> Result<Vec<Arc<dyn Game>>, RunError> {
     if let Some(twice) = first_repeated(games.iter().map(|game| game.name())) {
         return Err(RunError::GameTwice(twice.to_owned()));
     }
@@ -299,7 +321,7 @@ fn choose_games(names: &[String], games: Vec<Arc<dyn Game>>) -> Result<Vec<Arc<d
         return Err(RunError::GameTwice(twice.to_owned()));
     }
     if names.is_empty() {
-        return games.into_iter().next().map(|game| vec![game]).ok_or(RunError::NoGames);
+        return games.first().map(|game| vec![Arc::clone(game)]).ok_or(RunError::NoGames);
     }
     let find = |name: &String| {
         games.iter().find(|game| game.name() == name).map(Arc::clone).ok_or_else(|| {
@@ -312,7 +334,7 @@ fn choose_games(names: &[String], games: Vec<Arc<dyn Game>>) -> Result<Vec<Arc<d
 
 /// Whether the sessions that are asked for can be created: as far as that can be said without hosting them.
 pub(crate) fn check(config: &ServerConfig, games: Vec<Arc<dyn Game>>) -> Result<(), RunError> {
-    for game in choose_games(&config.games, games)? {
+    for game in choose_games(&config.games, &games)? {
         let name = game.name().to_owned();
         session::create(game, config, config.seed.unwrap_or(0)).map_err(|source| RunError::Session { name, source })?;
     }
@@ -324,37 +346,71 @@ fn first_repeated<'a>(names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     names.into_iter().find(|name| !seen.insert(*name))
 }
 
+/// Starts sessions: those that go on, and new ones until there are as many of each game as are asked for.
 fn start_sessions(
     stop: &AtomicBool,
     config: &ServerConfig,
     games: &[Arc<dyn Game>],
+    recovered: RecoveredSessions,
     host: &mut SessionHost,
     threads: &NetworkThreads,
 ) -> Result<(), RunError> {
     let mut seeds = config.seed.unwrap_or_else(random_seed)..;
-    let mut places = 0..;
-    let count = config.sessions.get().saturating_mul(u32::try_from(games.len()).unwrap_or(u32::MAX));
-    for game in games {
-        for number in 1..=config.sessions.get() {
-            if stop.load(Ordering::Relaxed) {
-                return Err(RunError::Stopped);
-            }
-            let name = SessionName::numbered(game.name(), number);
-            let seed = seeds.next().expect("as good as endless");
-            let relays = threads.iter().map(|_| Arc::<Relay>::default()).collect::<Vec<_>>();
-            for (thread, relay) in threads.iter().zip(&relays) {
-                thread.runtime.spawn(Arc::clone(relay).run());
-            }
-            let place = (places.next().expect("as good as endless"), count);
-            let order = SessionOrder { name: name.clone(), seed, place, relays };
-            host.start(order, Arc::clone(game), config).map_err(|error| match error {
-                StartError::Session(source) => RunError::Session { name: name.to_string(), source },
-                StartError::Recording { directory, source } => RunError::Recording { directory, source },
-                StartError::Thread(error) => RunError::Threads(error),
-            })?;
+    let mut planned = plan_sessions(games, config.sessions, recovered);
+    let count = u32::try_from(planned.len()).unwrap_or(u32::MAX);
+    for (place, planned) in (0..).zip(&mut planned) {
+        planned.place = place;
+        planned.seed = seeds.next().expect("as good as endless");
+    }
+    // New ones first: where one of them cannot be had, those that go on are left for the next start.
+    planned.sort_by_key(|planned| planned.recovered.is_some());
+    for Planned { game, name, recovered, place, seed } in planned {
+        if stop.load(Ordering::Relaxed) {
+            return Err(RunError::Stopped);
         }
+        let relays = threads.iter().map(|_| Arc::<Relay>::default()).collect::<Vec<_>>();
+        for (thread, relay) in threads.iter().zip(&relays) {
+            thread.runtime.spawn(Arc::clone(relay).run());
+        }
+        let origin = recovered.map_or(Origin::Seed(seed), |recovered| Origin::Recovered(Box::new(recovered)));
+        let order = SessionOrder { name: name.clone(), origin, place: (place, count), relays };
+        host.start(order, game, config).map_err(|error| match error {
+            StartError::Session(source) => RunError::Session { name: name.to_string(), source },
+            StartError::Recording { directory, source } => RunError::Recording { directory, source },
+            StartError::Thread(error) => RunError::Threads(error),
+        })?;
     }
     Ok(())
+}
+
+/// A session to be started.
+struct Planned {
+    game: Arc<dyn Game>,
+    name: SessionName,
+    recovered: Option<RecoveredSession>,
+    place: u32,
+    seed: u64,
+}
+
+/// The sessions of each game, in order of their numbers.
+fn plan_sessions(games: &[Arc<dyn Game>], count: NonZeroU32, mut recovered: RecoveredSessions) -> Vec<Planned> {
+    let mut planned = Vec::new();
+    for game in games {
+        let is_of_game = |_: &SessionName, session: &mut RecoveredSession| session.session.game().name() == game.name();
+        let mut sessions: BTreeMap<(u32, SessionName), Option<RecoveredSession>> = recovered
+            .extract_if(.., is_of_game)
+            .map(|(name, session)| ((name.number(game.name()).unwrap_or(u32::MAX), name), Some(session)))
+            .collect();
+        for number in 1.. {
+            if sessions.len() >= count.get() as usize {
+                break;
+            }
+            sessions.entry((number, SessionName::numbered(game.name(), number))).or_insert(None);
+        }
+        let plan = |((_, name), recovered)| Planned { game: Arc::clone(game), name, recovered, place: 0, seed: 0 };
+        planned.extend(sessions.into_iter().map(plan));
+    }
+    planned
 }
 
 /// Another number at each start, from where the standard library takes the keys of its hash maps.

@@ -91,6 +91,11 @@ impl FrameBuilder {
         &self.frame
     }
 
+    /// Has the newest frame, and all that come, be of another epoch.
+    pub fn set_epoch(&mut self, epoch: u32) {
+        Arc::make_mut(&mut self.frame).epoch = epoch;
+    }
+
     /// Starts a tick.
     pub fn begin(&mut self, tick: Tick) {
         debug_assert!(tick >= self.frame.tick, "ticks rise");

@@ -14,13 +14,17 @@ use crate::{
     list,
     reader::Record,
     record::IdleTicks,
-    storage::{FileSystem, Sequential, Storage},
+    storage::{FileSystem, Sequential, Storage, write_all_at},
 };
 
 const LIVE: &str = ".live.mcap";
 const FINISHED: &str = ".mcap";
 const PARTIAL: &str = ".mcap.partial";
 const DAMAGED: &str = ".damaged.mcap";
+const SET_ASIDE: &str = ".set-aside.mcap";
+/// Why a recording was set aside, beside it.
+const REASON: &str = ".set-aside.txt";
+const ATTEMPT: &str = ".attempt";
 /// How much of a copy is written at once.
 const COPY_BYTES: usize = 64 * 1024;
 
@@ -38,6 +42,44 @@ pub fn finished_path(directory: &Path, name: &str) -> PathBuf {
 
 pub(crate) fn is_live(path: &Path) -> bool {
     name_of(path).ends_with(LIVE)
+}
+
+/// Whether a recording was live once, and nobody may go on with it.
+pub(crate) fn is_set_aside(path: &Path) -> bool {
+    name_of(path).ends_with(SET_ASIDE)
+}
+
+/// The note beside a live file that somebody tries to go on with it.
+pub(crate) fn attempt_path(live: &Path) -> PathBuf {
+    with_ending(live, ATTEMPT)
+}
+
+/// The live file that such a note is of.
+pub(crate) fn attempted(path: &Path) -> Option<PathBuf> {
+    let name = name_of(path);
+    name.strip_suffix(ATTEMPT).map(|name| path.with_file_name(format!("{name}{LIVE}")))
+}
+
+/// Where the part of a live file goes that cannot be read.
+pub(crate) fn damaged_path(live: &Path, epoch: u32) -> PathBuf {
+    with_ending(live, &format!(".damaged-{epoch}.mcap"))
+}
+
+/// The text that says why a recording was set aside.
+pub(crate) fn reason_path(set_aside: &Path) -> PathBuf {
+    with_ending(set_aside, REASON)
+}
+
+/// Takes a live file out of the way of servers, and leaves it whole: where to. The reason is for people.
+pub(crate) fn set_aside(storage: &dyn Storage, live: &Path, reason: &str) -> io::Result<PathBuf> {
+    let (path, text) = (with_ending(live, SET_ASIDE), reason_path(live));
+    // First, so that there is none without.
+    let disk = storage.create_partial(&text)?;
+    write_all_at(&*disk, 0, format!("{reason}\n").as_bytes())?;
+    disk.sync()?;
+    storage.rename(live, &path)?;
+    storage.sync_directory(directory_of(live))?;
+    Ok(path)
 }
 
 pub(crate) fn is_partial(path: &Path) -> bool {
@@ -60,7 +102,8 @@ fn name_of(path: &Path) -> String {
 /// The recording's file with another ending.
 fn with_ending(path: &Path, ending: &str) -> PathBuf {
     let name = name_of(path);
-    let name = name.strip_suffix(LIVE).or(name.strip_suffix(FINISHED)).unwrap_or(&name);
+    let endings = [LIVE, SET_ASIDE, FINISHED];
+    let name = endings.iter().find_map(|ending| name.strip_suffix(ending)).unwrap_or(&name);
     path.with_file_name(format!("{name}{ending}"))
 }
 
@@ -79,17 +122,22 @@ pub struct Repaired {
 
 /// Makes a finished recording of what a killed process, or a bad disk, has left of one.
 ///
-/// A live file becomes a finished one. A finished one that is damaged is rewritten with its readable part, and kept as
+/// A live file becomes a finished one, and so does one that was set aside. A finished one that is damaged is rewritten with its readable part, and kept as
 /// `NAME.damaged.mcap`; one that is sound is left as it is. A recording without an end gets one: [`EndReason::Killed`].
 ///
 /// # Errors
 /// Where a session is still writing the file, its header cannot be read, or the disk fails.
 pub fn repair(path: impl AsRef<Path>) -> Result<Repaired, RecordingError> {
     let (path, storage) = (path.as_ref(), &FileSystem);
-    if is_live(path) {
+    if is_live(path) || is_set_aside(path) {
         // Held until the end, so that nobody repairs it twice at once.
         let _lock = lock(path)?;
-        return finalize(storage, path, None);
+        let repaired = finalize(storage, path, None)?;
+        for beside in [reason_path(path), attempt_path(path)] {
+            // Most often there is none; one that stays does no harm.
+            let _ = fs::remove_file(beside);
+        }
+        return Ok(repaired);
     }
     let recording = Recording::open(path)?;
     let scan = list::scan(&recording);

@@ -1,6 +1,6 @@
 //! How a recording lies in its MCAP file: topics, embedded schemas, options.
 
-use std::{collections::BTreeMap, io};
+use std::{collections::BTreeMap, io, sync::Arc};
 
 use mcap::{
     Compression, McapResult, WriteOptions,
@@ -31,10 +31,13 @@ pub(crate) enum Topic {
     TickResult,
     IdleTicks,
     End,
+    Recovered,
+    SeatToken,
 }
 
 impl Topic {
-    pub(crate) const ALL: [Self; 5] = [Self::Header, Self::TickInput, Self::TickResult, Self::IdleTicks, Self::End];
+    pub(crate) const ALL: [Self; 7] =
+        [Self::Header, Self::TickInput, Self::TickResult, Self::IdleTicks, Self::End, Self::Recovered, Self::SeatToken];
 
     /// The topic's name, and that of its messages.
     const fn names(self) -> (&'static str, &'static str) {
@@ -44,6 +47,8 @@ impl Topic {
             Self::TickResult => ("tick_result", "tickwire.v1.TickResult"),
             Self::IdleTicks => ("idle_ticks", "tickwire.v1.IdleTicks"),
             Self::End => ("end", "tickwire.v1.RecordingEnd"),
+            Self::Recovered => ("recovered", "tickwire.v1.Recovered"),
+            Self::SeatToken => ("seat_token", "tickwire.v1.SeatToken"),
         }
     }
 
@@ -64,18 +69,49 @@ impl Topic {
 }
 
 /// The channels of a file, by topic.
-pub(crate) type Channels = [u16; 5];
+pub(crate) type Channels = [u16; Topic::ALL.len()];
 
-/// Writes descriptors and channels.
-pub(crate) fn add_channels<W: io::Write + io::Seek>(writer: &mut mcap::Writer<W>) -> McapResult<Channels> {
+/// Takes over what stands in a file already, as far as it can be seen there, under its own numbers. What this writes is in
+/// that file: it goes nowhere.
+pub(crate) fn take_channels<W: io::Write + io::Seek>(
+    writer: &mut mcap::Writer<W>,
+    found: &[Arc<mcap::Channel<'static>>],
+) -> McapResult<()> {
+    for channel in found {
+        let schema = match &channel.schema {
+            Some(schema) => writer.add_schema_with_id(schema.id, &schema.name, &schema.encoding, &schema.data)?,
+            None => 0,
+        };
+        writer.add_channel_with_id(channel.id, schema, &channel.topic, &channel.message_encoding, &channel.metadata)?;
+    }
+    Ok(())
+}
+
+/// Writes descriptors and channels of those topics that are not among the channels `found`.
+pub(crate) fn add_missing_channels<W: io::Write + io::Seek>(
+    writer: &mut mcap::Writer<W>,
+    found: &[Arc<mcap::Channel<'static>>],
+) -> McapResult<Channels> {
     let descriptors = descriptors();
     let mut channels = Channels::default();
     for topic in Topic::ALL {
-        let (name, message) = topic.names();
-        let schema = writer.add_schema(message, ENCODING, &descriptors)?;
-        channels[topic as usize] = writer.add_channel(schema, name, ENCODING, &BTreeMap::new())?;
+        let there = found.iter().find(|channel| Topic::of(channel) == Some(topic));
+        channels[topic as usize] = match there {
+            Some(channel) => channel.id,
+            None => add_channel(writer, topic, &descriptors)?,
+        };
     }
     Ok(channels)
+}
+
+fn add_channel<W: io::Write + io::Seek>(
+    writer: &mut mcap::Writer<W>,
+    topic: Topic,
+    descriptors: &[u8],
+) -> McapResult<u16> {
+    let (name, message) = topic.names();
+    let schema = writer.add_schema(message, ENCODING, descriptors)?;
+    writer.add_channel(schema, name, ENCODING, &BTreeMap::new())
 }
 
 /// The descriptors of a recording's messages, without comments.

@@ -9,6 +9,9 @@
 //!   loses nothing that was written. A few threads, [`Recorders`], write for all sessions of a process.
 //! - At the end the file is rewritten as `NAME.mcap`: chunks of about a second, compressed, with indexes. It is written as
 //!   `NAME.mcap.partial` first, then renamed. [`repair`] does the same for what a killed process left behind.
+//! - An [`Unfinished`] recording is one that a killed server has left: [`Unfinished::recover`] plays it again, and
+//!   [`Recorders::resume`] goes on with it. A note beside it sees to it that a game that takes the process down with it does
+//!   so a few times only.
 //! - [`retain`] and [`tidy`] keep a directory of them within bounds.
 //! - A [`Recording`] reads both forms, and of a broken file the part before the damage.
 //! - A [`Replay`] plays a recording again through [`Session::finish_tick`](tickwire_simulation::Session::finish_tick), as
@@ -25,8 +28,10 @@
 #![forbid(unsafe_code)]
 
 mod assertions;
+mod attempt;
 mod bytes;
 mod diff;
+mod directory;
 mod divergence;
 mod dump;
 mod error;
@@ -39,6 +44,7 @@ mod minimise;
 mod reader;
 mod record;
 mod recorder;
+mod recovery;
 mod replay;
 mod retention;
 mod storage;
@@ -50,6 +56,7 @@ mod writer;
 pub use assertions::{assert_deterministic, assert_plays, assert_replays};
 pub use bytes::{ByteReport, byte_report};
 pub use diff::{DiffError, OutcomeDiff, RecordingDiff, TickDiff, diff};
+pub use directory::{DirectoryLock, DirectoryLockError};
 pub use divergence::{Difference, Divergence, Value};
 pub use dump::{DumpError, TickDump, dump_tick};
 pub use error::{RecordingError, ReplayError, VerifyError};
@@ -60,11 +67,12 @@ pub use list::{Listed, RecordingState, RecordingSummary, list};
 pub use meta::{End, EndReason, RecordingMeta};
 pub use minimise::{Failure, MinimiseError, Minimised, RecordingSize, minimise};
 pub use reader::{RecordedTick, Recording, Ticks};
-pub use record::{RecordedEvent, RecordedResult};
+pub use record::{RecordedEvent, RecordedResult, Recovered, SeatToken, TokenKey};
 pub use recorder::{
     Closed, Durability, Recorder, RecorderCloser, RecorderOptions, RecorderState, RecorderStatus, RecorderWatch,
     Recorders, RecordersOptions,
 };
+pub use recovery::{Recovery, RecoveryError, RecoveryOptions, Resumable, Unfinished, set_aside};
 pub use replay::{Replay, ReplayedTick, Verified, game_of, verify};
 pub use retention::{Deleted, Retention, Tidied, retain, tidy};
 pub use systems::{Repeated, SystemEvidence, SystemFinding, find_cause, find_panic, find_system};

@@ -9,12 +9,12 @@ use std::{
 
 use mcap::{
     McapResult, Summary,
-    records::{Record, op},
+    records::{ChunkIndex, Record, op},
     sans_io::{LinearReadEvent, LinearReader, SummaryReadEvent, SummaryReader},
 };
 
 use crate::{
-    End, EndReason, Recording, RecordingError, RecordingMeta, files,
+    End, EndReason, Recording, RecordingError, RecordingMeta, Recovered, files,
     format::{self, Topic},
     reader::Source,
 };
@@ -41,6 +41,8 @@ pub struct RecordingSummary {
     pub length: Duration,
     /// Whether it is all there.
     pub state: RecordingState,
+    /// Where servers were killed, and others went on with the session.
+    pub recovered: Vec<Recovered>,
 }
 
 /// Whether a recording is all there.
@@ -57,8 +59,11 @@ pub enum RecordingState {
     },
     /// The session is running.
     Live,
-    /// Nobody has ended it: the server was killed. [`repair`](crate::repair) makes a finished recording of it.
+    /// Nobody has ended it: the server was killed. Another one goes on with the session, or [`repair`](crate::repair) makes a
+    /// finished recording of it.
     Unfinished,
+    /// A server has tried to go on with it, and could not; in words.
+    SetAside(String),
     /// The file is damaged; in words.
     Damaged(String),
 }
@@ -89,13 +94,13 @@ impl Recording {
     /// record and the indexes goes unseen; [`scan`](Self::scan) sees it.
     #[must_use]
     pub fn summary(&self) -> RecordingSummary {
-        self.summary_of(self.indexed_state().unwrap_or_else(|| self.scanned_state()))
+        self.summary_of(self.indexed().unwrap_or_else(|| self.scanned()))
     }
 
     /// What is in the recording, by reading and checking all of it.
     #[must_use]
     pub fn scan(&self) -> RecordingSummary {
-        self.summary_of(self.scanned_state())
+        self.summary_of(self.scanned())
     }
 
     /// Whether the indexes of a finished recording are missing or damaged, as where the file's end is cut off. All ticks may
@@ -105,16 +110,17 @@ impl Recording {
         !self.is_live() && indexes(self.source()).is_none()
     }
 
+    /// Or was, until it was set aside: such a file has no indexes.
     fn is_live(&self) -> bool {
-        matches!(self.source(), Source::File(path) if files::is_live(path))
+        matches!(self.source(), Source::File(path) if files::is_live(path) || files::is_set_aside(path))
     }
 
-    fn summary_of(&self, (ticks, state): (u64, RecordingState)) -> RecordingSummary {
+    fn summary_of(&self, (ticks, state, recovered): (u64, RecordingState, Vec<Recovered>)) -> RecordingSummary {
         let length = self.meta().tick_rate.duration_of(ticks);
-        RecordingSummary { meta: self.meta().clone(), ticks, length, state }
+        RecordingSummary { meta: self.meta().clone(), ticks, length, state, recovered }
     }
 
-    fn indexed_state(&self) -> Option<(u64, RecordingState)> {
+    fn indexed(&self) -> Option<(u64, RecordingState, Vec<Recovered>)> {
         let summary = indexes(self.source())?;
         let (end, ticks) = last_end(self.source(), &summary).ok()??;
         let ticks = match ticks {
@@ -124,13 +130,19 @@ impl Recording {
                 summary.stats.as_ref()?.channel_message_counts.get(&results).copied().unwrap_or(0)
             }
         };
-        Some((ticks, state_of(ticks, Some(&end))))
+        let recovered = recovered(self.source(), &summary).ok()?;
+        Some((ticks, state_of(ticks, Some(&end)), recovered))
     }
 
-    fn scanned_state(&self) -> (u64, RecordingState) {
+    fn scanned(&self) -> (u64, RecordingState, Vec<Recovered>) {
         let in_use = matches!(self.source(), Source::File(path) if files::is_in_use(path));
-        let Scan { ticks, end, broken } = scan(self);
+        let Scan { ticks, end, broken, recovered } = scan(self);
+        let set_aside = match self.source() {
+            Source::File(path) if files::is_set_aside(path) => fs::read_to_string(files::reason_path(path)).ok(),
+            _ => None,
+        };
         let state = match broken {
+            _ if let Some(reason) = set_aside => RecordingState::SetAside(reason.trim_end().to_owned()),
             // Its last record may be half written.
             _ if in_use && end.is_none() => RecordingState::Live,
             // So it is where the server was killed while it wrote.
@@ -138,7 +150,7 @@ impl Recording {
             Some(error) => RecordingState::Damaged(error.to_string()),
             None => state_of(ticks, end.as_ref()),
         };
-        (ticks, state)
+        (ticks, state, recovered)
     }
 }
 
@@ -160,10 +172,11 @@ pub(crate) struct Scan {
     pub(crate) ticks: u64,
     pub(crate) end: Option<End>,
     pub(crate) broken: Option<RecordingError>,
+    pub(crate) recovered: Vec<Recovered>,
 }
 
 pub(crate) fn scan(recording: &Recording) -> Scan {
-    let mut scan = Scan { ticks: 0, end: None, broken: None };
+    let mut scan = Scan { ticks: 0, end: None, broken: None, recovered: Vec::new() };
     let mut ticks = match recording.ticks() {
         Ok(ticks) => ticks,
         Err(error) => return Scan { broken: Some(error), ..scan },
@@ -174,7 +187,7 @@ pub(crate) fn scan(recording: &Recording) -> Scan {
             Err(error) => scan.broken = Some(error),
         }
     }
-    Scan { end: ticks.end().cloned(), ..scan }
+    Scan { end: ticks.end().cloned(), recovered: ticks.recovered().to_vec(), ..scan }
 }
 
 /// The summary at the end of a finished file; `None` where it is missing or damaged.
@@ -212,32 +225,61 @@ pub(crate) fn last_end(source: &Source, summary: &Summary) -> io::Result<Option<
     let Some(offset) = summary.chunk_indexes.iter().map(|chunk| chunk.chunk_start_offset).max() else {
         return Ok(None);
     };
+    let found = first_messages(source, offset, channel, Some(1))?;
+    found.first().map(|data| End::decode(data).map_err(io::Error::other)).transpose()
+}
+
+/// The recoveries, by the chunks that have some.
+fn recovered(source: &Source, summary: &Summary) -> io::Result<Vec<Recovered>> {
+    let mut recovered = Vec::new();
+    let Some(channel) = channel(summary, Topic::Recovered) else { return Ok(recovered) };
+    let has_some = |chunk: &&ChunkIndex| chunk.message_index_offsets.contains_key(&channel);
+    for chunk in summary.chunk_indexes.iter().filter(has_some) {
+        for data in first_messages(source, chunk.chunk_start_offset, channel, None)? {
+            recovered.push(Recovered::decode(&data).map_err(io::Error::other)?);
+        }
+    }
+    Ok(recovered)
+}
+
+/// The messages of a channel in the chunk at `offset`, or so many of them.
+fn first_messages(source: &Source, offset: u64, channel: u16, count: Option<usize>) -> io::Result<Vec<Vec<u8>>> {
     match source {
-        Source::File(path) => find_end(File::open(path)?, offset, channel),
-        Source::Bytes(bytes) => find_end(Cursor::new(bytes), offset, channel),
+        Source::File(path) => messages_in_chunk(File::open(path)?, offset, channel, count),
+        Source::Bytes(bytes) => messages_in_chunk(Cursor::new(bytes), offset, channel, count),
     }
 }
 
-fn find_end(mut file: impl Read + Seek, offset: u64, channel: u16) -> io::Result<Option<(End, Option<u64>)>> {
+fn messages_in_chunk(
+    mut file: impl Read + Seek,
+    offset: u64,
+    channel: u16,
+    count: Option<usize>,
+) -> io::Result<Vec<Vec<u8>>> {
     file.seek(SeekFrom::Start(offset))?;
     let options = format::read_options().with_skip_start_magic(true).with_validate_data_section_crc(false);
     let mut reader = LinearReader::new_with_options(options);
+    let mut found = Vec::new();
     while let Some(event) = reader.next_event() {
         match event.map_err(io::Error::other)? {
             LinearReadEvent::ReadRequest(bytes) => {
                 let read = file.read(reader.insert(bytes))?;
                 reader.notify_read(read);
             }
-            LinearReadEvent::Record { opcode: op::DATA_END, .. } => break,
+            // The chunk is over.
+            LinearReadEvent::Record { opcode: op::MESSAGE_INDEX | op::DATA_END, .. } => break,
             LinearReadEvent::Record { opcode, data } => {
                 let record = mcap::parse_record(opcode, data).map_err(io::Error::other)?;
                 if let Record::Message { header, data } = record
                     && header.channel_id == channel
                 {
-                    return End::decode(&data).map(Some).map_err(io::Error::other);
+                    found.push(data.into_owned());
+                    if count == Some(found.len()) {
+                        break;
+                    }
                 }
             }
         }
     }
-    Ok(None)
+    Ok(found)
 }

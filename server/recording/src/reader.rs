@@ -2,19 +2,22 @@
 
 use std::{
     fs::File,
-    io::{BufReader, Cursor, Read},
+    io::{self, BufReader, Cursor, Read},
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use mcap::McapError;
 use prost::Message as _;
 use tickwire_proto::v1 as pb;
-use tickwire_shared::{Schema, Tick};
+use tickwire_shared::{Schema, Tick, TickRate};
 use tickwire_simulation::TickInput;
 
 use crate::{
-    End, RecordedResult, RecordingError, RecordingMeta,
+    End, RecordedResult, RecordingError, RecordingMeta, Recovered,
     format::{self, Topic},
     record::{self, IdleTicks},
 };
@@ -82,7 +85,16 @@ impl Recording {
     pub fn ticks(&self) -> Result<Ticks, RecordingError> {
         let records = self.records()?;
         let schema = Arc::clone(&self.meta.schema);
-        Ok(Ticks { records, schema, begun: None, idle: None, end: None, done: false, broken: None })
+        Ok(Ticks {
+            records,
+            schema,
+            begun: None,
+            idle: None,
+            recovered: Vec::new(),
+            end: None,
+            done: false,
+            broken: None,
+        })
     }
 
     pub(crate) fn records(&self) -> Result<Records, RecordingError> {
@@ -102,6 +114,7 @@ pub struct Ticks {
     begun: Option<TickInput>,
     /// Ticks that stand in one record, and the next one of them.
     idle: Option<(IdleTicks, Tick)>,
+    recovered: Vec<Recovered>,
     end: Option<End>,
     done: bool,
     /// What comes after the last tick.
@@ -121,6 +134,12 @@ impl Ticks {
         self.end.as_ref()
     }
 
+    /// Where servers were killed and others went on: all before the newest tick, and at the end those after it.
+    #[must_use]
+    pub fn recovered(&self) -> &[Recovered] {
+        &self.recovered
+    }
+
     /// Reads up to the next whole tick. `Ok(None)` where the records end.
     fn read(&mut self) -> Result<Option<RecordedTick>, RecordingError> {
         if let Some((idle, tick)) = self.idle.take() {
@@ -131,7 +150,7 @@ impl Ticks {
             let Record { topic, tick, data } = record;
             let wrong_tick = |found: Tick| damaged(format!("a {} of tick {found} instead of {tick}", topic.name()));
             match topic {
-                Topic::Header => {}
+                Topic::Header | Topic::SeatToken => {}
                 Topic::TickInput => {
                     let input = record::decode_input(&data).map_err(&damaged)?;
                     if input.tick != tick {
@@ -151,6 +170,7 @@ impl Ticks {
                     let idle = IdleTicks::decode(&data).map_err(damaged)?;
                     return Ok(Some(self.idle_tick(idle, idle.first)));
                 }
+                Topic::Recovered => self.recovered.push(Recovered::decode(&data).map_err(damaged)?),
                 Topic::End => self.end = Some(End::decode(&data).map_err(damaged)?.0),
             }
         }
@@ -192,11 +212,15 @@ pub(crate) struct Record {
     pub(crate) data: Vec<u8>,
 }
 
-/// The records of a file, in their only order: a header, inputs and results by turns or several ticks in one, an end. After an
-/// error there are none.
+/// The records of a file, in their only order: a header, inputs and results by turns or several ticks in one, recoveries
+/// between them, an end; and tokens of seats anywhere. After an error there are none.
 pub(crate) struct Records {
     path: PathBuf,
-    messages: mcap::io::MessageReader<Box<dyn Read + Send>>,
+    messages: mcap::io::MessageReader<Counting<Box<dyn Read + Send>>>,
+    /// How many bytes the reader has taken: it takes no more of a file without chunks than what it has come to.
+    taken: Arc<AtomicU64>,
+    /// Where the newest record ends that has been read, in a file without chunks.
+    sound_bytes: u64,
     failed: bool,
     /// In the header.
     version: u32,
@@ -205,6 +229,33 @@ pub(crate) struct Records {
     begun: Tick,
     /// The newest tick whose result has been read: where damage is said to be.
     whole: Tick,
+    epoch: u32,
+}
+
+/// How far a file without chunks is sound: all that it takes to append to it.
+#[derive(Clone, Debug)]
+pub(crate) struct Sound {
+    /// Up to the end of a record.
+    pub(crate) bytes: u64,
+    /// The newest tick whose input is there.
+    pub(crate) begun: Tick,
+    /// The newest tick whose result is there.
+    pub(crate) whole: Tick,
+    /// The epoch of that tick.
+    pub(crate) epoch: u32,
+    pub(crate) rate: TickRate,
+    pub(crate) channels: Vec<Arc<mcap::Channel<'static>>>,
+}
+
+/// Counts what is read.
+struct Counting<R>(R, Arc<AtomicU64>);
+
+impl<R: Read> Read for Counting<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.0.read(buffer)?;
+        self.1.fetch_add(read as u64, Ordering::Relaxed);
+        Ok(read)
+    }
 }
 
 impl Records {
@@ -216,18 +267,43 @@ impl Records {
                 (path.clone(), Box::new(BufReader::with_capacity(1 << 16, file)))
             }
         };
+        let taken = Arc::<AtomicU64>::default();
+        let read = Counting(read, Arc::clone(&taken));
         let messages = mcap::io::MessageReader::new_with_options(read, format::read_options());
-        Ok(Self { path, messages, failed: false, version: 0, before: None, begun: Tick::ZERO, whole: Tick::ZERO })
+        Ok(Self {
+            path,
+            messages,
+            taken,
+            sound_bytes: 0,
+            failed: false,
+            version: 0,
+            before: None,
+            begun: Tick::ZERO,
+            whole: Tick::ZERO,
+            epoch: 0,
+        })
+    }
+
+    /// What has been read of a file without chunks, which is at the rate `rate`.
+    pub(crate) fn sound(&self, rate: TickRate) -> Sound {
+        Sound {
+            bytes: self.sound_bytes,
+            begun: self.begun,
+            whole: self.whole,
+            epoch: self.epoch,
+            rate,
+            channels: (0..=u16::MAX).filter_map(|id| self.messages.get_channel(id)).collect(),
+        }
     }
 
     fn take(&mut self, topic: Topic, data: Vec<u8>) -> Result<Record, RecordingError> {
         let follows = match topic {
             Topic::Header => self.before.is_none(),
-            Topic::TickInput | Topic::IdleTicks => {
-                matches!(self.before, Some(Topic::Header | Topic::TickResult | Topic::IdleTicks))
+            Topic::TickInput | Topic::IdleTicks | Topic::Recovered => {
+                matches!(self.before, Some(Topic::Header | Topic::TickResult | Topic::IdleTicks | Topic::Recovered))
             }
             Topic::TickResult => self.before == Some(Topic::TickInput),
-            Topic::End => !matches!(self.before, None | Some(Topic::End)),
+            Topic::End | Topic::SeatToken => !matches!(self.before, None | Some(Topic::End)),
         };
         if !follows {
             let before = self.before.map_or("nothing", Topic::name);
@@ -236,11 +312,17 @@ impl Records {
         match topic {
             Topic::Header => {
                 let header = pb::RecordingHeader::decode(data.as_slice());
-                self.version = header.map_err(|error| RecordingError::Header(error.to_string()))?.format_version;
+                let header = header.map_err(|error| RecordingError::Header(error.to_string()))?;
+                (self.version, self.epoch) = (header.format_version, header.epoch);
             }
             // The first version had no checksum there.
             Topic::End if self.version < 2 => {}
             Topic::End => record::check(&data).map_err(self.damaged())?,
+            // Between any two others: what may follow stays what it was.
+            Topic::SeatToken => {
+                record::check(&data).map_err(self.damaged())?;
+                return Ok(Record { topic, tick: self.begun, data });
+            }
             Topic::IdleTicks => {
                 let idle = IdleTicks::decode(&data).map_err(self.damaged())?;
                 if idle.first != self.begun.next() {
@@ -251,6 +333,16 @@ impl Records {
                     )));
                 }
                 (self.begun, self.whole) = (idle.last, idle.last);
+            }
+            Topic::Recovered => {
+                let Recovered { tick, epoch, .. } = Recovered::decode(&data).map_err(self.damaged())?;
+                if tick != self.whole {
+                    return Err(self.damaged()(format!("a recovery of tick {tick} instead of {}", self.whole)));
+                }
+                if epoch <= self.epoch {
+                    return Err(self.damaged()(format!("epoch {epoch} after {}", self.epoch)));
+                }
+                self.epoch = epoch;
             }
             Topic::TickInput => {
                 record::check(&data).map_err(self.damaged())?;
@@ -294,6 +386,9 @@ impl Iterator for Records {
                 },
             };
             self.failed = record.is_err();
+            if !self.failed {
+                self.sound_bytes = self.taken.load(Ordering::Relaxed);
+            }
             return Some(record);
         }
         None

@@ -1,4 +1,6 @@
-//! A tick's two records, as values and as messages with a checksum.
+//! A tick's two records, and what stands between ticks, as values and as messages with a checksum.
+
+use std::time::SystemTime;
 
 use prost::{
     Message,
@@ -124,6 +126,76 @@ impl IdleTicks {
     pub(crate) fn tick(&self, tick: Tick) -> (TickInput, RecordedResult) {
         let input = TickInput { tick, ..TickInput::default() };
         (input, RecordedResult { tick, state_hash: self.state_hash, ..RecordedResult::default() })
+    }
+}
+
+/// A place in a recording at which a server was killed, and another one went on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Recovered {
+    /// The last tick before.
+    pub tick: Tick,
+    /// The session's epoch from there on.
+    pub epoch: u32,
+    /// When that was.
+    pub time: SystemTime,
+}
+
+impl Recovered {
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        let Self { tick, epoch, time } = *self;
+        with_checksum(&pb::Recovered { tick: tick.0, epoch, time: Some(time.into()), crc32: 0 })
+    }
+
+    pub(crate) fn decode(bytes: &[u8]) -> Result<Self, String> {
+        let pb::Recovered { tick, epoch, time, .. } = checked(bytes)?;
+        let time = SystemTime::try_from(time.unwrap_or_default()).map_err(|error| format!("time: {error}"))?;
+        Ok(Self { tick: Tick(tick), epoch, time })
+    }
+}
+
+/// By which tokens a player comes back to their seat.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SeatToken {
+    /// Whose seat.
+    pub player: PlayerId,
+    /// The newest token.
+    pub newest: TokenKey,
+    /// The one before, as long as it is good.
+    pub previous: Option<TokenKey>,
+}
+
+/// What a server keeps of a token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TokenKey {
+    /// By which it is looked up.
+    pub id: u64,
+    /// SHA-256 of the whole token.
+    pub hash: [u8; 32],
+}
+
+impl SeatToken {
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        let key = |TokenKey { id, hash }: TokenKey| pb::TokenKey { id, hash: hash.to_vec() };
+        let Self { player, newest, previous } = *self;
+        with_checksum(&pb::SeatToken {
+            player: player.0,
+            newest: Some(key(newest)),
+            previous: previous.map(key),
+            crc32: 0,
+        })
+    }
+
+    pub(crate) fn decode(bytes: &[u8]) -> Result<Self, String> {
+        let pb::SeatToken { player, newest, previous, .. } = checked(bytes)?;
+        let key = |field: &'static str, pb::TokenKey { id, hash }| match hash.try_into() {
+            Ok(hash) => Ok(TokenKey { id, hash }),
+            Err(hash) => Err(format!("{field}.hash: {} bytes instead of 32", Vec::len(&hash))),
+        };
+        Ok(Self {
+            player: PlayerId(player),
+            newest: key("newest", newest.ok_or("newest: missing")?)?,
+            previous: previous.map(|previous| key("previous", previous)).transpose()?,
+        })
     }
 }
 
@@ -373,6 +445,19 @@ mod tests {
             let wrong = IdleTicks { last: Tick(last), ..longest };
             assert_eq!(IdleTicks::decode(&wrong.encode()), Err(format!("idle ticks from 7 to {last}")));
         }
+    }
+
+    #[test]
+    fn a_seats_tokens_survive_the_way_there_and_back_or_say_what_is_wrong() {
+        let key = |id| TokenKey { id, hash: [7; 32] };
+        for previous in [None, Some(key(1))] {
+            let token = SeatToken { player: PlayerId(3), newest: key(u64::MAX), previous };
+            assert_eq!(SeatToken::decode(&token.encode()), Ok(token));
+        }
+        let error = |newest| SeatToken::decode(&with_checksum(&pb::SeatToken { newest, ..pb::SeatToken::default() }));
+        assert_eq!(error(None), Err("newest: missing".into()));
+        let short = pb::TokenKey { id: 1, hash: vec![0; 31] };
+        assert_eq!(error(Some(short)), Err("newest.hash: 31 bytes instead of 32".into()));
     }
 
     #[test]

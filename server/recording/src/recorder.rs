@@ -17,15 +17,19 @@ use std::{
     thread,
 };
 
-use tickwire_shared::TickRate;
-use tickwire_simulation::{TickInput, TickResult};
+use tickwire_shared::{Tick, TickRate};
+use tickwire_simulation::{Session, TickInput, TickResult};
 
 use self::{
     live::{Live, Record},
     pool::Written,
     status::{Fault, Progress, Stop},
 };
-use crate::{End, EndReason, RecordingMeta, files, storage::Disk};
+use crate::{
+    End, EndReason, RecordingMeta, SeatToken, files,
+    recovery::{Resumable, Unfinished},
+    storage::Disk,
+};
 
 pub use pool::{Recorders, RecordersOptions};
 pub use status::{RecorderState, RecorderStatus};
@@ -186,7 +190,34 @@ impl Recorders {
             // Nobody would know what it is. The error is told, whatever comes of this.
             let _ = storage.remove(&path);
         })?;
+        Ok(self.record(path, live, disk, options))
+    }
+
+    /// Goes on with the recording of a session that has been recovered, which follows from here on.
+    ///
+    /// What a later recovery needs to know of this one is on the disk when this returns, whatever the durability.
+    ///
+    /// # Errors
+    /// Where the file cannot be written, or a thread cannot be had. The next start finds it as this one has.
+    pub fn resume(&self, recovered: Resumable, options: RecorderOptions) -> io::Result<(Session, Recorder)> {
+        let Resumable { session, unfinished, sound, pending, recovered, attempt, .. } = recovered;
+        let Unfinished { path, disk, .. } = unfinished;
+        let mut live = Live::resume(Arc::clone(&disk), &sound)?;
+        if let Some(result) = pending {
+            live.write(Record::Result(result))?;
+        }
+        live.write_recovered(&recovered)?;
+        live.flush()?;
+        disk.sync()?;
+        self.enter()?;
+        attempt.end(&*self.storage());
+        Ok((session, self.record(path, live, disk, options)))
+    }
+
+    /// Records to a file whose beginning is on the disk.
+    fn record(&self, path: PathBuf, live: Live, disk: Arc<dyn Disk>, options: RecorderOptions) -> Recorder {
         let progress = Arc::<Progress>::default();
+        progress.begun.store(live.mark().ticks.input, Ordering::Relaxed);
         progress.note_written(live.mark());
         let counted_bytes = live.mark().bytes;
         self.note_live_bytes(0, counted_bytes);
@@ -203,7 +234,7 @@ impl Recorders {
             progress,
             closed: Mutex::default(),
         };
-        Ok(Recorder { open: Arc::new(open) })
+        Recorder { open: Arc::new(open) }
     }
 }
 
@@ -220,6 +251,12 @@ impl Recorder {
     pub fn tick_input(&mut self, input: Arc<TickInput>) {
         self.open.progress.begun.store(input.tick.0, Ordering::Relaxed);
         self.open.record(Record::Input(input));
+    }
+
+    /// Records by which tokens a player comes back to their seat from `tick` on. Call it before that tick's
+    /// [`tick_input`](Self::tick_input), so that it is in the file as soon as that is.
+    pub fn seat_token(&mut self, tick: Tick, token: SeatToken) {
+        self.open.record(Record::Token(tick, Box::new(token)));
     }
 
     /// Records what came out of a tick.

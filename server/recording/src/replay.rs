@@ -52,10 +52,15 @@ impl Replay {
     /// # Errors
     /// Where `game` is not the recording's, or the session cannot be created.
     pub fn new(recording: &Recording, game: Arc<dyn Game>) -> Result<Self, ReplayError> {
+        Self::with(recording, game, recording.meta().session_config())
+    }
+
+    /// As [`new`](Self::new), with what no tick's outcome depends on as `config` has it.
+    pub(crate) fn with(recording: &Recording, game: Arc<dyn Game>, config: SessionConfig) -> Result<Self, ReplayError> {
         if game.name() != recording.meta().schema.game {
             return Err(unknown_game(recording, &[game]));
         }
-        let session = session_of(recording, |config| Session::new(game, config))?;
+        let session = session_of(recording, |_| Session::new(game, config))?;
         Ok(Self { session, ticks: recording.ticks()?, last: Tick::MAX, truth: Truth::default(), over: false })
     }
 
@@ -129,7 +134,17 @@ impl Replay {
         }
     }
 
+    /// The session, at the newest tick.
+    pub(crate) fn into_session(self) -> Session {
+        self.session
+    }
+
     fn play(&mut self, recorded: RecordedTick) -> Result<ReplayedTick, ReplayError> {
+        if let Some(recovered) = self.ticks.recovered().last()
+            && recovered.epoch != self.session.config().epoch
+        {
+            self.session.begin_epoch(recovered.epoch);
+        }
         self.session.check_tick(&recorded.input)?;
         let outcome = self.session.finish_tick(&recorded.input);
         let mut divergence = None;
@@ -147,17 +162,19 @@ impl Replay {
     }
 }
 
-impl Iterator for Replay {
-    type Item = Result<ReplayedTick, ReplayError>;
-
-    fn next(&mut self) -> Option<Self::Item> {
+impl Replay {
+    /// The next tick; `before` is called with its number before the game is.
+    pub(crate) fn next_after(&mut self, before: impl FnOnce(Tick)) -> Option<Result<ReplayedTick, ReplayError>> {
         if self.session.tick() >= self.last {
             return None;
         }
         let played = match self.ticks.next()? {
             // After a tick that broke, only how the recording ends is of interest.
             Ok(_) if self.over => return None,
-            Ok(tick) => self.play(tick),
+            Ok(tick) => {
+                before(tick.input.tick);
+                self.play(tick)
+            }
             Err(error) => Err(error.into()),
         };
         self.over |= played.is_err();
@@ -182,6 +199,14 @@ pub(crate) fn session_of(
         present_version: present.version,
         present: present.hash(),
     })
+}
+
+impl Iterator for Replay {
+    type Item = Result<ReplayedTick, ReplayError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.next_after(|_| {})
+    }
 }
 
 /// Plays a recording again and compares every tick.

@@ -86,6 +86,10 @@ pub fn retain(directory: &Path, retention: &Retention, now: SystemTime) -> io::R
         }
         match fs::remove_file(&path) {
             Ok(()) => {
+                if files::is_set_aside(&path) {
+                    // Of no use without it. One that stays does no harm.
+                    let _ = fs::remove_file(files::reason_path(&path));
+                }
                 bytes = bytes.saturating_sub(size);
                 left -= 1;
                 deleted.push(Deleted { path, bytes: size });
@@ -99,9 +103,11 @@ pub fn retain(directory: &Path, retention: &Retention, now: SystemTime) -> io::R
 /// What a killed process has left of its work.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Tidied {
-    /// What is gone: halves of copies, and live files of which there is a whole finished one.
+    /// What is gone: halves of copies, live files of which there is a whole finished one, and notes of attempts to go on with
+    /// recordings that are not there any more.
     pub removed: Vec<PathBuf>,
-    /// Live files that nobody writes: [`repair`](crate::repair) finishes them.
+    /// Live files that nobody writes: an [`Unfinished`](crate::Unfinished) session can go on, and [`repair`](crate::repair)
+    /// finishes its recording.
     pub unfinished: Vec<PathBuf>,
 }
 
@@ -113,7 +119,11 @@ pub fn tidy(directory: &Path) -> io::Result<Tidied> {
     let mut tidied = Tidied::default();
     for entry in fs::read_dir(directory)? {
         let path = entry?.path();
-        let is_left = if files::is_partial(&path) { is_left_partial(&path) } else { is_left_live(&path) };
+        let is_left = match files::attempted(&path) {
+            Some(live) => !live.exists(),
+            None if files::is_partial(&path) => is_left_partial(&path),
+            None => is_left_live(&path),
+        };
         if is_left {
             match fs::remove_file(&path) {
                 Ok(()) => tidied.removed.push(path),

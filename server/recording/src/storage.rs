@@ -22,6 +22,8 @@ pub(crate) trait Disk: fmt::Debug + Send + Sync {
 pub(crate) trait Storage: fmt::Debug + Send + Sync {
     /// A live file, which was not there before. While it is open nobody else can lock it.
     fn create(&self, path: &Path) -> io::Result<Arc<dyn Disk>>;
+    /// A file that is there, to go on with it. It is locked, too.
+    fn open(&self, path: &Path) -> io::Result<Arc<dyn Disk>>;
     /// A file that replaces another one later: empty, whatever somebody has left there. It is locked, too.
     fn create_partial(&self, path: &Path) -> io::Result<Arc<dyn Disk>>;
     /// Has one file take the place of another.
@@ -39,6 +41,13 @@ impl Storage for FileSystem {
     fn create(&self, path: &Path) -> io::Result<Arc<dyn Disk>> {
         let file = File::create_new(path)?;
         // So that nobody repairs it while it grows.
+        file.try_lock()?;
+        Ok(Arc::new(file))
+    }
+
+    fn open(&self, path: &Path) -> io::Result<Arc<dyn Disk>> {
+        // Not to append: then each write would go to the end, wherever it is said to go.
+        let file = File::options().read(true).write(true).open(path)?;
         file.try_lock()?;
         Ok(Arc::new(file))
     }

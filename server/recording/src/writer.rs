@@ -1,13 +1,16 @@
 //! Writing recordings, in either form.
 
-use std::io::{self, Seek, Write};
+use std::{
+    io::{self, Seek, Write},
+    sync::Arc,
+};
 
 use mcap::{McapError, records::MessageHeader};
 use tickwire_shared::{Tick, TickRate};
 use tickwire_simulation::TickInput;
 
 use crate::{
-    End, RECORD_BYTES_MAX, RecordedResult, RecordingMeta,
+    End, RECORD_BYTES_MAX, RecordedResult, RecordingMeta, Recovered, SeatToken,
     format::{self, Channels, Topic},
     record::{self, IdleTicks},
 };
@@ -48,10 +51,26 @@ impl<W: Write + Seek> Writer<W> {
     /// Those of `to`.
     pub fn new(to: W, meta: &RecordingMeta, layout: Layout) -> io::Result<Self> {
         let mut mcap = format::write_options(layout).create(to).map_err(io_error)?;
-        let channels = format::add_channels(&mut mcap).map_err(io_error)?;
+        let channels = format::add_missing_channels(&mut mcap, &[]).map_err(io_error)?;
         let mut writer = Self { mcap, channels, layout, rate: meta.tick_rate, second: 0, ticks: 0 };
         writer.write(Topic::Header, Tick::ZERO, &meta.encode())?;
         Ok(writer)
+    }
+
+    /// Goes on with a live recording that has `channels`. First, `to` gets what stands in it already, and then `seek` is
+    /// called: from there on, `to` gets what is to be appended.
+    pub(crate) fn resume(
+        to: W,
+        rate: TickRate,
+        found: &[Arc<mcap::Channel<'static>>],
+        seek: impl FnOnce(),
+    ) -> io::Result<Self> {
+        let mut mcap = format::write_options(Layout::Live).create(to).map_err(io_error)?;
+        format::take_channels(&mut mcap, found).map_err(io_error)?;
+        mcap.flush().map_err(io_error)?;
+        seek();
+        let channels = format::add_missing_channels(&mut mcap, found).map_err(io_error)?;
+        Ok(Self { mcap, channels, layout: Layout::Live, rate, second: 0, ticks: 0 })
     }
 
     /// Appends what a tick consumes.
@@ -77,6 +96,22 @@ impl<W: Write + Seek> Writer<W> {
         self.write(Topic::IdleTicks, idle.first, &idle.encode())?;
         self.ticks += idle.count();
         Ok(())
+    }
+
+    /// Appends that a server was killed here, and another one goes on.
+    ///
+    /// # Errors
+    /// Those of the file.
+    pub fn recovered(&mut self, recovered: &Recovered) -> io::Result<()> {
+        self.write(Topic::Recovered, recovered.tick, &recovered.encode())
+    }
+
+    /// Appends by which tokens a player comes back, from `tick` on.
+    ///
+    /// # Errors
+    /// Those of the file.
+    pub fn seat_token(&mut self, tick: Tick, token: &SeatToken) -> io::Result<()> {
+        self.write(Topic::SeatToken, tick, &token.encode())
     }
 
     /// Appends how the session ended.

@@ -79,8 +79,6 @@ struct Seat {
     /// The newest tick begun when the connection was lost, while it is.
     lost_at: Option<Tick>,
     leaving: bool,
-    /// Given to somebody else: it goes at the next tick.
-    vacated: bool,
     /// In order of target tick; sequences rise with the ticks, and targets are ahead by at most the lead. Most often there is
     /// one or two.
     buffer: VecDeque<Input>,
@@ -105,21 +103,12 @@ impl Intake {
         let SessionLimits { max_players, .. } = self.limits;
         let player = PlayerId(self.last_player.0.checked_add(1).ok_or(JoinError::NumbersUsed)?);
         let name = name::choose(name, player)?;
-        // Last: nobody loses a seat to somebody who does not get it.
-        if self.seats_taken() >= max_players && !self.vacate_lost_seat() {
+        if self.seats_taken() >= max_players {
             return Err(JoinError::Full { max_players });
         }
         self.last_player = player;
         self.seats.insert(player, Seat::new(name, None));
         Ok(player)
-    }
-
-    /// Gives up the seat whose connection has been lost for longest: in a full house, who is there goes before who is not.
-    fn vacate_lost_seat(&mut self) -> bool {
-        let lost = self.seats.iter_mut().filter(|(_, seat)| !seat.vacated);
-        let longest =
-            lost.filter_map(|(player, seat)| Some(((seat.lost_at?, *player), seat))).min_by_key(|(key, _)| *key);
-        longest.map(|(_, seat)| seat.vacated = true).is_some()
     }
 
     pub(crate) fn disconnect(&mut self, player: PlayerId) {
@@ -128,8 +117,14 @@ impl Intake {
         }
     }
 
+    pub(crate) fn disconnect_all(&mut self) {
+        for seat in self.seats.values_mut() {
+            seat.lost_at = Some(self.tick);
+        }
+    }
+
     pub(crate) fn reconnect(&mut self, player: PlayerId) -> bool {
-        let Some(seat) = self.seats.get_mut(&player).filter(|seat| !seat.leaving && !seat.vacated) else {
+        let Some(seat) = self.seats.get_mut(&player).filter(|seat| !seat.leaving) else {
             return false;
         };
         seat.lost_at = None;
@@ -172,7 +167,7 @@ impl Intake {
 
     pub(crate) fn seats_taken(&self) -> u32 {
         // Fits: never more than `max_players`.
-        self.seats.values().filter(|seat| !seat.vacated).count() as u32
+        self.seats.len() as u32
     }
 
     pub(crate) fn counters(&self) -> &InputCounters {
@@ -237,15 +232,7 @@ impl Intake {
 
 impl Seat {
     fn new(name: Arc<str>, told: Option<PlayerStatus>) -> Self {
-        Self {
-            name,
-            told,
-            lost_at: None,
-            leaving: false,
-            vacated: false,
-            buffer: VecDeque::new(),
-            consumed: (0, Tick::ZERO),
-        }
+        Self { name, told, lost_at: None, leaving: false, buffer: VecDeque::new(), consumed: (0, Tick::ZERO) }
     }
 
     fn status(&self) -> PlayerStatus {
@@ -264,12 +251,9 @@ impl Seat {
         rises.then_some(place)
     }
 
-    /// Whether the seat is given up at `tick`: the player has left and all that they sent is consumed, the grace is over, or
-    /// somebody else has it.
+    /// Whether the seat is given up at `tick`: the player has left and all that they sent is consumed, or the grace is over.
     fn is_over(&self, tick: Tick, grace_ticks: u64) -> bool {
-        self.vacated
-            || (self.leaving && self.buffer.is_empty())
-            || self.lost_at.is_some_and(|lost| tick.since(lost) > grace_ticks)
+        (self.leaving && self.buffer.is_empty()) || self.lost_at.is_some_and(|lost| tick.since(lost) > grace_ticks)
     }
 
     /// Writes down what has become of the seat since the tick before.

@@ -119,19 +119,34 @@ impl Session {
         self.frame.tick
     }
 
-    /// Seats a player at the next tick. An empty name is replaced by `player-N`. Where all seats are taken, the one whose
-    /// connection has been lost for longest is given up for it.
+    /// Seats a player at the next tick. An empty name is replaced by `player-N`.
     ///
     /// # Errors
-    /// Where all seats are taken, or nobody may bear the name.
+    /// Where all seats are taken, those of lost connections within their grace period among them, or nobody may bear the name.
     pub fn join(&mut self, name: &str) -> Result<PlayerId, JoinError> {
         self.intake.join(name)
     }
 
-    /// Notes the loss of a player's connection: the seat is kept for the grace period, or until the session is full and
-    /// somebody else comes; and inputs that have come are used.
+    /// Notes the loss of a player's connection: the seat is kept for the grace period, and inputs that have come are
+    /// used.
     pub fn disconnect(&mut self, player: PlayerId) {
         self.intake.disconnect(player);
+    }
+
+    /// Notes that everybody has lost their connection, as with the server that a recovered session was on: all seats are kept
+    /// for the grace period from here on, those of who had been lost before, too.
+    pub fn disconnect_all(&mut self) {
+        self.intake.disconnect_all();
+    }
+
+    /// Has the newest frame, and all that come, be of `epoch`: whoever has seen frames of another one is to forget them. What
+    /// ticks yield does not depend on it.
+    pub fn begin_epoch(&mut self, epoch: u32) {
+        self.config.epoch = epoch;
+        if let Ok(simulation) = &mut self.simulation {
+            simulation.set_epoch(epoch);
+            self.frame = Arc::clone(simulation.frame());
+        }
     }
 
     /// Gives a player their seat back, if it still is theirs. Inputs of the old connection that no tick has consumed are

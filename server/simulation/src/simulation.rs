@@ -102,6 +102,11 @@ impl Simulation {
         self.builder.frame()
     }
 
+    /// Has the newest frame, and all that come, be of another epoch.
+    pub(crate) fn set_epoch(&mut self, epoch: u32) {
+        self.builder.set_epoch(epoch);
+    }
+
     /// Whether `record` can be the next tick's: what a recording says is checked before the world sees it.
     pub(crate) fn check(&self, record: &TickInput) -> Result<(), TickInputError> {
         let (expected, tick) = (self.tick.next(), record.tick);

@@ -20,7 +20,7 @@ use std::{
 };
 
 use clap::Parser as _;
-use tickwire_recording::{DiffError, RecordingError, SystemFinding, VerifyError};
+use tickwire_recording::{DiffError, DirectoryLockError, RecordingError, SystemFinding, VerifyError};
 use tickwire_shared::{Game, Tick};
 use tickwire_simulation::SessionError;
 use tracing_subscriber::EnvFilter;
@@ -76,6 +76,8 @@ enum CliError {
     /// An error that names its file itself.
     #[error("{0}")]
     Recording(#[source] RecordingError),
+    #[error("{0}: end it first")]
+    Directory(#[from] DirectoryLockError),
     #[error("ticks {from} to {to}: choose --from no greater than --to")]
     Range { from: u64, to: u64 },
     #[error("{}: there is no tick {tick}: choose {option} {}", .path.display(), range_words(*.last))]
@@ -130,6 +132,7 @@ impl CliError {
             | Self::Recording(_)
             | Self::Diff(_)
             | Self::Differ { .. }
+            | Self::Directory(_)
             | Self::SomeFailed { .. }
             | Self::Io(_) => ExitCode::FAILURE,
         }

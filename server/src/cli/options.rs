@@ -81,6 +81,10 @@ pub(super) struct ServeFlags {
     #[arg(long, value_name = "ON|OFF")]
     #[serde(skip_serializing_if = "Option::is_none")]
     recordings: Option<OnOff>,
+    /// Whether matches go on that a killed server has left unfinished [default: on]
+    #[arg(long, value_name = "ON|OFF")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    recovery: Option<OnOff>,
     /// What a recording survives: none; a killed server (flush); a loss of power, too, but for a second (sync)
     /// [default: sync]
     #[arg(long, value_name = "HOW")]
@@ -194,6 +198,7 @@ struct Options {
     set: Vec<String>,
     data_dir: PathBuf,
     recordings: OnOff,
+    recovery: OnOff,
     durability: DurabilityOption,
     recording_bytes_max: u64,
     retain_bytes: u64,
@@ -222,6 +227,7 @@ impl Default for Options {
             set: Vec::new(),
             data_dir: default_data_dir(),
             recordings: OnOff::On,
+            recovery: OnOff::On,
             durability: DurabilityOption::Sync,
             recording_bytes_max: config.recording.bytes_max,
             retain_bytes: config.recording.retention.bytes_max,
@@ -367,6 +373,7 @@ impl Layers {
                 count_max: if options.retain_count == 0 { usize::MAX } else { options.retain_count },
                 age_max: (options.retain_days > 0).then(|| DAY * options.retain_days),
             },
+            recovery: options.recovery == OnOff::On,
         };
         let setting =
             |text: &String| read_setting(text).map_err(|problem| invalid("set", format!("{text:?}"), problem));

@@ -4,11 +4,13 @@ use std::{
     io::{self, BufWriter, Write as _},
     path::{Path, PathBuf},
     sync::Arc,
+    time::SystemTime,
 };
 
 use comfy_table::{Table, presets::NOTHING};
 use tickwire_recording::{
-    EndReason, Listed, Recording, RecordingMeta, RecordingState, RecordingSummary, describe, export, list, repair,
+    DirectoryLock, EndReason, Listed, Recording, RecordingMeta, RecordingState, RecordingSummary, Recovered, describe,
+    export, list, repair,
 };
 use tickwire_shared::{Game, Settings, Tick};
 
@@ -126,7 +128,7 @@ fn print_list(directory: &Path) -> Result<(), CliError> {
 fn show(file: &Path) -> Result<(), CliError> {
     let recording = Recording::open(file).map_err(CliError::of_recording(file))?;
     // All of it is read: the indexes of a finished file know nothing of damage before them.
-    let RecordingSummary { meta, ticks, length, state } = recording.scan();
+    let RecordingSummary { meta, ticks, length, state, recovered } = recording.scan();
     let RecordingMeta {
         session,
         tickwire_version,
@@ -158,6 +160,10 @@ fn show(file: &Path) -> Result<(), CliError> {
     for (name, value) in rows {
         table.add_row([name.to_owned(), value]);
     }
+    for Recovered { tick, epoch, time } in recovered {
+        let time = humantime::format_rfc3339_millis(time);
+        table.add_row(["recovered".to_owned(), format!("after tick {tick}, at {time}: epoch {epoch} from there on")]);
+    }
     if recording.lacks_indexes() {
         table.add_row(["warning", NO_INDEXES]);
     }
@@ -178,16 +184,22 @@ fn show(file: &Path) -> Result<(), CliError> {
 
 fn show_json(file: &Path) -> Result<(), CliError> {
     let recording = Recording::open(file).map_err(CliError::of_recording(file))?;
-    let RecordingSummary { meta, ticks, length, state } = recording.scan();
+    let RecordingSummary { meta, ticks, length, state, recovered } = recording.scan();
     let mut line = describe(&meta);
     line["file"] = file.display().to_string().into();
     line["ticks"] = ticks.into();
     line["seconds"] = length.as_secs_f64().into();
     line["state"] = state_name(&state).into();
     line["state_text"] = state_words(&state, ticks).into();
+    line["recovered"] = recovered.iter().map(recovered_json).collect();
     line["lacks_indexes"] = recording.lacks_indexes().into();
     output::line(line)?;
     Ok(())
+}
+
+fn recovered_json(Recovered { tick, epoch, time }: &Recovered) -> serde_json::Value {
+    let seconds = time.duration_since(SystemTime::UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64());
+    serde_json::json!({ "tick": tick.0, "epoch": epoch, "unix_seconds": seconds })
 }
 
 /// A state for scripts.
@@ -197,6 +209,7 @@ const fn state_name(state: &RecordingState) -> &'static str {
         RecordingState::Incomplete { .. } => "incomplete",
         RecordingState::Live => "live",
         RecordingState::Unfinished => "unfinished",
+        RecordingState::SetAside(_) => "set_aside",
         RecordingState::Damaged(_) => "damaged",
     }
 }
@@ -220,7 +233,13 @@ fn state_words(state: &RecordingState, ticks: u64) -> String {
             format!("incomplete: it stopped after tick {ticks}, {ticks_missing} or more ticks are missing: {problem}")
         }
         RecordingState::Live => "live: the session is running".into(),
-        RecordingState::Unfinished => "unfinished: the server was killed; `recordings repair` finishes it".into(),
+        RecordingState::Unfinished => {
+            "unfinished: the server was killed; its next start goes on with it, or `recordings repair` finishes it"
+                .into()
+        }
+        RecordingState::SetAside(reason) => {
+            format!("set aside, nobody could go on with it: {reason}; `recordings repair` finishes it")
+        }
         RecordingState::Damaged(reason) => format!("damaged: {reason}"),
     }
 }
@@ -238,6 +257,8 @@ fn print_export(file: &Path, from: u64, to: u64) -> Result<(), CliError> {
 }
 
 fn repair_one(file: &Path) -> Result<(), CliError> {
+    // A server that uses the directory may be about to go on with it, or to delete it.
+    let _lock = DirectoryLock::take_if_used(file.parent().unwrap_or(Path::new("")))?;
     let repaired = repair(file).map_err(CliError::of_recording(file))?;
     output::line(format_args!("{}: {} ticks", repaired.path.display(), repaired.ticks))?;
     if let Some(error) = repaired.lost {

@@ -23,8 +23,8 @@ const FULL_RETRY: Duration = Duration::from_secs(1);
 /// Attaches a stream to the seat that its token is of. Nobody's stream goes for it.
 pub(super) fn attach(shared: &Shared, hello: &AttachHello) -> Result<(Arc<SessionHandle>, Playing), Refusal> {
     let stripes = match shared.attach_tokens.find(&hello.token) {
-        Found::Seat(stripes) => stripes,
-        Found::Ended => return Err(ended()),
+        Found::Holder(stripes, _) => stripes,
+        Found::Ended(_) => return Err(ended()),
         Found::Unknown => {
             let message = "no player of this server has this token: join as a new one";
             return Err(Refusal::new(Code::Unauthenticated, "UNKNOWN_TOKEN", message).field(FIELD));
@@ -49,11 +49,11 @@ pub(super) fn attach(shared: &Shared, hello: &AttachHello) -> Result<(Arc<Sessio
 }
 
 fn ended() -> Refusal {
-    let message = "the player that the token is of has left, or has lost all streams: join as a new one";
+    let message = "the streams that the token goes with have ended: resume the seat, or join as a new player";
     Refusal::new(Code::FailedPrecondition, "SEAT_ENDED", message).field(FIELD)
 }
 
-/// What all streams of a player are told; the first one also gets the schema and the token.
+/// What all streams of a player are told; the first one also gets the schema and the tokens.
 pub(super) fn welcome(session: &SessionHandle, stripe: &Stripe, granted: &Granted) -> pb::Welcome {
     let newest = session.replicator.newest();
     let player = stripe.player();

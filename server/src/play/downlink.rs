@@ -20,7 +20,7 @@ use super::{
 use crate::{
     net::{Bell, Message, Outbox, Outgoing, Relay},
     server::Shared,
-    session::{SessionHandle, SessionState},
+    session::{Going, SessionHandle, SessionState},
     status::Refusal,
 };
 
@@ -214,8 +214,11 @@ fn what_is_next(playing: &Playing, session: &SessionHandle, shared: &Shared) -> 
     if !playing.pings.is_empty() {
         return Next::Pong;
     }
-    if playing.stripe.is_leaving() && session.replicator.newest().seat(playing.stripe.player()).is_none() {
-        return left();
+    match playing.stripe.going() {
+        Going::On => {}
+        Going::Leaving if session.replicator.newest().seat(playing.stripe.player()).is_some() => {}
+        Going::Leaving => return left(),
+        Going::Displaced => return displaced(),
     }
     if playing.view.sent() < session.clock.tick() { Next::Snapshot } else { Next::Nothing }
 }
@@ -227,6 +230,12 @@ fn pong(session: &SessionHandle, echo: u64, now: Instant) -> pb::Pong {
 
 fn left() -> Next {
     Next::End(goodbye(pb::GoodbyeReason::Left, "you left"), Status::ok(""))
+}
+
+fn displaced() -> Next {
+    let text = "the seat was resumed by another stream";
+    let refusal = Refusal::new(Code::Aborted, "DISPLACED", text);
+    Next::End(goodbye(pb::GoodbyeReason::Displaced, text), refusal.into())
 }
 
 fn stopped() -> Next {

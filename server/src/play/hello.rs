@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     server::Shared,
-    session::{Command, Join, NotTaken, Registry, SeatGuard, SessionHandle, SessionState, Stripes},
+    session::{Admitted, Command, Join, NotTaken, Registry, SessionHandle, SessionState, Stripes},
     status::Refusal,
 };
 
@@ -65,29 +65,10 @@ pub(super) fn check_session(
 }
 
 /// Asks for a seat. The answer comes once the seat stands in a frame.
-pub(super) async fn take_seat(session: &SessionHandle, player_name: String) -> Result<SeatGuard, Refusal> {
-    if session.is_stuck() {
-        return Err(stuck(session));
-    }
+pub(super) async fn take_seat(session: &SessionHandle, player_name: String) -> Result<Admitted, Refusal> {
     let (reply, answer) = oneshot::channel();
-    match session.mailbox.send(Command::Join(Join { name: player_name, reply })) {
-        Ok(()) => {}
-        Err(NotTaken::Full) => {
-            return Err(Refusal::new(
-                Code::ResourceExhausted,
-                "BUSY",
-                format!("{} takes no more messages", session.name),
-            )
-            .retry_after(BUSY_RETRY));
-        }
-        Err(NotTaken::Closed) => return Err(ended(session)),
-    }
-    let answer = tokio::select! {
-        answer = answer => answer,
-        () = session.gets_stuck() => return Err(stuck(session)),
-    };
-    // No answer: the session ended first.
-    answer.map_err(|_| ended(session))?.map_err(|error| match error {
+    let answer = ask(session, Command::Join(Join { name: player_name, reply }), answer).await?;
+    answer.map_err(|error| match error {
         JoinError::Full { max_players } => {
             let message = format!("all {max_players} seats of {} are taken", session.name);
             Refusal::new(Code::ResourceExhausted, "FULL", message).retry_after(FULL_RETRY)
@@ -97,6 +78,30 @@ pub(super) async fn take_seat(session: &SessionHandle, player_name: String) -> R
         }
         JoinError::NumbersUsed => Refusal::new(Code::FailedPrecondition, "NUMBERS_USED", error.to_string()),
     })
+}
+
+/// Sends a session a command, and waits for its answer, which comes with a tick.
+pub(super) async fn ask<T>(
+    session: &SessionHandle,
+    command: Command,
+    answer: oneshot::Receiver<T>,
+) -> Result<T, Refusal> {
+    if session.is_stuck() {
+        return Err(stuck(session));
+    }
+    match session.mailbox.send(command) {
+        Ok(()) => {}
+        Err(NotTaken::Full) => {
+            let message = format!("{} takes no more messages", session.name);
+            return Err(Refusal::new(Code::ResourceExhausted, "BUSY", message).retry_after(BUSY_RETRY));
+        }
+        Err(NotTaken::Closed) => return Err(ended(session)),
+    }
+    tokio::select! {
+        // No answer: the session ended first.
+        answer = answer => answer.map_err(|_| ended(session)),
+        () = session.gets_stuck() => Err(stuck(session)),
+    }
 }
 
 fn stuck(session: &SessionHandle) -> Refusal {
@@ -117,12 +122,14 @@ fn ended(session: &SessionHandle) -> Refusal {
 }
 
 /// Sets a player's first stream up for the seat that it has been given.
-pub(super) fn sit_down(shared: &Shared, session: &Arc<SessionHandle>, seat: SeatGuard, hello: &Hello) -> Playing {
+pub(super) fn sit_down(shared: &Shared, session: &SessionHandle, admitted: Admitted, hello: &Hello) -> Playing {
+    let Admitted { seat, token } = admitted;
     let granted = grant(shared, session, hello);
-    let (stripe, token) = Stripes::take_up(Arc::clone(session), seat, granted, &shared.attach_tokens);
+    let (stripe, attach_token) = Stripes::take_up(seat, granted, &shared.attach_tokens);
     let mut welcome = welcome(session, &stripe, &granted);
     welcome.schema = Some(session.schema_message.clone());
-    welcome.attach_token = token.map(Vec::from).unwrap_or_default();
+    welcome.resume_token = token.map(Vec::from).unwrap_or_default();
+    welcome.attach_token = attach_token.map(Vec::from).unwrap_or_default();
     if welcome.attach_token.is_empty() {
         welcome.max_stripes = 1;
     }

@@ -9,6 +9,7 @@ mod inputs;
 mod parse;
 mod peer;
 mod rate;
+mod resume;
 mod service;
 mod stream;
 mod uplink;

@@ -9,7 +9,7 @@ use tickwire_simulation::{Input, InputError};
 use tonic::Code;
 
 use crate::{
-    session::{SessionName, SessionNameError},
+    session::{SessionName, SessionNameError, TOKEN_BYTES, Token},
     status::Refusal,
 };
 
@@ -17,6 +17,7 @@ use crate::{
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum FirstHello {
     Join(Hello),
+    Resume(ResumeHello),
     Attach(AttachHello),
 }
 
@@ -29,6 +30,15 @@ pub(super) struct AttachHello {
     pub(super) schema_hash: Option<SchemaHash>,
     pub(super) session: Option<SessionName>,
     pub(super) game: Option<String>,
+}
+
+/// Asks for a seat back.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct ResumeHello {
+    /// It may be nobody's.
+    pub(super) token: Token,
+    /// The name in it counts for nothing: the seat has one.
+    pub(super) hello: Hello,
 }
 
 /// Asks for a seat.
@@ -91,6 +101,8 @@ pub(super) enum MessageError {
     Unsupported(&'static str),
     #[error("an attached stream has what the player's first one asked for: leave it empty")]
     NotOfStripe(&'static str),
+    #[error("{0} bytes are no token: send the {TOKEN_BYTES} of the welcome, or none to join as a new player")]
+    ResumeTokenLength(usize),
     #[error("{0} is not a finite number of metres from 0")]
     ViewRadius(f64),
     #[error("{0} inputs in one message: send 1 to {INPUTS_PER_MESSAGE_MAX}")]
@@ -161,10 +173,8 @@ fn read_hello(hello: pb::Hello) -> Result<FirstHello, MessageError> {
         0 => None,
         length => Some(SchemaHash(schema_hash.try_into().map_err(|_| MessageError::SchemaHashLength(length))?)),
     };
-    for (given, field) in [(!ticket.is_empty(), "ticket"), (!resume_token.is_empty(), "resume_token")] {
-        if given {
-            return Err(MessageError::Unsupported(field));
-        }
+    if !ticket.is_empty() {
+        return Err(MessageError::Unsupported("ticket"));
     }
     if !view_radius.is_finite() || view_radius < 0.0 {
         return Err(MessageError::ViewRadius(view_radius));
@@ -174,6 +184,7 @@ fn read_hello(hello: pb::Hello) -> Result<FirstHello, MessageError> {
     if !attach_token.is_empty() {
         for (given, field) in [
             (!player_name.is_empty(), "player_name"),
+            (!resume_token.is_empty(), "resume_token"),
             (view_radius > 0.0, "view_radius"),
             (max_bytes_per_second > 0, "max_bytes_per_second"),
             (max_rate > 0, "max_rate"),
@@ -185,7 +196,7 @@ fn read_hello(hello: pb::Hello) -> Result<FirstHello, MessageError> {
         }
         return Ok(FirstHello::Attach(AttachHello { token: attach_token, schema_hash, session, game }));
     }
-    Ok(FirstHello::Join(Hello {
+    let hello = Hello {
         schema_hash,
         session,
         game,
@@ -194,7 +205,12 @@ fn read_hello(hello: pb::Hello) -> Result<FirstHello, MessageError> {
         max_bytes_per_second: NonZeroU32::new(max_bytes_per_second),
         max_rate: NonZeroU32::new(max_rate),
         snapshot_copies,
-    }))
+    };
+    if resume_token.is_empty() {
+        return Ok(FirstHello::Join(hello));
+    }
+    let token = Token::try_from(resume_token).map_err(|token| MessageError::ResumeTokenLength(token.len()))?;
+    Ok(FirstHello::Resume(ResumeHello { token, hello }))
 }
 
 fn read_inputs(inputs: Vec<pb::Input>, schema: &Schema) -> Result<Vec<Input>, MessageError> {
@@ -238,6 +254,7 @@ impl MessageError {
             Self::Unsupported(_) => "UNSUPPORTED",
             Self::NotOfStripe(_) => "NOT_OF_STRIPE",
             Self::Session(_) => "MALFORMED_NAME",
+            Self::ResumeTokenLength(_) => "MALFORMED_TOKEN",
             Self::SchemaHashLength(_) | Self::ViewRadius(_) | Self::InputCount(_) | Self::ResyncReason(_) => {
                 "OUT_OF_RANGE"
             }
@@ -255,6 +272,7 @@ impl MessageError {
             Self::SchemaHashLength(_) => "hello.schema_hash".into(),
             Self::Session(_) => "hello.session".into(),
             Self::Unsupported(field) | Self::NotOfStripe(field) => format!("hello.{field}"),
+            Self::ResumeTokenLength(_) => "hello.resume_token".into(),
             Self::ViewRadius(_) => "hello.view_radius".into(),
             Self::InputCount(_) => "inputs.inputs".into(),
             Self::Input { index, error } => {
@@ -332,6 +350,16 @@ mod tests {
     }
 
     #[test]
+    fn a_hello_with_a_resume_token_asks_as_one_who_joins() {
+        let Ok(FirstHello::Join(hello)) = hello_of(|hello| hello.view_radius = 20.0) else { panic!("a join") };
+        let resumed = hello_of(|hello| {
+            hello.view_radius = 20.0;
+            hello.resume_token = vec![7; 32];
+        });
+        assert_eq!(resumed, Ok(FirstHello::Resume(ResumeHello { token: [7; 32], hello })));
+    }
+
+    #[test]
     fn a_hello_with_a_token_asks_for_nothing_else() {
         let attach = AttachHello { token: vec![1], schema_hash: None, session: None, game: None };
         assert_eq!(hello_of(|hello| hello.attach_token = vec![1]), Ok(FirstHello::Attach(attach)));
@@ -344,6 +372,7 @@ mod tests {
         };
         let invalid = |field: &str| (Code::InvalidArgument, field.to_owned());
         assert_eq!(refused(|hello| hello.player_name = "Ada".into()), invalid("hello.player_name"));
+        assert_eq!(refused(|hello| hello.resume_token = vec![1; 32]), invalid("hello.resume_token"));
         assert_eq!(refused(|hello| hello.view_radius = 1.0), invalid("hello.view_radius"));
         assert_eq!(refused(|hello| hello.max_bytes_per_second = 1), invalid("hello.max_bytes_per_second"));
         assert_eq!(refused(|hello| hello.max_rate = 1), invalid("hello.max_rate"));
@@ -364,7 +393,7 @@ mod tests {
         assert_eq!(refused(|hello| hello.view_radius = f64::INFINITY), invalid("hello.view_radius"));
         assert_eq!(refused(|hello| hello.view_radius = -0.5), invalid("hello.view_radius"));
         assert_eq!(refused(|hello| hello.ticket = "t".into()), (Code::Unimplemented, "hello.ticket".into()));
-        assert_eq!(refused(|hello| hello.resume_token = vec![1]), (Code::Unimplemented, "hello.resume_token".into()));
+        assert_eq!(refused(|hello| hello.resume_token = vec![1; 31]), invalid("hello.resume_token"));
     }
 
     #[test]

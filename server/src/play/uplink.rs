@@ -26,6 +26,7 @@ use super::{
     parse::{self, Ack, FirstHello, Message},
     peer::{Liveness, Peer},
     rate::MessageRate,
+    resume::resume,
 };
 use crate::{
     server::Phase,
@@ -98,6 +99,7 @@ enum End {
 struct Seated {
     session: Arc<SessionHandle>,
     player: PlayerId,
+    sitting: u32,
 }
 
 impl fmt::Display for End {
@@ -254,7 +256,7 @@ impl Uplink {
 
     fn part(&mut self, peer: &Peer, end: End, now: Instant) -> Progress {
         match &self.stage {
-            Stage::Playing { seated: Seated { session, player }, .. } => {
+            Stage::Playing { seated: Seated { session, player, .. }, .. } => {
                 info!(session = %session.name, %player, %end, "parted");
             }
             Stage::Arriving { .. } | Stage::Over => debug!(%end, "a stream ended before it played"),
@@ -336,9 +338,16 @@ async fn arrive(peer: Arc<Peer>, hello: FirstHello) -> Result<Seated, End> {
     let (session, playing) = match hello {
         FirstHello::Join(hello) => {
             let session = find_session(&shared.registry, &hello)?;
-            let seat = take_seat(&session, hello.player_name.clone()).await?;
-            info!(session = %session.name, player = %seat.player(), "joined");
-            let playing = sit_down(shared, &session, seat, &hello);
+            let admitted = take_seat(&session, hello.player_name.clone()).await?;
+            let playing = sit_down(shared, &session, admitted, &hello);
+            info!(session = %session.name, player = %playing.stripe.player(), "joined");
+            (session, playing)
+        }
+        FirstHello::Resume(hello) => {
+            let (session, playing) = resume(shared, &hello).await?;
+            session.counters.seats_resumed.fetch_add(1, Ordering::Relaxed);
+            let (player, resumes) = (playing.stripe.player(), playing.stripe.sitting());
+            info!(session = %session.name, %player, resumes, "resumed");
             (session, playing)
         }
         FirstHello::Attach(hello) => {
@@ -349,9 +358,9 @@ async fn arrive(peer: Arc<Peer>, hello: FirstHello) -> Result<Seated, End> {
             (session, playing)
         }
     };
-    let player = playing.stripe.player();
+    let (player, sitting) = (playing.stripe.player(), playing.stripe.sitting());
     peer.play(Arc::clone(&session), playing);
-    Ok(Seated { session, player })
+    Ok(Seated { session, player, sitting })
 }
 
 /// Does what one message says.
@@ -397,7 +406,7 @@ fn acknowledge(peer: &Peer, ack: Ack, input: Option<(u64, i32)>, now: Instant) -
 }
 
 fn send_inputs(peer: &Peer, seated: &Seated, mut inputs: Vec<Input>) {
-    let Seated { session, player } = seated;
+    let Seated { session, player, sitting } = seated;
     let repeats = peer.drop_repeats(&mut inputs);
     if repeats > 0 {
         session.counters.inputs_sent_again.fetch_add(repeats, Ordering::Relaxed);
@@ -406,7 +415,7 @@ fn send_inputs(peer: &Peer, seated: &Seated, mut inputs: Vec<Input>) {
         }
     }
     let count = inputs.len() as u64;
-    match session.mailbox.send(Command::Inputs { player: *player, inputs }) {
+    match session.mailbox.send(Command::Inputs { player: *player, sitting: *sitting, inputs }) {
         Ok(()) => {}
         // The player's margin and consumed sequence tell of it.
         Err(NotTaken::Full) => {

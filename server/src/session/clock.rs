@@ -14,6 +14,8 @@ pub(crate) const CATCH_UP_TICKS_MAX: u32 = 5;
 #[derive(Debug)]
 pub(crate) struct Pacer {
     rate: TickRate,
+    /// Due at the start: 0, or where a recovered session goes on.
+    first: Tick,
     slip: Duration,
     late_in_a_row: u32,
 }
@@ -32,13 +34,14 @@ pub(crate) enum Pace {
 }
 
 impl Pacer {
-    pub(crate) fn new(rate: TickRate) -> Self {
-        Self { rate, slip: Duration::ZERO, late_in_a_row: 0 }
+    /// Of a session that is at tick `first` when it starts.
+    pub(crate) fn new(rate: TickRate, first: Tick) -> Self {
+        Self { rate, first, slip: Duration::ZERO, late_in_a_row: 0 }
     }
 
-    /// When `tick` is due.
+    /// When `tick` is due, which comes after the first.
     pub(crate) fn due(&self, tick: Tick) -> Duration {
-        self.rate.duration_of(tick.0) + self.slip
+        self.rate.duration_of(tick.since(self.first)) + self.slip
     }
 
     /// What to do about `tick` at `now`. After all but `WaitUntil` the tick is taken as stepped.
@@ -81,14 +84,15 @@ pub(crate) fn staggered_origin(base: Instant, now: Instant, rate: TickRate, inde
 pub(crate) struct TickClock {
     origin: Instant,
     rate: TickRate,
+    first: Tick,
     tick: AtomicU64,
     slip_us: AtomicI64,
 }
 
 impl TickClock {
-    /// A clock whose tick 0 is due at `origin`.
-    pub(crate) fn new(origin: Instant, rate: TickRate) -> Self {
-        Self { origin, rate, tick: AtomicU64::new(0), slip_us: AtomicI64::new(0) }
+    /// A clock whose tick `first` is due at `origin`.
+    pub(crate) fn new(origin: Instant, rate: TickRate, first: Tick) -> Self {
+        Self { origin, rate, first, tick: AtomicU64::new(first.0), slip_us: AtomicI64::new(0) }
     }
 
     /// The time since the session's start: what views and pacers call `now`.
@@ -134,7 +138,9 @@ impl TickClock {
     }
 
     fn due_us(&self, tick: Tick) -> i64 {
-        micros(self.rate.duration_of(tick.0)).saturating_add(self.slip_us())
+        // What somebody names may be before the first.
+        let [due, first] = [tick, self.first].map(|tick| micros(self.rate.duration_of(tick.0)));
+        due.saturating_sub(first).saturating_add(self.slip_us())
     }
 }
 
@@ -149,7 +155,7 @@ mod tests {
     const MS: fn(u64) -> Duration = Duration::from_millis;
 
     fn pacer() -> Pacer {
-        Pacer::new(TickRate::new(100).expect("in range"))
+        Pacer::new(TickRate::new(100).expect("in range"), Tick::ZERO)
     }
 
     #[test]
@@ -201,7 +207,7 @@ mod tests {
     #[test]
     fn margins_and_phases_follow_the_slip() {
         let origin = Instant::now();
-        let clock = TickClock::new(origin, TickRate::new(100).expect("in range"));
+        let clock = TickClock::new(origin, TickRate::new(100).expect("in range"), Tick::ZERO);
         assert_eq!(clock.margin_us(Tick(10), origin + MS(98)), 2_000);
         assert_eq!(clock.margin_us(Tick(10), origin + MS(103)), -3_000);
         clock.set_slip(MS(5));
@@ -210,5 +216,16 @@ mod tests {
         assert_eq!(clock.phase_us(origin + MS(103)), 8_000);
         assert_eq!(clock.phase_us(origin), 0);
         assert_eq!(clock.margin_us(Tick::MAX, origin), i32::MAX);
+    }
+
+    #[test]
+    fn a_recovered_session_starts_at_its_tick() {
+        let (origin, rate, first) = (Instant::now(), TickRate::new(100).expect("in range"), Tick(1000));
+        let mut pacer = Pacer::new(rate, first);
+        assert_eq!(pacer.next(Tick(1001), MS(3)), Pace::WaitUntil(MS(10)));
+        let clock = TickClock::new(origin, rate, first);
+        assert_eq!((clock.tick(), clock.phase_us(origin + MS(4))), (first, 4_000));
+        assert_eq!(clock.margin_us(Tick(1002), origin + MS(4)), 16_000);
+        assert_eq!(clock.margin_us(Tick(999), origin + MS(4)), -14_000);
     }
 }

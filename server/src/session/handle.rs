@@ -10,14 +10,14 @@ use std::{
 
 use tickwire_proto::v1 as pb;
 use tickwire_replication::Replicator;
-use tickwire_shared::{PlayerId, Schema, Tick, TickRate};
+use tickwire_shared::{Schema, Tick, TickRate};
 use tickwire_simulation::InputCounters;
 use tokio::sync::watch;
 use tracing::{error, warn};
 
 use super::{
     SessionName, TickClock,
-    mailbox::{Mailbox, Parting},
+    mailbox::Mailbox,
     recording::RecordingWatch,
     threads::{TaskHandle, Watched},
 };
@@ -64,6 +64,8 @@ pub(crate) struct SessionCounters {
     pub(crate) inputs_dropped: AtomicU64,
     /// Inputs that had come by another stripe of their player before.
     pub(crate) inputs_sent_again: AtomicU64,
+    /// Seats that were taken back.
+    pub(crate) seats_resumed: AtomicU64,
     /// Further streams of players who had one.
     pub(crate) stripes_attached: AtomicU64,
     /// Streams that were lost while their player had others.
@@ -179,46 +181,6 @@ impl Watched for SessionHandle {
             error!(session = %self.name, %tick, "the game does not come back from a tick: others take over its thread");
         } else {
             warn!(session = %self.name, "the game has come back from a tick at last: its session goes on");
-        }
-    }
-}
-
-/// A taken seat, held by the streams that play it. Dropped, it tells the session that the connection is lost.
-#[derive(Debug)]
-pub(crate) struct SeatGuard {
-    session: Arc<SessionHandle>,
-    player: PlayerId,
-    on_drop: Option<Parting>,
-}
-
-impl SeatGuard {
-    /// The seat of `player`. Until it is [taken up](Self::take_up), losing it gives the seat up.
-    pub(super) fn new(session: Arc<SessionHandle>, player: PlayerId) -> Self {
-        Self { session, player, on_drop: Some(Parting::Left) }
-    }
-
-    /// Whose.
-    pub(crate) fn player(&self) -> PlayerId {
-        self.player
-    }
-
-    /// Says that the player has come: from now on the seat outlives a lost connection.
-    pub(crate) fn take_up(&mut self) {
-        self.on_drop = Some(Parting::Lost);
-    }
-
-    /// Gives the seat up: at the tick after the newest input that came before.
-    pub(crate) fn leave(&mut self) {
-        if self.on_drop.take().is_some() {
-            self.session.mailbox.part(self.player, Parting::Left);
-        }
-    }
-}
-
-impl Drop for SeatGuard {
-    fn drop(&mut self) {
-        if let Some(parting) = self.on_drop {
-            self.session.mailbox.part(self.player, parting);
         }
     }
 }

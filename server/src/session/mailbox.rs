@@ -6,17 +6,24 @@ use tickwire_shared::PlayerId;
 use tickwire_simulation::{Input, JoinError};
 use tokio::sync::oneshot;
 
-use super::SeatGuard;
+use super::{
+    seats::{Admitted, NotResumed},
+    tokens::TokenId,
+};
 
 /// A message to a session.
 #[derive(Debug)]
 pub(crate) enum Command {
     /// Somebody wants a seat.
     Join(Join),
+    /// Somebody wants their seat back.
+    Resume(Resume),
     /// A seated player's inputs, checked against the schema.
     Inputs {
         /// Whose.
         player: PlayerId,
+        /// By which sitting of theirs.
+        sitting: u32,
         /// In rising order.
         inputs: Vec<Input>,
     },
@@ -28,12 +35,25 @@ pub(crate) struct Join {
     /// The name that others see; empty: the session chooses.
     pub(crate) name: String,
     /// Takes the answer once the seat stands in a frame. Where nobody waits any more, the seat is given up.
-    pub(crate) reply: oneshot::Sender<Result<SeatGuard, JoinError>>,
+    pub(crate) reply: oneshot::Sender<Result<Admitted, JoinError>>,
 }
 
-/// How a player's stream ended.
+/// Somebody wants their seat back.
+#[derive(Debug)]
+pub(crate) struct Resume {
+    /// Whose it is.
+    pub(crate) player: PlayerId,
+    /// The token that they have shown.
+    pub(crate) proof: TokenId,
+    /// As for [`Join`]; where nobody waits any more, the seat is lost again.
+    pub(crate) reply: oneshot::Sender<Result<Admitted, NotResumed>>,
+}
+
+/// What has become of a sitting.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Parting {
+pub(crate) enum SeatNews {
+    /// An input has come of it.
+    Confirmed,
     /// The connection was lost: the seat is kept for the grace period.
     Lost,
     /// The player left.
@@ -52,8 +72,8 @@ pub(crate) struct Mailbox {
 pub(crate) struct Letters {
     /// In order of arrival.
     pub(crate) commands: Vec<Command>,
-    /// In order of arrival, after all commands of the same player. At most one per seat, so that none is ever refused.
-    pub(crate) partings: Vec<(PlayerId, Parting)>,
+    /// In order of arrival, after all commands of the same sitting. Few per sitting, so that none is ever refused.
+    pub(crate) news: Vec<(PlayerId, u32, SeatNews)>,
     closed: bool,
 }
 
@@ -84,20 +104,17 @@ impl Mailbox {
         Ok(())
     }
 
-    /// Says that a player's stream has ended. Called once per seat.
-    pub(crate) fn part(&self, player: PlayerId, parting: Parting) {
+    /// Says what has become of a player's sitting. Each is said once.
+    pub(crate) fn tell(&self, player: PlayerId, sitting: u32, news: SeatNews) {
         let mut letters = self.lock();
         if !letters.closed {
-            letters.partings.push((player, parting));
+            letters.news.push((player, sitting, news));
         }
     }
 
     /// Swaps what came in with `letters`, which has been emptied and keeps its memory for the time after next.
     pub(crate) fn swap(&self, letters: &mut Letters) {
-        debug_assert!(
-            letters.commands.is_empty() && letters.partings.is_empty(),
-            "letters are read before the next swap"
-        );
+        debug_assert!(letters.commands.is_empty() && letters.news.is_empty(), "letters are read before the next swap");
         std::mem::swap(&mut *self.lock(), letters);
     }
 
@@ -118,20 +135,20 @@ mod tests {
     use super::*;
 
     fn inputs(player: u32) -> Command {
-        Command::Inputs { player: PlayerId(player), inputs: Vec::new() }
+        Command::Inputs { player: PlayerId(player), sitting: 0, inputs: Vec::new() }
     }
 
     #[test]
-    fn a_full_mailbox_refuses_commands_but_never_a_parting() {
+    fn a_full_mailbox_refuses_commands_but_never_news() {
         let mailbox = Mailbox::new(2);
         assert_eq!(mailbox.send(inputs(1)), Ok(()));
         assert_eq!(mailbox.send(inputs(2)), Ok(()));
         assert_eq!(mailbox.send(inputs(3)), Err(NotTaken::Full));
-        mailbox.part(PlayerId(1), Parting::Left);
+        mailbox.tell(PlayerId(1), 0, SeatNews::Left);
         let mut letters = Letters::default();
         mailbox.swap(&mut letters);
         assert_eq!(letters.commands.len(), 2);
-        assert_eq!(letters.partings, [(PlayerId(1), Parting::Left)]);
+        assert_eq!(letters.news, [(PlayerId(1), 0, SeatNews::Left)]);
         assert_eq!(mailbox.send(inputs(3)), Ok(()));
     }
 

@@ -10,10 +10,11 @@ use tickwire_recording::{
     Closed, EndReason, Recorder, RecorderCloser, RecorderOptions, RecorderStatus, RecorderWatch, Recorders,
     RecordingMeta,
 };
+use tickwire_shared::{Tick, TickRate};
 use tickwire_simulation::{Session, TickInput, TickResult};
 use tracing::{error, info};
 
-use super::{SessionName, StartError};
+use super::{SeatToken, SessionName, StartError, tokens::TokenKey};
 use crate::config::ServerConfig;
 
 /// Records a session, or does nothing.
@@ -31,15 +32,15 @@ impl SessionRecorder {
     ) -> Result<Self, StartError> {
         let Some(directory) = config.recordings.as_deref() else { return Ok(Self(None)) };
         let meta = RecordingMeta::of(session, &name.to_string(), created);
-        let options = RecorderOptions {
-            durability: config.recording.durability,
-            bytes_max: config.recording.bytes_max,
-            ..RecorderOptions::at(meta.tick_rate)
-        };
         recorders
-            .start(directory, &file_name(name, created), &meta, options)
+            .start(directory, &file_name(name, created), &meta, recorder_options(config, meta.tick_rate))
             .map(|recorder| Self(Some(recorder)))
             .map_err(|source| StartError::Recording { directory: directory.to_owned(), source })
+    }
+
+    /// Goes on with one.
+    pub(super) fn resume(recorder: Recorder) -> Self {
+        Self(Some(recorder))
     }
 
     /// The file that grows.
@@ -50,6 +51,13 @@ impl SessionRecorder {
     pub(super) fn tick_input(&mut self, input: &Arc<TickInput>) {
         if let Some(recorder) = &mut self.0 {
             recorder.tick_input(Arc::clone(input));
+        }
+    }
+
+    /// Who may resume a seat, from this tick on. Only a server that goes on after a crash has a use for it.
+    pub(super) fn seat_token(&mut self, tick: Tick, token: &SeatToken) {
+        if let Some(recorder) = &mut self.0 {
+            recorder.seat_token(tick, token.into());
         }
     }
 
@@ -70,8 +78,31 @@ impl SessionRecorder {
     }
 }
 
+impl From<&SeatToken> for tickwire_recording::SeatToken {
+    fn from(SeatToken { player, newest, previous }: &SeatToken) -> Self {
+        let key = |TokenKey { id, hash }: TokenKey| tickwire_recording::TokenKey { id, hash };
+        Self { player: *player, newest: key(*newest), previous: previous.map(key) }
+    }
+}
+
+impl From<&tickwire_recording::SeatToken> for SeatToken {
+    fn from(token: &tickwire_recording::SeatToken) -> Self {
+        let key = |tickwire_recording::TokenKey { id, hash }| TokenKey { id, hash };
+        Self { player: token.player, newest: key(token.newest), previous: token.previous.map(key) }
+    }
+}
+
+/// How a session at `rate` is recorded.
+pub(crate) fn recorder_options(config: &ServerConfig, rate: TickRate) -> RecorderOptions {
+    RecorderOptions {
+        durability: config.recording.durability,
+        bytes_max: config.recording.bytes_max,
+        ..RecorderOptions::at(rate)
+    }
+}
+
 /// Tells how a session's recording does.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct RecordingWatch(Option<RecorderWatch>);
 
 impl RecordingWatch {

@@ -24,6 +24,11 @@ impl SessionName {
         Self(format!("{COLLECTION}{game}-{number}"))
     }
 
+    /// Its number, where it is such a name.
+    pub(crate) fn number(&self, game: &str) -> Option<u32> {
+        self.id().strip_prefix(game)?.strip_prefix('-')?.parse().ok()
+    }
+
     /// The part after `sessions/`.
     pub(crate) fn id(&self) -> &str {
         &self.0[COLLECTION.len()..]
@@ -94,7 +99,7 @@ mod tests {
     fn names_are_read_and_refused() {
         let name: SessionName = "sessions/arena-1".parse().expect("valid");
         assert_eq!(name, SessionName::numbered("arena", 1));
-        assert_eq!(name.id(), "arena-1");
+        assert_eq!((name.id(), name.number("arena"), name.number("are")), ("arena-1", Some(1), None));
         for wrong in ["", "arena-1", "sessions/", "sessions/Arena", "sessions/a/b", "sessions/../x"] {
             assert!(wrong.parse::<SessionName>().is_err(), "{wrong:?} is a name");
         }

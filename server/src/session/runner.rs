@@ -14,8 +14,8 @@ use std::{
 
 use tickwire_recording::EndReason;
 use tickwire_replication::{ReplicationConfig, Replicator};
-use tickwire_shared::Game;
-use tickwire_simulation::{JoinError, Session, SessionConfig, SessionError, SessionLimits, TickPanic};
+use tickwire_shared::{Game, TickRate};
+use tickwire_simulation::{JoinError, SeatChange, Session, SessionConfig, SessionError, SessionLimits, TickPanic};
 use tickwire_wire::schema;
 use tokio::{
     sync::{oneshot, watch},
@@ -24,13 +24,14 @@ use tokio::{
 use tracing::{error, info};
 
 use super::{
-    SeatGuard, SessionHandle, SessionHost, SessionState, TickClock,
+    SessionHandle, SessionHost, SessionState, TickClock,
     clock::{Pace, Pacer, staggered_origin},
     closers::Closers,
     handle::SessionCounters,
-    host::SessionOrder,
-    mailbox::{Command, Join, Letters, Mailbox, Parting},
+    host::{Origin, RecoveredSession, SessionOrder},
+    mailbox::{Command, Join, Letters, Mailbox, Resume},
     recording::{RecordingCloser, SessionRecorder},
+    seats::{Admitted, NotResumed, SeatKeeper},
     threads::Task,
 };
 use crate::config::ServerConfig;
@@ -56,29 +57,41 @@ pub(crate) enum StartError {
 /// The world of a session, at tick 0.
 pub(crate) fn create(game: Arc<dyn Game>, config: &ServerConfig, seed: u64) -> Result<Session, SessionError> {
     let rate = config.tick_rate;
-    let grace_ms = u64::try_from(config.timeouts.grace.as_millis()).unwrap_or(u64::MAX / 1000);
     let limits = SessionLimits {
         max_players: config.max_players.get(),
-        grace_ticks: rate.ticks_in_ms(grace_ms),
+        grace_ticks: grace_ticks(config, rate),
         rewind_ms: config.rewind_ms,
     };
     let named_settings = config.settings.clone();
     Session::new(game, SessionConfig { named_settings, seed, tick_rate: rate, limits, ..SessionConfig::default() })
 }
 
-/// Creates a session, and its recording, and has it stepped.
+/// For how many ticks of a session at `rate` the seat of a lost connection is kept.
+pub(crate) fn grace_ticks(config: &ServerConfig, rate: TickRate) -> u64 {
+    rate.ticks_in_ms(u64::try_from(config.timeouts.grace.as_millis()).unwrap_or(u64::MAX / 1000))
+}
+
+/// Creates a session and its recording, where it does not go on, and has it stepped.
 pub(super) fn start(
     host: &SessionHost,
     order: SessionOrder,
     game: Arc<dyn Game>,
     config: &ServerConfig,
 ) -> Result<RunningSession, StartError> {
-    let SessionOrder { name, seed, place: (index, count), relays } = order;
-    let rate = config.tick_rate;
-    let session = create(Arc::clone(&game), config, seed).map_err(StartError::Session)?;
-
-    let create_time = SystemTime::now();
-    let recorder = SessionRecorder::start(&host.recorders, config, &name, &session, create_time)?;
+    let SessionOrder { name, origin, place: (index, count), relays } = order;
+    let (mut session, recorder, create_time, seat_tokens) = match origin {
+        Origin::Seed(seed) => {
+            let session = create(Arc::clone(&game), config, seed).map_err(StartError::Session)?;
+            let now = SystemTime::now();
+            let recorder = SessionRecorder::start(&host.recorders, config, &name, &session, now)?;
+            (session, recorder, now, Vec::new())
+        }
+        Origin::Recovered(recovered) => {
+            let RecoveredSession { session, recorder, created, seat_tokens } = *recovered;
+            (session, SessionRecorder::resume(recorder), created, seat_tokens)
+        }
+    };
+    let (rate, first) = (session.config().tick_rate, session.tick());
     let recording = recorder.path();
     let origin = staggered_origin(host.started, Instant::now(), rate, index, count);
     let handle = Arc::new(SessionHandle {
@@ -90,13 +103,13 @@ pub(super) fn start(
         max_players: session.config().limits.max_players,
         create_time,
         replicator: Replicator::new(game, session.schema(), ReplicationConfig::new(rate), Arc::clone(session.frame())),
-        clock: TickClock::new(origin, rate),
+        clock: TickClock::new(origin, rate, first),
         mailbox: Mailbox::new(config.limits.mailbox_messages_max),
         relays,
         counters: SessionCounters::default(),
         recording: recorder.watch(),
         state: AtomicU8::new(SessionState::Running as u8),
-        seats_taken: AtomicU32::new(0),
+        seats_taken: AtomicU32::new(session.seats_taken()),
         stuck: watch::Sender::new(false),
         task: OnceLock::new(),
         name,
@@ -104,10 +117,13 @@ pub(super) fn start(
 
     let (tell_end, ended) = oneshot::channel();
     let closer = recorder.closer();
-    let pacer = Pacer::new(rate);
-    let first = handle.clock.instant(pacer.due(session.tick().next()));
+    let pacer = Pacer::new(rate, first);
+    let due = handle.clock.instant(pacer.due(first.next()));
+    let mut seats = SeatKeeper::new(Arc::clone(&host.resume_tokens), &session);
+    seats.restore(&mut session, &handle, seat_tokens);
     let runner = Runner {
         session,
+        seats,
         recorder,
         handle: Arc::clone(&handle),
         pacer,
@@ -117,7 +133,7 @@ pub(super) fn start(
         tell_end,
     };
     info!(session = %handle.name, %rate, "session started");
-    let task = host.threads.add(first, Box::new(runner), Arc::clone(&handle) as _).map_err(StartError::Thread)?;
+    let task = host.threads.add(due, Box::new(runner), Arc::clone(&handle) as _).map_err(StartError::Thread)?;
     let _ = handle.task.set(task);
     Ok(RunningSession { handle, recording, closer, ended: Some(ended) })
 }
@@ -149,14 +165,21 @@ impl RunningSession {
 
 struct Runner {
     session: Session,
+    seats: SeatKeeper,
     recorder: SessionRecorder,
     handle: Arc<SessionHandle>,
     pacer: Pacer,
     letters: Letters,
     /// Those who sit down at the tick being stepped, and wait for it.
-    admitted: Vec<(oneshot::Sender<Result<SeatGuard, JoinError>>, SeatGuard)>,
+    admitted: Vec<(Waiting, Admitted)>,
     closers: Closers,
     tell_end: oneshot::Sender<()>,
+}
+
+/// Who waits for a seat.
+enum Waiting {
+    Newcomer(oneshot::Sender<Result<Admitted, JoinError>>),
+    Returning(oneshot::Sender<Result<Admitted, NotResumed>>),
 }
 
 impl Task for Runner {
@@ -215,31 +238,48 @@ impl Runner {
         self.handle.mailbox.swap(&mut self.letters);
         for command in self.letters.commands.drain(..) {
             match command {
-                Command::Inputs { player, inputs } => {
+                // Those of displaced streams are of nobody.
+                Command::Inputs { player, sitting, inputs } if self.seats.is_current(player, sitting) => {
                     for input in inputs {
                         // What becomes of it is counted by the session, and told to the client in the next header.
                         self.session.input(player, input);
                     }
                 }
+                Command::Inputs { .. } => {}
                 // A client that is gone needs no seat.
                 Command::Join(Join { reply, .. }) if reply.is_closed() => {}
+                Command::Resume(Resume { reply, .. }) if reply.is_closed() => {}
                 Command::Join(Join { name, reply }) => match self.session.join(&name) {
-                    Ok(player) => self.admitted.push((reply, SeatGuard::new(Arc::clone(&self.handle), player))),
+                    Ok(player) => {
+                        self.admitted.push((Waiting::Newcomer(reply), self.seats.admit(&self.handle, player)));
+                    }
                     Err(error) => drop(reply.send(Err(error))),
                 },
+                Command::Resume(Resume { player, proof, reply }) => {
+                    match self.seats.resume(&mut self.session, player, proof) {
+                        Ok(admitted) => self.admitted.push((Waiting::Returning(reply), admitted)),
+                        Err(error) => drop(reply.send(Err(error))),
+                    }
+                }
             }
         }
-        for (player, parting) in self.letters.partings.drain(..) {
-            match parting {
-                Parting::Lost => self.session.disconnect(player),
-                Parting::Left => self.session.leave(player),
-            }
+        for (player, sitting, news) in self.letters.news.drain(..) {
+            self.seats.hear(&mut self.session, player, sitting, news);
         }
     }
 
     fn step(&mut self) -> Result<(), TickPanic> {
         let input = Arc::new(self.session.begin_tick());
+        // Before the input, which has the writer write: whoever is told of a token may use it after a crash.
+        for token in self.seats.take_changes() {
+            self.recorder.seat_token(input.tick, &token);
+        }
         self.recorder.tick_input(&input);
+        for change in &input.seat_changes {
+            if let SeatChange::Left { player } = change {
+                self.seats.vacate(*player);
+            }
+        }
         let output = self.session.finish_tick(&input)?;
         let tick = output.frame.tick;
         self.recorder.tick_result(output.result);
@@ -253,21 +293,24 @@ impl Runner {
 
     /// Tells those who sat down, now that their seats stand in a frame.
     fn answer_admitted(&mut self) {
-        for (reply, seat) in self.admitted.drain(..) {
-            // Of a client that is gone the seat comes back, and gives itself up.
-            drop(reply.send(Ok(seat)));
+        for (waiting, admitted) in self.admitted.drain(..) {
+            // Of a client that is gone the seat comes back, and gives itself up, or is lost once more.
+            match waiting {
+                Waiting::Newcomer(reply) => drop(reply.send(Ok(admitted))),
+                Waiting::Returning(reply) => drop(reply.send(Ok(admitted))),
+            }
         }
     }
 
     /// Lets everybody know, and has the recording closed.
     fn end(self, reason: EndReason) {
-        let Self { session, recorder, handle, closers, tell_end, letters, admitted, pacer: _ } = self;
+        let Self { session, recorder, handle, closers, tell_end, letters, admitted, seats, pacer: _ } = self;
         handle.end(match reason {
             EndReason::Failed { .. } | EndReason::Killed => SessionState::Failed,
             _ => SessionState::Stopped,
         });
         handle.mailbox.close();
-        drop((letters, admitted));
+        drop((letters, admitted, seats));
         log_totals(&session, &handle);
         let name = handle.name.clone();
         closers.run(move || {
@@ -288,6 +331,7 @@ fn log_totals(session: &Session, handle: &SessionHandle) {
     let SessionCounters {
         inputs_dropped,
         inputs_sent_again,
+        seats_resumed,
         stripes_attached,
         stripes_lost,
         stale_epochs,
@@ -311,6 +355,7 @@ fn log_totals(session: &Session, handle: &SessionHandle) {
         inputs_duplicate = counters.duplicate,
         inputs_dropped = inputs_dropped.load(Ordering::Relaxed),
         inputs_sent_again = inputs_sent_again.load(Ordering::Relaxed),
+        seats_resumed = seats_resumed.load(Ordering::Relaxed),
         stripes_attached = stripes_attached.load(Ordering::Relaxed),
         stripes_lost = stripes_lost.load(Ordering::Relaxed),
         stale_epochs = stale_epochs.load(Ordering::Relaxed),

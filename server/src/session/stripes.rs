@@ -9,7 +9,10 @@ use tickwire_replication::{AckError, InputFeedback, STRIPES_MAX, Snapshot, Turns
 use tickwire_shared::{PlayerId, Tick};
 use tickwire_simulation::Input;
 
-use super::{AttachToken, AttachTokens, SeatGuard, SessionHandle, tokens::TokenId};
+use super::{
+    HeldSeat, SeatGuard, SessionHandle,
+    tokens::{AttachTokens, Ending, Token, TokenId},
+};
 
 /// What a player was granted, for all stripes together.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -23,12 +26,13 @@ pub(crate) struct Granted {
     pub(crate) stripes_max: usize,
 }
 
-/// A player's seat and streams. The seat is lost with the last of them.
+/// A player's seat and streams, for one sitting: the seat is lost with the last of them, and who resumes it has others.
 #[derive(Debug)]
 pub(crate) struct Stripes {
     pub(crate) session: Arc<SessionHandle>,
     pub(crate) granted: Granted,
     player: PlayerId,
+    sitting: u32,
     tokens: Arc<AttachTokens>,
     /// Taken after the lock of a stream, where both are.
     state: Mutex<State>,
@@ -40,6 +44,8 @@ struct State {
     seat: Option<SeatGuard>,
     /// The player has left, and the seat goes once what they sent is consumed.
     leaving: bool,
+    /// An input has come, so that the client has what it was given last.
+    is_confirmed: bool,
     turns: Turns,
     feedback: InputFeedback,
     received: Received,
@@ -58,10 +64,21 @@ pub(crate) struct Stripe {
 /// Why a stream is not attached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum AttachError {
-    /// The player has left, or lost all streams.
+    /// The player has left, or lost all streams, or has resumed by another.
     Ended,
     /// There are as many as may be.
     Full,
+}
+
+/// Whether a player's streams are about to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Going {
+    /// They go on.
+    On,
+    /// The player has left, by any of them.
+    Leaving,
+    /// The seat was resumed by others.
+    Displaced,
 }
 
 /// How a stream that the client has closed goes on.
@@ -82,15 +99,15 @@ struct Received {
 }
 
 impl Stripes {
-    /// A seat that is taken up by its first stream; with it the token that lets others in, where there may be any.
+    /// A sitting that is taken up by its first stream; with it the token that lets others in, where there may be any.
     pub(crate) fn take_up(
-        session: Arc<SessionHandle>,
         mut seat: SeatGuard,
         granted: Granted,
         tokens: &Arc<AttachTokens>,
-    ) -> (Stripe, Option<AttachToken>) {
+    ) -> (Stripe, Option<Token>) {
         seat.take_up();
-        let player = seat.player();
+        let HeldSeat { session, player, .. } = &**seat.seat();
+        let (session, player, sitting) = (Arc::clone(session), *player, seat.sitting());
         let mut turns = Turns::new(TurnsConfig {
             tick_rate: session.tick_rate,
             ticks_per_snapshot: granted.ticks_per_snapshot,
@@ -101,16 +118,18 @@ impl Stripes {
         let state = State {
             seat: Some(seat),
             leaving: false,
+            // Only who has resumed has two tokens.
+            is_confirmed: sitting == 0,
             turns,
             feedback: InputFeedback::default(),
             received: Received::default(),
             token: None,
         };
         let tokens = Arc::clone(tokens);
-        let stripes = Arc::new(Self { session, granted, player, tokens, state: Mutex::new(state) });
-        let issued = (granted.stripes_max > 1).then(|| stripes.tokens.issue(&stripes)).flatten();
-        let token = issued.map(|(id, token)| {
-            stripes.lock().token = Some(id);
+        let stripes = Arc::new(Self { session, granted, player, sitting, tokens, state: Mutex::new(state) });
+        let issued = (granted.stripes_max > 1).then(|| stripes.tokens.issue(Arc::downgrade(&stripes))).flatten();
+        let token = issued.map(|(key, token)| {
+            stripes.lock().token = Some(key.id);
             token
         });
         (Stripe { stripes, number, is_closed: false }, token)
@@ -119,7 +138,7 @@ impl Stripes {
     /// Takes a further stream in.
     pub(crate) fn attach(self: &Arc<Self>) -> Result<Stripe, AttachError> {
         let mut state = self.lock();
-        if state.seat.is_none() || state.leaving {
+        if state.going() != Going::On {
             return Err(AttachError::Ended);
         }
         let number = state.turns.open(self.granted.stripes_max).ok_or(AttachError::Full)?;
@@ -133,6 +152,15 @@ impl Stripes {
 }
 
 impl State {
+    fn going(&self) -> Going {
+        match &self.seat {
+            Some(seat) if seat.is_displaced() => Going::Displaced,
+            Some(_) if !self.leaving => Going::On,
+            // Without a seat there is no stream left to go on.
+            Some(_) | None => Going::Leaving,
+        }
+    }
+
     fn leave(&mut self) {
         self.leaving = true;
         if let Some(seat) = &mut self.seat {
@@ -145,6 +173,11 @@ impl Stripe {
     /// Whose.
     pub(crate) fn player(&self) -> PlayerId {
         self.stripes.player
+    }
+
+    /// Of which sitting of the player's.
+    pub(crate) fn sitting(&self) -> u32 {
+        self.stripes.sitting
     }
 
     /// Its number among the player's, from 0.
@@ -196,9 +229,14 @@ impl Stripe {
     }
 
     /// Takes out what has come by another stripe before; how many that are. A player with one stream repeats nothing of
-    /// which the session is not to know.
+    /// which the session is not to know. With the first inputs the token before the newest is good for nothing any more.
     pub(crate) fn drop_repeats(&self, inputs: &mut Vec<Input>) -> u64 {
         let mut state = self.stripes.lock();
+        if !std::mem::replace(&mut state.is_confirmed, true)
+            && let Some(seat) = &state.seat
+        {
+            seat.confirm();
+        }
         let has_others = state.turns.count() > 1;
         let before = inputs.len();
         inputs.retain(|input| state.received.is_new(input.sequence()) || !has_others);
@@ -223,9 +261,9 @@ impl Stripe {
         }
     }
 
-    /// Whether the player has left by any stream.
-    pub(crate) fn is_leaving(&self) -> bool {
-        self.stripes.lock().leaving
+    /// Whether the player's streams are about to end.
+    pub(crate) fn going(&self) -> Going {
+        self.stripes.lock().going()
     }
 }
 
@@ -237,7 +275,7 @@ impl Drop for Stripe {
         let mut state = self.stripes.lock();
         state.turns.close(self.number);
         if state.turns.count() > 0 {
-            if !state.leaving {
+            if state.going() == Going::On {
                 self.stripes.session.counters.stripes_lost.fetch_add(1, Ordering::Relaxed);
             }
             return;
@@ -247,7 +285,7 @@ impl Drop for Stripe {
         // Outside the lock: both go to the locks of others.
         drop(seat);
         if let Some(token) = token {
-            self.stripes.tokens.retire(token);
+            self.stripes.tokens.retire(token, Ending::Lost);
         }
     }
 }

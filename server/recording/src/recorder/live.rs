@@ -10,7 +10,8 @@ use tickwire_shared::Tick;
 use tickwire_simulation::{TickInput, TickResult};
 
 use crate::{
-    End, Layout, RecordingMeta, Writer,
+    End, Layout, RecordingMeta, Recovered, SeatToken, Writer,
+    reader::Sound,
     record::IdleTicks,
     storage::{Disk, write_all_at},
 };
@@ -29,6 +30,8 @@ const MESSAGE_OVERHEAD_BYTES: u64 = 1 + 8 + 22;
 pub(super) enum Record {
     Input(Arc<TickInput>),
     Result(Box<TickResult>),
+    /// From a tick on.
+    Token(Tick, Box<SeatToken>),
 }
 
 impl Record {
@@ -46,6 +49,7 @@ impl Record {
                 });
                 size_of_val(&**result) + kinds.sum::<usize>() + size_of_val(&*result.events)
             }
+            Self::Token(_, token) => size_of_val(&**token),
         };
         bytes as u64
     }
@@ -97,11 +101,31 @@ impl Live {
     pub(super) fn new(disk: Arc<dyn Disk>, meta: &RecordingMeta) -> io::Result<Self> {
         let encoded = Encoded::default();
         let writer = Writer::new(encoded.clone(), meta, Layout::Live)?;
-        let mut live = Self {
+        let mut live = Self::with(disk, encoded, writer, Ticks::default());
+        live.note_coming();
+        live.flush()?;
+        Ok(live)
+    }
+
+    /// Goes on with one of which `sound` is left.
+    pub(super) fn resume(disk: Arc<dyn Disk>, sound: &Sound) -> io::Result<Self> {
+        disk.cut(sound.bytes)?;
+        let encoded = Encoded::default();
+        let seek = || encoded.restart(sound.bytes);
+        let mut writer = Writer::resume(encoded.clone(), sound.rate, &sound.channels, seek)?;
+        writer.set_ticks(sound.whole.0);
+        let ticks = Ticks { input: sound.begun.0, result: sound.whole.0 };
+        let mut live = Self::with(disk, encoded, writer, ticks);
+        live.marks.push_back(Mark { bytes: sound.bytes, ticks });
+        Ok(live)
+    }
+
+    fn with(disk: Arc<dyn Disk>, encoded: Encoded, writer: Writer<Encoded>, ticks: Ticks) -> Self {
+        Self {
             writer,
             encoded,
             disk,
-            ticks: Ticks::default(),
+            ticks,
             held: None,
             idle: None,
             longer: None,
@@ -109,10 +133,7 @@ impl Live {
             coming: VecDeque::new(),
             torn: false,
             ended: false,
-        };
-        live.note_coming();
-        live.flush()?;
-        Ok(live)
+        }
     }
 
     /// Encodes a record, for the next flush.
@@ -120,6 +141,11 @@ impl Live {
         match record {
             Record::Input(input) if IdleTicks::may_have(&input) => self.held = Some(input),
             Record::Input(input) => self.write_input(&input)?,
+            Record::Token(tick, token) => {
+                self.writer.seat_token(tick, &token)?;
+                self.idle = None;
+                self.note_coming();
+            }
             Record::Result(result) => match self.held.take() {
                 None => self.write_result(*result)?,
                 Some(input) => match IdleTicks::of(&result) {
@@ -131,6 +157,14 @@ impl Live {
                 },
             },
         }
+        Ok(())
+    }
+
+    /// Encodes that another server goes on here.
+    pub(super) fn write_recovered(&mut self, recovered: &Recovered) -> io::Result<()> {
+        self.writer.recovered(recovered)?;
+        self.idle = None;
+        self.note_coming();
         Ok(())
     }
 

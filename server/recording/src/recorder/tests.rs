@@ -1,6 +1,7 @@
 //! Recorders on disks that stall and fail.
 
 mod disk;
+mod recovery;
 
 use std::{
     fs,

@@ -8,6 +8,7 @@ mod files;
 mod game;
 mod minimise;
 mod recorder;
+mod recovery;
 mod replay;
 mod retention;
 mod systems;

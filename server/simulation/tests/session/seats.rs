@@ -45,20 +45,22 @@ fn a_full_session_says_so_until_a_seat_is_free() {
 }
 
 #[test]
-fn in_a_full_session_the_seat_that_was_lost_first_goes_to_who_is_there() {
-    let mut session = session_of(3, 60);
-    let [ada, bob, eve] = ["Ada", "Bob", "Eve"].map(|name| session.join(name).expect("a free seat"));
+fn a_lost_seat_is_nobody_elses_before_its_grace_is_over() {
+    let mut session = session_of(2, 30);
+    let [ada, bob] = ["Ada", "Bob"].map(|name| session.join(name).expect("a free seat"));
     tick(&mut session);
     session.disconnect(bob);
+    for _ in 0..30 {
+        assert_eq!(session.join("Eve"), Err(JoinError::Full { max_players: 2 }));
+        tick(&mut session);
+    }
+    assert!(session.reconnect(bob));
     tick(&mut session);
-    session.disconnect(ada);
-    let fay = session.join("Fay").expect("Bob's seat");
-    assert_eq!((session.seats_taken(), session.reconnect(bob), session.reconnect(ada)), (3, false, true));
-    assert_eq!(session.join("Gus"), Err(JoinError::Full { max_players: 3 }));
+    session.disconnect(bob);
+    ticks(&mut session, 31);
+    let eve = session.join("Eve").expect("Bob's seat");
     let (record, _) = tick(&mut session);
-    let joined = SeatChange::Joined { player: fay, name: "Fay".into() };
-    assert_eq!(record.seat_changes, [SeatChange::Left { player: bob }, joined]);
-    assert_eq!(record.inputs.iter().map(|input| input.player).collect::<Vec<_>>(), [ada, eve, fay]);
+    assert_eq!(record.inputs.iter().map(|input| input.player).collect::<Vec<_>>(), [ada, eve]);
 }
 
 #[test]
@@ -67,16 +69,6 @@ fn a_bad_name_takes_no_seat() {
     assert_eq!(session.join(&"x".repeat(33)), Err(JoinError::Name(NameError::TooLong { chars: 33 })));
     assert_eq!(session.join("a\nb"), Err(JoinError::Name(NameError::ControlCharacter { character: '\n' })));
     assert_eq!((session.seats_taken(), session.join("ok")), (0, Ok(PlayerId(1))));
-}
-
-#[test]
-fn a_bad_name_takes_no_seat_from_one_who_is_away() {
-    let mut session = session_of(1, 30);
-    let ada = session.join("Ada").expect("a free seat");
-    tick_until(&mut session, 10);
-    session.disconnect(ada);
-    assert!(matches!(session.join("a\nb"), Err(JoinError::Name(_))));
-    assert!(session.reconnect(ada));
 }
 
 #[test]
@@ -112,6 +104,16 @@ fn who_comes_back_in_time_finds_the_seat_and_the_dot() {
     assert_eq!(record.seat_changes, [SeatChange::Reconnected { player: ada }]);
     ticks(&mut session, 100);
     assert_eq!((status(&session, ada), net_id_of(&session, ada)), (Some(PlayerStatus::Connected), dot));
+}
+
+#[test]
+fn without_a_grace_a_lost_connection_is_the_end_of_its_seat() {
+    let mut session = session_of(1, 0);
+    let ada = session.join("Ada").expect("a free seat");
+    tick(&mut session);
+    session.disconnect(ada);
+    assert_eq!(tick(&mut session).0.seat_changes, [SeatChange::Left { player: ada }]);
+    assert!(session.join("Bob").is_ok());
 }
 
 #[test]

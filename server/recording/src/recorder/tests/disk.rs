@@ -132,6 +132,11 @@ impl Storage for Troubled {
         Ok(self.file(path, File::create_new(path)?))
     }
 
+    fn open(&self, path: &Path) -> io::Result<Arc<dyn Disk>> {
+        self.step(&self.open, Some(format!("open {}", name(path))))?;
+        Ok(self.file(path, File::options().read(true).write(true).open(path)?))
+    }
+
     fn create_partial(&self, path: &Path) -> io::Result<Arc<dyn Disk>> {
         self.step(&self.open, Some(format!("create {}", name(path))))?;
         Ok(self.file(path, File::create(path)?))

@@ -1,0 +1,364 @@
+//! Going on with the session of a server that was killed: its live recording is played again, and recording goes on in the
+//! same file.
+
+use std::{
+    collections::BTreeMap,
+    fs, io, mem,
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::SystemTime,
+};
+
+use tickwire_shared::{Game, PlayerId, Tick};
+use tickwire_simulation::{Session, SessionConfig, SessionLimits, TickPanic, TickResult};
+
+use crate::{
+    End, EndReason, Recording, RecordingError, RecordingMeta, Recovered, Repaired, Replay, ReplayedTick, SeatToken,
+    VerifyError,
+    attempt::{Attempt, Died},
+    files,
+    format::Topic,
+    reader::{Record, Sound},
+    storage::{Disk, FileSystem, Storage},
+};
+
+/// A live recording that no server writes any more, taken for the caller alone.
+#[derive(Debug)]
+pub struct Unfinished {
+    pub(crate) path: PathBuf,
+    pub(crate) disk: Arc<dyn Disk>,
+    storage: Arc<dyn Storage>,
+    recording: Recording,
+}
+
+/// How to go on with a session.
+#[derive(Clone, Copy, Debug)]
+pub struct RecoveryOptions<'a> {
+    /// For how many ticks the seat of a lost connection is kept: of all seats from here on, since everybody has lost it.
+    pub grace_ticks: u64,
+    /// The time.
+    pub now: SystemTime,
+    /// Comes true where it takes too long.
+    pub stop: &'a AtomicBool,
+}
+
+/// What has become of an unfinished recording.
+#[derive(Debug)]
+pub enum Recovery {
+    /// The session is as it was, at the last tick of the recording: see [`Recorders::resume`](crate::Recorders::resume).
+    GoesOn(Box<Resumable>),
+    /// The session had ended, or ends in the tick that it was killed in: there is nothing to go on with, and a finished
+    /// recording.
+    Over {
+        /// What was made of the recording.
+        finished: Repaired,
+        /// How it ends.
+        end: End,
+    },
+}
+
+/// A session that is as it was when its server was killed, and its recording.
+#[derive(Debug)]
+pub struct Resumable {
+    pub(crate) session: Session,
+    pub(crate) unfinished: Unfinished,
+    pub(crate) sound: Sound,
+    /// Of a tick whose input only was on record.
+    pub(crate) pending: Option<Box<TickResult>>,
+    pub(crate) recovered: Recovered,
+    pub(crate) attempt: Attempt,
+    seat_tokens: Vec<SeatToken>,
+}
+
+/// Why nobody can go on with a session.
+#[derive(Debug, thiserror::Error)]
+pub enum RecoveryError {
+    /// It is not what was recorded, as with another build of the game; or the file is damaged from the start.
+    #[error(transparent)]
+    Replay(#[from] VerifyError),
+    /// The process has died of it, time and again.
+    #[error("the server has died {times} times while tick {tick} was played again")]
+    Died {
+        /// Of this tick.
+        tick: Tick,
+        /// How often, in a row.
+        times: u32,
+    },
+    /// It was told to stop.
+    #[error("tick {at} of {of} had been played again when the time for it was over")]
+    Stopped {
+        /// The newest tick.
+        at: Tick,
+        /// The last one.
+        of: Tick,
+    },
+    /// The file's header, or the numbers in it.
+    #[error(transparent)]
+    Recording(#[from] RecordingError),
+    /// What is to be written beside it, or into it, cannot be. It can be tried again as it is.
+    #[error("{}: {source}", path.display())]
+    Disk {
+        /// The recording.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+impl Unfinished {
+    /// Takes a live recording.
+    ///
+    /// # Errors
+    /// Where somebody else has it, or its header cannot be read.
+    pub fn open(path: &Path) -> Result<Self, RecordingError> {
+        Self::on(Arc::new(FileSystem), path)
+    }
+
+    pub(crate) fn on(storage: Arc<dyn Storage>, path: &Path) -> Result<Self, RecordingError> {
+        let disk = storage.open(path).map_err(|source| match source.kind() {
+            io::ErrorKind::WouldBlock => RecordingError::InUse { path: path.to_owned() },
+            _ => files::at(path)(source),
+        })?;
+        Ok(Self { path: path.to_owned(), disk, storage, recording: Recording::open(path)? })
+    }
+
+    /// Its file.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// What stands in it, to its last whole record.
+    #[must_use]
+    pub fn recording(&self) -> &Recording {
+        &self.recording
+    }
+
+    /// What the session was created with.
+    #[must_use]
+    pub fn meta(&self) -> &RecordingMeta {
+        self.recording.meta()
+    }
+
+    /// Makes a finished recording of it, which nobody goes on with.
+    ///
+    /// # Errors
+    /// Those of the disk.
+    pub fn finish(&self) -> Result<Repaired, RecordingError> {
+        self.finish_with(None)
+    }
+
+    fn finish_with(&self, end: Option<&End>) -> Result<Repaired, RecordingError> {
+        let finished = files::finalize(&*self.storage, &self.path, end)?;
+        remove_attempt(&*self.storage, &self.path);
+        Ok(finished)
+    }
+
+    /// Plays the recording again, and compares each tick.
+    ///
+    /// What a kill has torn at its end is cut off. A tick whose input only is on record is played, and belongs to it. Where
+    /// there is damage, the session goes on from before it, and the file is kept as `NAME.damaged-EPOCH.mcap`.
+    ///
+    /// While this runs, a note lies beside the file. Where the process has died at one tick three times in a row, this is an
+    /// error. A process that is killed from outside does not die at one tick again and again.
+    ///
+    /// # Errors
+    /// Why nobody can go on with it, and the recording.
+    pub fn recover(
+        self,
+        game: Arc<dyn Game>,
+        options: RecoveryOptions<'_>,
+    ) -> Result<Recovery, (RecoveryError, Box<Self>)> {
+        let mut seat_tokens = BTreeMap::new();
+        let recovered = self.sound(&mut seat_tokens).and_then(|sound| match sound {
+            Ok(sound) => self.play(sound, game, options),
+            Err(end) => Ok(Err(end)),
+        });
+        let finished = match recovered {
+            Ok(Ok(Played { session, sound, pending, recovered, attempt })) => {
+                let seats = &session.frame().seats;
+                seat_tokens.retain(|player, _| seats.iter().any(|seat| seat.player == *player));
+                let seat_tokens = seat_tokens.into_values().collect();
+                let resumable =
+                    Resumable { session, unfinished: self, sound, pending, recovered, attempt, seat_tokens };
+                return Ok(Recovery::GoesOn(Box::new(resumable)));
+            }
+            Ok(Err(end)) => self.finish_with(Some(&end)).map(|finished| Recovery::Over { finished, end }),
+            Err(error) => return Err((error, Box::new(self))),
+        };
+        finished.map_err(|error| (error.into(), Box::new(self)))
+    }
+
+    /// Reads all of it, and cuts off what cannot be read. The inner error is the session's end, where that is on record. Of
+    /// each player the newest tokens are put among `seat_tokens`.
+    fn sound(&self, seat_tokens: &mut BTreeMap<PlayerId, SeatToken>) -> Result<Result<Sound, End>, RecoveryError> {
+        let (mut end, mut damage) = (None, None);
+        let mut records = self.recording.records()?;
+        for record in records.by_ref() {
+            match record {
+                Ok(Record { topic: Topic::End, data, .. }) => end = End::decode(&data).ok().map(|(end, _)| end),
+                Ok(Record { topic: Topic::SeatToken, data, .. }) => {
+                    // The checksum is right. What it says in a later version's words is passed over.
+                    seat_tokens.extend(SeatToken::decode(&data).ok().map(|token| (token.player, token)));
+                }
+                Ok(_) => {}
+                Err(error @ RecordingError::Io { .. }) => return Err(error.into()),
+                Err(error) => damage = Some(error),
+            }
+        }
+        if let Some(end) = end {
+            return Ok(Err(end));
+        }
+        let sound = records.sound(self.meta().tick_rate);
+        let length = fs::metadata(&self.path).map_err(self.disk_error())?.len();
+        if length > sound.bytes {
+            // A kill leaves half a record, a loss of power zeros: there is nothing in either.
+            if let Some(damage) = damage.filter(|damage| !matches!(damage, RecordingError::Truncated { .. })) {
+                let copy = files::damaged_path(&self.path, sound.epoch);
+                tracing::warn!("{}: {damage}; it is kept as {}", self.path.display(), copy.display());
+                self.copy_to(&copy).map_err(self.disk_error())?;
+            }
+            self.disk.cut(sound.bytes).map_err(self.disk_error())?;
+        }
+        Ok(Ok(sound))
+    }
+
+    fn copy_to(&self, path: &Path) -> io::Result<()> {
+        fs::copy(&self.path, path)?;
+        fs::File::open(path)?.sync_all()?;
+        self.storage.sync_directory(files::directory_of(path))
+    }
+
+    /// Plays what is sound. The inner error is how the session ends, where its last tick panics.
+    fn play(
+        &self,
+        sound: Sound,
+        game: Arc<dyn Game>,
+        RecoveryOptions { grace_ticks, now, stop }: RecoveryOptions<'_>,
+    ) -> Result<Result<Played, End>, RecoveryError> {
+        let attempt = Attempt::begin(&*self.storage, &files::attempt_path(&self.path)).map_err(self.disk_error())?;
+        let mut attempt = attempt.map_err(|Died { tick, times }| RecoveryError::Died { tick, times })?;
+        let config = self.meta().session_config();
+        let limits = SessionLimits { grace_ticks, ..config.limits };
+        let replay = Replay::with(&self.recording, game, SessionConfig { limits, ..config })
+            .map_err(|source| VerifyError::Replay { verified: Tick::ZERO, source })?;
+        let replayed = self.replay(replay, sound.begun, stop, &mut attempt);
+        attempt.rests().map_err(self.disk_error())?;
+        let Replayed { mut session, pending } = match replayed? {
+            Ok(replayed) => replayed,
+            Err(TickPanic { tick, message }) => {
+                return Ok(Err(End { reason: EndReason::Failed { message }, tick, ticks_missing: 0 }));
+            }
+        };
+        let used = || RecordingError::Header(format!("epoch: {} is the last that there can be", sound.epoch));
+        let epoch = sound.epoch.checked_add(1).ok_or_else(used)?;
+        session.begin_epoch(epoch);
+        session.disconnect_all();
+        let recovered = Recovered { tick: session.tick(), epoch, time: now };
+        Ok(Ok(Played { session, sound, pending, recovered, attempt }))
+    }
+
+    fn replay(
+        &self,
+        mut replay: Replay,
+        last: Tick,
+        stop: &AtomicBool,
+        attempt: &mut Attempt,
+    ) -> Result<Result<Replayed, TickPanic>, RecoveryError> {
+        let (mut pending, mut noted) = (None, Ok(()));
+        while let Some(played) = replay.next_after(|tick| noted = attempt.plays(tick)) {
+            mem::replace(&mut noted, Ok(())).map_err(self.disk_error())?;
+            let at = replay.session().tick();
+            let played = played.map_err(|source| VerifyError::Replay { verified: at, source })?;
+            let ReplayedTick { recorded, outcome, divergence } = played;
+            if let Some(divergence) = divergence {
+                return Err(VerifyError::Diverged(divergence).into());
+            }
+            match (recorded.result, outcome) {
+                (Some(_), Ok(_)) => {}
+                (Some(_), Err(panic)) => return Err(VerifyError::Panicked(panic).into()),
+                (None, Ok(output)) => pending = Some(Box::new(output.result)),
+                (None, Err(panic)) => return Ok(Err(panic)),
+            }
+            if stop.load(Ordering::Relaxed) && at < last {
+                return Err(RecoveryError::Stopped { at, of: last });
+            }
+        }
+        Ok(Ok(Replayed { session: replay.into_session(), pending }))
+    }
+
+    /// Leaves the recording where no server goes on with it, as `NAME.set-aside.mcap`: where it is then. The reason is for
+    /// people.
+    ///
+    /// # Errors
+    /// Those of the disk.
+    pub fn set_aside(&self, reason: &str) -> io::Result<PathBuf> {
+        set_aside_on(&*self.storage, &self.path, reason)
+    }
+
+    fn disk_error(&self) -> impl Fn(io::Error) -> RecoveryError + use<> {
+        let path = self.path.clone();
+        move |source| RecoveryError::Disk { path: path.clone(), source }
+    }
+}
+
+impl Resumable {
+    /// Where the session is, and what it has become.
+    #[must_use]
+    pub fn recovered(&self) -> &Recovered {
+        &self.recovered
+    }
+
+    /// What the session was created with.
+    #[must_use]
+    pub fn meta(&self) -> &RecordingMeta {
+        self.unfinished.meta()
+    }
+
+    /// By which tokens those come back who have a seat.
+    #[must_use]
+    pub fn seat_tokens(&self) -> &[SeatToken] {
+        &self.seat_tokens
+    }
+}
+
+/// A session at the last tick on record.
+struct Replayed {
+    session: Session,
+    pending: Option<Box<TickResult>>,
+}
+
+/// What playing came to.
+struct Played {
+    session: Session,
+    sound: Sound,
+    pending: Option<Box<TickResult>>,
+    recovered: Recovered,
+    attempt: Attempt,
+}
+
+/// As [`Unfinished::set_aside`], of a live file that cannot even be opened.
+///
+/// # Errors
+/// Those of the disk.
+pub fn set_aside(live: &Path, reason: &str) -> io::Result<PathBuf> {
+    set_aside_on(&FileSystem, live, reason)
+}
+
+fn set_aside_on(storage: &dyn Storage, live: &Path, reason: &str) -> io::Result<PathBuf> {
+    let path = files::set_aside(storage, live, reason)?;
+    remove_attempt(storage, live);
+    Ok(path)
+}
+
+fn remove_attempt(storage: &dyn Storage, live: &Path) {
+    let path = files::attempt_path(live);
+    if path.exists()
+        && let Err(error) = storage.remove(&path)
+    {
+        tracing::warn!("{} cannot be removed: {error}", path.display());
+    }
+}

@@ -1,0 +1,308 @@
+//! Before a server's first session: those that a killed one has left unfinished are played again, several at a time, each on
+//! a thread of its own.
+
+use std::{
+    any::Any,
+    collections::{BTreeMap, VecDeque},
+    io,
+    num::NonZeroUsize,
+    panic::{AssertUnwindSafe, catch_unwind},
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+        mpsc::{Receiver, RecvTimeoutError, Sender, channel},
+    },
+    thread,
+    time::{Duration, Instant, SystemTime},
+};
+
+use tickwire_recording::{
+    Recorders, RecordingError, Recovery, RecoveryError, RecoveryOptions, Unfinished, game_of, set_aside,
+};
+use tickwire_shared::Game;
+use tracing::{error, info, warn};
+
+use crate::{
+    config::ServerConfig,
+    server::RunError,
+    session::{RecoveredSession, SeatToken, SessionName, grace_ticks, recorder_options},
+};
+
+/// How often somebody who waits looks whether the server is to end.
+const LOOK_INTERVAL: Duration = Duration::from_millis(50);
+
+/// Sessions that go on.
+pub(crate) type RecoveredSessions = BTreeMap<SessionName, RecoveredSession>;
+
+/// Plays unfinished recordings again.
+pub(crate) struct Recoverer<'a> {
+    pub(crate) config: &'a ServerConfig,
+    pub(crate) directory: &'a Path,
+    /// Those that the server hosts.
+    pub(crate) hosted: &'a [Arc<dyn Game>],
+    /// All that it was built with.
+    pub(crate) games: &'a [Arc<dyn Game>],
+    pub(crate) recorders: Recorders,
+    /// How many at a time.
+    pub(crate) threads: NonZeroUsize,
+}
+
+/// One of them.
+struct Job {
+    session: SessionName,
+    unfinished: Unfinished,
+    /// `None`: an older one of its session. It is only finished.
+    game: Option<Arc<dyn Game>>,
+}
+
+/// One that a thread has.
+struct Running {
+    session: SessionName,
+    path: PathBuf,
+    began: Instant,
+    shared: Arc<Shared>,
+}
+
+/// What a thread shares with who waits for it.
+#[derive(Default)]
+struct Shared {
+    /// It is to come to an end.
+    stop: AtomicBool,
+    /// Somebody has taken on what becomes of the recording: the thread, or who waited for it.
+    decided: AtomicBool,
+}
+
+/// What has become of one.
+enum Outcome {
+    GoesOn(Box<RecoveredSession>),
+    /// It is finished, or set aside.
+    Gone,
+    /// The disk does not do what is needed to go on. Nothing is lost as yet.
+    DiskFails(io::Error),
+}
+
+impl Shared {
+    /// Whether the caller is to see to the recording.
+    fn decide(&self) -> bool {
+        !self.decided.swap(true, Ordering::AcqRel)
+    }
+}
+
+impl Recoverer<'_> {
+    /// What becomes of recordings that nobody has ended: sessions, of which nobody plays as yet.
+    ///
+    /// # Errors
+    /// Where the disk does not let a session go on that could, or `stop` comes true. All can be tried again then.
+    pub(crate) fn recover(&self, unfinished: Vec<PathBuf>, stop: &AtomicBool) -> Result<RecoveredSessions, RunError> {
+        let began = Instant::now();
+        let mut waiting = self.jobs(unfinished);
+        let mut sessions = RecoveredSessions::new();
+        let mut running = BTreeMap::new();
+        let mut gone = 0_usize;
+        let (tell, told) = channel();
+        let mut numbers = 0_usize..;
+        let result = loop {
+            while running.len() < self.threads.get()
+                && let Some(job) = waiting.pop_front()
+            {
+                let number = numbers.next().expect("as good as endless");
+                running.insert(number, self.start(number, job, tell.clone())?);
+            }
+            if running.is_empty() {
+                break Ok(());
+            }
+            if stop.load(Ordering::Relaxed) {
+                break Err(RunError::Stopped);
+            }
+            match self.next(&told, &mut running) {
+                None => {}
+                Some((session, Outcome::GoesOn(recovered))) => drop(sessions.insert(session, *recovered)),
+                Some((_, Outcome::Gone)) => gone += 1,
+                Some((_, Outcome::DiskFails(source))) => {
+                    break Err(RunError::Recording { directory: self.directory.to_owned(), source });
+                }
+            }
+        };
+        if result.is_err() {
+            self.leave(&told, running);
+        }
+        result?;
+        if !sessions.is_empty() || gone > 0 {
+            info!(sessions = sessions.len(), not_recovered = gone, took = ?began.elapsed(), "recovered");
+        }
+        Ok(sessions)
+    }
+
+    /// Takes the recordings. Of each session the newest goes on.
+    fn jobs(&self, paths: Vec<PathBuf>) -> VecDeque<Job> {
+        let mut jobs: Vec<Job> = paths.iter().filter_map(|path| self.job(path)).collect();
+        jobs.sort_by_key(|job| (job.session.clone(), std::cmp::Reverse(job.unfinished.meta().created)));
+        for i in (1..jobs.len()).rev() {
+            if jobs[i - 1].session == jobs[i].session {
+                jobs[i].game = None;
+            }
+        }
+        jobs.into()
+    }
+
+    fn job(&self, path: &Path) -> Option<Job> {
+        let unfinished = match Unfinished::open(path) {
+            Ok(unfinished) => unfinished,
+            Err(error @ (RecordingError::InUse { .. } | RecordingError::Io { .. })) => {
+                warn!(%error, "an unfinished recording is left as it is");
+                return None;
+            }
+            Err(error) => {
+                put_aside(path, &error.to_string());
+                return None;
+            }
+        };
+        let session = match unfinished.meta().session.parse::<SessionName>() {
+            Ok(session) => session,
+            Err(error) => {
+                put_aside(path, &error.to_string());
+                return None;
+            }
+        };
+        match game_of(unfinished.recording(), self.games) {
+            Err(error) => {
+                put_aside(path, &error.to_string());
+                None
+            }
+            Ok(game) if !self.hosted.iter().any(|hosted| hosted.name() == game.name()) => {
+                warn!(%session, path = %path.display(), "its game is not hosted: the unfinished recording is left as it is");
+                None
+            }
+            Ok(game) => Some(Job { session, unfinished, game: Some(game) }),
+        }
+    }
+
+    fn start(&self, number: usize, job: Job, tell: Sender<(usize, Outcome)>) -> Result<Running, RunError> {
+        let (session, path) = (job.session.clone(), job.unfinished.path().to_owned());
+        let shared = Arc::<Shared>::default();
+        let running = Running { session, path: path.clone(), began: Instant::now(), shared: Arc::clone(&shared) };
+        let (config, recorders) = (self.config.clone(), self.recorders.clone());
+        let work = move || {
+            let outcome = catch_unwind(AssertUnwindSafe(|| job.run(&config, &recorders, &shared)));
+            let outcome = outcome.unwrap_or_else(|panic| {
+                put_aside(&path, &format!("recovering it panicked; this is a bug in Tickwire: {}", message(&*panic)));
+                Outcome::Gone
+            });
+            // Nobody may be waiting any more.
+            let _ = tell.send((number, outcome));
+        };
+        thread::Builder::new().name("tickwire-recover".into()).spawn(work).map_err(RunError::Threads)?;
+        Ok(running)
+    }
+
+    /// Waits for a while for what becomes of one.
+    fn next(
+        &self,
+        told: &Receiver<(usize, Outcome)>,
+        running: &mut BTreeMap<usize, Running>,
+    ) -> Option<(SessionName, Outcome)> {
+        match told.recv_timeout(LOOK_INTERVAL) {
+            // One that was given up comes too late.
+            Ok((number, outcome)) => return running.remove(&number).map(|running| (running.session, outcome)),
+            Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {}
+        }
+        let (limit, now) = (self.config.timeouts.recovery, Instant::now());
+        let late = |running: &Running| now.saturating_duration_since(running.began);
+        for running in running.values().filter(|running| late(running) > limit) {
+            running.shared.stop.store(true, Ordering::Relaxed);
+        }
+        // It has been told to stop between two ticks, and does not come back from one.
+        let given_up = limit.saturating_add(self.config.timeouts.end);
+        let is_given_up = |running: &Running| late(running) > given_up && running.shared.decide();
+        let number = *running.iter().find(|(_, running)| is_given_up(running))?.0;
+        let Running { session, path, .. } = running.remove(&number)?;
+        put_aside(&path, &format!("the game does not come back from a tick that is played again, for {given_up:?}"));
+        Some((session, Outcome::Gone))
+    }
+
+    /// Leaves what is under way as it was.
+    fn leave(&self, told: &Receiver<(usize, Outcome)>, mut running: BTreeMap<usize, Running>) {
+        for Running { shared, .. } in running.values() {
+            shared.stop.store(true, Ordering::Relaxed);
+            shared.decided.store(true, Ordering::Release);
+        }
+        let deadline = Instant::now() + self.config.timeouts.end;
+        while !running.is_empty()
+            && let Ok((number, _)) = told.recv_timeout(deadline.saturating_duration_since(Instant::now()))
+        {
+            running.remove(&number);
+        }
+    }
+}
+
+impl Job {
+    fn run(self, config: &ServerConfig, recorders: &Recorders, shared: &Shared) -> Outcome {
+        let Self { session, unfinished, game } = self;
+        let Some(game) = game else { return finish(&session, &unfinished, shared) };
+        let began = Instant::now();
+        let (path, rate) = (unfinished.path().to_owned(), unfinished.meta().tick_rate);
+        let created = unfinished.meta().created;
+        let file = path.display();
+        info!(%session, %file, "recovering a session that a killed server has left");
+        let options =
+            RecoveryOptions { grace_ticks: grace_ticks(config, rate), now: SystemTime::now(), stop: &shared.stop };
+        let recovered = unfinished.recover(game, options);
+        if !shared.decide() {
+            return Outcome::Gone;
+        }
+        let resumable = match recovered {
+            Ok(Recovery::GoesOn(resumable)) => resumable,
+            Ok(Recovery::Over { finished, end }) => {
+                let file = finished.path.display();
+                info!(%session, %file, reason = ?end.reason, tick = %end.tick, "the session had ended");
+                return Outcome::Gone;
+            }
+            Err((RecoveryError::Disk { source, .. }, _)) => {
+                error!(%session, %file, error = %source, "the session cannot be recovered now");
+                return Outcome::DiskFails(source);
+            }
+            Err((error, unfinished)) => {
+                put_aside(unfinished.path(), &error.to_string());
+                return Outcome::Gone;
+            }
+        };
+        let recovered = *resumable.recovered();
+        let seat_tokens = resumable.seat_tokens().iter().map(SeatToken::from).collect();
+        match recorders.resume(*resumable, recorder_options(config, rate)) {
+            Ok((state, recorder)) => {
+                let (tick, epoch, seats) = (recovered.tick, recovered.epoch, state.seats_taken());
+                info!(%session, %tick, epoch, seats, took = ?began.elapsed(), "session recovered");
+                Outcome::GoesOn(Box::new(RecoveredSession { session: state, recorder, created, seat_tokens }))
+            }
+            Err(source) => {
+                error!(%session, %file, error = %source, "the session cannot be recorded now");
+                Outcome::DiskFails(source)
+            }
+        }
+    }
+}
+
+/// Makes a finished recording of one that another has taken the place of.
+fn finish(session: &SessionName, unfinished: &Unfinished, shared: &Shared) -> Outcome {
+    if !shared.decide() {
+        return Outcome::Gone;
+    }
+    match unfinished.finish() {
+        Ok(finished) => info!(%session, path = %finished.path.display(), "finished an older recording of the session"),
+        Err(error) => error!(%session, %error, "an older recording of the session cannot be finished"),
+    }
+    Outcome::Gone
+}
+
+fn put_aside(path: &Path, reason: &str) {
+    match set_aside(path, reason) {
+        Ok(to) => error!(path = %to.display(), reason, "an unfinished recording is set aside"),
+        Err(error) => error!(path = %path.display(), reason, %error, "an unfinished recording cannot be set aside"),
+    }
+}
+
+fn message(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<&str>().copied();
+    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("a panic without a message")
+}

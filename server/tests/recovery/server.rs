@@ -1,0 +1,207 @@
+//! The server's program, and what it logs.
+
+use std::{
+    fs,
+    io::{BufRead as _, BufReader},
+    path::{Path, PathBuf},
+    process::{Child, Command, ExitStatus, Stdio},
+    sync::{Arc, Condvar, Mutex},
+    thread,
+    time::{Duration, Instant},
+};
+
+use serde_json::Value as Json;
+use tickwire_arena::Arena;
+use tickwire_proto::v1::{
+    GetSessionRequest, ListSessionsRequest, Session, session_service_client::SessionServiceClient,
+};
+use tickwire_recording::{Recording, Verified, verify};
+use tonic::transport::Channel;
+
+const BINARY: &str = env!("CARGO_BIN_EXE_tickwire-server");
+/// Nothing here takes so long; a test that waits so long has failed.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+pub(crate) const ARENA_1: &str = "sessions/arena-1";
+
+/// A server as a process. Dropped, it is killed.
+pub(crate) struct Server {
+    child: Child,
+    log: Log,
+}
+
+/// What a process has logged, and whether it is over.
+#[derive(Clone, Default)]
+struct Log(Arc<(Mutex<(Vec<Json>, bool)>, Condvar)>);
+
+/// A server that listens.
+pub(crate) struct Listening {
+    pub(crate) server: Server,
+    pub(crate) address: String,
+    pub(crate) channel: Channel,
+}
+
+impl Server {
+    pub(crate) fn spawn(data: &Path, arguments: &[&str]) -> Self {
+        let mut command = Command::new(BINARY);
+        // What the test's own environment says of servers is not for these.
+        for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("TICKWIRE_")) {
+            command.env_remove(name);
+        }
+        command.args(["--seed", "5", "--log-format", "json", "--data-dir"]).arg(data).args(arguments);
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the binary runs");
+        let (log, stderr) = (Log::default(), child.stderr.take().expect("it is piped"));
+        let reader = log.clone();
+        thread::spawn(move || reader.read(stderr));
+        Self { child, log }
+    }
+
+    /// Waits until it listens.
+    pub(crate) async fn listening(mut self) -> Listening {
+        let mut line = String::new();
+        BufReader::new(self.child.stdout.as_mut().expect("it is piped")).read_line(&mut line).expect("it prints");
+        let address = line.split("http://").nth(1).and_then(|rest| rest.split(' ').next());
+        let address = address.unwrap_or_else(|| panic!("{line:?} names no address: {:?}", self.log.lines())).to_owned();
+        let channel = Channel::from_shared(format!("http://{address}")).expect("an address").connect().await;
+        Listening { server: self, address, channel: channel.expect("it listens where it says") }
+    }
+
+    /// Waits until it logs `message`: the line's fields; `None` where it ends without.
+    pub(crate) fn logs(&self, message: &str) -> Option<Json> {
+        self.log.wait(PATIENCE, message)
+    }
+
+    /// As [`logs`](Self::logs), for so long.
+    pub(crate) fn logs_within(&self, time: Duration, message: &str) -> Option<Json> {
+        self.log.wait(time, message)
+    }
+
+    /// The lines of this message so far.
+    pub(crate) fn logged(&self, message: &str) -> Vec<Json> {
+        let lines = self.log.lines();
+        lines.into_iter().filter(|line| line["message"] == message).collect()
+    }
+
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Ends it as nothing can be ended more abruptly, and waits until all that it has logged is known.
+    pub(crate) fn kill(&mut self) {
+        self.child.kill().expect("it can be killed");
+        self.child.wait().expect("it is a child");
+        assert_eq!(self.log.wait(PATIENCE, "no line says this"), None);
+    }
+
+    /// Waits until it ends by itself.
+    pub(crate) fn wait(&mut self) -> ExitStatus {
+        self.child.wait().expect("it is a child")
+    }
+
+    /// Asks it to end, and waits until it has.
+    pub(crate) fn end(&mut self) {
+        let status = Command::new("kill").arg(self.child.id().to_string()).status().expect("kill runs");
+        assert!(status.success());
+        assert_eq!(self.wait().code(), Some(0));
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // It may have ended.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Log {
+    fn read(&self, stderr: impl std::io::Read) {
+        let (state, changed) = &*self.0;
+        for line in BufReader::new(stderr).lines() {
+            // What a killed process has written half is no line.
+            let line: Option<Json> = line.ok().and_then(|line| serde_json::from_str(&line).ok());
+            let fields = line.map(|mut line| line["fields"].take());
+            state.lock().expect("sound").0.extend(fields);
+            changed.notify_all();
+        }
+        state.lock().expect("sound").1 = true;
+        changed.notify_all();
+    }
+
+    fn lines(&self) -> Vec<Json> {
+        self.0.0.lock().expect("sound").0.clone()
+    }
+
+    fn wait(&self, time: Duration, message: &str) -> Option<Json> {
+        let (state, changed) = &*self.0;
+        let deadline = Instant::now() + time;
+        let mut state = state.lock().expect("sound");
+        loop {
+            if let Some(line) = state.0.iter().find(|line| line["message"] == message) {
+                return Some(line.clone());
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            if state.1 || left.is_zero() {
+                return None;
+            }
+            state = changed.wait_timeout(state, left).expect("sound").0;
+        }
+    }
+}
+
+impl Listening {
+    pub(crate) async fn start(data: &Path, arguments: &[&str]) -> Self {
+        Server::spawn(data, &[&["--listen", "127.0.0.1:0"], arguments].concat()).listening().await
+    }
+
+    pub(crate) async fn session(&self, name: &str) -> Session {
+        let request = GetSessionRequest { name: name.into() };
+        SessionServiceClient::new(self.channel.clone()).get_session(request).await.expect("it is there").into_inner()
+    }
+
+    pub(crate) async fn sessions(&self) -> Vec<String> {
+        let mut sessions = SessionServiceClient::new(self.channel.clone());
+        let listed = sessions.list_sessions(ListSessionsRequest::default()).await.expect("it lists").into_inner();
+        listed.sessions.into_iter().map(|session| session.name).collect()
+    }
+
+    /// Waits until a session is as wanted.
+    pub(crate) async fn until(&self, name: &str, wanted: impl Fn(&Session) -> bool) -> Session {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let session = self.session(name).await;
+            if wanted(&session) {
+                return session;
+            }
+            assert!(Instant::now() < deadline, "it never was as wanted: {session:?}");
+        }
+    }
+}
+
+pub(crate) fn data() -> tempfile::TempDir {
+    tempfile::tempdir().expect("a directory")
+}
+
+/// The names in a data directory's directory of recordings, but for the lock.
+pub(crate) fn files(data: &Path) -> Vec<PathBuf> {
+    let files = fs::read_dir(data.join("recordings")).expect("it is there");
+    let mut files: Vec<PathBuf> = files.map(|file| file.expect("it is there").path()).collect();
+    files.retain(|file| !file.ends_with("server.lock"));
+    files.sort();
+    files
+}
+
+pub(crate) fn only_file(data: &Path) -> PathBuf {
+    let [file] = files(data).try_into().expect("only one");
+    file
+}
+
+pub(crate) fn verified(file: &Path) -> Verified {
+    verify(&Recording::open(file).expect("a recording"), Arc::new(Arena)).expect("the same match")
+}
+
+pub(crate) fn run(arguments: &[&str], file: &Path) -> (Option<i32>, String) {
+    let output = Command::new(BINARY).args(arguments).arg(file).output().expect("the binary runs");
+    let said = [output.stdout, output.stderr].concat();
+    (output.status.code(), String::from_utf8(said).expect("UTF-8"))
+}
