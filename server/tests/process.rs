@@ -51,13 +51,18 @@ struct Running {
 
 impl Running {
     fn start(arguments: &[&str]) -> Self {
+        Self::start_with(Stdio::null(), arguments)
+    }
+
+    fn start_with(stderr: Stdio, arguments: &[&str]) -> Self {
         let data = tempfile::tempdir().expect("a directory");
         let mut child = command()
+            .env("TICKWIRE_LOG", "debug")
             .args(["--listen", "127.0.0.1:0", "--data-dir"])
             .arg(data.path())
             .args(arguments)
             .stdout(Stdio::piped())
-            .stderr(Stdio::null())
+            .stderr(stderr)
             .spawn()
             .expect("the binary runs");
         let mut stdout = BufReader::new(child.stdout.take().expect("it is piped"));
@@ -169,6 +174,41 @@ fn a_server_says_where_to_go_and_ends_cleanly_and_its_recording_verifies() {
 fn ctrl_c_ends_a_server_cleanly() {
     let server = Running::start(&[]);
     server.signal("-INT");
+    assert_eq!(server.wait().0, Some(0));
+}
+
+#[test]
+fn a_server_whose_log_nobody_reads_goes_on_and_ends_cleanly() {
+    let (reader, writer) = std::io::pipe().expect("there are pipes");
+    let server = Running::start_with(writer.into(), &[]);
+    drop(reader);
+    // Each connection is a line of the log.
+    for _ in 0..20 {
+        TcpStream::connect(&server.address).expect("it listens");
+    }
+    let file = server.growing_recording();
+    server.signal("-TERM");
+    let (code, data) = server.wait();
+    assert_eq!(code, Some(0));
+    assert_ne!(only_recording(data.path()), file, "the recording was finished");
+}
+
+#[test]
+fn a_server_whose_log_is_not_read_for_long_does_not_wait_for_it() {
+    // A pipe holds some 64 KiB; nobody empties this one.
+    let (_reader, writer) = std::io::pipe().expect("there are pipes");
+    let server = Running::start_with(writer.into(), &[]);
+    for _ in 0..2000 {
+        TcpStream::connect(&server.address).expect("it listens");
+    }
+    let file = server.growing_recording();
+    let ticks = || Recording::open(&file).map_or(0, |recording| recording.scan().ticks);
+    let (before, deadline) = (ticks(), Instant::now() + PATIENCE);
+    while ticks() < before + 20 {
+        assert!(Instant::now() < deadline, "the session waits");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    server.signal("-TERM");
     assert_eq!(server.wait().0, Some(0));
 }
 
@@ -428,6 +468,9 @@ fn options_that_are_wrong_are_named_with_their_origin() {
     let sessions = run(&["--sessions", "1001"]);
     let setting = run(&["--set", "cover"]);
     let number = run(&["--set", "cover=much"]);
+    let twice = run(&["--set", "cover=0", "--set", "cover=1"]);
+    let host = run(&["--listen", "localhost:7777"]);
+    let filter = command().env("TICKWIRE_LOG", "xx=yy=zz").output().expect("the binary runs");
     let infinite = run(&["--set", "cover=inf"]);
     let unknown = run(&["--set", "colour=1", "--print-config"]);
     let too_much = run(&["--set", "cover=7", "--print-config"]);
@@ -448,6 +491,9 @@ fn options_that_are_wrong_are_named_with_their_origin() {
         (players, ["max_players: 0", "(from flag)"]),
         (setting, ["set: \"cover\" is no setting: write NAME=VALUE", "(from flag)"]),
         (number, ["set: \"cover=much\" is no setting: \"much\" is no number", "(from flag)"]),
+        (twice, ["set: cover is set twice", "(from flag)"]),
+        (host, ["localhost:7777", "write it as IP:PORT"]),
+        (filter, ["TICKWIRE_LOG", "\"xx=yy=zz\" is no filter"]),
         (infinite, ["\"inf\" is no number", "such as cover=0"]),
         (unknown, ["settings.colour", "cover"]),
         (too_much, ["settings.cover: 7 is out of range", "choose 0 to 1"]),

@@ -2,10 +2,10 @@
 
 use std::ffi::OsString;
 
-use super::{LOG_VARIABLE, options::ENV_PREFIX};
+use super::{log, options::ENV_PREFIX};
 
 /// What the server reads from the environment beside its options.
-const OTHERS: [&str; 2] = [LOG_VARIABLE, "TICKWIRE_CONFIG"];
+const OTHERS: [&str; 2] = [log::VARIABLE, "TICKWIRE_CONFIG"];
 /// How alike a name must be to be what was meant, from 0 to 1.
 const ALIKE: f64 = 0.7;
 

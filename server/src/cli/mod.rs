@@ -3,6 +3,7 @@
 mod bytes;
 mod diff;
 mod environment;
+mod log;
 mod minimise;
 mod options;
 mod output;
@@ -10,10 +11,10 @@ mod recordings;
 mod replay;
 mod serve;
 mod unreadable;
+mod values;
 
 use std::{
     ffi::OsString,
-    io::IsTerminal as _,
     path::{Path, PathBuf},
     process::ExitCode,
     sync::Arc,
@@ -23,13 +24,11 @@ use clap::Parser as _;
 use tickwire_recording::{DiffError, DirectoryLockError, RecordingError, SystemFinding, VerifyError};
 use tickwire_shared::{Game, Tick};
 use tickwire_simulation::SessionError;
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::ParseError;
 
 use crate::RunError;
-use options::{LogFormat, OptionsError};
+use options::OptionsError;
 
-/// Which log lines are written: as in `info,tickwire_server=debug`.
-const LOG_VARIABLE: &str = "TICKWIRE_LOG";
 /// What was asked for makes no sense: the code that clap exits with, too.
 const USAGE: u8 = 2;
 /// An interrupted command ends with this code, as shells expect.
@@ -64,6 +63,11 @@ enum Command {
 enum CliError {
     #[error(transparent)]
     Options(#[from] OptionsError),
+    #[error(
+        "{}: {wanted:?} is no filter of log lines: {source}; write it as info, or info,tickwire_server=debug",
+        log::VARIABLE
+    )]
+    LogFilter { wanted: String, source: ParseError },
     #[error("cannot listen on {address}: {source}")]
     Listen { address: std::net::SocketAddr, source: std::io::Error },
     #[error(transparent)]
@@ -117,6 +121,7 @@ impl CliError {
     fn exit_code(&self) -> ExitCode {
         match self {
             Self::Options(_)
+            | Self::LogFilter { .. }
             | Self::Run(
                 RunError::UnknownGame { .. }
                 | RunError::GameTwice(_)
@@ -160,6 +165,7 @@ fn run(arguments: impl IntoIterator<Item = OsString>, games: Vec<Arc<dyn Game>>)
         Command::Replay(arguments) => replay::replay(&arguments, &games),
         Command::Recordings(command) => recordings::run(&command, &games),
     };
+    log::finish();
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) if output::is_broken_pipe(&error) => ExitCode::SUCCESS,
@@ -168,16 +174,4 @@ fn run(arguments: impl IntoIterator<Item = OsString>, games: Vec<Arc<dyn Game>>)
             error.exit_code()
         }
     }
-}
-
-/// Writes log lines to standard error.
-fn start_log(format: LogFormat) {
-    let filter = EnvFilter::builder().with_env_var(LOG_VARIABLE).try_from_env().unwrap_or_else(|_| "info".into());
-    let colours = std::io::stderr().is_terminal();
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colours).with_writer(std::io::stderr);
-    // An error says that the program around the server logs already.
-    let _ = match format {
-        LogFormat::Text => log.with_target(false).try_init(),
-        LogFormat::Json => log.json().try_init(),
-    };
 }

@@ -13,7 +13,7 @@ use figment::{
     providers::{Env, Format as _, Serialized, Toml},
     value::{Dict, Map},
 };
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 use tickwire_recording::{Durability, Retention};
 use tickwire_replication::STRIPES_MAX;
@@ -22,6 +22,7 @@ use tickwire_shared::{REWIND_MS_MAX, TickRate};
 use super::{
     environment,
     unreadable::{self, Unreadable},
+    values::{self, OnOff},
 };
 use crate::config::{BYTES_PER_SECOND_MIN, Limits, RecordingConfig, ServerConfig};
 
@@ -42,7 +43,7 @@ const RECORDINGS: &str = "recordings";
 #[derive(Clone, Debug, Default, clap::Args, Serialize)]
 pub(super) struct ServeFlags {
     /// Where to listen [default: 127.0.0.1:7777]
-    #[arg(long, value_name = "ADDR")]
+    #[arg(long, value_name = "ADDR", value_parser = address)]
     #[serde(skip_serializing_if = "Option::is_none")]
     listen: Option<SocketAddr>,
     /// Listen beyond this machine though nothing is encrypted and nobody is asked who they are
@@ -155,14 +156,6 @@ pub(super) enum LogFormat {
     Json,
 }
 
-/// Whether something is to be done.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub(super) enum OnOff {
-    On,
-    Off,
-}
-
 /// What a recording survives, as it is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -187,14 +180,15 @@ impl From<DurabilityOption> for Durability {
 #[serde(deny_unknown_fields)]
 struct Options {
     listen: SocketAddr,
+    #[serde(deserialize_with = "values::flag")]
     insecure: bool,
-    #[serde(deserialize_with = "one_or_many")]
+    #[serde(deserialize_with = "values::one_or_many")]
     game: Vec<String>,
     sessions: u32,
     tick_rate: u32,
     max_players: u32,
     rewind_ms: u32,
-    #[serde(deserialize_with = "one_or_many")]
+    #[serde(deserialize_with = "values::pairs")]
     set: Vec<String>,
     data_dir: PathBuf,
     recordings: OnOff,
@@ -377,7 +371,14 @@ impl Layers {
         };
         let setting =
             |text: &String| read_setting(text).map_err(|problem| invalid("set", format!("{text:?}"), problem));
-        let settings = options.set.iter().map(setting).collect::<Result<_, _>>()?;
+        let settings: Vec<(String, f64)> = options.set.iter().map(setting).collect::<Result<_, _>>()?;
+        if let Some((name, _)) = settings
+            .iter()
+            .enumerate()
+            .find_map(|(i, setting)| settings[..i].iter().any(|(earlier, _)| *earlier == setting.0).then_some(setting))
+        {
+            return Err(invalid("set", name.clone(), "is set twice: choose one value".into()));
+        }
         Ok(ServeConfig {
             listen: options.listen,
             log_format: options.log_format,
@@ -441,6 +442,10 @@ fn as_json(options: &Options) -> serde_json::Map<String, Json> {
     }
 }
 
+fn address(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| "write it as IP:PORT, such as 127.0.0.1:7777 or [::1]:7777".to_owned())
+}
+
 /// A setting of a game as it is written: its name, and its value in its unit.
 fn read_setting(text: &str) -> Result<(String, f64), String> {
     let (name, value) = text.split_once('=').ok_or("is no setting: write NAME=VALUE, such as cover=0")?;
@@ -449,18 +454,4 @@ fn read_setting(text: &str) -> Result<(String, f64), String> {
         Ok(number) if number.is_finite() => Ok((name.to_owned(), number)),
         _ => Err(format!("is no setting: {value:?} is no number; write {name}=VALUE with a number, such as {name}=0")),
     }
-}
-
-/// A list, or one string with commas, as an environment variable has it.
-fn one_or_many<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
-    #[derive(Deserialize)]
-    #[serde(untagged)]
-    enum OneOrMany {
-        One(String),
-        Many(Vec<String>),
-    }
-    Ok(match OneOrMany::deserialize(deserializer)? {
-        OneOrMany::One(names) => names.split(',').map(|name| name.trim().to_owned()).collect(),
-        OneOrMany::Many(names) => names,
-    })
 }

@@ -2,7 +2,11 @@
 
 use std::{
     convert::Infallible,
-    panic, process,
+    io,
+    net::SocketAddr,
+    panic,
+    path::Path,
+    process,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -15,9 +19,9 @@ use tokio::{net::TcpListener, runtime::Builder, task};
 use tracing::{info, warn};
 
 use super::{
-    CliError, INTERRUPTED,
+    CliError, INTERRUPTED, log,
     options::{Layers, ServeConfig, ServeFlags},
-    output, start_log,
+    output,
 };
 use crate::{
     RunError,
@@ -36,7 +40,7 @@ pub(super) fn serve(flags: &ServeFlags, games: Vec<Arc<dyn Game>>) -> Result<(),
         return Ok(server::check(&layers.resolve()?.server, games)?);
     }
     let config = layers.resolve()?;
-    start_log(config.log_format);
+    log::start(config.log_format)?;
     // Network threads and sessions have their own threads; this one accepts.
     Builder::new_current_thread().enable_all().build()?.block_on(host(config, games))
 }
@@ -49,7 +53,19 @@ async fn host(config: ServeConfig, games: Vec<Arc<dyn Game>>) -> Result<(), CliE
     let mut signals = Signals::new()?;
     let Some(server) = start(config, games, &mut signals).await? else { return Ok(()) };
 
-    let address = listener.local_addr()?;
+    // A server goes on though nobody reads what it prints.
+    let _ = greet(listener.local_addr()?, &server, recordings.as_deref());
+    let shutdown = async move {
+        let signal = signals.next().await;
+        info!(signal, "ending");
+        tokio::spawn(async move { exit_at_once(&mut signals).await });
+    };
+    server.serve(listener, shutdown).await;
+    Ok(())
+}
+
+/// Says where to go.
+fn greet(address: SocketAddr, server: &Server, recordings: Option<&Path>) -> io::Result<()> {
     output::line(format_args!("Tickwire {} on http://{address} (gRPC)", env!("CARGO_PKG_VERSION")))?;
     for session in server.sessions() {
         output::line(format_args!("  session     {session}"))?;
@@ -58,15 +74,7 @@ async fn host(config: ServeConfig, games: Vec<Arc<dyn Game>>) -> Result<(), CliE
         output::line(format_args!("  recordings  {}", directory.display()))?;
     }
     output::line(format_args!("  play        tickwire-bots --connect http://{address} --bots 64 --seconds 30"))?;
-    output::line("  stop        Ctrl-C; twice to stop without a clean end")?;
-
-    let shutdown = async move {
-        let signal = signals.next().await;
-        info!(signal, "ending");
-        tokio::spawn(async move { exit_at_once(&mut signals).await });
-    };
-    server.serve(listener, shutdown).await;
-    Ok(())
+    output::line("  stop        Ctrl-C; twice to stop without a clean end")
 }
 
 /// Starts the server beside the signals: many sessions take their time. `None` where one came first, and all is ended.
@@ -112,6 +120,7 @@ async fn exit_at_once(signals: &mut Signals) -> Infallible {
         signal = signals.next().await;
     }
     warn!(signal, "ending without a clean end; recordings may need `recordings repair`");
+    log::finish();
     process::exit(INTERRUPTED)
 }
 
@@ -125,7 +134,7 @@ struct Signals {
 
 #[cfg(unix)]
 impl Signals {
-    fn new() -> std::io::Result<Self> {
+    fn new() -> io::Result<Self> {
         use tokio::signal::unix::{SignalKind, signal};
         Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
     }
@@ -140,7 +149,7 @@ impl Signals {
 
 #[cfg(not(unix))]
 impl Signals {
-    fn new() -> std::io::Result<Self> {
+    fn new() -> io::Result<Self> {
         Ok(Self {})
     }
 

@@ -4,6 +4,7 @@
 use std::{
     fmt, io,
     num::NonZeroUsize,
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, Condvar, Mutex, MutexGuard},
     thread,
     time::{Duration, Instant},
@@ -15,7 +16,7 @@ use super::schedule::{Claim, Next, Schedule, TaskId};
 
 /// Something that runs now and then, on any of the threads.
 pub(super) trait Task: Send {
-    /// Runs once: when it is to run again, and itself. `None`: it is over.
+    /// Runs once: when it is to run again, and itself. `None`, and a panic: it is over.
     fn run(self: Box<Self>) -> Option<(Instant, Box<dyn Task>)>;
 }
 
@@ -162,7 +163,8 @@ impl Pool {
     fn run<'a>(&'a self, mut state: MutexGuard<'a, State>, id: TaskId) -> MutexGuard<'a, State> {
         let task = state.schedule.task(id).task.take().expect("a task that waits is there");
         drop(state);
-        let again = task.run();
+        // A worker that went with its task would be waited for for ever. The panic hook reports what happened.
+        let again = catch_unwind(AssertUnwindSafe(|| task.run())).unwrap_or(None);
         let mut state = self.lock();
         match again {
             Some((due, task)) => {
@@ -321,6 +323,28 @@ mod tests {
             thread::yield_now();
         }
         assert_eq!(threads.pool.lock().workers, 3);
+        stop.store(true, Ordering::SeqCst);
+        threads.wait();
+        assert_eq!(threads.pool.lock().workers, 0);
+    }
+
+    struct Panics;
+
+    impl Task for Panics {
+        fn run(self: Box<Self>) -> Option<(Instant, Box<dyn Task>)> {
+            panic!("this task fails")
+        }
+    }
+
+    #[test]
+    fn a_task_that_panics_is_over_and_its_thread_goes_on() {
+        let threads = threads(1, PATIENCE);
+        let stop = Arc::default();
+        threads.add(Instant::now(), Box::new(Panics), Arc::new(Noted::default())).expect("there is a thread");
+        let runs = count(&threads, &stop);
+        while runs.load(Ordering::SeqCst) < 10 {
+            thread::yield_now();
+        }
         stop.store(true, Ordering::SeqCst);
         threads.wait();
         assert_eq!(threads.pool.lock().workers, 0);
