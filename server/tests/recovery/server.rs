@@ -20,7 +20,7 @@ use tonic::transport::Channel;
 
 const BINARY: &str = env!("CARGO_BIN_EXE_tickwire-server");
 /// Nothing here takes so long; a test that waits so long has failed.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 pub(crate) const ARENA_1: &str = "sessions/arena-1";
 
