@@ -181,8 +181,8 @@ async fn look_on(url: &str) -> watch::Receiver<Seen> {
             match client.next().await {
                 Ok(Some(Event::Snapshot(applied))) if !applied.ignored => {
                     let mirror = client.mirror();
-                    let is_connected = |status: PlayerStatus| status == PlayerStatus::Connected;
-                    let connected = mirror.roster().filter(|row| is_connected(row.status)).count();
+                    let rows = mirror.roster().values();
+                    let connected = rows.filter(|row| row.status == PlayerStatus::Connected).count();
                     let snapshots = tell.borrow().snapshots + 1;
                     tell.send_replace(Seen { epoch: mirror.epoch(), tick: applied.tick.0, connected, snapshots });
                 }

@@ -71,11 +71,6 @@ impl Server {
         self.log.wait(PATIENCE, message)
     }
 
-    /// As [`logs`](Self::logs), for so long.
-    pub(crate) fn logs_within(&self, time: Duration, message: &str) -> Option<Json> {
-        self.log.wait(time, message)
-    }
-
     /// The lines of this message so far.
     pub(crate) fn logged(&self, message: &str) -> Vec<Json> {
         let lines = self.log.lines();
