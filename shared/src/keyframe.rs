@@ -5,7 +5,7 @@ mod form;
 
 use std::sync::Arc;
 
-use crate::{Frame, FrameBuilder, Past, Roster, Schema, TickRate, builder::TruthRows, past::Moment};
+use crate::{Frame, FrameBuilder, KindId, Past, Roster, Schema, TickRate, Truth, builder::TruthRows, past::Moment};
 
 /// What a [`FrameBuilder`] and a [`Past`] go on from. Taking it costs a copy of the truth; all else is shared.
 #[derive(Clone, Debug)]
@@ -28,6 +28,28 @@ impl FrameState {
     #[must_use]
     pub fn of(builder: &FrameBuilder, past: &Past) -> Self {
         Self { frame: Arc::clone(builder.frame()), truth: builder.truth_rows(), past: past.moments() }
+    }
+
+    /// About how much memory it takes beside what it shares with frames, in bytes.
+    #[must_use]
+    pub fn memory_bytes(&self) -> usize {
+        let rows = |rows: &TruthRows| rows.ids.len() * 8 + rows.fine.len() * 12;
+        self.truth.iter().map(rows).sum::<usize>() + size_of_val(&*self.past)
+    }
+
+    /// The truth at field quanta: what all of the session's [`TruthDelta`](crate::TruthDelta)s add up to.
+    #[must_use]
+    pub fn truth(&self, schema: &Schema) -> Truth {
+        let mut truth = Truth::default();
+        for ((kind, definition), rows) in (0..).map(KindId).zip(&schema.kinds).zip(&self.truth) {
+            let width = definition.fields.len();
+            for (row, &id) in rows.ids.iter().enumerate() {
+                let fine = &rows.fine[row * width..(row + 1) * width];
+                let values = definition.fields.iter().zip(fine).map(|(field, &fine)| field.coarse(fine)).collect();
+                truth.rows.insert((kind, id), values);
+            }
+        }
+        truth
     }
 
     /// The newest frame.

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
-use tickwire_shared::{Digest, Frame, FrameState, FrameStateError, LoadError, NetId, Saves, Schema, Tick};
+use tickwire_shared::{
+    Digest, Frame, FrameState, FrameStateError, LoadError, NetId, Saves, Schema, SchemaHash, Tick, Truth,
+};
 
 use crate::{SessionError, intake::SavedIntake, simulation::SavedSimulation};
 
@@ -18,6 +20,7 @@ const ENGINE_LAYOUT: u64 = 1;
 /// put into [bytes](Self::to_bytes) later, by whoever needs those.
 #[derive(Clone, Debug)]
 pub struct Keyframe {
+    schema: SchemaHash,
     layout: u64,
     simulation: SavedSimulation,
     intake: SavedIntake,
@@ -46,6 +49,14 @@ pub enum RestoreError {
     NothingSaved {
         /// The game's name.
         game: String,
+    },
+    /// Of another game, or another version of it.
+    #[error("the keyframe is of schema {found}, the game's is {expected}")]
+    Schema {
+        /// The game's.
+        expected: SchemaHash,
+        /// The keyframe's.
+        found: SchemaHash,
     },
     /// Of a game that saved other things, or in another order; or of another version of the engine.
     #[error("the keyframe's layout is {found:016x}, that of this build of the game {expected:016x}")]
@@ -122,10 +133,23 @@ impl Keyframe {
         self.layout
     }
 
+    /// The truth at field quanta at its tick: what all results' [`TruthDelta`](tickwire_shared::TruthDelta)s up to there add
+    /// up to.
+    #[must_use]
+    pub fn truth(&self, schema: &Schema) -> Truth {
+        self.frames.truth(schema)
+    }
+
     /// The newest frame.
     #[must_use]
     pub fn frame(&self) -> &Arc<Frame> {
         self.frames.frame()
+    }
+
+    /// About how much memory it takes beside what it shares with frames, in bytes.
+    #[must_use]
+    pub fn memory_bytes(&self) -> usize {
+        size_of::<Self>() + self.simulation.memory_bytes() + self.frames.memory_bytes()
     }
 
     /// In bytes, which compress well.
@@ -134,7 +158,7 @@ impl Keyframe {
     /// Never: plain numbers, names and lists of them fit.
     #[must_use]
     pub fn to_bytes(&self) -> Vec<u8> {
-        let Self { layout, simulation, intake, frames } = self;
+        let Self { schema: _, layout, simulation, intake, frames } = self;
         let form = Form { layout: *layout, simulation, intake, frames: frames.to_bytes() };
         postcard::to_stdvec(&form).expect("plain numbers, names and lists of them go into memory")
     }
@@ -149,11 +173,21 @@ impl Keyframe {
         let Form { layout, simulation, intake, frames } = form;
         let roster = simulation.roster().map_err(KeyframeError::Form)?;
         let frames = FrameState::from_bytes(schema, roster, &frames)?;
-        Ok(Self { layout, simulation, intake, frames })
+        Ok(Self { schema: schema.hash(), layout, simulation, intake, frames })
     }
 
-    pub(crate) fn new(saves: &Saves, (simulation, frames): (SavedSimulation, FrameState), intake: SavedIntake) -> Self {
-        Self { layout: layout(saves), simulation, intake, frames }
+    pub(crate) fn new(
+        (schema, saves): (&Schema, &Saves),
+        (simulation, frames): (SavedSimulation, FrameState),
+        intake: SavedIntake,
+    ) -> Self {
+        Self { schema: schema.hash(), layout: layout(saves), simulation, intake, frames }
+    }
+
+    /// Of which schema it is.
+    #[must_use]
+    pub(crate) const fn schema(&self) -> SchemaHash {
+        self.schema
     }
 
     pub(crate) fn parts(&self) -> (&SavedSimulation, &SavedIntake, &FrameState) {

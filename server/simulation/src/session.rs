@@ -81,6 +81,9 @@ impl Session {
             return Err(RestoreError::Layout { expected, found });
         }
         let schema = Arc::clone(&blueprint.schema);
+        if keyframe.schema() != schema.hash() {
+            return Err(RestoreError::Schema { expected: schema.hash(), found: keyframe.schema() });
+        }
         let (simulation, intake, frames) = keyframe.parts();
         let limits = (config.limits, config.tick_rate);
         let intake = Intake::restore(intake, limits, &schema, keyframe.tick(), &simulation.seated());
@@ -113,7 +116,7 @@ impl Session {
         if self.saves.is_empty() || self.tick() == Tick::ZERO {
             return Ok(None);
         }
-        Ok(Some(Keyframe::new(&self.saves, simulation.save(&self.saves)?, self.intake.save())))
+        Ok(Some(Keyframe::new((&self.schema, &self.saves), simulation.save(&self.saves)?, self.intake.save())))
     }
 
     /// Whether the game saves anything, so that there can be keyframes.

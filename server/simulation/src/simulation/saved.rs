@@ -73,6 +73,11 @@ impl SavedSimulation {
         Ok(Arc::new(Roster { rows: self.roster.iter().map(row).collect::<Result<_, String>>()? }))
     }
 
+    /// About how much memory it takes.
+    pub(crate) fn memory_bytes(&self) -> usize {
+        self.world.len() + size_of_val(&*self.seats) + size_of_val(&*self.roster)
+    }
+
     /// Who sits, and whether they are there.
     pub(crate) fn seated(&self) -> Vec<(PlayerId, bool)> {
         self.seats.iter().map(|seat| (seat.player, seat.connected)).collect()
