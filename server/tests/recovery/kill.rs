@@ -99,6 +99,8 @@ async fn torment(Plan { kills, recovering, bots, seed }: Plan) {
             next = respawn(data.path(), &address);
         }
         next.logs("recovering a session that a killed server has left").expect("it finds it");
+        // Nobody can be back as yet.
+        let before = *seen.borrow();
         let recovering = Instant::now();
         let recovered = next.logs("session recovered").expect("it says so");
         recovery = recovering.elapsed().max(Duration::from_millis(1));
@@ -107,7 +109,6 @@ async fn torment(Plan { kills, recovering, bots, seed }: Plan) {
         assert_nothing_is_lost(&server.server);
         let tick: u64 = recovered["tick"].as_str().and_then(|tick| tick.parse().ok()).expect("a tick");
         let epoch = recovered["epoch"].as_u64().expect("an epoch") as u32;
-        let before = *seen.borrow();
         assert!(before.epoch < epoch, "{before:?} before epoch {epoch}");
         losses.push(before.tick.saturating_sub(tick));
         until(&mut seen, "somebody plays again", |seen| seen.epoch == epoch).await;
@@ -146,7 +147,9 @@ fn respawn(data: &Path, address: &str) -> Server {
 
 /// Of a recovery that fails the log tells.
 fn assert_nothing_is_lost(server: &Server) {
-    for message in ["an unfinished recording is set aside", "the session had ended", "the session cannot be recovered now"] {
+    for message in
+        ["an unfinished recording is set aside", "the session had ended", "the session cannot be recovered now"]
+    {
         assert_eq!(server.logged(message), Vec::<Json>::new());
     }
 }

@@ -4,6 +4,7 @@ mod broken;
 mod export;
 mod files;
 mod game;
+mod keyframes;
 mod recorder;
 mod recovery;
 mod replay;
