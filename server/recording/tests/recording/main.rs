@@ -8,3 +8,4 @@ mod keyframes;
 mod recorder;
 mod replay;
 mod retention;
+mod soak;
