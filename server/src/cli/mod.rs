@@ -1,4 +1,4 @@
-//! The command line: `serve`, `replay`, `recordings`.
+//! The command line: `serve`, `replay`, `recordings`, `soak`.
 
 mod bytes;
 mod environment;
@@ -7,6 +7,7 @@ mod output;
 mod recordings;
 mod replay;
 mod serve;
+mod soak;
 
 use std::{
     ffi::OsString,
@@ -17,7 +18,7 @@ use std::{
 };
 
 use clap::Parser as _;
-use tickwire_recording::{DirectoryLockError, RecordingError};
+use tickwire_recording::{DirectoryLockError, RecordingError, SoakError};
 use tickwire_shared::Game;
 use tickwire_simulation::SessionError;
 use tracing_subscriber::EnvFilter;
@@ -54,6 +55,8 @@ enum Command {
     /// Look after recordings
     #[command(subcommand)]
     Recordings(recordings::RecordingsCommand),
+    /// Play a game with random bots in two sessions side by side, and compare them
+    Soak(soak::SoakArgs),
 }
 
 /// Why a command failed, for whoever ran it.
@@ -76,6 +79,8 @@ enum CliError {
     Range { from: u64, to: u64 },
     #[error("{}: there is no tick {from}: choose --from {}", .path.display(), range_words(*.last))]
     BeyondEnd { path: PathBuf, from: u64, last: u64 },
+    #[error("{game}: {source}")]
+    Soak { game: String, source: SoakError },
     #[error("{failed} of {files} recordings do not replay")]
     SomeFailed { failed: usize, files: usize },
     // Not transparent, so that it is its own source: see `output::is_broken_pipe`.
@@ -118,6 +123,7 @@ impl CliError {
             | Self::Recording(_)
             | Self::Directory(_)
             | Self::SomeFailed { .. }
+            | Self::Soak { .. }
             | Self::Io(_) => ExitCode::FAILURE,
         }
     }
@@ -143,6 +149,7 @@ fn run(arguments: impl IntoIterator<Item = OsString>, games: Vec<Arc<dyn Game>>)
         Command::Serve(flags) => serve::serve(&flags, games),
         Command::Replay(arguments) => replay::replay(&arguments, &games),
         Command::Recordings(command) => recordings::run(&command, &games),
+        Command::Soak(arguments) => soak::run(&arguments, &games),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -437,7 +437,7 @@ fn as_json(options: &Options) -> serde_json::Map<String, Json> {
 }
 
 /// A setting of a game as it is written: its name, and its value in its unit.
-fn read_setting(text: &str) -> Result<(String, f64), String> {
+pub(super) fn read_setting(text: &str) -> Result<(String, f64), String> {
     let (name, value) = text.split_once('=').ok_or("is no setting: write NAME=VALUE, such as cover=0")?;
     let (name, value) = (name.trim(), value.trim());
     match value.parse::<f64>() {

@@ -57,7 +57,7 @@ struct Dot;
 struct Position(f32);
 
 #[derive(Component, Serialize, Deserialize)]
-struct Hue(i32);
+pub(crate) struct Hue(i32);
 
 struct Jumped {
     player: PlayerId,
@@ -193,6 +193,18 @@ fn twist(
         Twist::Hidden => luck.0 += 1,
         Twist::Score => scores.add(PlayerId(1), tickwire_shared::ScoreId(0), 5),
         Twist::Panic => panic!("a new bug"),
+    }
+}
+
+/// A resource that no game saves.
+#[derive(Resource)]
+pub(crate) struct Pace(pub(crate) i32);
+
+/// Colours the first dot by it.
+pub(crate) fn quicken(mut pace: ResMut<Pace>, mut dots: Query<(&NetId, &mut Hue)>) {
+    pace.0 += 1;
+    for (_, mut hue) in dots.iter_mut().filter(|(id, _)| **id == NetId(1)) {
+        hue.0 = pace.0 % 256;
     }
 }
 

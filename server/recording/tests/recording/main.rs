@@ -9,3 +9,4 @@ mod recorder;
 mod recovery;
 mod replay;
 mod retention;
+mod soak;
