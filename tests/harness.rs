@@ -362,9 +362,14 @@ impl Cable {
         Self { address, pulled, carrying }
     }
 
+    /// Where it is plugged in.
+    pub(crate) fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
     /// The connection over it.
     pub(crate) async fn channel(&self) -> Channel {
-        let endpoint = Endpoint::from_shared(format!("http://{}", self.address)).expect("an address makes a URL");
+        let endpoint = Endpoint::from_shared(self.url()).expect("an address makes a URL");
         endpoint.connect().await.expect("the cable connects")
     }
 

@@ -2,13 +2,19 @@
 
 use std::{num::NonZeroU32, time::Duration};
 
+use tickwire_arena::Arena;
+use tickwire_client::{Client, ClientError, Event, GaveUp, JoinOptions, Resume, Stripes};
 use tickwire_proto::v1::{self as pb, client_message::Kind};
 use tickwire_server::{ServerConfig, Timeouts};
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 
-use crate::harness::{
-    ARENA_1, Cable, RawClient, TestServer, Witness, config, eventually, field_of, hello, input, reason_of,
+use crate::{
+    harness::{
+        ARENA_1, Cable, RawClient, TestServer, Witness, config, eventually, field_of, hello, input, reason_of,
+        within_patience,
+    },
+    stripes::{Exchange, play_until},
 };
 
 /// A hello that takes a seat back.
@@ -156,7 +162,7 @@ async fn a_half_open_stream_keeps_nobody_from_their_seat() {
     let mut play = std::pin::pin!(back.play_until(|snapshot| snapshot.reset));
     tokio::select! {
         _ = &mut play => panic!("it was reset"),
-        () = eventually("the old one is cut off", || server.probe.connections() == 1) => {}
+        () = eventually("the old one has ended", || server.probe.streams() == 1) => {}
     }
     assert_eq!(server.probe.seats(), 1);
     drop(client);
@@ -271,5 +277,168 @@ async fn without_a_grace_there_is_nothing_to_resume() {
     assert_eq!((joined.resume_token.len(), server.probe.seats()), (0, 2));
     drop(client);
     witness.plays_during(eventually("the seat is free", || server.probe.seats() == 1)).await;
+    server.stop().await;
+}
+
+/// Inputs are consumed, and snapshots come, for a while.
+async fn play_on(client: &mut Client) {
+    let (tick, consumed) = (client.mirror().tick().0, client.stats().input_to_ack_us.len());
+    let is_so =
+        |client: &Client| client.stats().input_to_ack_us.len() > consumed + 20 && client.mirror().tick().0 > tick + 20;
+    play_until(client, is_so).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_goes_on_after_each_loss_with_the_entity_and_the_mirror_that_it_had() {
+    let server = TestServer::arena(config()).await;
+    let mut witness = Witness::join(&server).await;
+    let exchange = Exchange::to(&server).await;
+    let mut client = Client::connect(&exchange.url, &JoinOptions::default()).await.expect("there is room");
+    client.predict(&Arena).expect("it is of the arena");
+    play_on(&mut client).await;
+    let player = client.core().player();
+    let entity = client.mirror().owner().expect("it has one").net_id;
+    for lost in 1..=3 {
+        let (token, hashes) = (client.core().resume_token().to_vec(), client.stats().hash_checks);
+        exchange.cut(lost as usize - 1);
+        play_until(&mut client, |client| client.core().is_lost()).await;
+        play_until(&mut client, |client| client.stats().resumes == lost).await;
+        assert_ne!(client.core().resume_token(), token);
+        play_on(&mut client).await;
+        assert!(client.stats().hash_checks > hashes, "each cell that enters has a hash");
+        assert_eq!(client.mirror().owner().expect("it has one").net_id, entity);
+        witness.plays_on().await;
+    }
+    let stats = client.stats();
+    assert_eq!((stats.hash_mismatches, stats.resyncs, client.core().player()), (0, 0, player));
+    assert_eq!(client.mirror().roster().len(), 2);
+    client.leave().await.expect("the server says goodbye");
+    drop(client);
+    eventually("the seat is free", || server.probe.seats() == 1).await;
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_of_several_streams_that_loses_all_has_all_again() {
+    let server = TestServer::arena(config()).await;
+    let exchange = Exchange::to(&server).await;
+    let options = JoinOptions { stripes: Stripes::Fixed(3), ..JoinOptions::default() };
+    let mut client = Client::connect(&exchange.url, &options).await.expect("there is room");
+    play_until(&mut client, |client| client.core().stripes_open() == 3).await;
+    play_on(&mut client).await;
+    (0..3).for_each(|line| exchange.cut(line));
+    play_until(&mut client, |client| client.stats().resumes == 1 && client.core().stripes_open() == 3).await;
+    play_on(&mut client).await;
+    let stats = client.stats();
+    assert_eq!((stats.hash_mismatches, stats.resyncs), (0, 0));
+    assert_eq!((server.probe.seats(), client.core().stripes_open()), (1, 3));
+    client.leave().await.expect("the server says goodbye");
+    server.stop().await;
+}
+
+/// Neither side is told of the loss.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_whose_cable_is_pulled_finds_out_and_comes_back_before_the_server_knows() {
+    let server = TestServer::arena(config()).await;
+    let cable = Cable::to(&server).await;
+    let mut client = Client::connect(&cable.url(), &JoinOptions::default()).await.expect("there is room");
+    play_on(&mut client).await;
+    cable.pull();
+    let lost = async {
+        loop {
+            match client.next().await.expect("the client goes on") {
+                Some(Event::ConnectionLost) => break,
+                Some(_) => {}
+                None => panic!("the match ended"),
+            }
+        }
+    };
+    within_patience(lost).await;
+    assert_eq!(server.probe.seats(), 1);
+    // The cable takes nobody any more, so that in the end nobody is there.
+    let (url, token) = (format!("http://{}", server.address), client.core().resume_token().to_vec());
+    let options = JoinOptions { resume_token: token, ..JoinOptions::default() };
+    let mut back = Client::connect(&url, &options).await.expect("the seat is kept");
+    assert_eq!(back.core().player(), client.core().player());
+    play_on(&mut back).await;
+    drop(client);
+    play_on(&mut back).await;
+    assert_eq!(server.probe.seats(), 1);
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_whose_seat_was_taken_back_by_another_does_not_fight_for_it() {
+    let server = TestServer::arena(config()).await;
+    let url = format!("http://{}", server.address);
+    let mut first = Client::connect(&url, &JoinOptions::default()).await.expect("there is room");
+    play_on(&mut first).await;
+    let resume_token = first.core().resume_token().to_vec();
+    let options = JoinOptions { resume_token, ..JoinOptions::default() };
+    let mut second = Client::connect(&url, &options).await.expect("the seat is kept");
+    let end = async {
+        loop {
+            match first.next().await {
+                Ok(Some(Event::Goodbye { reason, .. })) => assert_eq!(reason, pb::GoodbyeReason::Displaced),
+                Ok(Some(_)) => {}
+                Ok(None) => panic!("it ends by a status"),
+                Err(error) => return error,
+            }
+        }
+    };
+    let ClientError::Status(status) = within_patience(end).await else { panic!("a status") };
+    assert_eq!((status.code, status.reason.as_str()), (Code::Aborted, "DISPLACED"));
+    drop(first);
+    play_on(&mut second).await;
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_comes_too_late_is_told_and_gives_up() {
+    let server = TestServer::arena(with_grace(Duration::from_millis(200))).await;
+    let mut witness = Witness::join(&server).await;
+    let exchange = Exchange::to(&server).await;
+    let late = Duration::from_secs(600);
+    // It never comes by itself: the test has it come.
+    let resume = Resume { backoff_min: late, backoff_max: late, ..Resume::default() };
+    let options = JoinOptions { resume, ..JoinOptions::default() };
+    let mut client = Client::connect(&exchange.url, &options).await.expect("there is room");
+    play_on(&mut client).await;
+    exchange.cut(0);
+    play_until(&mut client, |client| client.core().is_lost()).await;
+    witness.plays_during(eventually("the seat is free", || server.probe.seats() == 1)).await;
+    let options = JoinOptions { resume_token: client.core().resume_token().to_vec(), ..JoinOptions::default() };
+    let error = Client::connect(&exchange.url, &options).await.expect_err("the grace is over");
+    let ClientError::Status(status) = error else { panic!("{error:?}") };
+    assert_eq!((status.code, status.reason.as_str()), (Code::FailedPrecondition, "GRACE_OVER"));
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_whose_server_is_gone_gives_up_in_time() {
+    let server = TestServer::arena(config()).await;
+    let exchange = Exchange::to(&server).await;
+    let resume = Resume {
+        give_up_after: Duration::from_millis(300),
+        backoff_min: Duration::from_millis(20),
+        backoff_max: Duration::from_millis(50),
+    };
+    let options = JoinOptions { resume, ..JoinOptions::default() };
+    let mut client = Client::connect(&exchange.url, &options).await.expect("there is room");
+    play_on(&mut client).await;
+    exchange.close(0);
+    let mut told = Vec::new();
+    let end = async {
+        loop {
+            match client.next().await {
+                Ok(Some(event @ (Event::ConnectionLost | Event::GaveUp(_)))) => told.push(event),
+                Ok(Some(_)) => {}
+                Ok(None) => panic!("it ends by an error"),
+                Err(error) => return error,
+            }
+        }
+    };
+    assert_eq!(within_patience(end).await.code(), Code::Unavailable);
+    assert_eq!(told, [Event::ConnectionLost, Event::GaveUp(GaveUp::TooLong)]);
     server.stop().await;
 }

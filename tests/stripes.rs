@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use tickwire_client::{Client, Event, JoinOptions, Stripes};
+use tickwire_client::{Client, Event, JoinOptions, Resume, Stripes};
 use tickwire_proto::v1::{self as pb, client_message::Kind};
 use tickwire_server::{Limits, ServerConfig, Timeouts};
 use tokio::{
@@ -347,14 +347,14 @@ async fn a_stream_whose_cable_is_pulled_leaves_the_turns_to_the_others() {
 }
 
 /// Wires a client's connections to the server, one line each, in the order in which they come.
-struct Exchange {
-    url: String,
+pub(crate) struct Exchange {
+    pub(crate) url: String,
     lines: Arc<Mutex<Vec<JoinHandle<()>>>>,
     accepting: JoinHandle<()>,
 }
 
 impl Exchange {
-    async fn to(server: &TestServer) -> Self {
+    pub(crate) async fn to(server: &TestServer) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
         let url = format!("http://{}", listener.local_addr().expect("it is bound"));
         let lines = Arc::<Mutex<Vec<JoinHandle<()>>>>::default();
@@ -372,13 +372,19 @@ impl Exchange {
         Self { url, lines, accepting }
     }
 
-    fn cut(&self, line: usize) {
+    /// Takes no more connections, and cuts one.
+    pub(crate) fn close(&self, line: usize) {
+        self.accepting.abort();
+        self.cut(line);
+    }
+
+    pub(crate) fn cut(&self, line: usize) {
         self.lines.lock().expect("nobody panics with it")[line].abort();
     }
 }
 
 /// Plays until something is so.
-async fn play_until(client: &mut Client, mut is_so: impl FnMut(&Client) -> bool) {
+pub(crate) async fn play_until(client: &mut Client, mut is_so: impl FnMut(&Client) -> bool) {
     within_patience(async {
         while !is_so(client) {
             match client.next().await.expect("the client goes on") {
@@ -426,14 +432,15 @@ async fn a_client_plays_on_whichever_of_its_connections_is_lost_and_opens_it_aga
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_client_whose_connections_are_all_lost_ends() {
+async fn a_client_whose_connections_are_all_lost_ends_where_it_is_not_to_resume() {
     let server = TestServer::arena(config()).await;
     let exchange = Exchange::to(&server).await;
-    let options = JoinOptions { stripes: Stripes::Fixed(2), snapshot_copies: 2, ..JoinOptions::default() };
+    let stripes = Stripes::Fixed(2);
+    let options = JoinOptions { stripes, snapshot_copies: 2, resume: Resume::OFF, ..JoinOptions::default() };
     let mut client = Client::connect(&exchange.url, &options).await.expect("there is room");
     play_until(&mut client, |client| client.core().stripes_open() == 2).await;
-    exchange.accepting.abort();
-    (0..2).for_each(|line| exchange.cut(line));
+    exchange.close(0);
+    exchange.cut(1);
     let error = within_patience(async {
         loop {
             if let Err(error) = client.next().await {

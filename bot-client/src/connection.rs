@@ -4,6 +4,8 @@ mod conditioner;
 mod error;
 mod play;
 #[cfg(test)]
+mod resume_tests;
+#[cfg(test)]
 pub(crate) mod scripted;
 mod stripes;
 #[cfg(test)]
@@ -27,12 +29,14 @@ pub use self::{
     transport::ConnectOptions,
 };
 use self::{
-    stripes::{Arrival, Greeted, Links, Server, may_retry},
+    stripes::{Arrival, Greeted, Links, Server, is_loss, may_retry, resume_failure},
     transport::Wire,
 };
 use crate::core::{Core, Event, InputError, JoinOptions, PredictError, Scene, Stats, StripeChange};
 
 const WELCOME_TIMEOUT: Duration = Duration::from_secs(10);
+/// As much for a seat that is to be taken back: on a network that comes back a new attempt fares better than an old one.
+const RESUME_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a leaving client waits for the server's goodbye.
 const GOODBYE_TIMEOUT: Duration = Duration::from_secs(2);
 /// A player in a session, connected.
@@ -45,7 +49,8 @@ const GOODBYE_TIMEOUT: Duration = Duration::from_secs(2);
 /// To give the seat up, [`leave`](Self::leave).
 ///
 /// Where [`JoinOptions::stripes`] allows it, the client opens further connections, and opens those again that are lost; it
-/// goes on while any of them lives.
+/// goes on while any of them lives. When the last one is lost it takes its seat back by a new one, as [`JoinOptions::resume`]
+/// says, and tells with [`Event::ConnectionLost`], and [`Event::Reconnected`] or [`Event::GaveUp`].
 #[derive(Debug)]
 pub struct Client {
     core: Core,
@@ -58,6 +63,8 @@ pub struct Client {
     snapshot_bytes: u64,
     late_timers: u64,
     goodbye: bool,
+    /// Why the last connection was lost, or the last attempt to take the seat back failed.
+    failure: Option<ClientError>,
 }
 
 impl Client {
@@ -81,7 +88,7 @@ impl Client {
         let uri = server_uri(url)?;
         let (options_of_all, wire) = (connect_options.clone(), Arc::new(Wire::default()));
         let server = Server { url: url.to_owned(), uri, options: options_of_all, wire, connections: 0 };
-        let (stream, first) = server.clone().greet(options.hello()).await?;
+        let (stream, first) = server.clone().greet(options.hello(), WELCOME_TIMEOUT).await?;
         let started = Instant::now();
         Ok(Self {
             core: Core::new(options, first, started.elapsed())?,
@@ -93,6 +100,7 @@ impl Client {
             snapshot_bytes: 0,
             late_timers: 0,
             goodbye: false,
+            failure: None,
         })
     }
 
@@ -103,13 +111,17 @@ impl Client {
     /// Cancel safe: dropped before it is ready, it has lost nothing.
     ///
     /// # Errors
-    /// Where the stream broke or the server ended it with a status. The client is of no more use then.
+    /// Where the stream broke or the server ended it with a status, and the seat was not taken back. The client is of no more
+    /// use then.
     pub async fn next(&mut self) -> Result<Option<Event>, ClientError> {
         loop {
             let now = self.now();
             if let Some(event) = self.core.poll_event(now) {
                 self.goodbye |= matches!(event, Event::Goodbye { .. });
                 return Ok(Some(event));
+            }
+            if self.core.has_given_up() {
+                return Err(self.failure.take().unwrap_or(ClientError::Ended));
             }
             self.note_lateness(now);
             self.change_stripes(now);
@@ -123,12 +135,17 @@ impl Client {
             });
             match arrived.await {
                 Some(Arrival::Message(stripe, message)) => self.receive(stripe, &message)?,
-                Some(Arrival::Ended(stripe, ended)) => match ended {
-                    _ if !self.links.is_empty() => self.core.stripe_closed(stripe, self.now()),
-                    Ok(()) if self.goodbye => return Ok(None),
-                    Ok(()) => return Err(ClientError::Ended),
-                    Err(error) => return Err(error),
-                },
+                Some(Arrival::Ended(stripe, _)) if !self.links.is_empty() => {
+                    self.core.stripe_closed(stripe, self.now());
+                }
+                Some(Arrival::Ended(_, Ok(()))) if self.goodbye => return Ok(None),
+                Some(Arrival::Ended(_, ended)) => {
+                    let error = ended.err().unwrap_or(ClientError::Ended);
+                    if !is_loss(&error) || !self.core.connection_lost(self.now()) {
+                        return Err(error);
+                    }
+                    self.lose(error);
+                }
                 Some(Arrival::Opened(stripe, opened)) => self.take_opened(stripe, *opened),
                 None => {}
             }
@@ -164,9 +181,13 @@ impl Client {
     /// Gives the seat up and waits for the stream's end, two seconds at most.
     ///
     /// # Errors
-    /// Where the stream breaks before, or does not end in time. The server then keeps the seat for its grace period.
+    /// Where the stream is lost or breaks before, or does not end in time. The server then keeps the seat for its grace period.
     pub async fn leave(&mut self) -> Result<(), ClientError> {
         self.core.leave();
+        if self.links.is_empty() {
+            self.links.clear();
+            return Err(self.failure.take().unwrap_or(ClientError::Ended));
+        }
         let all = async {
             let now = self.now();
             let mut is_said = false;
@@ -296,12 +317,45 @@ impl Client {
                 }
                 StripeChange::Close(stripe) => self.links.close(stripe),
                 StripeChange::Drop(stripe) => self.links.remove(stripe),
+                StripeChange::DropAll => self.lose(ClientError::Lost { reason: "nothing comes any more".to_owned() }),
+                StripeChange::Resume => {
+                    self.server.connections += 1;
+                    self.links.resume(self.server.clone(), self.core.resume_hello());
+                }
+            }
+        }
+    }
+
+    /// There is no stream left; the core says what comes of it.
+    fn lose(&mut self, error: ClientError) {
+        self.links.clear();
+        self.failure = Some(error);
+    }
+
+    /// Takes in the stream that takes the seat back, or that there is none.
+    fn take_resumed(&mut self, opened: Greeted) {
+        let now = self.now();
+        let resumed = opened.and_then(|(stream, first)| {
+            self.core.resumed(first, now)?;
+            Ok(stream)
+        });
+        match resumed {
+            Ok(stream) => {
+                self.failure = None;
+                self.links.opened(0, stream);
+            }
+            Err(error) => {
+                self.core.resume_failed(resume_failure(&error), now);
+                self.failure = Some(error);
             }
         }
     }
 
     /// Takes in a further stream, or that there is none.
     fn take_opened(&mut self, stripe: usize, opened: Greeted) {
+        if self.core.is_lost() {
+            return self.take_resumed(opened);
+        }
         let now = self.now();
         let opened = opened.and_then(|(stream, first)| {
             self.core.stripe_opened(stripe, &first, now)?;

@@ -11,6 +11,9 @@
 //!
 //! A player may have further streams, stripes, on connections of their own: where [`JoinOptions::stripes`] allows it, do as
 //! [`Core::poll_stripe`] says, hand their messages to [`Core::handle_on`], and ask [`Core::poll_transmit_on`] for each.
+//!
+//! A seat outlives its connections: when the last is lost, tell with [`Core::connection_lost`], and do as
+//! [`Core::poll_stripe`] says.
 
 mod display_clock;
 mod feed;
@@ -20,6 +23,7 @@ mod interpolation;
 mod join;
 mod ledger;
 mod prediction;
+mod resume;
 mod scene;
 mod server_clock;
 #[cfg(test)]
@@ -40,6 +44,7 @@ pub use self::{
     inputs::InputError,
     join::{JoinOptions, ProtocolError},
     prediction::{OwnState, PredictError},
+    resume::{GaveUp, Resume, ResumeFailure},
     scene::{Entity, Scene},
     server_clock::ServerClock,
     stats::Stats,
@@ -51,6 +56,7 @@ use self::{
     interpolation::Interpolation,
     ledger::InputLedger,
     prediction::{Prediction, Present},
+    resume::Resumption,
     server_clock::Timeline,
     stats::AgeMeter,
     stripes::{INPUTS_REPEATED, Lanes},
@@ -86,6 +92,16 @@ pub enum Event {
     Paused,
     /// The session goes on.
     Resumed,
+    /// The last connection is lost. The seat is kept for a while: what is held stands still, and no inputs are made, until the
+    /// seat is taken back.
+    ConnectionLost,
+    /// The seat is taken back, by a new connection.
+    Reconnected {
+        /// The server has been through a crash meanwhile: its ticks may have gone back, and all that was held is discarded.
+        epoch_changed: bool,
+    },
+    /// The seat is not asked for any longer: the client is at its end.
+    GaveUp(GaveUp),
     /// The server's last message.
     Goodbye {
         /// Why.
@@ -103,7 +119,9 @@ pub struct Core {
     settings: Settings,
     rate: TickRate,
     snapshot_rate: u32,
-    resume_token: Vec<u8>,
+    /// What is said again to take the seat back.
+    hello: pb::Hello,
+    resumption: Resumption,
     epoch: u32,
     mirror: Mirror,
     clock: ServerClock,
@@ -167,17 +185,15 @@ impl Core {
         // A number takes up to 10 bytes, a value up to 5, and each has its share of tags and lengths.
         let inputs_bytes_max = 64 + (1 + INPUTS_REPEATED) * (64 + 5 * schema.inputs.len());
         let timeline = Timeline { origin: tick, rate };
-        let snapshot_rate = match welcome.max_rate {
-            0 => rate.hz(),
-            granted => granted.min(rate.hz()),
-        };
+        let snapshot_rate = granted_rate(welcome.max_rate, rate);
         Ok(Self {
             player: PlayerId(welcome.player),
             session: welcome.session,
             settings,
             rate,
             snapshot_rate,
-            resume_token: welcome.resume_token,
+            hello: pb::Hello { schema_hash: schema.hash().0.to_vec(), ..options.hello_message() },
+            resumption: Resumption::new(options.resume, welcome.resume_token, options.resume_token.clone()),
             epoch: welcome.epoch,
             mirror: Mirror::new(Arc::clone(&schema)),
             clock: ServerClock::new(timeline),
@@ -333,11 +349,16 @@ impl Core {
         if now >= lane.pings.next_at {
             return Some(message(Kind::Ping(lane.pings.next(now))));
         }
+        if let Some(inputs) = self.lanes.take_resent(stripe) {
+            let newest_tick = self.lanes.get(stripe)?.ack.newest_tick;
+            return Some(message(Kind::Inputs(pb::Inputs { epoch: self.epoch, newest_tick, inputs })));
+        }
         if let Some(target) = self.input_due(now) {
             self.stats.inputs_sent += 1;
             let mut input = self.inputs.next(target, now);
             (input.seen_tick, input.seen_fraction) = self.seen.take(&self.mirror);
             self.ledger.sent(&input);
+            self.inputs.note(input.clone());
             if let Some(prediction) = &mut self.prediction {
                 let tell = |tick, action| self.events.push_back(Event::Predicted { tick, action });
                 prediction.advance(target, &self.ledger, &mut self.stats, tell);
@@ -357,11 +378,17 @@ impl Core {
         None
     }
 
-    /// What is to be done about further streams, if anything: ask whenever [`poll_transmit_on`](Self::poll_transmit_on) is
-    /// asked.
+    /// What is to be done about the player's streams, if anything: ask whenever [`poll_transmit_on`](Self::poll_transmit_on)
+    /// is asked, and where that is seldom at least each second.
     pub fn poll_stripe(&mut self, now: Duration) -> Option<StripeChange> {
-        if self.end != End::No {
+        if self.end != End::No || self.resumption.has_given_up() {
             return None;
+        }
+        if self.resumption.is_lost() {
+            return self.resumption.poll(now).then_some(StripeChange::Resume);
+        }
+        if self.lanes.are_silent(now) && self.connection_lost(now) {
+            return Some(StripeChange::DropAll);
         }
         let change = self.lanes.poll(now)?;
         if let StripeChange::Drop(stripe) = change {
@@ -409,6 +436,82 @@ impl Core {
         self.mirror.close_stripe(stripe);
     }
 
+    /// The last stream is lost, by no fault of the client's. True: the seat is to be taken back, as
+    /// [`poll_stripe`](Self::poll_stripe) will say; drop what else there is of streams. False: the client is at its end.
+    pub fn connection_lost(&mut self, now: Duration) -> bool {
+        if self.end != End::No || !self.resumption.lose(now) {
+            return false;
+        }
+        self.lanes.lose();
+        (0..tickwire_wire::STRIPES_MAX).for_each(|stripe| self.mirror.close_stripe(stripe));
+        self.is_snapshot_fresh = false;
+        self.events.push_back(Event::ConnectionLost);
+        true
+    }
+
+    /// The first message of the stream that is to take the seat back.
+    #[must_use]
+    pub fn resume_hello(&self) -> pb::ClientMessage {
+        let resume_token = self.resumption.token().to_vec();
+        message(pb::client_message::Kind::Hello(pb::Hello { resume_token, ..self.hello.clone() }))
+    }
+
+    /// The seat is taken back; `first` is the server's first message on the new stream, which is stripe 0. What was sent and
+    /// not consumed is sent again, where it can still come in time.
+    ///
+    /// # Errors
+    /// Where it is no welcome to this player's seat; drop the stream, and tell with [`resume_failed`](Self::resume_failed).
+    pub fn resumed(&mut self, first: pb::ServerMessage, now: Duration) -> Result<(), ProtocolError> {
+        let Some(pb::server_message::Kind::Welcome(welcome)) = first.kind else {
+            return Err(ProtocolError::NotWelcome);
+        };
+        if welcome.player != self.player.0 {
+            return Err(ProtocolError::Player);
+        }
+        let tick = checked_tick("welcome.tick", welcome.tick)?;
+        if welcome.tick_rate != self.rate.hz() {
+            return Err(ProtocolError::OtherRate { before: self.rate.hz(), now: welcome.tick_rate });
+        }
+        let epoch_changed = welcome.epoch != self.epoch;
+        if epoch_changed {
+            self.start_epoch(welcome.epoch, now);
+            // What it holds is of no use, and is not to be shown until the first snapshot says so.
+            self.mirror = Mirror::new(Arc::clone(self.mirror.schema()));
+        } else if let Some(interpolation) = &mut self.interpolation {
+            interpolation.interrupted();
+        }
+        self.resumption.resumed(&welcome.resume_token);
+        self.snapshot_rate = granted_rate(welcome.max_rate, self.rate);
+        self.lanes.restart(welcome.max_stripes, welcome.attach_token, now);
+        self.inputs.resume(welcome.last_consumed_input);
+        let (newest, resent) = self.inputs.after(welcome.last_consumed_input, tick);
+        // How those before it come says nothing of the way that inputs take from now on.
+        self.newest_received_input = newest;
+        self.lanes.resend(resent);
+        self.stats.resumes += 1;
+        self.events.push_back(Event::Reconnected { epoch_changed });
+        Ok(())
+    }
+
+    /// The seat could not be taken back.
+    pub fn resume_failed(&mut self, failure: ResumeFailure, now: Duration) {
+        if let Some(why) = self.resumption.failed(failure, now) {
+            self.events.push_back(Event::GaveUp(why));
+        }
+    }
+
+    /// Whether the last connection is lost, and the seat is being taken back.
+    #[must_use]
+    pub fn is_lost(&self) -> bool {
+        self.resumption.is_lost()
+    }
+
+    /// Whether the seat is not asked for any longer.
+    #[must_use]
+    pub fn has_given_up(&self) -> bool {
+        self.resumption.has_given_up()
+    }
+
     /// How many streams are open.
     #[must_use]
     pub fn stripes_open(&self) -> usize {
@@ -421,6 +524,9 @@ impl Core {
     pub fn next_timeout(&self) -> Option<Duration> {
         if self.end != End::No {
             return None;
+        }
+        if !self.is_connected() {
+            return self.resumption.next_timeout();
         }
         let input = self.input_clock.due(self.inputs.last_target().next()).filter(|_| !self.paused);
         let input = input.and_then(|due| Duration::try_from_secs_f64((due + self.pairing_seconds()).max(0.0)).ok());
@@ -541,10 +647,11 @@ impl Core {
         self.snapshot_rate
     }
 
-    /// Takes the seat back after a lost connection, with [`JoinOptions::resume_token`].
+    /// Takes the seat back, by another client with it as [`JoinOptions::resume_token`]; this one does so by itself. Empty where
+    /// the server keeps no seats.
     #[must_use]
     pub fn resume_token(&self) -> &[u8] {
-        &self.resume_token
+        self.resumption.newest()
     }
 
     /// The estimate of the server's clock.
@@ -565,18 +672,7 @@ impl Core {
         lane.received(tick.0, now);
         lane.heard(now);
         if snapshot.epoch != self.epoch {
-            self.epoch = snapshot.epoch;
-            self.inputs.new_epoch();
-            self.ledger.new_epoch();
-            if let Some(prediction) = &mut self.prediction {
-                prediction.reset();
-            }
-            self.interpolation = None;
-            self.seen = Seen::default();
-            self.input_announced = Tick::ZERO;
-            self.lanes.forget_inputs();
-            self.newest_tick = Tick::ZERO;
-            self.restart_clocks(now);
+            self.start_epoch(snapshot.epoch, now);
         }
         self.stats.snapshots += 1;
         self.is_snapshot_fresh = true;
@@ -621,6 +717,27 @@ impl Core {
             }
         }
         Ok(())
+    }
+
+    /// Ticks begin anew: what is known of those before is void.
+    fn start_epoch(&mut self, epoch: u32, now: Duration) {
+        self.epoch = epoch;
+        self.inputs.new_epoch();
+        self.ledger.new_epoch();
+        if let Some(prediction) = &mut self.prediction {
+            prediction.reset();
+        }
+        self.interpolation = None;
+        self.seen = Seen::default();
+        self.input_announced = Tick::ZERO;
+        self.lanes.forget_inputs();
+        self.newest_tick = Tick::ZERO;
+        self.restart_clocks(now);
+    }
+
+    /// Whether there is a connection.
+    fn is_connected(&self) -> bool {
+        !self.resumption.is_lost() && !self.resumption.has_given_up()
     }
 
     /// What the server says of the inputs that it received and consumed.
@@ -731,7 +848,12 @@ impl Core {
         // One that was missed by waking late still comes in time, by the lead; where more were, the clock has moved.
         let last = self.inputs.last_target();
         let due = if last > Tick::ZERO && due == last.next().next() { last.next() } else { due };
-        (self.end == End::No && !self.paused && due > self.inputs.last_target() && due <= Tick::MAX).then_some(due)
+        (self.end == End::No
+            && self.is_connected()
+            && !self.paused
+            && due > self.inputs.last_target()
+            && due <= Tick::MAX)
+            .then_some(due)
     }
 }
 
@@ -772,6 +894,14 @@ fn touches_another(mirror: &Mirror, predict: &dyn Predict, own: &OwnerState) -> 
 
 fn message(kind: pb::client_message::Kind) -> pb::ClientMessage {
     pb::ClientMessage { kind: Some(kind) }
+}
+
+/// Snapshots per second, by what a welcome says.
+fn granted_rate(max_rate: u32, rate: TickRate) -> u32 {
+    match max_rate {
+        0 => rate.hz(),
+        granted => granted.min(rate.hz()),
+    }
 }
 
 fn checked_tick(field: &'static str, tick: u64) -> Result<Tick, ProtocolError> {

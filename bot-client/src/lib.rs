@@ -39,6 +39,6 @@ mod game_client;
 
 pub use self::{
     connection::{Client, ClientError, ConnectOptions},
-    core::{ClientEvent, Core, Event, JoinOptions, Scene, Stats, Stripes},
+    core::{ClientEvent, Core, Event, GaveUp, JoinOptions, Resume, Scene, Stats, Stripes},
     game_client::{GameClient, GameClientError, PlayerActions},
 };

@@ -28,6 +28,8 @@ pub enum ConnectionState {
     Connecting,
     /// It is played, as this player.
     Playing(PlayerId),
+    /// This player's connection is lost, and the seat is being taken back: entities stand still, and actions are kept.
+    Reconnecting(PlayerId),
     /// It could not be joined, or has ended.
     Ended(Arc<GameClientError>),
 }
@@ -106,13 +108,24 @@ pub(super) fn receive(
     mut ended: MessageWriter<ConnectionEnded>,
 ) {
     let now = moment.0.unwrap_or_else(Instant::now);
-    if !matches!(connection.state, ConnectionState::Playing(_)) && actions.0.is_some() {
+    let has_session = matches!(connection.state, ConnectionState::Playing(_) | ConnectionState::Reconnecting(_));
+    if !has_session && actions.0.is_some() {
         actions.0 = None;
     }
     let Some(client) = &mut connection.bypass_change_detection().client else { return };
     match client.update(now) {
         Ok(happened) => {
+            let is_lost = client.with_core(Core::is_lost).unwrap_or(false);
             events.write_batch(happened);
+            match connection.state {
+                ConnectionState::Playing(player) if is_lost => {
+                    connection.state = ConnectionState::Reconnecting(player);
+                }
+                ConnectionState::Reconnecting(player) if !is_lost => {
+                    connection.state = ConnectionState::Playing(player);
+                }
+                _ => {}
+            }
         }
         Err(error) => {
             let error = Arc::new(error);
@@ -122,8 +135,8 @@ pub(super) fn receive(
             return;
         }
     }
-    if let Some(player) = client.with_core(Core::player)
-        && matches!(connection.state, ConnectionState::Connecting)
+    if matches!(connection.state, ConnectionState::Connecting)
+        && let Some(player) = connection.client.as_ref().and_then(|client| client.with_core(Core::player))
     {
         actions.0 = connection.client.as_ref().and_then(GameClient::input);
         connection.state = ConnectionState::Playing(player);

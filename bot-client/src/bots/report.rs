@@ -15,7 +15,7 @@ pub struct Report {
     pub bots_requested: u64,
     /// Bots that joined.
     pub bots_connected: u64,
-    /// Bots that could not join, whose stream ended before they left, or whom the server did not let go. Bots that an
+    /// Bots that could not join, whose stream ended before they left and who could not take their seat back, or whom the server did not let go. Bots that an
     /// early end kept from starting are neither connected nor failed.
     pub bots_failed: u64,
     /// From the time at which the last bot was to join to the end.
@@ -80,6 +80,8 @@ pub struct Report {
     pub stripes_opened: u64,
     /// Streams that were lost while their bot had others.
     pub stripes_lost: u64,
+    /// Times that a bot's last stream was lost, and its seat taken back.
+    pub resumes: u64,
     /// CPU time of this process, user and system.
     pub generator_cpu_seconds: f64,
     /// Timers of bots that fired more than a tick late: where there are many, the latencies are this machine's.
@@ -132,6 +134,7 @@ impl Report {
             stripes_open: total.stripes_open,
             stripes_opened: stats.stripes_opened,
             stripes_lost: stats.stripes_lost,
+            resumes: stats.resumes,
             generator_cpu_seconds: thousandths(cpu_seconds),
             generator_late_ticks: total.late_timers,
             errors: total.errors.iter().map(|(&code, (count, _))| (code, *count)).collect(),
@@ -163,7 +166,7 @@ mod tests {
     use super::*;
 
     /// The keys are read by others' programs: DESIGN's list, in its order.
-    const KEYS: [&str; 37] = [
+    const KEYS: [&str; 38] = [
         "bots_requested",
         "bots_connected",
         "bots_failed",
@@ -198,6 +201,7 @@ mod tests {
         "stripes_open",
         "stripes_opened",
         "stripes_lost",
+        "resumes",
         "generator_cpu_seconds",
         "generator_late_ticks",
         "errors",

@@ -33,7 +33,7 @@ use super::{
 };
 use crate::{
     connection::{Client, ClientError, Conditions, ConnectOptions, code_name},
-    core::{Event, JoinOptions, Stats, Stripes},
+    core::{Event, JoinOptions, Resume, Stats, Stripes},
 };
 
 /// What a swarm is to do.
@@ -65,6 +65,8 @@ pub struct SwarmConfig {
     pub stripes: Stripes,
     /// On how many of them each snapshot is sent: 1 or 2.
     pub snapshot_copies: u32,
+    /// How bots take back seats whose connections are lost.
+    pub resume: Resume,
 }
 
 impl SwarmConfig {
@@ -200,6 +202,7 @@ pub fn run(config: &SwarmConfig, handle: &SwarmHandle) -> Result<(Report, Failur
                 player_name: format!("bot-{}", i + 1),
                 stripes: config.stripes,
                 snapshot_copies: config.snapshot_copies,
+                resume: config.resume,
                 ..JoinOptions::default()
             },
             role,
@@ -420,6 +423,8 @@ impl Bot {
                     diary.keep(client, &handle.shared.timeline);
                 }
                 Some(Event::Goodbye { reason, text }) => return Err(ClientError::Goodbye { reason, text }),
+                // Of a seat that is not taken back the next call says why.
+                Some(Event::ConnectionLost | Event::Reconnected { .. } | Event::GaveUp(_)) => {}
                 Some(
                     Event::Desync(_) | Event::Predicted { .. } | Event::Draining(_) | Event::Paused | Event::Resumed,
                 ) => {}
@@ -461,6 +466,7 @@ mod tests {
             conditions: Conditions::default(),
             stripes: Stripes::ONE,
             snapshot_copies: 1,
+            resume: Resume::default(),
         }
     }
 

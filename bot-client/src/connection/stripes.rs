@@ -6,6 +6,7 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -15,11 +16,12 @@ use tokio::time::timeout;
 use tonic::Code;
 
 use super::{
-    WELCOME_TIMEOUT, decode,
+    RESUME_TIMEOUT, WELCOME_TIMEOUT, decode,
     error::ClientError,
     play::PlayStream,
     transport::{ConnectOptions, Wire},
 };
+use crate::core::ResumeFailure;
 
 /// Where a client's connections go, and what counts their bytes.
 #[derive(Clone, Debug)]
@@ -74,7 +76,7 @@ pub(super) struct Links {
 
 impl Server {
     /// Opens a connection, says hello, and waits for the answer.
-    pub(super) async fn greet(self, hello: pb::ClientMessage) -> Greeted {
+    pub(super) async fn greet(self, hello: pb::ClientMessage, patience: Duration) -> Greeted {
         let join = async {
             let mut options = self.options;
             options.conditions.seed = options.conditions.seed.wrapping_add(self.connections);
@@ -82,8 +84,8 @@ impl Server {
             let first = poll_fn(|cx| stream.poll_message(cx)).await?.ok_or(ClientError::Ended)?;
             Ok::<_, ClientError>((stream, decode(&first)?))
         };
-        let joined = timeout(WELCOME_TIMEOUT, join).await;
-        joined.map_err(|_| ClientError::Timeout { what: "hello", after: WELCOME_TIMEOUT })?
+        let joined = timeout(patience, join).await;
+        joined.map_err(|_| ClientError::Timeout { what: "hello", after: patience })?
     }
 }
 
@@ -103,7 +105,18 @@ impl Links {
 
     /// Opens a further stream.
     pub(super) fn open(&mut self, stripe: usize, server: Server, hello: pb::ClientMessage) {
-        self.openings.push(Opening { stripe, attempt: Box::pin(server.greet(hello)) });
+        self.openings.push(Opening { stripe, attempt: Box::pin(server.greet(hello, WELCOME_TIMEOUT)) });
+    }
+
+    /// Opens a first stream anew, for a seat that is to be taken back.
+    pub(super) fn resume(&mut self, server: Server, hello: pb::ClientMessage) {
+        self.openings.push(Opening { stripe: 0, attempt: Box::pin(server.greet(hello, RESUME_TIMEOUT)) });
+    }
+
+    /// Cuts all streams, and gives up those that are under way.
+    pub(super) fn clear(&mut self) {
+        self.links.clear();
+        self.openings.clear();
     }
 
     pub(super) fn opened(&mut self, stripe: usize, stream: PlayStream) {
@@ -155,4 +168,26 @@ pub(super) fn may_retry(error: &ClientError) -> bool {
         status.code,
         Code::Unavailable | Code::ResourceExhausted | Code::DeadlineExceeded | Code::Cancelled | Code::Internal
     )
+}
+
+/// Whether a stream that ended so was lost by no fault of the client's, so that the server keeps the seat.
+pub(super) fn is_loss(error: &ClientError) -> bool {
+    match error {
+        ClientError::Lost { .. } | ClientError::Ended => true,
+        ClientError::Status(status) => matches!(
+            status.code,
+            Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled | Code::Internal | Code::Unknown
+        ),
+        _ => false,
+    }
+}
+
+/// What an error says of further attempts to take a seat back.
+pub(super) fn resume_failure(error: &ClientError) -> ResumeFailure {
+    match error {
+        ClientError::Status(status) if status.reason == "UNKNOWN_TOKEN" => ResumeFailure::UnknownToken,
+        ClientError::Status(status) if may_retry(error) => ResumeFailure::Retry { after: status.retry_after },
+        _ if may_retry(error) => ResumeFailure::Retry { after: None },
+        _ => ResumeFailure::Refused,
+    }
 }

@@ -36,6 +36,7 @@ pub(super) struct DisplayClock {
     /// Local time, and where the clock stood.
     hand: Option<(f64, f64)>,
     newest: f64,
+    is_interrupted: bool,
     /// (local time, ticks from the newest snapshot before to the server's time at the arrival).
     needs: VecDeque<(f64, f64)>,
     scratch: Vec<f64>,
@@ -50,6 +51,7 @@ impl DisplayClock {
             timeline,
             hand: None,
             newest: f64::NEG_INFINITY,
+            is_interrupted: false,
             needs: VecDeque::new(),
             scratch: Vec::new(),
             needed: 0.0,
@@ -75,6 +77,11 @@ impl DisplayClock {
         self.delay
     }
 
+    /// The next arrival says nothing of those after it.
+    pub(super) fn interrupted(&mut self) {
+        self.is_interrupted = true;
+    }
+
     /// Takes in that a snapshot of `tick` has come, when the server's clock stands at `server` ticks.
     pub(super) fn applied(&mut self, now: f64, tick: Tick, server: Option<f64>) {
         let place = self.place_of(tick);
@@ -82,7 +89,9 @@ impl DisplayClock {
             return;
         }
         let burst = self.timeline.tick_seconds() * BURST_TICKS;
-        let counts = self.newest > f64::NEG_INFINITY && self.needs.back().is_none_or(|need| now - need.0 >= burst);
+        let counts = self.newest > f64::NEG_INFINITY
+            && !std::mem::take(&mut self.is_interrupted)
+            && self.needs.back().is_none_or(|need| now - need.0 >= burst);
         if let Some(server) = server.filter(|_| counts) {
             self.needs.push_back((now, (server - self.newest).min(BEHIND_MAX * f64::from(self.timeline.rate.hz()))));
             while self.needs.len() > ARRIVALS_MAX || self.needs.front().is_some_and(|need| need.0 < now - WINDOW) {

@@ -5,7 +5,7 @@ use std::{collections::VecDeque, sync::Arc, time::Duration};
 use tickwire_shared::{Action, EventKind, PlayerId, Schema, Tick};
 use tickwire_wire::MirrorEvent;
 
-use super::{Core, Event};
+use super::{Core, Event, GaveUp};
 
 /// Something for a game loop.
 #[derive(Clone, Debug, PartialEq)]
@@ -27,6 +27,16 @@ pub enum ClientEvent {
     Paused,
     /// The session goes on.
     Resumed,
+    /// The connection is lost; the client is taking the seat back. Meanwhile what is shown stands still, and what the player does
+    /// is not sent.
+    ConnectionLost,
+    /// The seat is taken back: the player goes on where they were.
+    Reconnected {
+        /// The server has been through a crash meanwhile: its ticks may have gone back, and all that was held is discarded.
+        epoch_changed: bool,
+    },
+    /// The seat is not asked for any longer: the end follows.
+    GaveUp(GaveUp),
 }
 
 /// An event of the game.
@@ -69,6 +79,15 @@ impl Feed {
             Event::Draining(time) => self.ready.push_back(ClientEvent::Draining(time)),
             Event::Paused => self.ready.push_back(ClientEvent::Paused),
             Event::Resumed => self.ready.push_back(ClientEvent::Resumed),
+            Event::ConnectionLost => self.ready.push_back(ClientEvent::ConnectionLost),
+            Event::Reconnected { epoch_changed } => {
+                if epoch_changed {
+                    // It may happen otherwise now, if at all.
+                    self.unseen.clear();
+                }
+                self.ready.push_back(ClientEvent::Reconnected { epoch_changed });
+            }
+            Event::GaveUp(why) => self.ready.push_back(ClientEvent::GaveUp(why)),
             // The connection tells the end.
             Event::InputDue(_) | Event::Desync(_) | Event::Goodbye { .. } => {}
         }

@@ -7,6 +7,8 @@ use tickwire_shared::{InputMode, Schema, Tick};
 
 /// Inputs that may be on their way at a time; of older ones no times are kept.
 const SENT_MAX: usize = 1024;
+/// A server takes inputs for a second ahead, at 240 ticks per second at most.
+const ON_THEIR_WAY_MAX: usize = 256;
 
 /// Values that are no input of the session's game.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -41,6 +43,8 @@ pub(super) struct Inputs {
     sequence: u64,
     last_target: Tick,
     sent: VecDeque<Sent>,
+    /// The newest of them, as they were sent: those that a server may still take.
+    on_their_way: VecDeque<pb::Input>,
 }
 
 /// An input that no snapshot has named as consumed yet.
@@ -55,7 +59,14 @@ impl Inputs {
     /// Numbers go on from `last_sequence`.
     pub(super) fn new(schema: Arc<Schema>, last_sequence: u64) -> Self {
         let values = schema.neutral_input();
-        Self { schema, values, sequence: last_sequence, last_target: Tick::ZERO, sent: VecDeque::new() }
+        Self {
+            schema,
+            values,
+            sequence: last_sequence,
+            last_target: Tick::ZERO,
+            sent: VecDeque::new(),
+            on_their_way: VecDeque::new(),
+        }
     }
 
     /// Replaces what is held; an edge that is due stays due until it is sent.
@@ -118,13 +129,34 @@ impl Inputs {
 
     /// Takes out the oldest input that is consumed or passed over, given the newest number that was consumed.
     pub(super) fn pop_consumed(&mut self, consumed: u64) -> Option<Sent> {
+        while self.on_their_way.pop_front_if(|input| input.sequence <= consumed).is_some() {}
         self.sent.pop_front_if(|sent| sent.sequence <= consumed)
+    }
+
+    /// Keeps an input as it is sent, for the case that it is lost with its connection.
+    pub(super) fn note(&mut self, input: pb::Input) {
+        if self.on_their_way.len() >= ON_THEIR_WAY_MAX {
+            self.on_their_way.pop_front();
+        }
+        self.on_their_way.push_back(input);
+    }
+
+    /// Goes on with a seat that has consumed inputs up to a number: numbers rise from there, too.
+    pub(super) fn resume(&mut self, consumed: u64) {
+        self.sequence = self.sequence.max(consumed);
+    }
+
+    /// The newest number, and the inputs after `consumed` for ticks after `tick`, oldest first.
+    pub(super) fn after(&self, consumed: u64, tick: Tick) -> (u64, Vec<pb::Input>) {
+        let is_of_use = |input: &&pb::Input| input.sequence > consumed && input.target_tick > tick.0;
+        (self.sequence, self.on_their_way.iter().filter(is_of_use).cloned().collect())
     }
 
     /// Ticks begin anew, and what was on its way is lost. Numbers go on rising.
     pub(super) fn new_epoch(&mut self) {
         self.last_target = Tick::ZERO;
         self.sent.clear();
+        self.on_their_way.clear();
     }
 }
 

@@ -107,6 +107,11 @@ impl Interpolation {
         self.clock.delay()
     }
 
+    /// The connection was lost for a while: when the next snapshot comes says nothing of those after it.
+    pub(super) fn interrupted(&mut self) {
+        self.clock.interrupted();
+    }
+
     /// Takes in what the mirror shows after a snapshot of `tick`, when the server's clock stands at `server` ticks.
     pub(super) fn applied(&mut self, now: f64, tick: Tick, server: Option<f64>, mirror: &Mirror) {
         self.clock.applied(now, tick, server);

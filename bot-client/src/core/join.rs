@@ -6,7 +6,7 @@ use tickwire_wire::schema::SchemaDecodeError;
 
 #[cfg(doc)]
 use super::Core;
-use super::{message, stripes::Stripes};
+use super::{message, resume::Resume, stripes::Stripes};
 
 /// What a client asks for when it joins. All of it may stay as it is by default.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -25,8 +25,10 @@ pub struct JoinOptions {
     pub bytes_per_second_max: u32,
     /// The most snapshots per second; 0: the server's choice.
     pub snapshots_per_second_max: u32,
-    /// Takes back the seat of a lost connection: [`Core::resume_token`] of the client that lost it.
+    /// Takes back a seat: [`Core::resume_token`] of the client that had it. Its streams end.
     pub resume_token: Vec<u8>,
+    /// How the client itself takes its seat back when its last connection is lost.
+    pub resume: Resume,
     /// How many streams to have, each on a connection of its own, where the server allows it.
     pub stripes: Stripes,
     /// On how many of them each snapshot is sent: 1 or 2; 0: 1. Two cost twice the bytes, and a loss on one then costs nothing.
@@ -37,7 +39,11 @@ impl JoinOptions {
     /// The first message of a stream.
     #[must_use]
     pub fn hello(&self) -> pb::ClientMessage {
-        message(pb::client_message::Kind::Hello(pb::Hello {
+        message(pb::client_message::Kind::Hello(self.hello_message()))
+    }
+
+    pub(super) fn hello_message(&self) -> pb::Hello {
+        pb::Hello {
             protocol_version: PROTOCOL_VERSION,
             schema_hash: self.schema_hash.map_or_else(Vec::new, |hash| hash.0.to_vec()),
             session: self.session.clone(),
@@ -49,7 +55,7 @@ impl JoinOptions {
             max_rate: self.snapshots_per_second_max,
             snapshot_copies: self.snapshot_copies,
             ..pb::Hello::default()
-        }))
+        }
     }
 }
 
@@ -77,6 +83,14 @@ pub enum ProtocolError {
     /// No such tick rate.
     #[error("welcome.tick_rate: {0}")]
     TickRate(#[from] TickRateError),
+    /// The session's pace is another than before.
+    #[error("welcome.tick_rate: {now} Hz, where it was {before} before the connection was lost")]
+    OtherRate {
+        /// In Hz.
+        before: u32,
+        /// In Hz.
+        now: u32,
+    },
     /// A tick beyond 2^53.
     #[error("{field}: tick {tick} is beyond 2^53")]
     Tick {

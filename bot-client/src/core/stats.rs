@@ -37,6 +37,8 @@ pub struct Stats {
     pub stripes_opened: u64,
     /// Streams that were lost while the player had others.
     pub stripes_lost: u64,
+    /// Times that the last stream was lost, and the seat taken back.
+    pub resumes: u64,
     /// Inputs sent, each counted once.
     pub inputs_sent: u64,
     /// Inputs that did not come before their tick.
@@ -84,6 +86,7 @@ impl Default for Stats {
             events_lost: 0,
             stripes_opened: 0,
             stripes_lost: 0,
+            resumes: 0,
             inputs_sent: 0,
             inputs_late: 0,
             inputs_repeated: 0,
@@ -120,6 +123,7 @@ impl Stats {
         self.events_lost += other.events_lost;
         self.stripes_opened += other.stripes_opened;
         self.stripes_lost += other.stripes_lost;
+        self.resumes += other.resumes;
         self.inputs_sent += other.inputs_sent;
         self.inputs_late += other.inputs_late;
         self.inputs_repeated += other.inputs_repeated;

@@ -23,6 +23,12 @@ pub(super) const INPUTS_REPEATED: usize = 3;
 /// A stream on which nothing comes for so long, while another is heard, is given up.
 const SILENCE_MAX: Duration = Duration::from_secs(4);
 const HEARD_WITHIN: Duration = Duration::from_secs(1);
+/// Where nothing comes on any stream for so long, the connection is taken for lost: an answer to a ping is due twice a second.
+const ALL_SILENT_MAX: Duration = Duration::from_secs(5);
+/// Who was not asked for so long was asleep, and cannot say what would have come.
+const ASLEEP_AFTER: Duration = Duration::from_secs(1);
+/// Inputs that are sent again go in messages of so many, which none is longer than.
+const RESENT_IN_ONE: usize = 1 + INPUTS_REPEATED;
 /// How long to wait before a stream is opened again: from, to. It doubles with each failure, and is spread by half.
 const RETRY_MIN: Duration = Duration::from_millis(250);
 const RETRY_MAX: Duration = Duration::from_secs(10);
@@ -53,6 +59,11 @@ pub enum StripeChange {
     Close(usize),
     /// Drop this one, on which nothing comes any more; it need not be told.
     Drop(usize),
+    /// Drop all of them, on which nothing comes any more, and those that are being opened.
+    DropAll,
+    /// Open a connection for stripe 0 and send [`Core::resume_hello`]; then tell with [`Core::resumed`], or with
+    /// [`Core::resume_failed`].
+    Resume,
 }
 
 /// One that is no number of stripes.
@@ -111,6 +122,12 @@ pub(super) struct Lanes {
     polled_at: Duration,
     /// The newest inputs, oldest first, where there is more than one stream to repeat them on.
     recent: VecDeque<pb::Input>,
+    /// Inputs that were lost with the last connection, oldest first.
+    resent: VecDeque<pb::Input>,
+    wish: Stripes,
+    asked_at: Duration,
+    /// Since when it has been asked all the time.
+    awake_since: Duration,
 }
 
 /// One stream, or the place for one.
@@ -176,7 +193,55 @@ impl Lanes {
             jitter: Xoshiro256PlusPlus::from_seed(seed),
             polled_at: Duration::ZERO,
             recent: VecDeque::new(),
+            resent: VecDeque::new(),
+            wish,
+            asked_at: now,
+            awake_since: now,
         }
+    }
+
+    /// All streams are lost.
+    pub(super) fn lose(&mut self) {
+        self.lanes
+            .iter_mut()
+            .for_each(|lane| *lane = Lane { state: State::Closed { retry_at: None }, ..Lane::default() });
+        self.forget_inputs();
+    }
+
+    /// The first stream is open again; the server allows `granted` in all, by a new `token`.
+    pub(super) fn restart(&mut self, granted: u32, token: Vec<u8>, now: Duration) {
+        let mut next = Self::new(self.wish, granted, token, now);
+        if next.lanes.len() == self.lanes.len() {
+            // What is known of the loss on the way is as good as before.
+            std::mem::swap(&mut next.count, &mut self.count);
+        }
+        *self = next;
+    }
+
+    /// Whether nothing has come on any stream for so long that the connection is as good as lost.
+    pub(super) fn are_silent(&mut self, now: Duration) -> bool {
+        if now.saturating_sub(self.asked_at) > ASLEEP_AFTER {
+            self.awake_since = now;
+        }
+        self.asked_at = now;
+        let open = self.lanes.iter().filter(|lane| lane.state == State::Open);
+        let heard_at = open.map(|lane| lane.heard_at.max(self.awake_since)).max();
+        heard_at.is_some_and(|at| now.saturating_sub(at) >= ALL_SILENT_MAX)
+    }
+
+    /// Has inputs sent again, before all others.
+    pub(super) fn resend(&mut self, inputs: Vec<pb::Input>) {
+        self.resent = inputs.into();
+    }
+
+    /// The next message's inputs of those that are sent again.
+    pub(super) fn take_resent(&mut self, stripe: usize) -> Option<Vec<pb::Input>> {
+        if self.resent.is_empty() {
+            return None;
+        }
+        self.lanes.get_mut(stripe)?.ack.due = None;
+        let count = self.resent.len().min(RESENT_IN_ONE);
+        Some(self.resent.drain(..count).collect())
     }
 
     pub(super) fn token(&self) -> &[u8] {
@@ -326,6 +391,7 @@ impl Lanes {
     /// Ticks begin anew: what was sent is of no use.
     pub(super) fn forget_inputs(&mut self) {
         self.recent.clear();
+        self.resent.clear();
         self.lanes.iter_mut().for_each(|lane| lane.has_inputs = false);
     }
 }

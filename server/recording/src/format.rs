@@ -33,11 +33,20 @@ pub(crate) enum Topic {
     End,
     Recovered,
     SeatToken,
+    Keyframe,
 }
 
 impl Topic {
-    pub(crate) const ALL: [Self; 7] =
-        [Self::Header, Self::TickInput, Self::TickResult, Self::IdleTicks, Self::End, Self::Recovered, Self::SeatToken];
+    pub(crate) const ALL: [Self; 8] = [
+        Self::Header,
+        Self::TickInput,
+        Self::TickResult,
+        Self::IdleTicks,
+        Self::End,
+        Self::Recovered,
+        Self::SeatToken,
+        Self::Keyframe,
+    ];
 
     /// The topic's name, and that of its messages.
     const fn names(self) -> (&'static str, &'static str) {
@@ -49,6 +58,7 @@ impl Topic {
             Self::End => ("end", "tickwire.v1.RecordingEnd"),
             Self::Recovered => ("recovered", "tickwire.v1.Recovered"),
             Self::SeatToken => ("seat_token", "tickwire.v1.SeatToken"),
+            Self::Keyframe => ("keyframe", "tickwire.v1.Keyframe"),
         }
     }
 
@@ -58,12 +68,13 @@ impl Topic {
 
     /// The topic of a channel; `None` for one of a later version, or of another program's.
     pub(crate) fn of(channel: &mcap::Channel<'_>) -> Option<Self> {
-        let is_it = |topic: &Self| {
-            let (name, message) = topic.names();
-            channel.topic == name
-                && channel.message_encoding == ENCODING
-                && channel.schema.as_ref().is_some_and(|schema| schema.name == message)
-        };
+        let schema = channel.schema.as_ref()?;
+        Self::named(&channel.topic, &channel.message_encoding, &schema.name)
+    }
+
+    /// The topic of this name, of messages of this encoding and schema.
+    pub(crate) fn named(topic: &str, encoding: &str, schema: &str) -> Option<Self> {
+        let is_it = |candidate: &Self| encoding == ENCODING && candidate.names() == (topic, schema);
         Self::ALL.into_iter().find(is_it)
     }
 }

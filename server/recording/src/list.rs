@@ -1,6 +1,7 @@
 //! What recordings there are, and what is in them.
 
 use std::{
+    collections::BTreeMap,
     fs::{self, File},
     io::{self, Cursor, Read, Seek, SeekFrom},
     path::{Path, PathBuf},
@@ -39,6 +40,8 @@ pub struct RecordingSummary {
     pub ticks: u64,
     /// The time that they took.
     pub length: Duration,
+    /// How many keyframes there are: places at which a replay can begin.
+    pub keyframes: u64,
     /// Whether it is all there.
     pub state: RecordingState,
     /// Where servers were killed, and others went on with the session.
@@ -94,13 +97,13 @@ impl Recording {
     /// record and the indexes goes unseen; [`scan`](Self::scan) sees it.
     #[must_use]
     pub fn summary(&self) -> RecordingSummary {
-        self.summary_of(self.indexed().unwrap_or_else(|| self.scanned()))
+        self.indexed().unwrap_or_else(|| self.scanned())
     }
 
     /// What is in the recording, by reading and checking all of it.
     #[must_use]
     pub fn scan(&self) -> RecordingSummary {
-        self.summary_of(self.scanned())
+        self.scanned()
     }
 
     /// Whether the indexes of a finished recording are missing or damaged, as where the file's end is cut off. All ticks may
@@ -115,28 +118,24 @@ impl Recording {
         matches!(self.source(), Source::File(path) if files::is_live(path) || files::is_set_aside(path))
     }
 
-    fn summary_of(&self, (ticks, state, recovered): (u64, RecordingState, Vec<Recovered>)) -> RecordingSummary {
-        let length = self.meta().tick_rate.duration_of(ticks);
-        RecordingSummary { meta: self.meta().clone(), ticks, length, state, recovered }
-    }
-
-    fn indexed(&self) -> Option<(u64, RecordingState, Vec<Recovered>)> {
+    fn indexed(&self) -> Option<RecordingSummary> {
         let summary = indexes(self.source())?;
         let (end, ticks) = last_end(self.source(), &summary).ok()??;
+        let count = |topic| {
+            let counts = &summary.stats.as_ref()?.channel_message_counts;
+            Some(channel(&summary, topic).and_then(|channel| counts.get(&channel).copied()).unwrap_or(0))
+        };
         let ticks = match ticks {
             Some(ticks) => ticks,
-            None => {
-                let results = channel(&summary, Topic::TickResult)?;
-                summary.stats.as_ref()?.channel_message_counts.get(&results).copied().unwrap_or(0)
-            }
+            None => count(Topic::TickResult)?,
         };
         let recovered = recovered(self.source(), &summary).ok()?;
-        Some((ticks, state_of(ticks, Some(&end)), recovered))
+        Some(self.summary_of(ticks, count(Topic::Keyframe)?, state_of(ticks, Some(&end)), recovered))
     }
 
-    fn scanned(&self) -> (u64, RecordingState, Vec<Recovered>) {
+    fn scanned(&self) -> RecordingSummary {
         let in_use = matches!(self.source(), Source::File(path) if files::is_in_use(path));
-        let Scan { ticks, end, broken, recovered } = scan(self);
+        let Scan { ticks, keyframes, end, broken, recovered } = scan(self);
         let set_aside = match self.source() {
             Source::File(path) if files::is_set_aside(path) => fs::read_to_string(files::reason_path(path)).ok(),
             _ => None,
@@ -150,7 +149,18 @@ impl Recording {
             Some(error) => RecordingState::Damaged(error.to_string()),
             None => state_of(ticks, end.as_ref()),
         };
-        (ticks, state, recovered)
+        self.summary_of(ticks, keyframes, state, recovered)
+    }
+
+    fn summary_of(
+        &self,
+        ticks: u64,
+        keyframes: u64,
+        state: RecordingState,
+        recovered: Vec<Recovered>,
+    ) -> RecordingSummary {
+        let length = self.meta().tick_rate.duration_of(ticks);
+        RecordingSummary { meta: self.meta().clone(), ticks, length, keyframes, state, recovered }
     }
 }
 
@@ -170,13 +180,14 @@ fn state_of(ticks: u64, end: Option<&End>) -> RecordingState {
 pub(crate) struct Scan {
     /// Whole ones.
     pub(crate) ticks: u64,
+    pub(crate) keyframes: u64,
     pub(crate) end: Option<End>,
     pub(crate) broken: Option<RecordingError>,
     pub(crate) recovered: Vec<Recovered>,
 }
 
 pub(crate) fn scan(recording: &Recording) -> Scan {
-    let mut scan = Scan { ticks: 0, end: None, broken: None, recovered: Vec::new() };
+    let mut scan = Scan { ticks: 0, keyframes: 0, end: None, broken: None, recovered: Vec::new() };
     let mut ticks = match recording.ticks() {
         Ok(ticks) => ticks,
         Err(error) => return Scan { broken: Some(error), ..scan },
@@ -187,7 +198,7 @@ pub(crate) fn scan(recording: &Recording) -> Scan {
             Err(error) => scan.broken = Some(error),
         }
     }
-    Scan { end: ticks.end().cloned(), recovered: ticks.recovered().to_vec(), ..scan }
+    Scan { keyframes: ticks.keyframes(), end: ticks.end().cloned(), recovered: ticks.recovered().to_vec(), ..scan }
 }
 
 /// The summary at the end of a finished file; `None` where it is missing or damaged.
@@ -213,6 +224,16 @@ fn read_summary(mut file: impl Read + Seek) -> McapResult<Option<Summary>> {
         }
     }
     Ok(reader.finish())
+}
+
+/// The topics of a file's channels.
+pub(crate) fn topics(summary: &Summary) -> BTreeMap<u16, Topic> {
+    summary.channels.iter().filter_map(|(&id, channel)| Some((id, Topic::of(channel)?))).collect()
+}
+
+/// Whether it is a live file: one record after the other, without chunks.
+pub(crate) fn is_live(recording: &Recording) -> bool {
+    recording.is_live()
 }
 
 fn channel(summary: &Summary, topic: Topic) -> Option<u16> {

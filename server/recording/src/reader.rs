@@ -1,5 +1,8 @@
 //! Reading recordings of either form, whole or broken.
 
+mod messages;
+mod seek;
+
 use std::{
     fs::File,
     io::{self, BufReader, Cursor, Read},
@@ -16,8 +19,9 @@ use tickwire_proto::v1 as pb;
 use tickwire_shared::{Schema, Tick, TickRate};
 use tickwire_simulation::TickInput;
 
+use self::messages::Messages;
 use crate::{
-    End, RecordedResult, RecordingError, RecordingMeta, Recovered,
+    End, RecordedKeyframe, RecordedResult, RecordingError, RecordingMeta, Recovered,
     format::{self, Topic},
     record::{self, IdleTicks},
 };
@@ -83,18 +87,7 @@ impl Recording {
     /// # Errors
     /// Where the file cannot be opened any more.
     pub fn ticks(&self) -> Result<Ticks, RecordingError> {
-        let records = self.records()?;
-        let schema = Arc::clone(&self.meta.schema);
-        Ok(Ticks {
-            records,
-            schema,
-            begun: None,
-            idle: None,
-            recovered: Vec::new(),
-            end: None,
-            done: false,
-            broken: None,
-        })
+        Ok(Ticks::of(self.records()?, &self.meta))
     }
 
     pub(crate) fn records(&self) -> Result<Records, RecordingError> {
@@ -116,6 +109,7 @@ pub struct Ticks {
     idle: Option<(IdleTicks, Tick)>,
     recovered: Vec<Recovered>,
     end: Option<End>,
+    keyframes: u64,
     done: bool,
     /// What comes after the last tick.
     broken: Option<RecordingError>,
@@ -128,6 +122,27 @@ impl std::fmt::Debug for Ticks {
 }
 
 impl Ticks {
+    fn of(records: Records, meta: &RecordingMeta) -> Self {
+        let schema = Arc::clone(&meta.schema);
+        Self {
+            records,
+            schema,
+            begun: None,
+            idle: None,
+            recovered: Vec::new(),
+            end: None,
+            keyframes: 0,
+            done: false,
+            broken: None,
+        }
+    }
+
+    /// How many keyframes stand among the ticks that have been read.
+    #[must_use]
+    pub fn keyframes(&self) -> u64 {
+        self.keyframes
+    }
+
     /// How the recording ended, once all ticks are read; `None` where it just stops.
     #[must_use]
     pub fn end(&self) -> Option<&End> {
@@ -150,7 +165,9 @@ impl Ticks {
             let Record { topic, tick, data } = record;
             let wrong_tick = |found: Tick| damaged(format!("a {} of tick {found} instead of {tick}", topic.name()));
             match topic {
+                // Whoever starts at a keyframe has found it before.
                 Topic::Header | Topic::SeatToken => {}
+                Topic::Keyframe => self.keyframes += 1,
                 Topic::TickInput => {
                     let input = record::decode_input(&data).map_err(&damaged)?;
                     if input.tick != tick {
@@ -212,14 +229,14 @@ pub(crate) struct Record {
     pub(crate) data: Vec<u8>,
 }
 
-/// The records of a file, in their only order: a header, inputs and results by turns or several ticks in one, recoveries
-/// between them, an end; and tokens of seats anywhere. After an error there are none.
+/// The records of a file, in their only order: a header, inputs and results by turns or several ticks in one, keyframes and
+/// recoveries between ticks, an end; and tokens of seats anywhere. After an error there are none.
 pub(crate) struct Records {
     path: PathBuf,
-    messages: mcap::io::MessageReader<Counting<Box<dyn Read + Send>>>,
+    messages: From,
     /// How many bytes the reader has taken: it takes no more of a file without chunks than what it has come to.
     taken: Arc<AtomicU64>,
-    /// Where the newest record ends that has been read, in a file without chunks.
+    /// Where the newest record ends that has been read, in a file without chunks that is read from its start.
     sound_bytes: u64,
     failed: bool,
     /// In the header.
@@ -258,7 +275,54 @@ impl<R: Read> Read for Counting<R> {
     }
 }
 
+/// Where reading has begun.
+enum From {
+    Start(mcap::io::MessageReader<Counting<Box<dyn Read + Send>>>),
+    Midst(Messages),
+}
+
+impl From {
+    /// The next message on a topic of ours.
+    fn next(&mut self) -> Option<Result<(Topic, Vec<u8>), McapError>> {
+        match self {
+            Self::Midst(messages) => Some(messages.next().transpose()?.map(|message| (message.topic, message.data))),
+            Self::Start(messages) => loop {
+                match messages.next()? {
+                    Err(error) => return Some(Err(error)),
+                    Ok(message) => {
+                        if let Some(topic) = Topic::of(&message.channel) {
+                            return Some(Ok((topic, message.data.into_owned())));
+                        }
+                    }
+                }
+            },
+        }
+    }
+}
+
 impl Records {
+    /// What follows a keyframe of `tick`.
+    fn following(source: &Source, messages: Messages, tick: Tick) -> Self {
+        let path = match source {
+            Source::Bytes(_) => PathBuf::from("memory"),
+            Source::File(path) => path.clone(),
+        };
+        let (messages, before) = (From::Midst(messages), Some(Topic::Keyframe));
+        Self {
+            path,
+            messages,
+            taken: Arc::default(),
+            sound_bytes: 0,
+            failed: false,
+            version: format::FORMAT_VERSION,
+            before,
+            begun: tick,
+            whole: tick,
+            // Lower than any that follows.
+            epoch: 0,
+        }
+    }
+
     fn of(source: &Source) -> Result<Self, RecordingError> {
         let (path, read): (_, Box<dyn Read + Send>) = match source {
             Source::Bytes(bytes) => (PathBuf::from("memory"), Box::new(Cursor::new(Arc::clone(bytes)))),
@@ -269,7 +333,7 @@ impl Records {
         };
         let taken = Arc::<AtomicU64>::default();
         let read = Counting(read, Arc::clone(&taken));
-        let messages = mcap::io::MessageReader::new_with_options(read, format::read_options());
+        let messages = From::Start(mcap::io::MessageReader::new_with_options(read, format::read_options()));
         Ok(Self {
             path,
             messages,
@@ -284,24 +348,23 @@ impl Records {
         })
     }
 
-    /// What has been read of a file without chunks, which is at the rate `rate`.
+    /// What has been read of a file without chunks, at the rate `rate`, from its start.
     pub(crate) fn sound(&self, rate: TickRate) -> Sound {
-        Sound {
-            bytes: self.sound_bytes,
-            begun: self.begun,
-            whole: self.whole,
-            epoch: self.epoch,
-            rate,
-            channels: (0..=u16::MAX).filter_map(|id| self.messages.get_channel(id)).collect(),
-        }
+        let channels = match &self.messages {
+            From::Start(messages) => (0..=u16::MAX).filter_map(|id| messages.get_channel(id)).collect(),
+            From::Midst(_) => Vec::new(),
+        };
+        Sound { bytes: self.sound_bytes, begun: self.begun, whole: self.whole, epoch: self.epoch, rate, channels }
     }
 
     fn take(&mut self, topic: Topic, data: Vec<u8>) -> Result<Record, RecordingError> {
         let follows = match topic {
             Topic::Header => self.before.is_none(),
             Topic::TickInput | Topic::IdleTicks | Topic::Recovered => {
-                matches!(self.before, Some(Topic::Header | Topic::TickResult | Topic::IdleTicks | Topic::Recovered))
+                use Topic::{Header, IdleTicks, Keyframe, Recovered, TickResult};
+                matches!(self.before, Some(Header | TickResult | IdleTicks | Recovered | Keyframe))
             }
+            Topic::Keyframe => matches!(self.before, Some(Topic::TickResult | Topic::IdleTicks | Topic::Keyframe)),
             Topic::TickResult => self.before == Some(Topic::TickInput),
             Topic::End | Topic::SeatToken => !matches!(self.before, None | Some(Topic::End)),
         };
@@ -352,6 +415,12 @@ impl Records {
                 record::check(&data).map_err(self.damaged())?;
                 self.whole = self.begun;
             }
+            Topic::Keyframe => {
+                let keyframe = RecordedKeyframe::decode(&data).map_err(self.damaged())?;
+                if keyframe.tick != self.whole {
+                    return Err(self.damaged()(format!("a keyframe of tick {}", keyframe.tick)));
+                }
+            }
         }
         self.before = Some(topic);
         Ok(Record { topic, tick: self.begun, data })
@@ -380,10 +449,12 @@ impl Iterator for Records {
         while !self.failed {
             let record = match self.messages.next()? {
                 Err(error) => Err(self.error(error)),
-                Ok(message) => match Topic::of(&message.channel) {
-                    None => continue,
-                    Some(topic) => self.take(topic, message.data.into_owned()),
-                },
+                // Nothing hangs on it: all ticks are there.
+                Ok((Topic::Keyframe, data)) if record::check(&data).is_err() => {
+                    tracing::warn!(after = %self.whole, "a keyframe is damaged, and passed over");
+                    continue;
+                }
+                Ok((topic, data)) => self.take(topic, data),
             };
             self.failed = record.is_err();
             if !self.failed {

@@ -18,15 +18,16 @@ use std::{
 };
 
 use tickwire_shared::{Tick, TickRate};
-use tickwire_simulation::{Session, TickInput, TickResult};
+use tickwire_simulation::{Keyframe, Session, TickInput, TickResult};
 
 use self::{
-    live::{Live, Record},
+    live::{Live, Record, Ticks},
     pool::Written,
     status::{Fault, Progress, Stop},
 };
 use crate::{
     End, EndReason, RecordingMeta, SeatToken, files,
+    record::IdleTicks,
     recovery::{Resumable, Unfinished},
     storage::Disk,
 };
@@ -65,10 +66,12 @@ pub struct RecorderOptions {
     pub durability: Durability,
     /// The size, in bytes of the live file, at which the recording ends: [`EndReason::Limited`].
     pub bytes_max: u64,
+    /// How many ticks there are from one keyframe to the next, while something happens; 0: there are none.
+    pub keyframe_ticks: u64,
 }
 
 impl RecorderOptions {
-    /// 10 s, 1 s, [`Durability::Sync`], no limit of size.
+    /// 10 s, 1 s, [`Durability::Sync`], no limit of size, keyframes every 10 s.
     #[must_use]
     pub const fn at(rate: TickRate) -> Self {
         Self {
@@ -76,6 +79,7 @@ impl RecorderOptions {
             behind_ticks: rate.ticks_in_ms(1_000),
             durability: Durability::Sync,
             bytes_max: u64::MAX,
+            keyframe_ticks: rate.ticks_in_ms(10_000),
         }
     }
 }
@@ -92,6 +96,12 @@ impl RecorderOptions {
 #[derive(Debug)]
 pub struct Recorder {
     open: Arc<Open>,
+    /// The newest tick finished.
+    finished: u64,
+    /// When the next keyframe is due.
+    keyframe_due: u64,
+    /// Whether anything has happened since the last one.
+    is_eventful: bool,
 }
 
 /// Closes a session's recording for it, from any thread.
@@ -217,7 +227,8 @@ impl Recorders {
     /// Records to a file whose beginning is on the disk.
     fn record(&self, path: PathBuf, live: Live, disk: Arc<dyn Disk>, options: RecorderOptions) -> Recorder {
         let progress = Arc::<Progress>::default();
-        progress.begun.store(live.mark().ticks.input, Ordering::Relaxed);
+        let Ticks { input, result } = live.mark().ticks;
+        progress.begun.store(input, Ordering::Relaxed);
         progress.note_written(live.mark());
         let counted_bytes = live.mark().bytes;
         self.note_live_bytes(0, counted_bytes);
@@ -234,7 +245,10 @@ impl Recorders {
             progress,
             closed: Mutex::default(),
         };
-        Recorder { open: Arc::new(open) }
+        let (finished, interval) = (result, options.keyframe_ticks);
+        let keyframe_due = finished.checked_div(interval).map_or(0, |intervals| (intervals + 1) * interval);
+        // Of a match that goes on nobody knows what has happened since its last keyframe.
+        Recorder { open: Arc::new(open), finished, keyframe_due, is_eventful: finished > 0 }
     }
 }
 
@@ -250,6 +264,7 @@ impl Recorder {
     /// Records what a tick consumes. Call it before the tick is finished, so that the cause of a panic is on record.
     pub fn tick_input(&mut self, input: Arc<TickInput>) {
         self.open.progress.begun.store(input.tick.0, Ordering::Relaxed);
+        self.is_eventful |= !IdleTicks::may_have(&input);
         self.open.record(Record::Input(input));
     }
 
@@ -261,7 +276,29 @@ impl Recorder {
 
     /// Records what came out of a tick.
     pub fn tick_result(&mut self, result: TickResult) {
+        self.finished = result.tick.0;
+        self.is_eventful |= IdleTicks::of(&result).is_none();
         self.open.record(Record::Result(Box::new(result)));
+    }
+
+    /// Whether a keyframe of the tick that has just been finished is due: not where nothing has happened since the last one,
+    /// nor while the disk is behind.
+    #[must_use]
+    pub fn wants_keyframe(&self) -> bool {
+        let RecorderOptions { keyframe_ticks, behind_ticks, .. } = self.open.options;
+        let is_behind = || self.open.progress.waiting.load(Ordering::Relaxed) > behind_ticks.saturating_mul(2).max(4);
+        keyframe_ticks > 0 && self.is_eventful && self.finished >= self.keyframe_due && !is_behind()
+    }
+
+    /// Records all that a session goes on from, as of the tick that has just been finished; `None`: it cannot be had, and the
+    /// next one is asked for when it is due.
+    pub fn keyframe(&mut self, keyframe: Option<Keyframe>) {
+        let interval = self.open.options.keyframe_ticks.max(1);
+        self.keyframe_due = (self.finished / interval + 1) * interval;
+        self.is_eventful = false;
+        if let Some(keyframe) = keyframe {
+            self.open.record(Record::Keyframe(Box::new(keyframe)));
+        }
     }
 
     /// How it does.

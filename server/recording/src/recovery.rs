@@ -243,9 +243,12 @@ impl Unfinished {
         let mut attempt = attempt.map_err(|Died { tick, times }| RecoveryError::Died { tick, times })?;
         let config = self.meta().session_config();
         let limits = SessionLimits { grace_ticks, ..config.limits };
-        let replay = Replay::with(&self.recording, game, SessionConfig { limits, ..config })
-            .map_err(|source| VerifyError::Replay { verified: Tick::ZERO, source })?;
-        let replayed = self.replay(replay, sound.begun, stop, &mut attempt);
+        let config = SessionConfig { limits, ..config };
+        let replayed = self.replay_from_keyframe(&sound, &game, &config, stop, &mut attempt).unwrap_or_else(|| {
+            let replay = Replay::with(&self.recording, game, config)
+                .map_err(|source| VerifyError::Replay { verified: Tick::ZERO, source })?;
+            self.replay(replay, sound.begun, stop, &mut attempt)
+        });
         attempt.rests().map_err(self.disk_error())?;
         let Replayed { mut session, pending } = match replayed? {
             Ok(replayed) => replayed,
@@ -259,6 +262,26 @@ impl Unfinished {
         session.disconnect_all();
         let recovered = Recovered { tick: session.tick(), epoch, time: now };
         Ok(Ok(Played { session, sound, pending, recovered, attempt }))
+    }
+
+    /// `None` where there is no keyframe, or its replay does not come to what was recorded: the whole match may.
+    fn replay_from_keyframe(
+        &self,
+        sound: &Sound,
+        game: &Arc<dyn Game>,
+        config: &SessionConfig,
+        stop: &AtomicBool,
+        attempt: &mut Attempt,
+    ) -> Option<Result<Result<Replayed, TickPanic>, RecoveryError>> {
+        let replay = Replay::nearest(&self.recording, game, sound.whole, config)?;
+        let tick = replay.session().tick();
+        match self.replay(replay, sound.begun, stop, attempt) {
+            Err(RecoveryError::Replay(error)) => {
+                tracing::warn!(%tick, "a keyframe is of no use, all is played again: {error}");
+                None
+            }
+            replayed => Some(replayed),
+        }
     }
 
     fn replay(

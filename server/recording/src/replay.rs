@@ -2,10 +2,13 @@
 
 use std::sync::Arc;
 
-use tickwire_shared::{Digest, Game, Tick, Truth};
+use tickwire_shared::{Digest, Game, Schema, Tick, Truth};
 use tickwire_simulation::{Session, SessionConfig, SessionError, TickOutput, TickPanic};
 
-use crate::{Divergence, End, EndReason, RecordedResult, RecordedTick, Recording, ReplayError, Ticks, VerifyError};
+use crate::{
+    Divergence, End, EndReason, RecordedKeyframe, RecordedResult, RecordedTick, Recording, ReplayError, Ticks,
+    VerifyError,
+};
 
 /// A recording that is being played again, tick by tick.
 ///
@@ -17,6 +20,8 @@ pub struct Replay {
     last: Tick,
     /// What was recorded, up to the newest tick.
     truth: Truth,
+    /// Of the keyframe that it went on from, or 0.
+    begun_at: Tick,
     over: bool,
 }
 
@@ -61,7 +66,64 @@ impl Replay {
             return Err(unknown_game(recording, &[game]));
         }
         let session = session_of(recording, |_| Session::new(game, config))?;
-        Ok(Self { session, ticks: recording.ticks()?, last: Tick::MAX, truth: Truth::default(), over: false })
+        let (truth, begun_at) = (Truth::default(), Tick::ZERO);
+        Ok(Self { session, ticks: recording.ticks()?, last: Tick::MAX, truth, begun_at, over: false })
+    }
+
+    /// A session as the recording's was after `tick`: what is played from here on is the ticks after it.
+    ///
+    /// It goes on from the newest good keyframe up to there, and plays the rest. One that is damaged, or of another build of
+    /// the game, or that does not come to what was recorded, is passed over for an older one, in the end for the first tick;
+    /// the log says so.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new); and where the recording does not reach `tick`, cannot be read so far, or its replay panics or
+    /// differs on the way.
+    pub fn at(recording: &Recording, game: Arc<dyn Game>, tick: Tick) -> Result<Self, ReplayError> {
+        let mut replay = match Self::nearest(recording, &game, tick, &recording.meta().session_config()) {
+            Some(replay) => replay,
+            None => Self::new(recording, game)?,
+        };
+        while replay.session.tick() < tick {
+            let last = replay.session.tick();
+            let ReplayedTick { outcome, divergence, .. } =
+                replay.next().unwrap_or(Err(ReplayError::BeyondEnd { tick, last }))?;
+            outcome.map_err(ReplayError::Panicked)?;
+            if let Some(divergence) = divergence {
+                return Err(ReplayError::Diverged(divergence));
+            }
+        }
+        Ok(replay)
+    }
+
+    /// A replay from the newest good keyframe up to a tick, as with [`with`](Self::with).
+    pub(crate) fn nearest(
+        recording: &Recording,
+        game: &Arc<dyn Game>,
+        tick: Tick,
+        config: &SessionConfig,
+    ) -> Option<Self> {
+        if game.name() != recording.meta().schema.game {
+            return None;
+        }
+        recording.keyframes_until(tick).find_map(|(keyframe, ticks)| {
+            let replay = Self::from_keyframe(recording, (Arc::clone(game), config.clone()), &keyframe, ticks);
+            replay.inspect_err(|error| tracing::warn!(tick = %keyframe.tick, "a keyframe is passed over: {error}")).ok()
+        })
+    }
+
+    fn from_keyframe(
+        recording: &Recording,
+        (game, config): (Arc<dyn Game>, SessionConfig),
+        keyframe: &RecordedKeyframe,
+        ticks: Ticks,
+    ) -> Result<Self, ReplayError> {
+        let meta = recording.meta();
+        let keyframe = keyframe.open(&meta.schema)?;
+        let session = Session::restore(game, config, &keyframe)?;
+        check_schema(&meta.schema, session.schema())?;
+        let (truth, begun_at) = (keyframe.truth(&meta.schema), keyframe.tick());
+        Ok(Self { session, ticks, last: Tick::MAX, truth, begun_at, over: false })
     }
 
     /// Plays no further than `last`.
@@ -69,6 +131,12 @@ impl Replay {
     pub fn until(mut self, last: Tick) -> Self {
         self.last = last;
         self
+    }
+
+    /// The keyframe's tick that it went on from; 0: it plays from the first tick.
+    #[must_use]
+    pub fn begun_at(&self) -> Tick {
+        self.begun_at
     }
 
     /// The session, at the newest tick.
@@ -92,11 +160,12 @@ impl Replay {
     /// The first divergence, or what keeps the replay from going on.
     pub fn verify(mut self, mut each: impl FnMut(&ReplayedTick)) -> Result<Verified, VerifyError> {
         let mut verified = Verified { ticks: 0, state_hash: 0, digest: 0, panic: None, end: None };
+        let first = self.session.tick().0;
         let mut hashes = Digest::default();
         // A tick without result, that went well now.
         let mut unfinished = None;
         for tick in self.by_ref() {
-            let tick = tick.map_err(|source| VerifyError::Replay { verified: Tick(verified.ticks), source })?;
+            let tick = tick.map_err(|source| VerifyError::Replay { verified: Tick(first + verified.ticks), source })?;
             each(&tick);
             let ReplayedTick { recorded: RecordedTick { input, result }, outcome, divergence } = tick;
             if let Some(divergence) = divergence {
@@ -188,17 +257,8 @@ pub(crate) fn session_of(
     create: impl FnOnce(SessionConfig) -> Result<Session, SessionError>,
 ) -> Result<Session, ReplayError> {
     let session = create(recording.meta().session_config())?;
-    let (recorded, present) = (&recording.meta().schema, session.schema());
-    if recorded.hash() == present.hash() {
-        return Ok(session);
-    }
-    Err(ReplayError::Schema {
-        game: recorded.game.clone(),
-        recorded_version: recorded.version,
-        recorded: recorded.hash(),
-        present_version: present.version,
-        present: present.hash(),
-    })
+    check_schema(&recording.meta().schema, session.schema())?;
+    Ok(session)
 }
 
 impl Iterator for Replay {
@@ -207,6 +267,19 @@ impl Iterator for Replay {
     fn next(&mut self) -> Option<Self::Item> {
         self.next_after(|_| {})
     }
+}
+
+fn check_schema(recorded: &Schema, present: &Schema) -> Result<(), ReplayError> {
+    if recorded.hash() == present.hash() {
+        return Ok(());
+    }
+    Err(ReplayError::Schema {
+        game: recorded.game.clone(),
+        recorded_version: recorded.version,
+        recorded: recorded.hash(),
+        present_version: present.version,
+        present: present.hash(),
+    })
 }
 
 /// Plays a recording again and compares every tick.

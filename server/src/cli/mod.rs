@@ -1,4 +1,4 @@
-//! The command line: `serve`, `replay`, `recordings`.
+//! The command line: `serve`, `replay`, `recordings`, `soak`.
 
 mod bytes;
 mod diff;
@@ -10,6 +10,7 @@ mod output;
 mod recordings;
 mod replay;
 mod serve;
+mod soak;
 mod unreadable;
 mod values;
 
@@ -21,7 +22,7 @@ use std::{
 };
 
 use clap::Parser as _;
-use tickwire_recording::{DiffError, DirectoryLockError, RecordingError, SystemFinding, VerifyError};
+use tickwire_recording::{DiffError, DirectoryLockError, RecordingError, SoakError, SystemFinding, VerifyError};
 use tickwire_shared::{Game, Tick};
 use tickwire_simulation::SessionError;
 use tracing_subscriber::filter::ParseError;
@@ -56,6 +57,8 @@ enum Command {
     /// Look after recordings
     #[command(subcommand)]
     Recordings(recordings::RecordingsCommand),
+    /// Play a game with random bots in two sessions side by side, and compare them
+    Soak(soak::SoakArgs),
 }
 
 /// Why a command failed, for whoever ran it.
@@ -92,6 +95,8 @@ enum CliError {
     Differ { tick: Tick },
     #[error("--dump-tick shows a tick of one recording; {files} are given")]
     DumpOfMany { files: usize },
+    #[error("{game}: {source}")]
+    Soak { game: String, source: SoakError },
     #[error("{failed} of {files} recordings do not replay")]
     SomeFailed { failed: usize, files: usize },
     // Not transparent, so that it is its own source: see `output::is_broken_pipe`.
@@ -139,6 +144,7 @@ impl CliError {
             | Self::Differ { .. }
             | Self::Directory(_)
             | Self::SomeFailed { .. }
+            | Self::Soak { .. }
             | Self::Io(_) => ExitCode::FAILURE,
         }
     }
@@ -164,6 +170,7 @@ fn run(arguments: impl IntoIterator<Item = OsString>, games: Vec<Arc<dyn Game>>)
         Command::Serve(flags) => serve::serve(&flags, games),
         Command::Replay(arguments) => replay::replay(&arguments, &games),
         Command::Recordings(command) => recordings::run(&command, &games),
+        Command::Soak(arguments) => soak::run(&arguments, &games),
     };
     log::finish();
     match result {

@@ -12,7 +12,7 @@ use tickwire_recording::{
 };
 use tickwire_shared::{Tick, TickRate};
 use tickwire_simulation::{Session, TickInput, TickResult};
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
 use super::{SeatToken, SessionName, StartError, tokens::TokenKey};
 use crate::config::ServerConfig;
@@ -67,6 +67,16 @@ impl SessionRecorder {
         }
     }
 
+    /// Records all of the session between two ticks, where that is due.
+    pub(super) fn keyframe(&mut self, session: &Session) {
+        let Some(recorder) = self.0.as_mut().filter(|recorder| recorder.wants_keyframe()) else { return };
+        let keyframe = session.keyframe().unwrap_or_else(|error| {
+            warn!(tick = %session.tick(), "there is no keyframe: {error}");
+            None
+        });
+        recorder.keyframe(keyframe);
+    }
+
     /// Tells how it does.
     pub(super) fn watch(&self) -> RecordingWatch {
         RecordingWatch(self.0.as_ref().map(Recorder::watch))
@@ -97,6 +107,10 @@ pub(crate) fn recorder_options(config: &ServerConfig, rate: TickRate) -> Recorde
     RecorderOptions {
         durability: config.recording.durability,
         bytes_max: config.recording.bytes_max,
+        keyframe_ticks: rate.ticks_in_ms(
+            // Longer than any session.
+            u64::try_from(config.recording.keyframe_interval.as_millis()).unwrap_or(u64::MAX).min(1 << 40),
+        ),
         ..RecorderOptions::at(rate)
     }
 }

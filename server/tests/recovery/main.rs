@@ -2,5 +2,6 @@
 
 #![cfg(unix)]
 
+mod kill;
 mod server;
 mod starts;

@@ -20,7 +20,7 @@ use tonic::transport::Channel;
 
 const BINARY: &str = env!("CARGO_BIN_EXE_tickwire-server");
 /// Nothing here takes so long; a test that waits so long has failed.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 pub(crate) const ARENA_1: &str = "sessions/arena-1";
 
@@ -69,11 +69,6 @@ impl Server {
     /// Waits until it logs `message`: the line's fields; `None` where it ends without.
     pub(crate) fn logs(&self, message: &str) -> Option<Json> {
         self.log.wait(PATIENCE, message)
-    }
-
-    /// As [`logs`](Self::logs), for so long.
-    pub(crate) fn logs_within(&self, time: Duration, message: &str) -> Option<Json> {
-        self.log.wait(time, message)
     }
 
     /// The lines of this message so far.

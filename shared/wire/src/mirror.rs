@@ -248,8 +248,8 @@ impl Mirror {
         if snapshot.reset {
             applied.reset = true;
             self.clear_stripe(stripe);
-            // What came by another stream is good until it is replaced.
-            if self.stripes.iter().all(|stripe| stripe.tick == Tick::ZERO) {
+            // What came by another stream is good until it is replaced; of one that is gone nothing follows.
+            if !self.stripes.iter().any(Stripe::is_open) {
                 self.roster.clear();
                 self.roster_ticks.clear();
             }

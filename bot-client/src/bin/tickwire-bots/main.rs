@@ -17,7 +17,7 @@ use std::{
 
 use clap::Parser;
 use tickwire_client::{
-    Stripes,
+    Resume, Stripes,
     bots::{self, BehaviourChoice, Report, SwarmConfig, SwarmError, SwarmHandle},
     connection::{Conditions, Stalls},
 };
@@ -92,6 +92,9 @@ struct Options {
     /// On how many of them each snapshot is sent, 1 or 2.
     #[arg(long, value_name = "N", default_value = "1", value_parser = clap::value_parser!(u32).range(1..=2))]
     snapshot_copies: u32,
+    /// Whether bots take their seats back when their connections are lost: on, or off, where a loss is a failure.
+    #[arg(long, value_name = "on|off", default_value = "on", value_parser = resume)]
+    resume: Resume,
     /// Writes the figures to a file, as flat JSON.
     #[arg(long, value_name = "FILE.json")]
     report: Option<PathBuf>,
@@ -126,6 +129,14 @@ fn stalls(word: &str) -> Result<Stalls, String> {
     Stalls::new(duration(every)?, duration(length)?).map_err(|error| error.to_string())
 }
 
+fn resume(word: &str) -> Result<Resume, String> {
+    match word {
+        "on" => Ok(Resume::default()),
+        "off" => Ok(Resume::OFF),
+        _ => Err("choose on or off".to_owned()),
+    }
+}
+
 fn duration(word: &str) -> Result<Duration, String> {
     humantime::parse_duration(word).map_err(|error| format!("{word:?}: {error}; write it as 100ms or 2s"))
 }
@@ -155,6 +166,7 @@ fn main() -> ExitCode {
         },
         stripes: options.stripes,
         snapshot_copies: options.snapshot_copies,
+        resume: options.resume,
     };
     let screen = Screen::new(options.quiet, &config);
     let swarm = SwarmHandle::default();
@@ -257,11 +269,15 @@ mod tests {
 
     #[test]
     fn numbers_that_make_no_swarm_are_refused() {
-        for words in ["--stripes 0", "--stripes 5", "--stripes some", "--snapshot-copies 3"] {
+        for words in ["--stripes 0", "--stripes 5", "--stripes some", "--snapshot-copies 3", "--resume yes"] {
             assert!(parse(words).is_err(), "{words}");
         }
         assert_eq!(parse("--stripes auto").unwrap().stripes, Stripes::AUTO);
         assert_eq!(parse("--stripes 3 --snapshot-copies 2").unwrap().stripes, Stripes::Fixed(3));
+        assert_eq!(
+            [parse("").unwrap().resume, parse("--resume off").unwrap().resume],
+            [Resume::default(), Resume::OFF]
+        );
         for words in ["--bots 0", "--seconds 0", "--seconds nan", "--seconds -1", "--threads 0", "--behaviour run"] {
             assert!(parse(words).is_err(), "{words}");
         }

@@ -7,10 +7,10 @@ use std::{
 };
 
 use tickwire_shared::Tick;
-use tickwire_simulation::{TickInput, TickResult};
+use tickwire_simulation::{Keyframe, TickInput, TickResult};
 
 use crate::{
-    End, Layout, RecordingMeta, Recovered, SeatToken, Writer,
+    End, Layout, RecordedKeyframe, RecordingMeta, Recovered, SeatToken, Writer,
     reader::Sound,
     record::IdleTicks,
     storage::{Disk, write_all_at},
@@ -32,6 +32,8 @@ pub(super) enum Record {
     Result(Box<TickResult>),
     /// From a tick on.
     Token(Tick, Box<SeatToken>),
+    /// Of the tick of the newest result.
+    Keyframe(Box<Keyframe>),
 }
 
 impl Record {
@@ -50,6 +52,7 @@ impl Record {
                 size_of_val(&**result) + kinds.sum::<usize>() + size_of_val(&*result.events)
             }
             Self::Token(_, token) => size_of_val(&**token),
+            Self::Keyframe(keyframe) => keyframe.memory_bytes(),
         };
         bytes as u64
     }
@@ -146,6 +149,7 @@ impl Live {
                 self.idle = None;
                 self.note_coming();
             }
+            Record::Keyframe(keyframe) => self.write_keyframe(&keyframe)?,
             Record::Result(result) => match self.held.take() {
                 None => self.write_result(*result)?,
                 Some(input) => match IdleTicks::of(&result) {
@@ -186,6 +190,22 @@ impl Live {
         self.writer.tick_result(&result.into())?;
         self.ticks.result = tick;
         self.note_coming();
+        Ok(())
+    }
+
+    fn write_keyframe(&mut self, keyframe: &Keyframe) -> io::Result<()> {
+        let Tick(tick) = keyframe.tick();
+        // Encoded and compressed only here, where nobody waits for it.
+        match RecordedKeyframe::of(keyframe) {
+            Some(recorded) if self.ticks == (Ticks { input: tick, result: tick }) => {
+                self.writer.keyframe(&recorded)?;
+                // What comes is no longer the newest record's.
+                self.idle = None;
+                self.note_coming();
+            }
+            Some(_) => {}
+            None => tracing::warn!(tick, "the keyframe is larger than a record may be, and is left out"),
+        }
         Ok(())
     }
 

@@ -18,10 +18,11 @@ use bevy_ecs::{
     system::{Commands, Query, Res, ResMut},
     world::World,
 };
-use tickwire_recording::{End, EndReason, Layout, RecordedResult, Recording, RecordingMeta, Writer};
+use serde::{Deserialize, Serialize};
+use tickwire_recording::{End, EndReason, Layout, RecordedKeyframe, RecordedResult, Recording, RecordingMeta, Writer};
 use tickwire_shared::{
-    Audience, Clock, Definition, Digest, EventField, Field, Game, GameEvent, InputField, InputId, Inputs, NetIds,
-    Outbox, Owner, Place, PlayerId, Quantity, Scores, Seats, Settings, Systems, Tick,
+    Audience, Clock, Definition, Digest, EventField, Field, Game, GameEvent, InputField, InputId, Inputs, NetId,
+    NetIds, Outbox, Owner, Place, PlayerId, Quantity, Saves, Scores, Seats, Settings, Systems, Tick,
 };
 use tickwire_simulation::{Input, Session, SessionConfig, TickInput};
 
@@ -33,6 +34,8 @@ pub(crate) struct Dots {
     pub(crate) forgiving: bool,
     /// A player who jumps so often breaks the game.
     pub(crate) jumps_max: Option<i32>,
+    /// Does not save how lucky the players are.
+    pub(crate) forgetful: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,17 +57,17 @@ static RUNS: AtomicU32 = AtomicU32::new(1);
 #[derive(Resource)]
 struct Rules(Dots);
 
-#[derive(Resource)]
+#[derive(Resource, Serialize, Deserialize)]
 struct Luck(u64);
 
-#[derive(Component)]
+#[derive(Component, Serialize, Deserialize)]
 struct Dot;
 
-#[derive(Component)]
+#[derive(Component, Serialize, Deserialize)]
 struct Position(f32);
 
-#[derive(Component)]
-struct Hue(i32);
+#[derive(Component, Serialize, Deserialize)]
+pub(crate) struct Hue(i32);
 
 struct Jumped {
     player: PlayerId,
@@ -122,6 +125,13 @@ impl Game for Dots {
         systems.add(seat).add(play).add(twist);
     }
 
+    fn saves(&self, saves: &mut Saves) {
+        saves.component::<Dot>().component::<Position>().component::<Hue>();
+        if !self.forgetful {
+            saves.resource::<Luck>();
+        }
+    }
+
     fn digest(&self, world: &World, digest: &mut Digest) {
         digest.write(world.resource::<Luck>().0);
     }
@@ -152,9 +162,9 @@ fn play(
     mut scores: ResMut<Scores>,
     mut outbox: ResMut<Outbox>,
     mut luck: ResMut<Luck>,
-    mut dots: Query<(&Owner, &mut Position, &mut Hue), With<Dot>>,
+    mut dots: Query<(&NetId, &Owner, &mut Position, &mut Hue), With<Dot>>,
 ) {
-    for (&Owner(player), mut position, mut hue) in &mut dots {
+    for (_, &Owner(player), mut position, mut hue) in dots.iter_mut().sort::<&NetId>() {
         let step = inputs.quantity(player, PUSH) * settings.get("speed") as f32 * clock.dt();
         if step != 0.0 {
             position.0 += step;
@@ -202,11 +212,24 @@ fn twist(
     }
 }
 
+/// A resource that no game saves.
+#[derive(Resource)]
+pub(crate) struct Pace(pub(crate) i32);
+
+/// Colours the first dot by it.
+pub(crate) fn quicken(mut pace: ResMut<Pace>, mut dots: Query<(&NetId, &mut Hue)>) {
+    pace.0 += 1;
+    for (_, mut hue) in dots.iter_mut().filter(|(id, _)| **id == NetId(1)) {
+        hue.0 = pace.0 % 256;
+    }
+}
+
 /// A match, with what it left behind.
 pub(crate) struct Match {
     pub(crate) meta: RecordingMeta,
     pub(crate) ticks: Vec<(TickInput, Option<RecordedResult>)>,
     pub(crate) end: End,
+    pub(crate) keyframes: Vec<RecordedKeyframe>,
 }
 
 /// A match of two players, three from tick 20 and two from tick 60 on; tick 30 has jumps.
@@ -217,6 +240,19 @@ pub(crate) fn play_match(ticks: u64) -> Match {
 /// The same, of another game.
 pub(crate) fn play_match_of(game: Dots, ticks: u64) -> Match {
     play_until(session_of(game), ticks, |_, _| {})
+}
+
+/// The same match, with a keyframe every so often.
+pub(crate) fn play_match_with_keyframes(ticks: u64, every: u64) -> Match {
+    let mut keyframes = Vec::new();
+    let mut played = play_until(session(), ticks, |session, _| {
+        if session.tick().0.is_multiple_of(every) {
+            let keyframe = session.keyframe().expect("the dots can be saved");
+            keyframes.extend(keyframe.map(|keyframe| RecordedKeyframe::of(&keyframe).expect("a small one")));
+        }
+    });
+    played.keyframes = keyframes;
+    played
 }
 
 /// A match whose last tick breaks the game.
@@ -241,11 +277,11 @@ fn play_with_input(ticks: u64, at: &[u64], values: &[i32]) -> Match {
     })
 }
 
-fn play_until(mut session: Session, ticks: u64, each: impl Fn(&mut Session, PlayerId)) -> Match {
+fn play_until(mut session: Session, ticks: u64, mut each: impl FnMut(&mut Session, PlayerId)) -> Match {
     let meta = RecordingMeta::of(&session, "sessions/dots-1", created());
     let [ada, bob] = ["Ada", "Bob"].map(|name| session.join(name).expect("a free seat"));
-    let mut played =
-        Match { meta, ticks: Vec::new(), end: End { reason: EndReason::Ended, tick: Tick(ticks), ticks_missing: 0 } };
+    let end = End { reason: EndReason::Ended, tick: Tick(ticks), ticks_missing: 0 };
+    let mut played = Match { meta, ticks: Vec::new(), end, keyframes: Vec::new() };
     for now in 0..ticks {
         each(&mut session, ada);
         match now {
@@ -299,6 +335,9 @@ impl Match {
             writer.tick_input(input).expect("memory takes it");
             if let Some(result) = result {
                 writer.tick_result(result).expect("memory takes it");
+            }
+            for keyframe in self.keyframes.iter().filter(|keyframe| keyframe.tick == input.tick) {
+                writer.keyframe(keyframe).expect("memory takes it");
             }
         }
         if let Some(end) = end {

@@ -15,7 +15,7 @@ use tickwire_recording::{
 use tickwire_shared::{PlayerId, PlayerStatus, Tick, TickRate};
 use tickwire_simulation::{SeatChange, Session};
 
-use crate::game::{Dots, Twist, input, play_broken_match, play_match};
+use crate::game::{Dots, Twist, input, play_broken_match, play_match, play_match_with_keyframes};
 
 /// A directory with what a killed server has left of a match.
 struct Scene {
@@ -181,6 +181,52 @@ fn whoever_has_a_seat_comes_back_by_the_newest_tokens() {
     drop(goes_on);
     repair(scene.live()).expect("a repair");
     assert_eq!(scene.verified(), 112);
+}
+
+#[test]
+fn a_session_goes_on_from_the_newest_keyframe_and_records_more() {
+    let scene = Scene::new(&play_match_with_keyframes(95, 30).bytes_with(Layout::Live, None));
+    // Before the newest keyframe, at tick 90, nothing is played.
+    let earlier = Dots { twist: Some((89, Twist::Panic)), ..Dots::default() };
+    match scene.try_recover(earlier) {
+        Ok(Recovery::GoesOn(resumable)) => assert_eq!(resumable.recovered().tick, Tick(95)),
+        other => panic!("{other:?}"),
+    }
+    let mut last = Tick(95);
+    for epoch in 1..=3 {
+        let options = RecorderOptions { keyframe_ticks: 30, ..RecorderOptions::at(TickRate::DEFAULT) };
+        let (mut session, mut recorder) = Recorders::new().resume(*scene.goes_on(), options).expect("a recorder");
+        assert_eq!((session.tick(), session.frame().epoch), (last, epoch));
+        for _ in 0..33 {
+            drop(tick(&mut session, &mut recorder));
+            if recorder.wants_keyframe() {
+                recorder.keyframe(session.keyframe().expect("the dots can be saved"));
+            }
+        }
+        last = session.tick();
+    }
+    let (session, recorder) = scene.resume();
+    assert_eq!((session.tick(), session.frame().epoch), (Tick(194), 4));
+    assert_eq!(recorder.close(EndReason::Shutdown).problem, None);
+    assert_eq!(scene.verified(), 194);
+    let path = finished_path(scene.directory.path(), "a");
+    let summary = Recording::open(&path).expect("a recording").summary();
+    assert_eq!((summary.keyframes, summary.recovered.len()), (6, 4));
+    for at in [94, 95, 128, 161, 194] {
+        Replay::at(&Recording::open(&path).expect("a recording"), Arc::new(Dots::default()), Tick(at))
+            .expect("every tick can be had, across recoveries, too");
+    }
+}
+
+#[test]
+fn where_no_keyframe_is_of_use_all_is_played_again() {
+    // Another build's: nothing that it has saved can be used.
+    let mut others = play_match_with_keyframes(95, 30);
+    others.keyframes.iter_mut().for_each(|keyframe| keyframe.layout ^= 1);
+    for left in [others.bytes_with(Layout::Live, None), play_match(95).bytes_with(Layout::Live, None)] {
+        let scene = Scene::new(&left);
+        assert_eq!(scene.goes_on().recovered().tick, Tick(95));
+    }
 }
 
 #[test]

@@ -4,6 +4,7 @@ mod creation;
 mod determinism;
 mod game;
 mod inputs;
+mod keyframes;
 mod panics;
 mod seats;
 mod watch;
