@@ -85,7 +85,8 @@ fn export_input(chosen: &Chosen<'_>, input: &TickInput, out: &mut (impl Write + 
             "type": "input", "tick": tick, "player": player.0, "provenance": words::provenance(*provenance),
         });
         if *provenance == Provenance::Fresh {
-            let values = chosen.inputs().map(|(i, field)| (&field.name, &field.quantity, values[i]));
+            // Nothing has checked yet that an input has all its values.
+            let values = chosen.inputs().filter_map(|(i, field)| Some((&field.name, &field.quantity, *values.get(i)?)));
             entry["sequence"] = json!(sequence);
             entry["values"] = words::object(values);
             if let Some(seen) = seen {
