@@ -12,3 +12,4 @@ mod recorder;
 mod replay;
 mod retention;
 mod systems;
+mod versions;
