@@ -47,7 +47,7 @@ pub(super) fn export(
     Ok(())
 }
 
-/// What a recording is of, as the header of an [`export`]: with all settings by name and in their units.
+/// What a recording is of, as the header of an [`export`](crate::export()): with all settings by name and in their units.
 #[must_use]
 pub fn describe(meta: &RecordingMeta) -> Json {
     let settings = meta.schema.settings.iter().zip(&meta.settings);
