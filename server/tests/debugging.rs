@@ -130,3 +130,33 @@ fn a_recording_that_parts_from_its_replay_is_cut_and_comes_with_a_test() {
     assert!(stderr(&refused).contains("the recording does not fail: its 200 ticks replay"), "{}", stderr(&refused));
     assert!(!sound.exists());
 }
+
+#[test]
+fn fields_and_inputs_are_exported_as_tables_and_for_programs_that_plot() {
+    let some = ["recordings", "export", SHORT, "--from", "10", "--to", "12"];
+    let table = |more: &[&str]| {
+        let output = run(&[some.as_slice(), more].concat());
+        assert!(output.status.success(), "{}", stderr(&output));
+        stdout(&output).lines().map(str::to_owned).collect::<Vec<_>>()
+    };
+    let fields = table(&["--format", "csv", "--kind", "player", "--field", "x,y"]);
+    assert_eq!((fields[0].as_str(), fields.len()), ("tick,seconds,kind,net_id,x [m],y [m]", 1 + 3 * 24));
+    let inputs = table(&["--format", "csv", "--only", "inputs", "--player", "3"]);
+    assert!(inputs[0].starts_with("tick,seconds,player,provenance,sequence,seen_tick,move_x"), "{}", inputs[0]);
+    assert_eq!(inputs.len(), 4);
+    let lines = table(&["--only", "inputs", "--player", "3"]);
+    assert_eq!(lines.iter().filter(|line| line.contains(r#""type":"input""#)).count(), 3);
+
+    let directory = tempfile::tempdir().expect("a directory");
+    let out = directory.path().join("plain.mcap");
+    let made = run(&[some.as_slice(), &["--format", "mcap", "-o", text(&out)]].concat());
+    assert!(made.status.success(), "{}", stderr(&made));
+    assert!(std::fs::read(&out).is_ok_and(|bytes| bytes.starts_with(b"\x89MCAP0\r\n")));
+    let again = run(&[some.as_slice(), &["--format", "mcap", "-o", text(&out)]].concat());
+    assert!(again.status.code() == Some(1) && stderr(&again).contains("plain.mcap"), "{}", stderr(&again));
+
+    let two = run(&[some.as_slice(), &["--format", "csv", "--only", "inputs,events"]].concat());
+    assert!(two.status.code() == Some(2) && stderr(&two).contains("choose --only one"), "{}", stderr(&two));
+    let wrong = run(&[some.as_slice(), &["--kind", "tank"]].concat());
+    assert!(stderr(&wrong).contains("kind \"tank\" is not in the recording; it has player"), "{}", stderr(&wrong));
+}

@@ -1,15 +1,23 @@
-//! A recording as lines of JSON, for people and scripts.
+//! A recording in forms that other programs read, with everything by name and in its unit.
+
+mod csv;
+mod json;
+mod mcap;
 
 use std::{
-    io::{self, Write},
+    collections::BTreeSet,
+    io::{self, Seek, Write},
     ops::RangeInclusive,
 };
 
-use serde_json::{Value as Json, json};
-use tickwire_shared::{Field, KindId, NetId, Provenance, Schema, Tick, Truth, TruthError};
-use tickwire_simulation::{SeatInput, TickInput};
+use tickwire_shared::{
+    EventKind, Field, InputField, InputId, Inputs, Kind, KindId, PlayerId, Quantity, Schema, Tick, Truth, TruthError,
+};
+use tickwire_simulation::{SeatChange, SeatInput, TickInput};
 
-use crate::{EndReason, RecordedResult, Recording, RecordingError, RecordingMeta, words};
+use crate::{RecordedTick, Recording, RecordingError, Ticks};
+
+pub use json::describe;
 
 /// Why no more is exported. What stands before has been written.
 #[derive(Debug, thiserror::Error)]
@@ -25,9 +33,57 @@ pub enum ExportError {
         /// What does not fit.
         source: TruthError,
     },
+    /// A name that is not in the recording's schema.
+    #[error("{what} {name:?} is not in the recording; it has {known}")]
+    Unknown {
+        /// What it should be the name of.
+        what: &'static str,
+        /// The name.
+        name: String,
+        /// Those that there are.
+        known: String,
+    },
     /// The output's fault.
     #[error("the export cannot be written: {0}")]
     Output(#[from] io::Error),
+}
+
+/// What of a recording is exported. The default is all of it.
+#[derive(Clone, Debug)]
+pub struct Selection {
+    /// Which ticks.
+    pub ticks: RangeInclusive<Tick>,
+    /// What of each.
+    pub parts: BTreeSet<ExportPart>,
+    /// Which kinds of entities; none: all.
+    pub kinds: Vec<String>,
+    /// Which fields of entities, inputs and events; none: all.
+    pub fields: Vec<String>,
+    /// Whose inputs and seats, and which players' own events; none: all.
+    pub players: Vec<PlayerId>,
+}
+
+/// A part of what each tick has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum ExportPart {
+    /// The fields of entities.
+    Fields,
+    /// What players did, and who sat.
+    Inputs,
+    /// What happened.
+    Events,
+}
+
+impl Default for Selection {
+    fn default() -> Self {
+        Self {
+            ticks: Tick(1)..=Tick::MAX,
+            parts: [ExportPart::Fields, ExportPart::Inputs, ExportPart::Events].into(),
+            kinds: Vec::new(),
+            fields: Vec::new(),
+            players: Vec::new(),
+        }
+    }
 }
 
 /// Writes the inputs and the truth of some ticks, each thing as an object on a line of its own, with all fields by name and
@@ -46,139 +102,159 @@ pub enum ExportError {
 /// ```
 ///
 /// # Errors
-/// Where the recording is damaged, or `out` fails.
-pub fn export(recording: &Recording, range: RangeInclusive<Tick>, out: &mut impl Write) -> Result<(), ExportError> {
-    let schema = &recording.meta().schema;
+/// Where the recording is damaged, or has nothing of a selected name, or `out` fails.
+pub fn export(
+    recording: &Recording,
+    selection: &Selection,
+    out: &mut (impl Write + ?Sized),
+) -> Result<(), ExportError> {
+    json::export(recording, selection, out)
+}
+
+/// Writes a table: of [`Fields`](ExportPart::Fields) one row for each tick and entity, of [`Inputs`](ExportPart::Inputs) one
+/// for each tick and player, of [`Events`](ExportPart::Events) one for each. Columns are named as in `x [m]`; what a row's kind
+/// does not have is empty. Inputs are as they counted: repeated ones have the values that were held.
+///
+/// # Errors
+/// As [`export`].
+pub fn export_csv(
+    recording: &Recording,
+    part: ExportPart,
+    selection: &Selection,
+    out: &mut (impl Write + ?Sized),
+) -> Result<(), ExportError> {
+    csv::export(recording, part, selection, out)
+}
+
+/// Writes an MCAP file of JSON messages with their schemas, for Foxglove and others that plot: `/entity/KIND` has a message for each
+/// tick and entity, `/input` one for each tick and player, `/event/NAME` one for each event. Times are from the session's
+/// start.
+///
+/// # Errors
+/// As [`export`].
+pub fn export_mcap<W: Write + Seek>(recording: &Recording, selection: &Selection, out: W) -> Result<W, ExportError> {
+    mcap::export(recording, selection, out)
+}
+
+/// A selection, by its places in a recording's schema.
+struct Chosen<'a> {
+    schema: &'a Schema,
+    selection: &'a Selection,
+}
+
+impl<'a> Chosen<'a> {
+    fn new(schema: &'a Schema, selection: &'a Selection) -> Result<Self, ExportError> {
+        let kinds: Vec<&str> = schema.kinds.iter().map(|kind| kind.name.as_str()).collect();
+        check("kind", &selection.kinds, &kinds)?;
+        let fields = schema.kinds.iter().flat_map(|kind| &kind.fields).map(|field| &field.name);
+        let fields = fields.chain(schema.inputs.iter().map(|field| &field.name));
+        let fields = fields.chain(schema.events.iter().flat_map(|event| &event.fields).map(|field| &field.name));
+        let fields: BTreeSet<&str> = fields.map(String::as_str).collect();
+        check("field", &selection.fields, &fields.into_iter().collect::<Vec<_>>())?;
+        Ok(Self { schema, selection })
+    }
+
+    fn has(&self, part: ExportPart) -> bool {
+        self.selection.parts.contains(&part)
+    }
+
+    fn has_tick(&self, tick: Tick) -> bool {
+        self.selection.ticks.contains(&tick)
+    }
+
+    fn has_player(&self, player: PlayerId) -> bool {
+        self.selection.players.is_empty() || self.selection.players.contains(&player)
+    }
+
+    fn has_field(&self, name: &str) -> bool {
+        self.selection.fields.is_empty() || self.selection.fields.iter().any(|field| field == name)
+    }
+
+    /// The kind, where it is chosen and has a field that is.
+    fn kind(&self, id: KindId) -> Option<&'a Kind> {
+        let kind = self.schema.kind(id)?;
+        let kinds = &self.selection.kinds;
+        let is_chosen = kinds.is_empty() || kinds.contains(&kind.name);
+        let has_any = self.selection.fields.is_empty() || kind.fields.iter().any(|field| self.has_field(&field.name));
+        (is_chosen && has_any).then_some(kind)
+    }
+
+    /// The chosen fields of a kind, with their places.
+    fn fields(&self, kind: &'a Kind) -> impl Iterator<Item = (usize, &'a Field)> {
+        kind.fields.iter().enumerate().filter(|(_, field)| self.has_field(&field.name))
+    }
+
+    /// The chosen input fields, with their places.
+    fn inputs(&self) -> impl Iterator<Item = (usize, &'a InputField)> {
+        self.schema.inputs.iter().enumerate().filter(|(_, field)| self.has_field(&field.name))
+    }
+
+    /// The chosen fields of an event by name and unit, with their places.
+    fn event_fields(&self, event: &'a EventKind) -> impl Iterator<Item = (usize, &'a String, &'a Quantity)> {
+        let fields = event.fields.iter().enumerate().filter(|(_, field)| self.has_field(&field.name));
+        fields.map(|(i, field)| (i, &field.name, &field.quantity))
+    }
+}
+
+fn check(what: &'static str, names: &[String], known: &[&str]) -> Result<(), ExportError> {
+    match names.iter().find(|name| !known.contains(&name.as_str())) {
+        None => Ok(()),
+        Some(name) => Err(ExportError::Unknown { what, name: name.clone(), known: known.join(", ") }),
+    }
+}
+
+/// Hands over each tick up to the last one that is chosen, with the truth after it; and those that have been read.
+fn each_tick(
+    recording: &Recording,
+    chosen: &Chosen<'_>,
+    mut each: impl FnMut(&RecordedTick, &Truth) -> Result<(), ExportError>,
+) -> Result<Option<Ticks>, ExportError> {
     let mut truth = Truth::default();
-    let mut header = describe(recording.meta());
-    header["type"] = json!("header");
-    line(out, header)?;
     let mut ticks = recording.ticks()?;
     for tick in ticks.by_ref() {
         let tick = tick?;
         let now = tick.input.tick;
-        if now > *range.end() {
-            return Ok(());
+        if now > *chosen.selection.ticks.end() {
+            return Ok(None);
         }
         if let Some(result) = &tick.result {
             truth.apply(&result.truth).map_err(|source| ExportError::Truth { tick: now, source })?;
         }
-        if now < *range.start() {
-            continue;
-        }
-        export_input(schema, &tick.input, out)?;
-        if let Some(result) = &tick.result {
-            export_result(schema, &truth, result, out)?;
-        }
+        each(&tick, &truth)?;
     }
-    if let Some(end) = ticks.end() {
-        let (reason, message) = match &end.reason {
-            EndReason::Shutdown => ("shutdown", None),
-            EndReason::Ended => ("ended", None),
-            EndReason::Failed { message } => ("failed", Some(message)),
-            EndReason::Killed => ("killed", None),
-            EndReason::Limited => ("limited", None),
-            EndReason::Stopped { problem } => ("stopped", Some(problem)),
-        };
-        let mut object = json!({
-            "type": "end", "reason": reason, "tick": end.tick.0, "ticks_missing": end.ticks_missing
-        });
-        if let Some(message) = message {
-            object["message"] = json!(message);
-        }
-        line(out, object)?;
-    }
-    Ok(())
+    Ok(Some(ticks))
 }
 
-/// What a recording is of, as the header of an [`export`]: with all settings by name and in their units.
-#[must_use]
-pub fn describe(meta: &RecordingMeta) -> Json {
-    let settings = meta.schema.settings.iter().zip(&meta.settings);
-    let created = meta.created.duration_since(std::time::UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64());
-    json!({
-        "session": meta.session,
-        "tickwire_version": meta.tickwire_version,
-        "game": meta.schema.game,
-        "game_version": meta.schema.version,
-        "schema": meta.schema.hash().to_string(),
-        "settings": words::object(settings.map(|(setting, &value)| (&setting.name, &setting.quantity, value))),
-        "seed": meta.seed,
-        "tick_rate": meta.tick_rate.hz(),
-        "epoch": meta.epoch,
-        "created_unix_seconds": created,
-        "max_players": meta.max_players,
-        "rewind_ms": meta.rewind_ms,
-    })
-}
+/// Players' inputs as they counted: those that are missing have the values that the session took for them.
+struct Held(Inputs);
 
-fn export_input(schema: &Schema, input: &TickInput, out: &mut impl Write) -> io::Result<()> {
-    let tick = input.tick.0;
-    for change in &input.seat_changes {
-        let mut object = words::seat_change_json(change);
-        object["type"] = json!("seat");
-        object["tick"] = json!(tick);
-        line(out, object)?;
+impl Held {
+    fn new(schema: &Schema) -> Self {
+        Self(Inputs::new(schema.inputs.clone()))
     }
-    for SeatInput { player, provenance, sequence, values, seen } in &input.inputs {
-        let mut entry =
-            json!({ "type": "input", "tick": tick, "player": player.0, "provenance": words::provenance(*provenance) });
-        if *provenance == Provenance::Fresh {
-            let values = schema.inputs.iter().zip(values).map(|(field, &value)| (&field.name, &field.quantity, value));
-            entry["sequence"] = json!(sequence);
-            entry["values"] = words::object(values);
-            if let Some(seen) = seen {
-                entry["seen"] = json!(words::seen(*seen));
+
+    fn advance(&mut self, TickInput { seat_changes, inputs, .. }: &TickInput) {
+        for change in seat_changes {
+            match change {
+                SeatChange::Joined { player, .. } => self.0.seat(*player),
+                SeatChange::Left { player } => self.0.unseat(*player),
+                SeatChange::Disconnected { .. } | SeatChange::Reconnected { .. } => {}
             }
         }
-        line(out, entry)?;
-    }
-    Ok(())
-}
-
-fn export_result(schema: &Schema, truth: &Truth, result: &RecordedResult, out: &mut impl Write) -> io::Result<()> {
-    let tick = result.tick.0;
-    for delta in &result.truth.kinds {
-        let kind = &schema.kinds[delta.kind.index()];
-        let entry = |what: &str, id: NetId| json!({ "type": what, "tick": tick, "kind": kind.name, "net_id": id.0 });
-        for &id in &delta.despawned {
-            line(out, entry("despawned", id))?;
-        }
-        for (id, values) in &delta.spawned {
-            let mut entry = entry("spawned", *id);
-            entry["fields"] = fields(&kind.fields, values, u32::MAX);
-            line(out, entry)?;
-        }
-        for (net_id, mask) in &delta.changed {
-            let mut entry = entry("changed", *net_id);
-            entry["fields"] = fields(&kind.fields, row(truth, delta.kind, *net_id), *mask);
-            line(out, entry)?;
+        for SeatInput { player, provenance, values, seen, .. } in inputs {
+            self.0.advance(*player, *provenance, values, *seen);
         }
     }
-    for event in &result.events {
-        let kind = &schema.events[event.kind.index()];
-        let values = kind.fields.iter().zip(&event.values).map(|(field, &value)| (&field.name, &field.quantity, value));
-        let player = event.player.map(|player| player.0);
-        line(
-            out,
-            json!({
-                "type": "event", "tick": tick, "event": kind.name, "ordinal": event.ordinal, "player": player,
-                "values": words::object(values),
-            }),
-        )?;
+
+    /// The chosen fields of a player's input; none of one who does not sit.
+    fn values<'a>(
+        &self,
+        chosen: &Chosen<'a>,
+        player: PlayerId,
+    ) -> impl Iterator<Item = (&'a String, &'a Quantity, i32)> {
+        let input = self.0.get(player);
+        chosen
+            .inputs()
+            .filter_map(move |(i, field)| Some((&field.name, &field.quantity, input?.get(InputId(i as u16)))))
     }
-    line(out, json!({ "type": "tick", "tick": tick, "state_hash": format!("{:016x}", result.state_hash) }))
-}
-
-fn row(truth: &Truth, kind: KindId, id: NetId) -> &[i32] {
-    truth.rows.get(&(kind, id)).map_or(&[], Vec::as_slice)
-}
-
-fn fields(fields: &[Field], values: &[i32], mask: u32) -> Json {
-    let chosen = fields.iter().zip(values).enumerate().filter(|(i, _)| mask & (1 << i) != 0);
-    words::object(chosen.map(|(_, (field, &value))| (&field.name, &field.quantity, value)))
-}
-
-fn line(out: &mut impl Write, object: Json) -> io::Result<()> {
-    writeln!(out, "{object}")
 }

@@ -66,7 +66,7 @@ pub use directory::{DirectoryLock, DirectoryLockError};
 pub use divergence::{Difference, Divergence, Value};
 pub use dump::{DumpError, TickDump, dump_tick};
 pub use error::{RecordingError, ReplayError, VerifyError};
-pub use export::{ExportError, describe, export};
+pub use export::{ExportError, ExportPart, Selection, describe, export, export_csv, export_mcap};
 pub use files::{Repaired, finished_path, live_path, repair};
 pub use format::{FORMAT_VERSION, RECORD_BYTES_MAX};
 pub use keyframe::{RecordedKeyframe, RecordedKeyframeError};

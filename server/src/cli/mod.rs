@@ -3,6 +3,7 @@
 mod bytes;
 mod diff;
 mod environment;
+mod export;
 mod log;
 mod minimise;
 mod options;
@@ -93,6 +94,8 @@ enum CliError {
     Diff(#[source] DiffError),
     #[error("the recordings differ from tick {tick} on")]
     Differ { tick: Tick },
+    #[error("a table has fields, inputs or events: choose --only one of them for csv")]
+    TwoTables,
     #[error("--dump-tick shows a tick of one recording; {files} are given")]
     DumpOfMany { files: usize },
     #[error("{game}: {source}")]
@@ -134,6 +137,7 @@ impl CliError {
             )
             | Self::Range { .. }
             | Self::BeyondEnd { .. }
+            | Self::TwoTables
             | Self::DumpOfMany { .. } => ExitCode::from(USAGE),
             Self::Listen { .. }
             | Self::Run(_)

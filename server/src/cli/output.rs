@@ -8,6 +8,11 @@ use std::{
 
 use super::CliError;
 
+/// Where a command's result goes that is not of lines.
+pub(super) fn pipe() -> impl io::Write {
+    io::stdout().lock()
+}
+
 /// Prints a line of a command's result.
 pub(super) fn line(text: impl fmt::Display) -> io::Result<()> {
     writeln!(io::stdout(), "{text}")

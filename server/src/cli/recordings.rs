@@ -1,7 +1,7 @@
 //! `recordings`: lists, shows, exports and repairs recordings.
 
 use std::{
-    io::{self, BufWriter, Write as _},
+    io,
     path::{Path, PathBuf},
     sync::Arc,
     time::SystemTime,
@@ -10,13 +10,14 @@ use std::{
 use comfy_table::{Table, presets::NOTHING};
 use tickwire_recording::{
     DirectoryLock, EndReason, Listed, Recording, RecordingMeta, RecordingState, RecordingSummary, Recovered, describe,
-    export, list, repair,
+    list, repair,
 };
-use tickwire_shared::{Game, Settings, Tick};
+use tickwire_shared::{Game, Settings};
 
 use super::{
     CliError, bytes,
     diff::{self, DiffArgs},
+    export::{self, ExportArgs},
     minimise::{self, MinimiseArgs},
     options::{default_data_dir, recordings_dir},
     output,
@@ -46,18 +47,8 @@ pub(super) enum RecordingsCommand {
         #[arg(long)]
         json: bool,
     },
-    /// Print a recording's inputs, events and changes as JSON, an object per line
-    Export {
-        /// The recording
-        #[arg(value_name = "FILE")]
-        file: PathBuf,
-        /// The first tick [default: 1]
-        #[arg(long, value_name = "TICK")]
-        from: Option<u64>,
-        /// The last tick [default: the recording's last]
-        #[arg(long, value_name = "TICK")]
-        to: Option<u64>,
-    },
+    /// Export a recording's fields, inputs and events, by name and in their units
+    Export(ExportArgs),
     /// Find the first tick at which two recordings differ, and name what differs
     ///
     /// Exits with code 1 where they do.
@@ -84,9 +75,7 @@ pub(super) fn run(command: &RecordingsCommand, games: &[Arc<dyn Game>]) -> Resul
         RecordingsCommand::Show { file, bytes: true, json } => bytes::show(file, *json, games),
         RecordingsCommand::Show { file, json: true, .. } => show_json(file),
         RecordingsCommand::Show { file, .. } => show(file),
-        RecordingsCommand::Export { file, from, to } => {
-            print_export(file, from.unwrap_or(1), to.unwrap_or(Tick::MAX.0))
-        }
+        RecordingsCommand::Export(arguments) => export::run(arguments),
         RecordingsCommand::Diff(arguments) => diff::run(arguments),
         RecordingsCommand::Minimise(arguments) => minimise::run(arguments, games),
         RecordingsCommand::Repair { files } => files.iter().try_for_each(|file| repair_one(file)),
@@ -244,18 +233,6 @@ fn state_words(state: &RecordingState, ticks: u64) -> String {
         }
         RecordingState::Damaged(reason) => format!("damaged: {reason}"),
     }
-}
-
-fn print_export(file: &Path, from: u64, to: u64) -> Result<(), CliError> {
-    if from > to {
-        return Err(CliError::Range { from, to });
-    }
-    let recording = Recording::open(file).map_err(CliError::of_recording(file))?;
-    let mut out = BufWriter::new(io::stdout().lock());
-    let exported = export(&recording, Tick(from)..=Tick(to), &mut out);
-    exported.map_err(CliError::at(file))?;
-    out.flush()?;
-    Ok(())
 }
 
 fn repair_one(file: &Path) -> Result<(), CliError> {

@@ -1,14 +1,25 @@
-//! A recording as lines of JSON.
+//! A recording as lines of JSON, as tables, and as a file for programs that plot.
+
+use std::{collections::BTreeMap, io::Cursor};
 
 use serde_json::{Value, json};
-use tickwire_recording::{Layout, Recording, export};
-use tickwire_shared::Tick;
+use tickwire_recording::{ExportPart, Layout, Recording, Selection, export, export_csv, export_mcap};
+use tickwire_shared::{PlayerId, Provenance, Tick};
+use tickwire_simulation::SeatInput;
 
 use crate::game::{Match, play_broken_match, play_match};
 
+fn ticks(from: u64, to: u64) -> Selection {
+    Selection { ticks: Tick(from)..=Tick(to), ..Selection::default() }
+}
+
 fn lines(played: &Match, from: u64, to: u64) -> Vec<Value> {
+    lines_of(played, &ticks(from, to))
+}
+
+fn lines_of(played: &Match, selection: &Selection) -> Vec<Value> {
     let mut out = Vec::new();
-    export(&played.recording(), Tick(from)..=Tick(to), &mut out).expect("a sound recording");
+    export(&played.recording(), selection, &mut out).expect("a sound recording");
     let text = String::from_utf8(out).expect("text");
     text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
 }
@@ -74,7 +85,112 @@ fn what_is_readable_is_exported_before_the_error() {
     bytes.truncate(bytes.len() - 3);
     let recording = Recording::from_bytes(bytes).expect("a recording");
     let mut out = Vec::new();
-    let error = export(&recording, Tick(1)..=Tick::MAX, &mut out).expect_err("it is not whole").to_string();
+    let error = export(&recording, &Selection::default(), &mut out).expect_err("it is not whole").to_string();
     assert!(error.contains("ticks 1 to 19 are readable"), "{error}");
     assert_eq!(String::from_utf8_lossy(&out).matches("\"state_hash\"").count(), 19);
+}
+
+#[test]
+fn what_is_chosen_is_exported_and_nothing_else() {
+    let played = play_match(60);
+    let inputs = Selection { parts: [ExportPart::Inputs].into(), players: vec![PlayerId(2)], ..ticks(20, 25) };
+    let found = lines_of(&played, &Selection { fields: vec!["jump".into()], ..inputs.clone() });
+    let input = of_type(&found, "input");
+    assert_eq!((input.len(), &input[0]["values"]), (6, &json!({"jump": 0})));
+    assert!(input.iter().all(|line| line["player"] == 2));
+    assert_eq!(["seat", "spawned", "changed", "event"].map(|what| of_type(&found, what).len()), [0; 4]);
+
+    let hue = Selection { fields: vec!["hue".into()], kinds: vec!["dot".into()], ..Selection::default() };
+    let changed = lines_of(&played, &Selection { parts: [ExportPart::Fields].into(), ..hue });
+    let changed = of_type(&changed, "changed");
+    assert!(!changed.is_empty() && changed.iter().all(|line| line["fields"].get("hue").is_some()), "{changed:?}");
+    assert!(changed.iter().all(|line| line["fields"].get("x").is_none()), "{changed:?}");
+
+    let events = Selection { players: vec![PlayerId(2)], ..ticks(30, 30) };
+    let to: Vec<Value> =
+        of_type(&lines_of(&played, &events), "event").iter().map(|line| line["player"].clone()).collect();
+    assert_eq!(to, [json!(null), json!(null), json!(2)], "those of all, and the player's own");
+}
+
+#[test]
+fn names_that_are_not_there_are_refused_with_those_that_are() {
+    let error = |selection: Selection| {
+        export(&play_match(3).recording(), &selection, &mut Vec::new()).expect_err("a wrong name").to_string()
+    };
+    let wrong = vec!["speed".to_owned()];
+    assert_eq!(
+        error(Selection { kinds: wrong.clone(), ..Selection::default() }),
+        "kind \"speed\" is not in the recording; it has dot"
+    );
+    assert_eq!(
+        error(Selection { fields: wrong, ..Selection::default() }),
+        "field \"speed\" is not in the recording; it has break, height, hue, jump, player, push, x"
+    );
+}
+
+fn table(part: ExportPart, selection: &Selection) -> Vec<String> {
+    table_of(&play_match(80), part, selection)
+}
+
+fn table_of(played: &Match, part: ExportPart, selection: &Selection) -> Vec<String> {
+    let mut out = Vec::new();
+    export_csv(&played.recording(), part, selection, &mut out).expect("a sound recording");
+    String::from_utf8(out).expect("text").lines().map(str::to_owned).collect()
+}
+
+#[test]
+fn a_table_of_fields_has_a_row_for_each_tick_and_entity() {
+    let rows = table(ExportPart::Fields, &Selection::default());
+    assert_eq!(rows[..2], ["tick,seconds,kind,net_id,x [m],hue", "1,0.016666666,dot,1,0.0,7"]);
+    // Two players and the dot that is there, three players from tick 21, two from the tick at which one has left.
+    let left = rows.iter().rposition(|row| row.contains(",dot,3,")).expect("Bob's dot");
+    let last: u64 = rows[left].split(',').next().and_then(|tick| tick.parse().ok()).expect("a tick");
+    assert_eq!(rows.len() as u64 - 1, 3 * 20 + 4 * (last - 20) + 3 * (80 - last));
+    let narrow = table(ExportPart::Fields, &Selection { fields: vec!["hue".into()], ..ticks(30, 30) });
+    assert_eq!(narrow[..3], ["tick,seconds,kind,net_id,hue", "30,0.5,dot,1,7", "30,0.5,dot,2,2"]);
+}
+
+#[test]
+fn a_table_of_inputs_has_what_counted_and_one_of_events_what_happened() {
+    let rows = table(ExportPart::Inputs, &Selection { players: vec![PlayerId(1)], ..ticks(29, 76) });
+    assert_eq!(rows[0], "tick,seconds,player,provenance,sequence,seen_tick,push,jump,break");
+    assert_eq!(rows[2], "30,0.5,1,fresh,30,,0.0,1,0");
+    // Of an input that is missing, what was held goes on: not the edges.
+    let mut played = play_match(40);
+    played.ticks[29].0.inputs[0].values[0] = 4;
+    for (i, provenance) in [(30, Provenance::Repeated), (31, Provenance::Absent)] {
+        played.ticks[i].0.inputs[0] = SeatInput::without(PlayerId(1), provenance);
+    }
+    let rows = table_of(&played, ExportPart::Inputs, &Selection { players: vec![PlayerId(1)], ..ticks(30, 32) });
+    assert_eq!(
+        rows[1..],
+        ["30,0.5,1,fresh,30,,0.5,1,0", "31,0.516666666,1,repeated,,,0.5,0,0", "32,0.533333333,1,absent,,,0.0,0,0"]
+    );
+    let rows = table(ExportPart::Events, &Selection::default());
+    assert_eq!(
+        rows[..3],
+        ["tick,seconds,event,ordinal,to_player,player,height [m]", "30,0.5,jumped,0,,1,1.5", "30,0.5,jumped,1,1,1,0.5"]
+    );
+}
+
+#[test]
+fn programs_that_plot_get_plain_fields_on_topics_with_schemas() {
+    let file = export_mcap(&play_match(40).recording(), &ticks(30, 31), Cursor::new(Vec::new())).expect("sound");
+    let mut found: BTreeMap<String, Vec<(u64, Value)>> = BTreeMap::new();
+    for message in mcap::MessageStream::new(file.get_ref()).expect("an MCAP file") {
+        let message = message.expect("whole");
+        let schema = message.channel.schema.as_ref().expect("each has one");
+        assert_eq!((schema.encoding.as_str(), message.channel.message_encoding.as_str()), ("jsonschema", "json"));
+        let schema: Value = serde_json::from_slice(&schema.data).expect("JSON");
+        let value: Value = serde_json::from_slice(&message.data).expect("JSON");
+        let properties = schema["properties"].as_object().expect("an object's");
+        assert!(value.as_object().expect("an object").keys().eq(properties.keys()), "{value} {schema}");
+        found.entry(message.channel.topic.clone()).or_default().push((message.log_time, value));
+    }
+    let topics: Vec<&str> = found.keys().map(String::as_str).collect();
+    assert_eq!(topics, ["/entity/dot", "/event/jumped", "/input"]);
+    assert_eq!(found["/entity/dot"][0], (500_000_000, json!({"net_id": 1, "x": 0.0, "hue": 7})));
+    assert_eq!((found["/entity/dot"].len(), found["/input"].len(), found["/event/jumped"].len()), (8, 6, 4));
+    let input = json!({"player": 1, "provenance": "fresh", "push": 0.0, "jump": 1, "break": 0});
+    assert_eq!(found["/input"][0].1, input);
 }

@@ -1,6 +1,7 @@
 //! What recordings promise, told through a small game.
 
 mod broken;
+mod damaged;
 mod diff;
 mod dump;
 mod export;
@@ -14,3 +15,4 @@ mod replay;
 mod retention;
 mod soak;
 mod systems;
+mod versions;

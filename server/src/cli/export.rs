@@ -1,0 +1,124 @@
+//! `recordings export`: a recording in forms that other programs read.
+
+use std::{
+    collections::BTreeSet,
+    fs::OpenOptions,
+    io::{self, BufWriter, Cursor, Write as _},
+    path::{Path, PathBuf},
+};
+
+use tickwire_recording::{ExportPart, Recording, Selection, export, export_csv, export_mcap};
+use tickwire_shared::{PlayerId, Tick};
+
+use super::{CliError, output};
+
+#[derive(Debug, clap::Args)]
+pub(super) struct ExportArgs {
+    /// The recording
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+    /// json: an object per line, with what changed. csv: a table. mcap: channels of plain fields, for Foxglove
+    #[arg(long, value_name = "FORMAT", default_value = "json")]
+    format: Format,
+    /// What is exported [default: all; as csv, whose tables have one of them: fields]
+    #[arg(long, value_name = "PART", value_delimiter = ',')]
+    only: Vec<Part>,
+    /// Entities of this kind only
+    #[arg(long = "kind", value_name = "NAME", value_delimiter = ',')]
+    kinds: Vec<String>,
+    /// This field only, of entities, inputs and events
+    #[arg(long = "field", value_name = "NAME", value_delimiter = ',')]
+    fields: Vec<String>,
+    /// Inputs, seats and own events of this player only
+    #[arg(long = "player", value_name = "NUMBER", value_delimiter = ',')]
+    players: Vec<u32>,
+    /// The first tick [default: 1]
+    #[arg(long, value_name = "TICK")]
+    from: Option<u64>,
+    /// The last tick [default: the recording's last]
+    #[arg(long, value_name = "TICK")]
+    to: Option<u64>,
+    /// Where it goes [default: standard output]; a file that is there is left alone
+    #[arg(short, long, value_name = "OUT")]
+    output: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum Format {
+    Json,
+    Csv,
+    Mcap,
+}
+
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum Part {
+    Fields,
+    Inputs,
+    Events,
+}
+
+/// Exports a recording. What is readable of a damaged one is written before the error.
+pub(super) fn run(arguments: &ExportArgs) -> Result<(), CliError> {
+    let selection = selection(arguments)?;
+    let parts: Vec<ExportPart> = selection.parts.iter().copied().collect();
+    let csv_part = match (arguments.format, arguments.only.as_slice(), parts.as_slice()) {
+        (Format::Csv, [], _) => ExportPart::Fields,
+        (Format::Csv, _, [part]) => *part,
+        (Format::Csv, ..) => return Err(CliError::TwoTables),
+        // It has no use for one.
+        _ => ExportPart::Fields,
+    };
+    let file = &arguments.file;
+    let recording = Recording::open(file).map_err(CliError::of_recording(file))?;
+    let name = arguments.output.as_deref();
+    match arguments.format {
+        Format::Json => to(name, |out| export(&recording, &selection, out).map_err(CliError::at(file))),
+        Format::Csv => to(name, |out| export_csv(&recording, csv_part, &selection, out).map_err(CliError::at(file))),
+        // It is not written from its beginning to its end, as standard output is.
+        Format::Mcap => to(name, |out| {
+            let bytes = export_mcap(&recording, &selection, Cursor::new(Vec::new())).map_err(CliError::at(file))?;
+            Ok(out.write_all(bytes.get_ref())?)
+        }),
+    }
+}
+
+fn selection(arguments: &ExportArgs) -> Result<Selection, CliError> {
+    let ExportArgs { only, kinds, fields, players, from, to, .. } = arguments;
+    let (from, to) = (from.unwrap_or(1), to.unwrap_or(Tick::MAX.0));
+    if from > to {
+        return Err(CliError::Range { from, to });
+    }
+    let all = Selection::default();
+    let parts: BTreeSet<ExportPart> = only
+        .iter()
+        .map(|part| match part {
+            Part::Fields => ExportPart::Fields,
+            Part::Inputs => ExportPart::Inputs,
+            Part::Events => ExportPart::Events,
+        })
+        .collect();
+    Ok(Selection {
+        ticks: Tick(from)..=Tick(to),
+        parts: if parts.is_empty() { all.parts } else { parts },
+        kinds: kinds.clone(),
+        fields: fields.clone(),
+        players: players.iter().copied().map(PlayerId).collect(),
+    })
+}
+
+/// Writes to a new file of this name, or to standard output.
+fn to(name: Option<&Path>, write: impl FnOnce(&mut dyn io::Write) -> Result<(), CliError>) -> Result<(), CliError> {
+    match name {
+        Some(name) => {
+            let file = OpenOptions::new().write(true).create_new(true).open(name).map_err(CliError::at(name))?;
+            let mut out = BufWriter::new(file);
+            write(&mut out)?;
+            out.flush().map_err(CliError::at(name))
+        }
+        None => {
+            let mut out = BufWriter::new(output::pipe());
+            write(&mut out)?;
+            Ok(out.flush()?)
+        }
+    }
+}

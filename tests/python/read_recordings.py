@@ -1,0 +1,74 @@
+"""Reads recordings with Python's mcap alone, by the schemas inside them: nothing of Tickwire's is imported.
+
+python read_recordings.py RECORDING PLAIN: a recording with all its ticks, and `recordings export --format mcap` of it.
+"""
+
+import json
+import sys
+
+from mcap.reader import make_reader
+from mcap_protobuf.decoder import DecoderFactory
+
+
+def read_recording(path):
+    """How many ticks and inputs the recording has, by its own schemas."""
+    with open(path, "rb") as file:
+        reader = make_reader(file, decoder_factories=[DecoderFactory()])
+        ticks, inputs, header, end = 0, 0, None, None
+        for schema, channel, message, decoded in reader.iter_decoded_messages():
+            assert schema.encoding == "protobuf", schema.encoding
+            if channel.topic == "header":
+                header = decoded
+            elif channel.topic == "tick_input":
+                assert decoded.tick == ticks + 1, (decoded.tick, ticks)
+                inputs += sum(1 for seat in decoded.inputs if seat.values)
+            elif channel.topic == "tick_result":
+                ticks += 1
+                assert decoded.tick == ticks, (decoded.tick, ticks)
+                expected = (ticks * 1_000_000_000) // header.tick_rate
+                assert abs(message.log_time - expected) <= 1, (message.log_time, expected)
+            elif channel.topic == "idle_ticks":
+                ticks = decoded.last
+            elif channel.topic == "end":
+                end = decoded
+    assert header is not None and end is not None, "header and end"
+    # The header names what the numbers of the ticks mean.
+    kinds = {kind.name: [field.name for field in kind.fields] for kind in header.schema.kinds}
+    assert header.schema.game == "arena" and "x" in kinds["player"], kinds
+    assert end.tick == ticks, (end.tick, ticks)
+    assert inputs > ticks, (inputs, ticks)
+    return header, ticks
+
+
+def read_plain(path, tick_rate, ticks):
+    """The export for programs that plot: numbers in plain fields, on a topic per kind."""
+    positions = {}
+    with open(path, "rb") as file:
+        reader = make_reader(file)
+        for schema, channel, message in reader.iter_messages():
+            assert (schema.encoding, channel.message_encoding) == ("jsonschema", "json"), schema.encoding
+            properties = json.loads(schema.data)["properties"]
+            value = json.loads(message.data)
+            assert value.keys() == properties.keys(), (value, properties)
+            numbers = (name for name in value if properties[name]["type"] in ("number", "integer"))
+            assert all(isinstance(value[name], (int, float)) for name in numbers), value
+            if channel.topic == "/entity/player":
+                assert properties["x"]["description"] == "m", properties["x"]
+                tick = round(message.log_time * tick_rate / 1_000_000_000)
+                positions.setdefault(value["net_id"], []).append((tick, value["x"]))
+    assert len(positions) > 1, "several players"
+    for line in positions.values():
+        assert line[-1][0] <= ticks and [tick for tick, _ in line] == sorted(tick for tick, _ in line)
+    assert any(len({x for _, x in line}) > 10 for line in positions.values()), "somebody moves"
+    return sum(map(len, positions.values()))
+
+
+def main():
+    recording, plain = sys.argv[1:]
+    header, ticks = read_recording(recording)
+    points = read_plain(plain, header.tick_rate, ticks)
+    print(f"{recording}: {ticks} ticks by its own schemas; {plain}: {points} points to plot")
+
+
+if __name__ == "__main__":
+    main()
