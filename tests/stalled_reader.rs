@@ -2,7 +2,7 @@
 
 use crate::harness::{RawClient, TestServer, config};
 
-/// The window of a client whose round trip is shorter than a tick: the smallest of docs/wire.md.
+/// The window of a client whose round trip is shorter than half a tick: the smallest of docs/wire.md.
 const CREDIT: usize = 3;
 /// How long it reads nothing, by the ticks that another client sees.
 const STALLED_TICKS: u64 = 150;

@@ -2,8 +2,12 @@
 //! any buffer on the way.
 //!
 //! K follows the smallest round trip of the last 10 s, as BBR's window does (Cardwell et al., 2016), and not a smoothed
-//! one: that would take the queue that K itself makes for distance, and grow. What it allows beyond the round trip is two
-//! snapshots, but where a queue shows only two ticks' worth: on a thin link two snapshots are a long queue.
+//! one: that would take the queue that K itself makes for distance, and grow.
+//!
+//! Where no queue shows, K is what two round trips take at the full rate, and two snapshots more: a lost packet comes again
+//! a round trip later, and who stops sending meanwhile loses that time too, and with it the packets behind the lost one
+//! that tell TCP of the loss. Where one shows, K is what the peer's pace makes of one round trip and of two ticks: on a
+//! thin link two snapshots are a long queue.
 
 use std::{collections::VecDeque, time::Duration};
 
@@ -11,8 +15,13 @@ use tickwire_shared::{Tick, TickRate};
 
 /// The window that is never gone below.
 const WINDOW_MIN: usize = 3;
+/// This part of a second's snapshots may be sent before anything is known of the way: what a round trip of 150 ms takes, so
+/// that a player who joins from far away does not begin with a stall.
+const START_SHARE: u32 = 6;
 /// What is allowed beyond the round trip.
 const SLACK_TICKS: u64 = 2;
+/// How many round trips' worth may be under way where no queue shows.
+const ROUND_TRIPS: f64 = 2.0;
 /// How old the newest round trip that was taken with an empty window may be.
 const EMPTY_SAMPLE_AGE_MAX: Duration = Duration::from_secs(10);
 /// How long ago the window may have been full where it is let drain for such a sample.
@@ -22,6 +31,8 @@ const FULL_AGE_MAX: Duration = Duration::from_secs(2);
 #[derive(Clone, Debug)]
 pub struct Credit {
     window_max: usize,
+    /// Snapshots per second at most: those of the player, over all stripes.
+    rate: f64,
     /// How many times as many snapshots the player gets as this stream carries.
     scale: f64,
     /// The time of [`SLACK_TICKS`].
@@ -30,7 +41,7 @@ pub struct Credit {
     in_flight: VecDeque<InFlight>,
     bytes: usize,
     round_trips: RoundTrips,
-    newest_round_trip: Duration,
+    queue: Queue,
     pace: Pace,
     empty_sample_at: Option<Duration>,
     /// When the window was last full: only where it is can what is in it be a queue of its own making.
@@ -54,12 +65,28 @@ struct RoundTrips {
     second: u64,
 }
 
+/// Whether what is sent waits for what was sent before, as acknowledgements tell.
+///
+/// Out of a queue snapshots come one by one, and so do their acknowledgements, all of them late. What a loss has held up, on
+/// either way, comes at once: its acknowledgements tell nothing, but for the first, which may come alone.
+#[derive(Clone, Copy, Debug, Default)]
+struct Queue {
+    shows: bool,
+    /// How many acknowledgements in a row were late, of those that tell.
+    late: u32,
+    acknowledged_at: Duration,
+    told_at: Duration,
+    seen_at: Duration,
+}
+
 /// How many snapshots were acknowledged in the last second: one number for each eighth.
 #[derive(Clone, Copy, Debug, Default)]
 struct Pace {
     counts: [u32; Self::PARTS + 1],
     part: u64,
     at: Duration,
+    /// When it began to count.
+    since: Option<Duration>,
 }
 
 impl Credit {
@@ -67,6 +94,7 @@ impl Credit {
     #[must_use]
     pub fn new(rate: TickRate, bytes_max: usize) -> Self {
         Self {
+            rate: f64::from(rate.hz()),
             window_max: (rate.hz() as usize).div_ceil(2).max(WINDOW_MIN),
             scale: 1.0,
             slack: rate.duration_of(SLACK_TICKS),
@@ -74,7 +102,7 @@ impl Credit {
             in_flight: VecDeque::new(),
             bytes: 0,
             round_trips: RoundTrips::default(),
-            newest_round_trip: Duration::ZERO,
+            queue: Queue::default(),
             pace: Pace::default(),
             empty_sample_at: None,
             full_at: None,
@@ -89,12 +117,14 @@ impl Credit {
     }
 
     fn window_at(&self, scale: f64) -> usize {
-        let Some(round_trip) = self.round_trips.min() else { return WINDOW_MIN };
-        let pace = self.pace.per_second() * scale;
-        let is_queueing = self.newest_round_trip > round_trip + self.slack / 2;
-        let beyond = if is_queueing { pace * self.slack.as_secs_f64() } else { SLACK_TICKS as f64 };
-        let window = (round_trip.as_secs_f64() * pace + beyond).ceil() as usize;
-        window.clamp(WINDOW_MIN, self.window_max)
+        let window = match self.round_trips.min() {
+            None => self.rate / f64::from(START_SHARE),
+            Some(round_trip) if self.queue.shows => {
+                (round_trip + self.slack).as_secs_f64() * self.pace.per_second() * scale
+            }
+            Some(round_trip) => round_trip.as_secs_f64() * ROUND_TRIPS * self.rate + SLACK_TICKS as f64,
+        };
+        (window.ceil() as usize).clamp(WINDOW_MIN, self.window_max)
     }
 
     /// Snapshots that are unacknowledged.
@@ -149,17 +179,48 @@ impl Credit {
 
     /// The peer has received `tick`, and all that was sent before it.
     pub fn acknowledge(&mut self, tick: Tick, now: Duration) {
+        let mut together = 0;
         while let Some(oldest) = self.in_flight.pop_front_if(|oldest| oldest.tick <= tick) {
             self.bytes -= oldest.bytes as usize;
             self.pace.count(now);
+            together += 1;
             if oldest.tick == tick {
-                self.newest_round_trip = now.saturating_sub(oldest.sent_at);
-                self.round_trips.sample(self.newest_round_trip, now);
+                let round_trip = now.saturating_sub(oldest.sent_at);
+                self.round_trips.sample(round_trip, now);
+                let beyond = round_trip.saturating_sub(self.round_trips.min().unwrap_or(round_trip));
+                self.queue.acknowledged(together, beyond > self.slack, self.slack, now);
                 if oldest.into_empty || self.empty_sample_at.is_none() {
                     self.empty_sample_at = Some(now);
                 }
             }
         }
+    }
+}
+
+impl Queue {
+    /// What one acknowledgement of an ordinary client is of, at most.
+    const TOGETHER_MAX: usize = 2;
+    /// Unless no other has come for so long: there are clients that acknowledge rarely.
+    const UNTOLD_MAX: Duration = Duration::from_millis(500);
+    /// So many late ones in a row tell of a queue.
+    const LATE_MIN: u32 = 2;
+    /// For so long one is reckoned with: where it has been let drain, it is soon back.
+    const HOLD: Duration = Duration::from_secs(1);
+
+    /// An acknowledgement of so many snapshots came; the newest of them is late or not, by more than `two_ticks`.
+    fn acknowledged(&mut self, together: usize, is_late: bool, two_ticks: Duration, now: Duration) {
+        let is_alone = together <= Self::TOGETHER_MAX && now.saturating_sub(self.acknowledged_at) > two_ticks / 4;
+        self.acknowledged_at = now;
+        if is_alone || now.saturating_sub(self.told_at) > Self::UNTOLD_MAX {
+            self.told_at = now;
+            self.late = if is_late { self.late.saturating_add(1) } else { 0 };
+        } else if self.late < Self::LATE_MIN {
+            self.late = 0;
+        }
+        if self.late >= Self::LATE_MIN {
+            self.seen_at = now;
+        }
+        self.shows = self.seen_at > Duration::ZERO && now.saturating_sub(self.seen_at) < Self::HOLD;
     }
 }
 
@@ -185,9 +246,11 @@ impl RoundTrips {
 impl Pace {
     const PARTS: usize = 8;
     const PART: Duration = Duration::from_millis(125);
+    const SPAN: Duration = Duration::from_secs(1);
 
     fn count(&mut self, now: Duration) {
         let part = (now.as_nanos() / Self::PART.as_nanos()) as u64;
+        self.since.get_or_insert(now);
         for skipped in (self.part + 1..=part).rev().take(self.counts.len()) {
             self.counts[skipped as usize % (Self::PARTS + 1)] = 0;
         }
@@ -196,29 +259,32 @@ impl Pace {
         self.counts[self.part as usize % (Self::PARTS + 1)] += 1;
     }
 
-    /// As of the newest acknowledgement: of the oldest part, the share that the last second still holds.
+    /// As of the newest acknowledgement: of the oldest part, the share that the last second still holds; of a count that has
+    /// only begun, what it comes to in a second.
     fn per_second(&self) -> f64 {
         let oldest = self.counts[(self.part as usize + 1) % (Self::PARTS + 1)];
         let passed = (self.at.as_nanos() % Self::PART.as_nanos()) as f64 / Self::PART.as_nanos() as f64;
-        f64::from(self.counts.iter().sum::<u32>()) - f64::from(oldest) * passed
+        let counted = f64::from(self.counts.iter().sum::<u32>()) - f64::from(oldest) * passed;
+        let time = self.at.saturating_sub(self.since.unwrap_or_default()).clamp(Self::PART, Self::SPAN);
+        counted / time.as_secs_f64()
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
+    use std::{collections::BTreeMap, ops::Range};
 
     use super::*;
 
     const TICK: Duration = Duration::from_micros(16_667);
 
-    /// A link with a delay each way that carries `per_second` snapshots; the greatest age of what arrives in the second
-    /// half of `ticks`, and the windows at the end.
-    fn run(delay: Duration, per_second: u64, ticks: u64) -> (Duration, usize) {
+    /// A link with a delay each way that carries `per_second` snapshots; the greatest age of what is sent in the ticks
+    /// `measured`, and the window at the end.
+    fn run(delay: Duration, per_second: u64, measured: Range<u64>) -> (Duration, usize) {
         let mut credit = Credit::new(TickRate::DEFAULT, usize::MAX);
         let mut acks: BTreeMap<Duration, Vec<Tick>> = BTreeMap::new();
         let (mut free_at, mut age_max) = (Duration::ZERO, Duration::ZERO);
-        for tick in 1..=ticks {
+        for tick in 1..measured.end {
             let now = TICK * tick as u32;
             while let Some(entry) = acks.first_entry().filter(|entry| *entry.key() <= now) {
                 let (at, ticks) = entry.remove_entry();
@@ -229,7 +295,7 @@ mod tests {
                 free_at = free_at.max(now) + Duration::from_secs(1) / per_second as u32;
                 let arrives = free_at + delay;
                 acks.entry(arrives + delay).or_default().push(Tick(tick));
-                if tick > ticks / 2 {
+                if measured.contains(&tick) {
                     age_max = age_max.max(arrives - now);
                 }
             }
@@ -237,22 +303,68 @@ mod tests {
         (age_max, credit.window())
     }
 
+    /// The way of TCP: a snapshot in each second is lost and comes again a round trip after the next one, and what was sent
+    /// behind it waits for it. Acknowledgements travel alone, or once in a second wait for one of them that is lost. How many
+    /// ticks were sent nothing in.
+    fn held_back(delay: Duration, ticks: u64, acknowledgements_wait: bool) -> usize {
+        let mut credit = Credit::new(TickRate::DEFAULT, usize::MAX);
+        let mut acks: BTreeMap<Duration, Vec<Tick>> = BTreeMap::new();
+        let (mut arrived_at, mut acknowledged_at, mut held_back) = (Duration::ZERO, Duration::ZERO, 0);
+        for tick in 1..=ticks {
+            let now = TICK * tick as u32;
+            while let Some(entry) = acks.first_entry().filter(|entry| *entry.key() <= now) {
+                let (at, ticks) = entry.remove_entry();
+                ticks.into_iter().for_each(|tick| credit.acknowledge(tick, at));
+            }
+            if !credit.allows() {
+                held_back += 1;
+                continue;
+            }
+            credit.sent(Tick(tick), 600, now);
+            let comes_again = delay * 2 + TICK;
+            let again = |is_lost: bool| if is_lost { comes_again } else { Duration::ZERO };
+            arrived_at = arrived_at.max(now + delay + again(tick % 60 == 0));
+            let waits = acknowledgements_wait && tick % 60 == 30;
+            acknowledged_at = acknowledged_at.max(arrived_at + delay + again(waits));
+            acks.entry(acknowledged_at).or_default().push(Tick(tick));
+        }
+        held_back
+    }
+
     #[test]
-    fn a_wide_link_is_filled_whatever_its_delay() {
+    fn a_wide_link_is_filled_twice_whatever_its_delay() {
         for delay in [1, 25, 50, 100] {
-            let mut credit = Credit::new(TickRate::DEFAULT, usize::MAX);
-            let (_, window) = run(Duration::from_millis(delay), 100_000, 1200);
-            let needed = (2 * delay * 60).div_ceil(1000) as usize;
-            assert!((needed + 1..=needed + 4).contains(&window), "{delay} ms: K = {window}, {needed} on the way");
-            credit.sent(Tick(1), 1, Duration::ZERO);
-            assert_eq!(credit.unacknowledged(), 1);
+            let (_, window) = run(Duration::from_millis(delay), 100_000, 1..1200);
+            let needed = (4 * delay * 60).div_ceil(1000) as usize;
+            assert!(
+                (needed + 2..=needed + 4).contains(&window),
+                "{delay} ms: K = {window}, {needed} in two round trips"
+            );
+        }
+    }
+
+    #[test]
+    fn a_packet_that_is_lost_on_either_way_does_not_stop_the_stream() {
+        for delay in [25, 50, 75] {
+            for acknowledgements_wait in [false, true] {
+                let held_back = held_back(Duration::from_millis(delay), 60 * 60, acknowledgements_wait);
+                assert_eq!(held_back, 0, "{delay} ms each way, acknowledgements lost: {acknowledgements_wait}");
+            }
         }
     }
 
     #[test]
     fn on_a_link_of_half_the_rate_the_age_stays_small() {
-        let (age_max, window) = run(Duration::from_millis(25), 30, 60 * 60);
+        let (age_max, window) = run(Duration::from_millis(25), 30, 1800..60 * 60);
         assert!(age_max <= Duration::from_millis(200), "age {age_max:?} with K = {window}");
+    }
+
+    #[test]
+    fn a_player_who_joins_on_a_link_of_half_the_rate_has_a_small_age_within_a_second() {
+        let (age_max, window) = run(Duration::from_millis(25), 30, 60..600);
+        assert!(age_max <= Duration::from_millis(200), "age {age_max:?} with K = {window}");
+        let (first, _) = run(Duration::from_millis(25), 30, 1..60);
+        assert!(first <= Duration::from_millis(300), "age {first:?}");
     }
 
     #[test]
@@ -271,13 +383,19 @@ mod tests {
     }
 
     #[test]
-    fn before_any_sample_the_window_is_three() {
+    fn before_any_sample_a_sixth_of_a_second_may_be_sent() {
         let mut credit = Credit::new(TickRate::DEFAULT, usize::MAX);
-        for tick in 1..=3 {
+        for tick in 1..=10 {
             assert!(credit.allows());
             credit.sent(Tick(tick), 100, TICK * tick as u32);
         }
         assert!(!credit.allows());
+    }
+
+    #[test]
+    fn who_joins_from_150_ms_away_gets_a_snapshot_of_every_tick_but_one() {
+        // The first acknowledgement comes with the tenth tick.
+        assert!(held_back(Duration::from_millis(75), 59, false) <= 1);
     }
 
     #[test]

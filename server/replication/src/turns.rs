@@ -2,7 +2,7 @@
 //!
 //! Snapshots go round in strict turn. A stripe that seems stuck keeps its turns for a while: what is sent on it is what
 //! makes its connection recover; and without credit it lets them pass. Who has acknowledged nothing for longer is left out
-//! until it does. A new stripe first sends one snapshot beside the others' turns, and has turns of its own once that is
+//! until it does. A new stripe sends beside the others' turns, and has turns of its own once its first snapshot is
 //! acknowledged: so that it takes nothing from the others before it is known to carry anything.
 
 use std::time::Duration;
@@ -113,7 +113,13 @@ impl Turns {
         let of = self.rotation(now).count();
         let copies = self.copies.min(of);
         let Some(place) = self.rotation(now).position(|number| number == stripe) else {
-            return (own.stage == Stage::New).then_some(Share::ALONE);
+            let is_beside = match own.stage {
+                Stage::New => true,
+                // No more often than it will have turns. Who has just joined has one stripe, on which every loss shows.
+                Stage::Unproven => turn % STRIPES_MAX as u64 == stripe as u64,
+                Stage::Proven => false,
+            };
+            return is_beside.then_some(Share::ALONE);
         };
         let first = turn * copies as u64;
         let has_turn = (first..first + copies as u64).any(|slot| slot % of as u64 == place as u64);
@@ -269,17 +275,19 @@ mod tests {
     }
 
     #[test]
-    fn a_new_stripe_sends_one_snapshot_beside_the_others_and_turns_once_that_is_acknowledged() {
+    fn a_new_stripe_sends_beside_the_others_and_has_turns_once_anything_of_that_is_acknowledged() {
         let mut turns = turns(1, 1);
         assert_eq!(turns.open(2), Some(1));
         assert_eq!(turns.open(2), None, "two at most");
-        assert_eq!(senders(&mut turns, 5, NOW), [0, 1]);
+        // At once, and then as one of four.
+        let sent: Vec<_> = (4..=9).map(|turn| senders(&mut turns, turn, NOW)).collect();
+        assert_eq!(sent, [vec![0, 1], vec![0, 1], vec![0], vec![0], vec![0], vec![0, 1]]);
         turns.acknowledged(0, false, NOW);
-        assert_eq!(play(&mut turns, 6, 2), [[0], [0]]);
+        assert_eq!(play(&mut turns, 10, 2), [[0], [0]]);
         turns.acknowledged(1, false, NOW);
-        assert_eq!(play(&mut turns, 8, 4), [[0], [1], [0], [1]]);
+        assert_eq!(play(&mut turns, 12, 4), [[0], [1], [0], [1]]);
         turns.close(0);
-        assert_eq!(play(&mut turns, 12, 2), [[1], [1]]);
+        assert_eq!(play(&mut turns, 16, 2), [[1], [1]]);
         assert_eq!((turns.open(4), turns.count()), (Some(0), 2));
     }
 

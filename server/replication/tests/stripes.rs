@@ -41,6 +41,8 @@ struct Stream {
     /// What was known when its first snapshot came: news from before that are not told again.
     known: Tick,
     applied: u64,
+    /// It has acknowledged anything.
+    is_proven: bool,
 }
 
 /// A player and all that was seen.
@@ -72,6 +74,7 @@ impl Stream {
             last: 0,
             known: Tick::ZERO,
             applied: 0,
+            is_proven: false,
         }
     }
 }
@@ -120,8 +123,7 @@ impl Player {
         let now = TICK * tick as u32;
         let mut snapshot = Snapshot::default();
         for stream in self.streams.iter_mut().flatten() {
-            let is_first = stream.view.sent() == Tick::ZERO;
-            let is_beside = is_first && self.turns.count() > 1;
+            let is_beside = !stream.is_proven && self.turns.count() > 1;
             let feedback = InputFeedback::default();
             let (view, number) = (&mut stream.view, stream.number);
             let is_sent = view.compose_in_turn(&mut self.turns, number, replicator, feedback, now, &mut snapshot);
@@ -164,6 +166,7 @@ impl Player {
             while let Some((_, newest)) = stream.acks.pop_front_if(|(at, _)| *at <= tick) {
                 let (view, number) = (&mut stream.view, stream.number);
                 view.acknowledge_in_turn(&mut self.turns, number, 0, newest, now).expect("it was sent");
+                stream.is_proven = true;
             }
         }
     }
