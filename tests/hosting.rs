@@ -1,7 +1,9 @@
 //! Many sessions in one process, on few threads; and one that hangs.
 
 use std::{
+    fs::{self, File},
     num::{NonZeroU32, NonZeroUsize},
+    path::{Path, PathBuf},
     sync::{
         Arc, Condvar, Mutex,
         atomic::{AtomicBool, Ordering},
@@ -13,8 +15,8 @@ use bevy_ecs::prelude::*;
 use tickwire_proto::v1::{
     self as pb, GetSessionRequest, SessionState, client_message::Kind, session_service_client::SessionServiceClient,
 };
-use tickwire_recording::{EndReason, Recording, RecordingState, verify};
-use tickwire_server::{ServerConfig, Timeouts};
+use tickwire_recording::{EndReason, Layout, Recording, RecordingState, Writer, verify};
+use tickwire_server::{RecordingConfig, ServerConfig, Timeouts};
 use tickwire_shared::{Definition, Game, InputField, InputId, Inputs, Quantity, Settings, Systems};
 use tonic::{Code, Status};
 
@@ -181,4 +183,67 @@ async fn more_sessions_than_threads_all_advance_and_are_recorded() {
         assert_eq!(summary.state, RecordingState::Complete(EndReason::Shutdown));
         assert!(summary.ticks > 10, "{summary:?}");
     }
+}
+
+/// What a killed server would have left of a finished recording.
+fn unfinish(finished: &Path) -> PathBuf {
+    let recording = Recording::open(finished).expect("it opens");
+    let live = PathBuf::from(finished.to_string_lossy().replace(".mcap", ".live.mcap"));
+    let file = File::create(&live).expect("a disk");
+    let mut writer = Writer::new(file, recording.meta(), Layout::Live).expect("a disk");
+    for tick in recording.ticks().expect("it is readable") {
+        let tick = tick.expect("it is sound");
+        writer.tick_input(&tick.input).expect("a disk");
+        writer.tick_result(&tick.result.expect("it is whole")).expect("a disk");
+    }
+    writer.finish().expect("a disk");
+    fs::remove_file(finished).expect("a disk");
+    live
+}
+
+#[tokio::test]
+async fn a_server_starts_without_a_session_whose_game_hangs_while_it_is_played_again() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let gate = Arc::<Gate>::default();
+    let start = async |recovery: bool| {
+        let config = ServerConfig {
+            recordings: Some(directory.path().to_owned()),
+            recording: RecordingConfig { recovery, ..RecordingConfig::default() },
+            timeouts: Timeouts {
+                recovery: Duration::from_millis(200),
+                end: Duration::from_millis(100),
+                ..config().timeouts
+            },
+            ..config()
+        };
+        TestServer::start(config, vec![Arc::new(Hangs(Arc::clone(&gate)))]).await
+    };
+    let server = start(true).await;
+    let (mut player, _) = RawClient::join(&server).await;
+    let newest = player.play_until(|_| true).await.tick;
+    let inputs = vec![pb::Input { values: vec![1], ..input(1, newest + 10) }];
+    player.send(Kind::Inputs(pb::Inputs { epoch: 0, newest_tick: newest, inputs })).await;
+    player.play_until(|snapshot| snapshot.consumed_input == 1).await;
+    server.stop().await;
+    let [finished] = tickwire_recording::list(directory.path()).expect("it is there").try_into().expect("one");
+    let live = unfinish(&finished.path);
+
+    gate.set_closed(true);
+    let server = start(true).await;
+    assert!(gate.is_waited_at.load(Ordering::SeqCst), "it was played again");
+    let name = "sessions/hangs-1";
+    let request = GetSessionRequest { name: name.into() };
+    let mut sessions = SessionServiceClient::new(server.channel().await);
+    let session = sessions.get_session(request).await.expect("it is there").into_inner();
+    assert_eq!((session.state(), session.epoch), (SessionState::Running, 0));
+    assert!(!live.exists());
+    // The thread that was left behind may go.
+    gate.set_closed(false);
+    server.stop().await;
+    let listed = tickwire_recording::list(directory.path()).expect("it is there");
+    let set_aside = |listed: &tickwire_recording::Listed| {
+        let state = &listed.summary.as_ref().expect("it is readable").state;
+        matches!(state, RecordingState::SetAside(reason) if reason.contains("does not come back"))
+    };
+    assert_eq!((listed.len(), listed.iter().filter(|listed| set_aside(listed)).count()), (2, 1), "{listed:?}");
 }

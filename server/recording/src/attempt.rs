@@ -15,7 +15,11 @@ use tickwire_shared::Tick;
 use crate::storage::{Disk, Storage, write_all_at};
 
 /// So many deaths at one tick are its fault.
-pub(crate) const DEATHS_MAX: u32 = 3;
+const DEATHS_MAX: u32 = 3;
+/// So many deaths while keyframes are restored are theirs.
+const RESTORING_DEATHS_MAX: u32 = 2;
+/// Where a keyframe is being restored, in the place of a tick.
+const RESTORING: u64 = u64::MAX;
 
 /// What stands in the file: of the attempts before, and of the one under way.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -83,7 +87,7 @@ impl Attempt {
             Err(error) => return Err(error),
         };
         let note = before.unwrap_or_default().after_death();
-        if note.deaths >= DEATHS_MAX {
+        if note.deaths >= DEATHS_MAX && note.suspect != RESTORING {
             return Ok(Err(Died { tick: Tick(note.suspect), times: note.deaths }));
         }
         let text = note.encode();
@@ -92,6 +96,16 @@ impl Attempt {
         disk.sync()?;
         storage.sync_directory(crate::files::directory_of(path))?;
         Ok(Ok(Self { path: path.to_owned(), disk, note }))
+    }
+
+    /// Whether the process has died of keyframes.
+    pub(crate) fn shuns_keyframes(&self) -> bool {
+        self.note.suspect == RESTORING && self.note.deaths >= RESTORING_DEATHS_MAX
+    }
+
+    /// Notes that a keyframe is about to be restored.
+    pub(crate) fn restores(&mut self) -> io::Result<()> {
+        self.plays(Tick(RESTORING))
     }
 
     /// Notes that `tick` is about to be played. A process that dies leaves what it has written, synced or not.
@@ -162,6 +176,17 @@ mod tests {
             let _ = die_at(&path, tick);
         }
         assert_eq!(die_at(&path, 7), Err(Died { tick: Tick(7), times: 3 }));
+    }
+
+    #[test]
+    fn who_dies_of_keyframes_does_without_and_that_never_counts_against_the_recording() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("a.attempt");
+        for died in 0..20 {
+            let mut attempt = begin(&path).expect("it may be tried");
+            assert_eq!(attempt.shuns_keyframes(), died >= 2);
+            attempt.restores().expect("a disk");
+        }
     }
 
     #[test]

@@ -264,7 +264,7 @@ impl Unfinished {
         Ok(Ok(Played { session, sound, pending, recovered, attempt }))
     }
 
-    /// `None` where there is no keyframe, or its replay does not come to what was recorded: the whole match may.
+    /// `None` where there is no keyframe that is of use, or its replay does not come to what was recorded: the whole match may.
     fn replay_from_keyframe(
         &self,
         sound: &Sound,
@@ -273,7 +273,17 @@ impl Unfinished {
         stop: &AtomicBool,
         attempt: &mut Attempt,
     ) -> Option<Result<Result<Replayed, TickPanic>, RecoveryError>> {
-        let replay = Replay::nearest(&self.recording, game, sound.whole, config)?;
+        if attempt.shuns_keyframes() {
+            return None;
+        }
+        if let Err(error) = attempt.restores() {
+            return Some(Err(self.disk_error()(error)));
+        }
+        let replay = Replay::nearest(&self.recording, game, sound.whole, config);
+        if let Err(error) = attempt.rests() {
+            return Some(Err(self.disk_error()(error)));
+        }
+        let replay = replay?;
         let tick = replay.session().tick();
         match self.replay(replay, sound.begun, stop, attempt) {
             Err(RecoveryError::Replay(error)) => {
