@@ -15,8 +15,9 @@ pub struct Replay {
     session: Session,
     ticks: Ticks,
     last: Tick,
-    /// What was recorded, up to the newest tick.
+    /// What was recorded, up to this tick.
     truth: Truth,
+    settled: Tick,
     over: bool,
 }
 
@@ -67,7 +68,8 @@ impl Replay {
                 present: present.hash(),
             });
         }
-        Ok(Self { session, ticks: recording.ticks()?, last: Tick::MAX, truth: Truth::default(), over: false })
+        let ticks = recording.ticks()?;
+        Ok(Self { session, ticks, last: Tick::MAX, truth: Truth::default(), settled: Tick::ZERO, over: false })
     }
 
     /// Plays no further than `last`.
@@ -75,6 +77,24 @@ impl Replay {
     pub fn until(mut self, last: Tick) -> Self {
         self.last = last;
         self
+    }
+
+    /// Goes on in a recording that has grown since this had come to its end: the file is read anew, up to the tick that is
+    /// next. Not after a tick that broke.
+    ///
+    /// # Errors
+    /// Where the recording cannot be read up to there.
+    pub fn read_on(&mut self, recording: &Recording) -> Result<(), ReplayError> {
+        let mut ticks = recording.ticks()?;
+        for _ in 0..self.session.tick().0 {
+            let Some(tick) = ticks.next().transpose()? else { break };
+            // The newest may have been read before its result was written.
+            if let Some(result) = tick.result.filter(|result| result.tick > self.settled) {
+                self.settle(&result)?;
+            }
+        }
+        (self.ticks, self.over) = (ticks, false);
+        Ok(())
     }
 
     /// The session, at the newest tick.
@@ -145,16 +165,24 @@ impl Replay {
         let outcome = self.session.finish_tick(&recorded.input);
         let mut divergence = None;
         if let (Some(there), Ok(output)) = (&recorded.result, &outcome) {
-            let at = |source| ReplayError::Truth { tick: there.tick, source };
             if *there != output.result {
                 let here = RecordedResult::from(output.result.clone());
                 let found = Divergence::between(self.session.schema(), &self.truth, there, &here);
-                divergence = Some(Box::new(found.map_err(at)?));
+                divergence = Some(Box::new(found.map_err(|source| ReplayError::Truth { tick: there.tick, source })?));
             }
-            self.truth.apply(&there.truth).map_err(at)?;
+            self.settle(there)?;
         }
         self.over = divergence.is_some() || outcome.is_err();
         Ok(ReplayedTick { recorded, outcome, divergence })
+    }
+}
+
+impl Replay {
+    /// Takes in what was recorded of the next tick.
+    fn settle(&mut self, there: &RecordedResult) -> Result<(), ReplayError> {
+        self.truth.apply(&there.truth).map_err(|source| ReplayError::Truth { tick: there.tick, source })?;
+        self.settled = there.tick;
+        Ok(())
     }
 }
 

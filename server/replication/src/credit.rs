@@ -9,7 +9,7 @@ use std::{collections::VecDeque, time::Duration};
 
 use tickwire_shared::{Tick, TickRate};
 
-/// The window that is never gone below.
+/// The window that is never gone below, where acknowledgements come on the stream's own way up.
 const WINDOW_MIN: usize = 3;
 /// What is allowed beyond the round trip.
 const SLACK_TICKS: u64 = 2;
@@ -21,6 +21,7 @@ const FULL_AGE_MAX: Duration = Duration::from_secs(2);
 /// One stream's credit. Times are durations since any fixed moment.
 #[derive(Clone, Debug)]
 pub struct Credit {
+    window_min: usize,
     window_max: usize,
     /// How many times as many snapshots the player gets as this stream carries.
     scale: f64,
@@ -67,6 +68,7 @@ impl Credit {
     #[must_use]
     pub fn new(rate: TickRate, bytes_max: usize) -> Self {
         Self {
+            window_min: WINDOW_MIN,
             window_max: (rate.hz() as usize).div_ceil(2).max(WINDOW_MIN),
             scale: 1.0,
             slack: rate.duration_of(SLACK_TICKS),
@@ -82,6 +84,19 @@ impl Credit {
         }
     }
 
+    /// Acknowledgements come as calls of their own, each of which takes its time: the least window is doubled.
+    pub fn expect_unary_acks(&mut self) {
+        self.window_min = 2 * WINDOW_MIN;
+        self.window_max = self.window_max.max(self.window_min);
+    }
+
+    /// What is on its way is not waited for: it is of another time than what comes next.
+    pub fn forget_in_flight(&mut self) {
+        self.in_flight.clear();
+        self.bytes = 0;
+        self.draining = false;
+    }
+
     /// K: how many snapshots may be unacknowledged.
     #[must_use]
     pub fn window(&self) -> usize {
@@ -89,12 +104,12 @@ impl Credit {
     }
 
     fn window_at(&self, scale: f64) -> usize {
-        let Some(round_trip) = self.round_trips.min() else { return WINDOW_MIN };
+        let Some(round_trip) = self.round_trips.min() else { return self.window_min };
         let pace = self.pace.per_second() * scale;
         let is_queueing = self.newest_round_trip > round_trip + self.slack / 2;
         let beyond = if is_queueing { pace * self.slack.as_secs_f64() } else { SLACK_TICKS as f64 };
         let window = (round_trip.as_secs_f64() * pace + beyond).ceil() as usize;
-        window.clamp(WINDOW_MIN, self.window_max)
+        window.clamp(self.window_min, self.window_max)
     }
 
     /// Snapshots that are unacknowledged.
@@ -120,7 +135,7 @@ impl Credit {
         if self.in_flight.is_empty() {
             return true;
         }
-        let has_room = self.in_flight.len() < WINDOW_MIN || self.in_flight.len() < self.window_at(scale);
+        let has_room = self.in_flight.len() < self.window_min || self.in_flight.len() < self.window_at(scale);
         !self.draining && has_room && self.bytes < self.bytes_max
     }
 
@@ -278,6 +293,23 @@ mod tests {
             credit.sent(Tick(tick), 100, TICK * tick as u32);
         }
         assert!(!credit.allows());
+    }
+
+    #[test]
+    fn calls_as_acknowledgements_double_the_least_window_and_a_jump_forgets_what_is_under_way() {
+        let mut credit = Credit::new(TickRate::DEFAULT, 1000);
+        credit.expect_unary_acks();
+        for tick in 101..=106 {
+            assert!(credit.allows());
+            credit.sent(Tick(tick), 100, TICK * tick as u32);
+        }
+        assert!(!credit.allows());
+        credit.forget_in_flight();
+        assert_eq!((credit.unacknowledged(), credit.unacknowledged_since()), (0, None));
+        credit.sent(Tick(7), 999, TICK * 107);
+        assert!(credit.allows());
+        credit.acknowledge(Tick(7), TICK * 108);
+        assert_eq!(credit.unacknowledged(), 0);
     }
 
     #[test]

@@ -7,6 +7,7 @@ mod output;
 mod recordings;
 mod replay;
 mod serve;
+mod show;
 
 use std::{
     ffi::OsString,
@@ -74,6 +75,8 @@ enum CliError {
     Range { from: u64, to: u64 },
     #[error("{}: there is no tick {from}: choose --from {}", .path.display(), range_words(*.last))]
     BeyondEnd { path: PathBuf, from: u64, last: u64 },
+    #[error("{0}")]
+    Usage(String),
     #[error("{failed} of {files} recordings do not replay")]
     SomeFailed { failed: usize, files: usize },
     // Not transparent, so that it is its own source: see `output::is_broken_pipe`.
@@ -108,6 +111,7 @@ impl CliError {
                 | RunError::GameTwice(_)
                 | RunError::Session { source: SessionError::Settings(_), .. },
             )
+            | Self::Usage(_)
             | Self::Range { .. }
             | Self::BeyondEnd { .. } => ExitCode::from(USAGE),
             Self::Listen { .. }

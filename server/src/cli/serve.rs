@@ -60,13 +60,15 @@ async fn host(config: ServeConfig, games: Vec<Arc<dyn Game>>) -> Result<(), CliE
     output::line(format_args!("  play        tickwire-bots --connect http://{address} --bots 64 --seconds 30"))?;
     output::line("  stop        Ctrl-C; twice to stop without a clean end")?;
 
-    let shutdown = async move {
-        let signal = signals.next().await;
-        info!(signal, "ending");
-        tokio::spawn(async move { exit_at_once(&mut signals).await });
-    };
-    server.serve(listener, shutdown).await;
+    server.serve(listener, until_interrupted(signals)).await;
     Ok(())
+}
+
+/// Waits for the first signal; from then on another one ends the program at once.
+pub(super) async fn until_interrupted(mut signals: Signals) {
+    let signal = signals.next().await;
+    info!(signal, "ending");
+    tokio::spawn(async move { exit_at_once(&mut signals).await });
 }
 
 /// Starts the server beside the signals: many sessions take their time. `None` where one came first, and all is ended.
@@ -116,7 +118,7 @@ async fn exit_at_once(signals: &mut Signals) -> Infallible {
 }
 
 /// The signals that ask a server to end.
-struct Signals {
+pub(super) struct Signals {
     #[cfg(unix)]
     terminate: tokio::signal::unix::Signal,
     #[cfg(unix)]
@@ -125,7 +127,7 @@ struct Signals {
 
 #[cfg(unix)]
 impl Signals {
-    fn new() -> std::io::Result<Self> {
+    pub(super) fn new() -> std::io::Result<Self> {
         use tokio::signal::unix::{SignalKind, signal};
         Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
     }
@@ -140,7 +142,7 @@ impl Signals {
 
 #[cfg(not(unix))]
 impl Signals {
-    fn new() -> std::io::Result<Self> {
+    pub(super) fn new() -> std::io::Result<Self> {
         Ok(Self {})
     }
 

@@ -1,6 +1,10 @@
 //! A session's recording: its name, and its part in the session's life.
 
-use std::{path::PathBuf, sync::Arc, time::SystemTime};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::SystemTime,
+};
 
 use tickwire_recording::{
     Closed, EndReason, Recorder, RecorderCloser, RecorderOptions, RecorderStatus, RecorderWatch, Recorders,
@@ -57,7 +61,7 @@ impl SessionRecorder {
 
     /// Tells how it does.
     pub(super) fn watch(&self) -> RecordingWatch {
-        RecordingWatch(self.0.as_ref().map(Recorder::watch))
+        RecordingWatch(self.0.as_ref().map(|recorder| (recorder.watch(), recorder.path().to_owned())))
     }
 
     /// Closes it from anywhere.
@@ -68,12 +72,17 @@ impl SessionRecorder {
 
 /// Tells how a session's recording does.
 #[derive(Clone, Debug)]
-pub(crate) struct RecordingWatch(Option<RecorderWatch>);
+pub(crate) struct RecordingWatch(Option<(RecorderWatch, PathBuf)>);
 
 impl RecordingWatch {
     /// `None` where the session is not recorded.
     pub(crate) fn status(&self) -> Option<RecorderStatus> {
-        self.0.as_ref().map(RecorderWatch::status)
+        self.0.as_ref().map(|(recorder, _)| recorder.status())
+    }
+
+    /// The file that grows, where there is one.
+    pub(crate) fn path(&self) -> Option<&Path> {
+        self.0.as_ref().map(|(_, path)| path.as_path())
     }
 }
 

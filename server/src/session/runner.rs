@@ -29,6 +29,7 @@ use super::{
     closers::Closers,
     handle::SessionCounters,
     host::SessionOrder,
+    live::LiveEdge,
     mailbox::{Command, Join, Letters, Mailbox, Parting},
     recording::{RecordingCloser, SessionRecorder},
     threads::Task,
@@ -81,6 +82,9 @@ pub(super) fn start(
     let recorder = SessionRecorder::start(&host.recorders, config, &name, &session, create_time)?;
     let recording = recorder.path();
     let origin = staggered_origin(host.started, Instant::now(), rate, index, count);
+    let replicator = || {
+        Replicator::new(Arc::clone(&game), session.schema(), ReplicationConfig::new(rate), Arc::clone(session.frame()))
+    };
     let handle = Arc::new(SessionHandle {
         schema: Arc::clone(session.schema()),
         schema_message: schema::to_proto(session.schema()),
@@ -89,7 +93,8 @@ pub(super) fn start(
         epoch: session.config().epoch,
         max_players: session.config().limits.max_players,
         create_time,
-        replicator: Replicator::new(game, session.schema(), ReplicationConfig::new(rate), Arc::clone(session.frame())),
+        replicator: replicator(),
+        live: LiveEdge::new(config.spectator_delay, rate, replicator),
         clock: TickClock::new(origin, rate),
         mailbox: Mailbox::new(config.limits.mailbox_messages_max),
         relays,
@@ -245,6 +250,7 @@ impl Runner {
         self.recorder.tick_result(output.result);
         // Before the frame: who sees there that a seat is gone finds it free.
         self.handle.seats_taken.store(self.session.seats_taken(), Ordering::Release);
+        self.handle.live.offer(&output.frame);
         self.handle.replicator.publish(output.frame);
         self.handle.clock.publish(tick);
         self.handle.counters.note_inputs(self.session.counters());
