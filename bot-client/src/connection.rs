@@ -9,6 +9,7 @@ mod stripes;
 #[cfg(test)]
 mod tests;
 mod transport;
+mod watch;
 
 use std::{future::poll_fn, pin::Pin, sync::Arc, task::Poll, time::Duration};
 
@@ -25,6 +26,7 @@ pub use self::{
     conditioner::{Conditions, Stalls, StallsError},
     error::{ClientError, ServerStatus, code_name},
     transport::ConnectOptions,
+    watch::{Spectator, WatchEvent, WatchOptions, WatchStats},
 };
 use self::{
     stripes::{Arrival, Greeted, Links, Server, may_retry},

@@ -7,19 +7,20 @@ use std::{
 };
 
 use tickwire_arena::Arena;
+use tickwire_client::{WatchEvent, WatchOptions};
 use tickwire_proto::v1::{
     self as pb, ListSessionsRequest, SavedState, recording_service_client::RecordingServiceClient,
     session_service_client::SessionServiceClient, watch_control::Action,
 };
 use tickwire_server::{Server, ServerConfig};
-use tickwire_shared::Tick;
+use tickwire_shared::{PlayerId, Tick};
 use tonic::{Code, Status, codec::CompressionEncoding, transport::Channel};
 
 use super::{
     recording_server,
     spectator::{Spectator, watch_request},
 };
-use crate::harness::{ARENA_1, TestServer, config, eventually, field_of, hello, reason_of};
+use crate::harness::{ARENA_1, TestServer, config, eventually, field_of, hello, reason_of, within_patience};
 
 /// 1800 ticks of four players.
 const GOLDEN: &str = "deathmatch-60hz";
@@ -245,4 +246,33 @@ async fn a_recording_of_another_game_cannot_be_shown() {
     let refused =
         Server::of_recording(ServerConfig::default(), games, &golden(), Tick(1), 1.0).expect_err("another game");
     assert!(refused.to_string().contains("arena"), "{refused}");
+}
+
+#[tokio::test]
+async fn the_client_library_watches_and_steers() {
+    let server = showing(1, 4.0).await;
+    let url = format!("http://{}", server.address);
+    let options = WatchOptions { follow: Some(PlayerId(1)), ..WatchOptions::default() };
+    let mut spectator = tickwire_client::Spectator::connect(&url, &options).await.expect("there is room");
+    while spectator.stats().hash_checks < 5 {
+        let event = within_patience(spectator.next()).await.expect("the stream goes on").expect("it does not end");
+        assert!(!matches!(event, WatchEvent::Desync(_)), "{event:?}");
+    }
+    assert!(spectator.mirror().owner().is_none() && spectator.mirror().shown_count() > 0);
+    spectator.steer(Action::SeekTick(1500)).await.expect("it is taken");
+    while spectator.stats().jumps == 0 || spectator.mirror().tick() < Tick(1510) {
+        within_patience(spectator.next()).await.expect("the stream goes on").expect("it does not end");
+    }
+    assert_eq!((spectator.state().speed, spectator.stats().desyncs), (4.0, 0));
+    spectator.steer(Action::Live(pb::WatchLive {})).await.expect_err("nothing is live");
+    let stopped = server.begin_stop();
+    let goodbye = loop {
+        if let Some(WatchEvent::Goodbye(goodbye)) =
+            within_patience(spectator.next()).await.expect("a goodbye comes first")
+        {
+            break goodbye;
+        }
+    };
+    assert_eq!(goodbye.reason(), pb::GoodbyeReason::Shutdown);
+    within_patience(stopped).await.expect("it ends");
 }
