@@ -55,15 +55,23 @@ pub struct RecordingConfig {
     pub durability: Durability,
     /// The size of a running session's file, in bytes, at which its recording ends. The session goes on.
     pub bytes_max: u64,
+    /// How much of a match there is between two keyframes, at which replays can begin, while something happens; zero: there
+    /// are none.
+    pub keyframe_interval: Duration,
     /// Which finished recordings are kept. Its bytes are also the most that the files of all running sessions may have:
     /// the recording that goes beyond it ends.
     pub retention: Retention,
 }
 
 impl Default for RecordingConfig {
-    /// Synced, 4 GiB, and what [`Retention`] says.
+    /// Synced, 4 GiB, keyframes every 10 s, and what [`Retention`] says.
     fn default() -> Self {
-        Self { durability: Durability::default(), bytes_max: 4 << 30, retention: Retention::default() }
+        Self {
+            durability: Durability::default(),
+            bytes_max: 4 << 30,
+            keyframe_interval: Duration::from_secs(10),
+            retention: Retention::default(),
+        }
     }
 }
 

@@ -3,17 +3,20 @@
 //! The work of a tick follows what was set at that tick, and what moves by itself; the rest is not looked at.
 
 mod cells;
+mod saved;
 mod table;
 
 use std::{collections::BTreeMap, sync::Arc};
 
 use self::{cells::Members, table::Table};
 use crate::{
-    Audience, CellId, CellKey, Digest, Emitted, Event, Frame, KindId, KindTruth, NetId, NumberMap, OwnerRow,
-    OwnerValues, Place, Places, PlayerId, Roster, Schema, SeatFrame, Tick, TruthDelta,
+    Audience, CellId, CellKey, Emitted, Event, Frame, KindId, KindTruth, NetId, NumberMap, OwnerRow, OwnerValues,
+    Place, Places, PlayerId, Roster, Schema, SeatFrame, Tick, TruthDelta,
 };
 
 pub use cells::CELLS_MAX;
+pub use saved::TruthDifference;
+pub(crate) use saved::TruthRows;
 
 /// Turns the truth of each tick into a [`Frame`].
 ///
@@ -171,10 +174,7 @@ impl FrameBuilder {
             self.moves.clear();
             next.places = Arc::new(places);
         }
-        let mut state = Digest::default();
-        state.write(self.truth_sum);
-        state.write(extras.hidden);
-        next.state_hash = state.finish();
+        next.state_hash = self.state_hash(extras.hidden);
 
         self.frame = Arc::new(next);
         (Arc::clone(&self.frame), truth)

@@ -1,5 +1,7 @@
 //! Events: things that happened at one tick, sent once.
 
+use serde::{Deserialize, Serialize};
+
 use crate::{EventField, EventId, Place, PlayerId};
 
 /// An event of a game, as a type: its name and fields stand in the schema, its values go out quantized.
@@ -40,7 +42,7 @@ pub enum Audience {
 }
 
 /// An event as it is held in a frame.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Event {
     /// Its place in the schema.
     pub kind: EventId,

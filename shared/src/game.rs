@@ -11,8 +11,8 @@ use bevy_ecs::{
 };
 
 use crate::{
-    CellKey, Digest, EventKind, Field, GameEvent, InputField, InputId, Kind, KindId, Place, Predict, Quantity, Schema,
-    SchemaError, SchemaParts, ScoreId, Setting, TickRate,
+    CellKey, Digest, EventKind, Field, GameEvent, InputField, InputId, Kind, KindId, Place, Predict, Quantity, Saves,
+    Schema, SchemaError, SchemaParts, ScoreId, Setting, TickRate,
     binding::{KindBinder, KindBinding},
 };
 
@@ -77,6 +77,26 @@ pub trait Game: Send + Sync + 'static {
     fn predict(&self, _settings: &Settings, _rate: TickRate) -> Option<Box<dyn Predict>> {
         None
     }
+
+    /// Says what of the world decides its future and is neither made by [`setup`](Self::setup) nor made anew each tick, so
+    /// that a session can go on from a keyframe: after a crash, or for whoever looks at a moment of a recording.
+    ///
+    /// ```
+    /// # use bevy_ecs::prelude::*;
+    /// # use serde::{Deserialize, Serialize};
+    /// # use tickwire_shared::Saves;
+    /// #[derive(Component, Serialize, Deserialize)]
+    /// struct Position(f32);
+    /// #[derive(Resource, Serialize, Deserialize)]
+    /// struct Wave(u32);
+    ///
+    /// fn saves(saves: &mut Saves) {
+    ///     saves.component::<Position>().resource::<Wave>();
+    /// }
+    /// ```
+    ///
+    /// A game that saves nothing has no keyframes: its sessions can be played again from their first tick only.
+    fn saves(&self, _saves: &mut Saves) {}
 
     /// Mixes in whatever of the world decides its future and is not replicated, in an order that does not depend on
     /// bevy's `Entity` numbers.

@@ -1,6 +1,7 @@
 //! Players' inputs as the game sees them.
 
 use bevy_ecs::resource::Resource;
+use serde::{Deserialize, Serialize};
 
 use crate::{InputField, InputId, InputMode, NumberMap, PlayerId, Quantity, Seen};
 
@@ -12,7 +13,7 @@ pub const HOLD_REPEAT_MS: u64 = 250;
 pub const INPUT_LEAD_MS_MAX: u64 = 1000;
 
 /// Where a tick's input came from.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Provenance {
     /// An input for this very tick.
     Fresh,
@@ -24,7 +25,7 @@ pub enum Provenance {
 }
 
 /// One player's input at one tick.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct PlayerInput {
     /// Where it came from.
     pub provenance: Provenance,
@@ -140,6 +141,16 @@ impl Inputs {
         if let Err(i) = self.players.binary_search(&player) {
             self.players.insert(i, player);
         }
+    }
+
+    /// Seats a player with the input that they had; false where it has another number of values than there are fields.
+    pub fn seat_again(&mut self, player: PlayerId, input: PlayerInput) -> bool {
+        if input.values.len() != self.fields.len() {
+            return false;
+        }
+        self.seat(player);
+        self.by_player.insert(player, input);
+        true
     }
 
     /// Forgets a player.

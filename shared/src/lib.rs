@@ -14,6 +14,7 @@ mod game;
 mod hash;
 mod id;
 mod input;
+mod keyframe;
 mod past;
 mod predict;
 mod predictor;
@@ -21,6 +22,7 @@ mod quantize;
 mod ramp;
 mod rng;
 mod roster;
+mod saves;
 mod schema;
 mod seen;
 mod tick;
@@ -28,7 +30,7 @@ mod truth;
 mod world;
 
 pub use binding::KindBinding;
-pub use builder::{CELLS_MAX, EntityWriter, FrameBuilder, SeatExtras, TickExtras};
+pub use builder::{CELLS_MAX, EntityWriter, FrameBuilder, SeatExtras, TickExtras, TruthDifference};
 pub use event::{Audience, Event, GameEvent};
 pub use frame::{
     CellFrame, CellState, CellTable, Column, Columns, Frame, OwnerRow, OwnerValues, Places, Reading, SeatFrame,
@@ -37,6 +39,7 @@ pub use game::{Blueprint, Definition, Game, KindDefinition, Settings, SettingsEr
 pub use hash::{Digest, Murmur3};
 pub use id::{CellId, CellKey, EventId, InputId, KindId, NetId, NumberMap, Place, PlayerId};
 pub use input::{HOLD_REPEAT_MS, INPUT_LEAD_MS_MAX, INPUTS_PER_MESSAGE_MAX, Inputs, PlayerInput, Provenance};
+pub use keyframe::{FrameState, FrameStateError};
 pub use past::{Past, PastEntity, PastView, REWIND_MS_DEFAULT, REWIND_MS_MAX};
 pub use predict::{Action, Predict, Predicted};
 pub use predictor::{ANCHOR_AGE_MAX, Anchor, Line};
@@ -44,6 +47,7 @@ pub use quantize::{Quantity, coarse};
 pub use ramp::{Motion, RAMP_MAX, RAMP_STEPS, Ramp, Ramped};
 pub use rng::Randomness;
 pub use roster::{NAME_CHARS_MAX, PlayerStatus, Roster, RosterRow};
+pub use saves::{ChangeTimes, LoadError, SaveError, SavedTicks, Saves};
 pub use schema::{
     ENTRIES_MAX, EventField, EventKind, Field, InputField, InputMode, Kind, MASK_BITS_MAX, Predictor, Schema,
     SchemaError, SchemaHash, SchemaParts, Setting, Visibility,

@@ -33,11 +33,11 @@ pub struct Past {
 }
 
 /// What of a frame is looked at again.
-#[derive(Debug)]
-struct Moment {
-    tick: Tick,
-    cells: Arc<Vec<CellFrame>>,
-    places: Arc<Places>,
+#[derive(Clone, Debug)]
+pub(crate) struct Moment {
+    pub(crate) tick: Tick,
+    pub(crate) cells: Arc<Vec<CellFrame>>,
+    pub(crate) places: Arc<Places>,
 }
 
 impl Past {
@@ -61,12 +61,29 @@ impl Past {
     /// Takes in the frame of the tick that has just ended, and lets go of those that nothing can rewind to any more. The
     /// engine does this.
     pub fn push(&mut self, frame: &Frame) {
-        let kept = self.reach_steps.div_ceil(SEEN_STEPS) as usize;
         self.moments.push_back(Moment {
             tick: frame.tick,
             cells: Arc::clone(&frame.cells),
             places: Arc::clone(&frame.places),
         });
+        self.let_go();
+    }
+
+    /// All that it has, oldest first.
+    pub(crate) fn moments(&self) -> Vec<Moment> {
+        self.moments.iter().cloned().collect()
+    }
+
+    /// As [`new`](Self::new), with what another one of the same session had.
+    pub(crate) fn going_on(schema: &Arc<Schema>, rate: TickRate, rewind_ms: u32, moments: &[Moment]) -> Self {
+        let mut past = Self::new(schema, rate, rewind_ms);
+        past.moments = moments.iter().cloned().collect();
+        past.let_go();
+        past
+    }
+
+    fn let_go(&mut self) {
+        let kept = self.reach_steps.div_ceil(SEEN_STEPS) as usize;
         while self.moments.len() > kept {
             self.moments.pop_front();
         }

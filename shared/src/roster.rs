@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 use crate::{PlayerId, Tick};
 
 /// The longest name of a player, in characters.
@@ -30,7 +32,7 @@ pub struct RosterRow {
 }
 
 /// Whether a player is there.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum PlayerStatus {
     /// Seated and connected.
     Connected,

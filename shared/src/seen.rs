@@ -1,12 +1,14 @@
 //! What a player was shown when they acted: the moment that a server rewinds to for their shots.
 
+use serde::{Deserialize, Serialize};
+
 use crate::Tick;
 
 /// Steps of a tick in which a moment between two ticks is told.
 pub const SEEN_STEPS: u64 = 256;
 
 /// A moment of the session's time, as a player's screen had it of everybody else: between two ticks, most often.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Seen {
     /// The tick, rounded down.
     pub tick: Tick,

@@ -3,6 +3,7 @@
 use std::{any::TypeId, collections::BTreeMap, sync::Arc};
 
 use bevy_ecs::{component::Component, resource::Resource};
+use serde::{Deserialize, Serialize};
 
 use crate::{Audience, Event, EventId, GameEvent, NetId, PlayerId, Quantity, Tick, TickRate};
 
@@ -29,7 +30,7 @@ impl Clock {
 }
 
 /// Hands out entities' numbers, as a resource. The order of calls is the order of spawning.
-#[derive(Resource, Clone, Copy, Debug, Default)]
+#[derive(Resource, Clone, Copy, Debug, Default, Serialize, Deserialize)]
 pub struct NetIds {
     last: u32,
 }
@@ -67,7 +68,7 @@ pub struct Seat {
 }
 
 /// The players' scores, as a resource: what the roster shows beside the names, in the order of the schema's scores.
-#[derive(Resource, Clone, Debug, Default)]
+#[derive(Resource, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Scores {
     columns: usize,
     rows: BTreeMap<PlayerId, Vec<i32>>,
@@ -99,6 +100,12 @@ impl Scores {
     #[must_use]
     pub fn row(&self, player: PlayerId) -> Vec<i32> {
         self.rows.get(&player).cloned().unwrap_or_else(|| vec![0; self.columns])
+    }
+
+    /// Whether each player has as many scores as `columns`: what comes from a file may be anything.
+    #[must_use]
+    pub fn are_of(&self, columns: usize) -> bool {
+        self.columns == columns && self.rows.values().all(|row| row.len() == columns)
     }
 
     /// Forgets a player who left.

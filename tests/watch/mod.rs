@@ -77,7 +77,7 @@ async fn a_live_spectator_holds_what_the_frames_hold() {
     // Whom the follower follows now is nobody.
     follower.steer(Action::FollowPlayer(99)).await.expect("it is taken");
     follower.until(|spectator| cells(spectator) == 1).await;
-    players.map(|player| player.abort());
+    players.iter().for_each(JoinHandle::abort);
 
     let path = finished(&server, &directory);
     server.stop().await;

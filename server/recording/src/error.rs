@@ -3,9 +3,9 @@
 use std::{io, path::PathBuf};
 
 use tickwire_shared::{SchemaHash, Tick, TruthError};
-use tickwire_simulation::{SessionError, TickInputError, TickPanic};
+use tickwire_simulation::{RestoreError, SessionError, TickInputError, TickPanic};
 
-use crate::Divergence;
+use crate::{Divergence, RecordedKeyframeError};
 
 /// Why a recording, or the rest of one, cannot be read or written.
 #[derive(Debug, thiserror::Error)]
@@ -108,6 +108,26 @@ pub enum ReplayError {
         tick: Tick,
         /// What does not fit.
         source: TruthError,
+    },
+    /// A keyframe that cannot be used. There may be older ones.
+    #[error(transparent)]
+    Keyframe(#[from] RecordedKeyframeError),
+    /// A keyframe of which this build makes no session. There may be older ones.
+    #[error(transparent)]
+    Restore(#[from] RestoreError),
+    /// On the way to a tick one came out otherwise.
+    #[error(transparent)]
+    Diverged(Box<Divergence>),
+    /// On the way to a tick the game panicked.
+    #[error("in the replay, {0}")]
+    Panicked(TickPanic),
+    /// The recording is shorter.
+    #[error("there is no tick {tick}: the recording ends with tick {last}")]
+    BeyondEnd {
+        /// What was asked for.
+        tick: Tick,
+        /// The last one.
+        last: Tick,
     },
 }
 

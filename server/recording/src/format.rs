@@ -31,10 +31,12 @@ pub(crate) enum Topic {
     TickResult,
     IdleTicks,
     End,
+    Keyframe,
 }
 
 impl Topic {
-    pub(crate) const ALL: [Self; 5] = [Self::Header, Self::TickInput, Self::TickResult, Self::IdleTicks, Self::End];
+    pub(crate) const ALL: [Self; 6] =
+        [Self::Header, Self::TickInput, Self::TickResult, Self::IdleTicks, Self::End, Self::Keyframe];
 
     /// The topic's name, and that of its messages.
     const fn names(self) -> (&'static str, &'static str) {
@@ -44,6 +46,7 @@ impl Topic {
             Self::TickResult => ("tick_result", "tickwire.v1.TickResult"),
             Self::IdleTicks => ("idle_ticks", "tickwire.v1.IdleTicks"),
             Self::End => ("end", "tickwire.v1.RecordingEnd"),
+            Self::Keyframe => ("keyframe", "tickwire.v1.Keyframe"),
         }
     }
 
@@ -53,18 +56,19 @@ impl Topic {
 
     /// The topic of a channel; `None` for one of a later version, or of another program's.
     pub(crate) fn of(channel: &mcap::Channel<'_>) -> Option<Self> {
-        let is_it = |topic: &Self| {
-            let (name, message) = topic.names();
-            channel.topic == name
-                && channel.message_encoding == ENCODING
-                && channel.schema.as_ref().is_some_and(|schema| schema.name == message)
-        };
+        let schema = channel.schema.as_ref()?;
+        Self::named(&channel.topic, &channel.message_encoding, &schema.name)
+    }
+
+    /// The topic of this name, of messages of this encoding and schema.
+    pub(crate) fn named(topic: &str, encoding: &str, schema: &str) -> Option<Self> {
+        let is_it = |candidate: &Self| encoding == ENCODING && candidate.names() == (topic, schema);
         Self::ALL.into_iter().find(is_it)
     }
 }
 
 /// The channels of a file, by topic.
-pub(crate) type Channels = [u16; 5];
+pub(crate) type Channels = [u16; Topic::ALL.len()];
 
 /// Writes descriptors and channels.
 pub(crate) fn add_channels<W: io::Write + io::Seek>(writer: &mut mcap::Writer<W>) -> McapResult<Channels> {

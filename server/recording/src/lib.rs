@@ -2,7 +2,7 @@
 //!
 //! A recording is an [MCAP](https://mcap.dev) file of protobuf messages, with their descriptors inside: a header, for each
 //! tick a `TickInput` (everything nondeterministic that the tick consumes) and a `TickResult` (its state hash, and how the
-//! truth changed), or for several idle ticks an `IdleTicks`, and a `RecordingEnd`: at a clean end, where the disk does not take
+//! truth changed), or for several idle ticks an `IdleTicks`, every few seconds a `Keyframe`, and a `RecordingEnd`: at a clean end, where the disk does not take
 //! more, or from the repair of what a killed server has left.
 //!
 //! - While a session runs, a [`Recorder`] writes `NAME.live.mcap`, without chunks, flushed at each tick: a killed process
@@ -14,11 +14,15 @@
 //! - A [`Replay`] plays a recording again through [`Session::finish_tick`](tickwire_simulation::Session::finish_tick), as
 //!   the session itself did, and [`verify`] compares every tick.
 //!
-//! A game team's own test needs one line:
+//! - A [`RecordedKeyframe`] holds all of a session after a tick, so that a [`Replay::at`] any tick need not play what comes
+//!   before; [`soak`] shows that a game goes on from keyframes as it would have without.
+//!
+//! A game team's own tests need one line each:
 //!
 //! ```no_run
-//! # fn test<MyGame: tickwire_shared::Game>(my_game: MyGame) {
+//! # fn test<MyGame: tickwire_shared::Game + Copy>(my_game: MyGame) {
 //! tickwire_recording::assert_replays("tests/recordings/duel.mcap", my_game);
+//! tickwire_recording::assert_rebuilds(my_game, 600);
 //! # }
 //! ```
 
@@ -30,6 +34,7 @@ mod error;
 mod export;
 mod files;
 mod format;
+mod keyframe;
 mod list;
 mod meta;
 mod reader;
@@ -37,6 +42,7 @@ mod record;
 mod recorder;
 mod replay;
 mod retention;
+mod soak;
 mod storage;
 mod truth;
 mod writer;
@@ -47,6 +53,7 @@ pub use error::{RecordingError, ReplayError, VerifyError};
 pub use export::{ExportError, describe, export};
 pub use files::{Repaired, finished_path, live_path, repair};
 pub use format::{FORMAT_VERSION, RECORD_BYTES_MAX};
+pub use keyframe::{RecordedKeyframe, RecordedKeyframeError};
 pub use list::{Listed, RecordingState, RecordingSummary, list};
 pub use meta::{End, EndReason, RecordingMeta};
 pub use reader::{RecordedTick, Recording, Ticks};
@@ -57,4 +64,5 @@ pub use recorder::{
 };
 pub use replay::{Replay, ReplayedTick, Verified, assert_replays, game_of, verify};
 pub use retention::{Deleted, Retention, Tidied, retain, tidy};
+pub use soak::{SoakError, SoakOptions, Soaked, assert_rebuilds, soak};
 pub use writer::{Layout, Writer};

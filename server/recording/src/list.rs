@@ -1,6 +1,7 @@
 //! What recordings there are, and what is in them.
 
 use std::{
+    collections::BTreeMap,
     fs::{self, File},
     io::{self, Cursor, Read, Seek, SeekFrom},
     path::{Path, PathBuf},
@@ -39,6 +40,8 @@ pub struct RecordingSummary {
     pub ticks: u64,
     /// The time that they took.
     pub length: Duration,
+    /// How many keyframes there are: places at which a replay can begin.
+    pub keyframes: u64,
     /// Whether it is all there.
     pub state: RecordingState,
 }
@@ -109,27 +112,28 @@ impl Recording {
         matches!(self.source(), Source::File(path) if files::is_live(path))
     }
 
-    fn summary_of(&self, (ticks, state): (u64, RecordingState)) -> RecordingSummary {
+    fn summary_of(&self, (ticks, keyframes, state): (u64, u64, RecordingState)) -> RecordingSummary {
         let length = self.meta().tick_rate.duration_of(ticks);
-        RecordingSummary { meta: self.meta().clone(), ticks, length, state }
+        RecordingSummary { meta: self.meta().clone(), ticks, length, keyframes, state }
     }
 
-    fn indexed_state(&self) -> Option<(u64, RecordingState)> {
+    fn indexed_state(&self) -> Option<(u64, u64, RecordingState)> {
         let summary = indexes(self.source())?;
         let (end, ticks) = last_end(self.source(), &summary).ok()??;
+        let count = |topic| {
+            let counts = &summary.stats.as_ref()?.channel_message_counts;
+            Some(channel(&summary, topic).and_then(|channel| counts.get(&channel).copied()).unwrap_or(0))
+        };
         let ticks = match ticks {
             Some(ticks) => ticks,
-            None => {
-                let results = channel(&summary, Topic::TickResult)?;
-                summary.stats.as_ref()?.channel_message_counts.get(&results).copied().unwrap_or(0)
-            }
+            None => count(Topic::TickResult)?,
         };
-        Some((ticks, state_of(ticks, Some(&end))))
+        Some((ticks, count(Topic::Keyframe)?, state_of(ticks, Some(&end))))
     }
 
-    fn scanned_state(&self) -> (u64, RecordingState) {
+    fn scanned_state(&self) -> (u64, u64, RecordingState) {
         let in_use = matches!(self.source(), Source::File(path) if files::is_in_use(path));
-        let Scan { ticks, end, broken } = scan(self);
+        let Scan { ticks, keyframes, end, broken } = scan(self);
         let state = match broken {
             // Its last record may be half written.
             _ if in_use && end.is_none() => RecordingState::Live,
@@ -138,7 +142,7 @@ impl Recording {
             Some(error) => RecordingState::Damaged(error.to_string()),
             None => state_of(ticks, end.as_ref()),
         };
-        (ticks, state)
+        (ticks, keyframes, state)
     }
 }
 
@@ -158,12 +162,13 @@ fn state_of(ticks: u64, end: Option<&End>) -> RecordingState {
 pub(crate) struct Scan {
     /// Whole ones.
     pub(crate) ticks: u64,
+    pub(crate) keyframes: u64,
     pub(crate) end: Option<End>,
     pub(crate) broken: Option<RecordingError>,
 }
 
 pub(crate) fn scan(recording: &Recording) -> Scan {
-    let mut scan = Scan { ticks: 0, end: None, broken: None };
+    let mut scan = Scan { ticks: 0, keyframes: 0, end: None, broken: None };
     let mut ticks = match recording.ticks() {
         Ok(ticks) => ticks,
         Err(error) => return Scan { broken: Some(error), ..scan },
@@ -174,7 +179,7 @@ pub(crate) fn scan(recording: &Recording) -> Scan {
             Err(error) => scan.broken = Some(error),
         }
     }
-    Scan { end: ticks.end().cloned(), ..scan }
+    Scan { keyframes: ticks.keyframes(), end: ticks.end().cloned(), ..scan }
 }
 
 /// The summary at the end of a finished file; `None` where it is missing or damaged.
@@ -200,6 +205,16 @@ fn read_summary(mut file: impl Read + Seek) -> McapResult<Option<Summary>> {
         }
     }
     Ok(reader.finish())
+}
+
+/// The topics of a file's channels.
+pub(crate) fn topics(summary: &Summary) -> BTreeMap<u16, Topic> {
+    summary.channels.iter().filter_map(|(&id, channel)| Some((id, Topic::of(channel)?))).collect()
+}
+
+/// Whether it is a live file: one record after the other, without chunks.
+pub(crate) fn is_live(recording: &Recording) -> bool {
+    recording.is_live()
 }
 
 fn channel(summary: &Summary, topic: Topic) -> Option<u16> {

@@ -1,5 +1,8 @@
 //! Reading recordings of either form, whole or broken.
 
+mod messages;
+mod seek;
+
 use std::{
     fs::File,
     io::{BufReader, Cursor, Read},
@@ -13,8 +16,9 @@ use tickwire_proto::v1 as pb;
 use tickwire_shared::{Schema, Tick};
 use tickwire_simulation::TickInput;
 
+use self::messages::Messages;
 use crate::{
-    End, RecordedResult, RecordingError, RecordingMeta,
+    End, RecordedKeyframe, RecordedResult, RecordingError, RecordingMeta,
     format::{self, Topic},
     record::{self, IdleTicks},
 };
@@ -80,9 +84,7 @@ impl Recording {
     /// # Errors
     /// Where the file cannot be opened any more.
     pub fn ticks(&self) -> Result<Ticks, RecordingError> {
-        let records = self.records()?;
-        let schema = Arc::clone(&self.meta.schema);
-        Ok(Ticks { records, schema, begun: None, idle: None, end: None, done: false, broken: None })
+        Ok(Ticks::of(self.records()?, &self.meta))
     }
 
     pub(crate) fn records(&self) -> Result<Records, RecordingError> {
@@ -103,6 +105,7 @@ pub struct Ticks {
     /// Ticks that stand in one record, and the next one of them.
     idle: Option<(IdleTicks, Tick)>,
     end: Option<End>,
+    keyframes: u64,
     done: bool,
     /// What comes after the last tick.
     broken: Option<RecordingError>,
@@ -115,6 +118,17 @@ impl std::fmt::Debug for Ticks {
 }
 
 impl Ticks {
+    fn of(records: Records, meta: &RecordingMeta) -> Self {
+        let schema = Arc::clone(&meta.schema);
+        Self { records, schema, begun: None, idle: None, end: None, keyframes: 0, done: false, broken: None }
+    }
+
+    /// How many keyframes stand among the ticks that have been read.
+    #[must_use]
+    pub fn keyframes(&self) -> u64 {
+        self.keyframes
+    }
+
     /// How the recording ended, once all ticks are read; `None` where it just stops.
     #[must_use]
     pub fn end(&self) -> Option<&End> {
@@ -132,6 +146,8 @@ impl Ticks {
             let wrong_tick = |found: Tick| damaged(format!("a {} of tick {found} instead of {tick}", topic.name()));
             match topic {
                 Topic::Header => {}
+                // Whoever starts at one has found it before.
+                Topic::Keyframe => self.keyframes += 1,
                 Topic::TickInput => {
                     let input = record::decode_input(&data).map_err(&damaged)?;
                     if input.tick != tick {
@@ -192,11 +208,11 @@ pub(crate) struct Record {
     pub(crate) data: Vec<u8>,
 }
 
-/// The records of a file, in their only order: a header, inputs and results by turns or several ticks in one, an end. After an
-/// error there are none.
+/// The records of a file, in their only order: a header, inputs and results by turns or several ticks in one, keyframes
+/// between ticks, an end. After an error there are none.
 pub(crate) struct Records {
     path: PathBuf,
-    messages: mcap::io::MessageReader<Box<dyn Read + Send>>,
+    messages: From,
     failed: bool,
     /// In the header.
     version: u32,
@@ -207,7 +223,42 @@ pub(crate) struct Records {
     whole: Tick,
 }
 
+/// Where reading has begun.
+enum From {
+    Start(mcap::io::MessageReader<Box<dyn Read + Send>>),
+    Midst(Messages),
+}
+
+impl From {
+    /// The next message on a topic of ours.
+    fn next(&mut self) -> Option<Result<(Topic, Vec<u8>), McapError>> {
+        match self {
+            Self::Midst(messages) => Some(messages.next().transpose()?.map(|message| (message.topic, message.data))),
+            Self::Start(messages) => loop {
+                match messages.next()? {
+                    Err(error) => return Some(Err(error)),
+                    Ok(message) => {
+                        if let Some(topic) = Topic::of(&message.channel) {
+                            return Some(Ok((topic, message.data.into_owned())));
+                        }
+                    }
+                }
+            },
+        }
+    }
+}
+
 impl Records {
+    /// What follows a keyframe of `tick`.
+    fn following(source: &Source, messages: Messages, tick: Tick) -> Self {
+        let path = match source {
+            Source::Bytes(_) => PathBuf::from("memory"),
+            Source::File(path) => path.clone(),
+        };
+        let (messages, before) = (From::Midst(messages), Some(Topic::Keyframe));
+        Self { path, messages, failed: false, version: format::FORMAT_VERSION, before, begun: tick, whole: tick }
+    }
+
     fn of(source: &Source) -> Result<Self, RecordingError> {
         let (path, read): (_, Box<dyn Read + Send>) = match source {
             Source::Bytes(bytes) => (PathBuf::from("memory"), Box::new(Cursor::new(Arc::clone(bytes)))),
@@ -216,7 +267,7 @@ impl Records {
                 (path.clone(), Box::new(BufReader::with_capacity(1 << 16, file)))
             }
         };
-        let messages = mcap::io::MessageReader::new_with_options(read, format::read_options());
+        let messages = From::Start(mcap::io::MessageReader::new_with_options(read, format::read_options()));
         Ok(Self { path, messages, failed: false, version: 0, before: None, begun: Tick::ZERO, whole: Tick::ZERO })
     }
 
@@ -224,8 +275,9 @@ impl Records {
         let follows = match topic {
             Topic::Header => self.before.is_none(),
             Topic::TickInput | Topic::IdleTicks => {
-                matches!(self.before, Some(Topic::Header | Topic::TickResult | Topic::IdleTicks))
+                matches!(self.before, Some(Topic::Header | Topic::TickResult | Topic::IdleTicks | Topic::Keyframe))
             }
+            Topic::Keyframe => matches!(self.before, Some(Topic::TickResult | Topic::IdleTicks | Topic::Keyframe)),
             Topic::TickResult => self.before == Some(Topic::TickInput),
             Topic::End => !matches!(self.before, None | Some(Topic::End)),
         };
@@ -260,6 +312,12 @@ impl Records {
                 record::check(&data).map_err(self.damaged())?;
                 self.whole = self.begun;
             }
+            Topic::Keyframe => {
+                let keyframe = RecordedKeyframe::decode(&data).map_err(self.damaged())?;
+                if keyframe.tick != self.whole {
+                    return Err(self.damaged()(format!("a keyframe of tick {}", keyframe.tick)));
+                }
+            }
         }
         self.before = Some(topic);
         Ok(Record { topic, tick: self.begun, data })
@@ -288,10 +346,12 @@ impl Iterator for Records {
         while !self.failed {
             let record = match self.messages.next()? {
                 Err(error) => Err(self.error(error)),
-                Ok(message) => match Topic::of(&message.channel) {
-                    None => continue,
-                    Some(topic) => self.take(topic, message.data.into_owned()),
-                },
+                // Nothing hangs on it: all ticks are there.
+                Ok((Topic::Keyframe, data)) if record::check(&data).is_err() => {
+                    tracing::warn!(after = %self.whole, "a keyframe is damaged, and passed over");
+                    continue;
+                }
+                Ok((topic, data)) => self.take(topic, data),
             };
             self.failed = record.is_err();
             return Some(record);

@@ -18,14 +18,14 @@ use std::{
 };
 
 use tickwire_shared::TickRate;
-use tickwire_simulation::{TickInput, TickResult};
+use tickwire_simulation::{Keyframe, TickInput, TickResult};
 
 use self::{
     live::{Live, Record},
     pool::Written,
     status::{Fault, Progress, Stop},
 };
-use crate::{End, EndReason, RecordingMeta, files, storage::Disk};
+use crate::{End, EndReason, RecordingMeta, files, record::IdleTicks, storage::Disk};
 
 pub use pool::{Recorders, RecordersOptions};
 pub use status::{RecorderState, RecorderStatus};
@@ -61,10 +61,12 @@ pub struct RecorderOptions {
     pub durability: Durability,
     /// The size, in bytes of the live file, at which the recording ends: [`EndReason::Limited`].
     pub bytes_max: u64,
+    /// How many ticks there are from one keyframe to the next, while something happens; 0: there are none.
+    pub keyframe_ticks: u64,
 }
 
 impl RecorderOptions {
-    /// 10 s, 1 s, [`Durability::Sync`], no limit of size.
+    /// 10 s, 1 s, [`Durability::Sync`], no limit of size, keyframes every 10 s.
     #[must_use]
     pub const fn at(rate: TickRate) -> Self {
         Self {
@@ -72,6 +74,7 @@ impl RecorderOptions {
             behind_ticks: rate.ticks_in_ms(1_000),
             durability: Durability::Sync,
             bytes_max: u64::MAX,
+            keyframe_ticks: rate.ticks_in_ms(10_000),
         }
     }
 }
@@ -88,6 +91,12 @@ impl RecorderOptions {
 #[derive(Debug)]
 pub struct Recorder {
     open: Arc<Open>,
+    /// The newest tick finished.
+    finished: u64,
+    /// When the next keyframe is due.
+    keyframe_due: u64,
+    /// Whether anything has happened since the last one.
+    is_eventful: bool,
 }
 
 /// Closes a session's recording for it, from any thread.
@@ -203,7 +212,8 @@ impl Recorders {
             progress,
             closed: Mutex::default(),
         };
-        Ok(Recorder { open: Arc::new(open) })
+        let keyframe_due = options.keyframe_ticks;
+        Ok(Recorder { open: Arc::new(open), finished: 0, keyframe_due, is_eventful: false })
     }
 }
 
@@ -219,12 +229,35 @@ impl Recorder {
     /// Records what a tick consumes. Call it before the tick is finished, so that the cause of a panic is on record.
     pub fn tick_input(&mut self, input: Arc<TickInput>) {
         self.open.progress.begun.store(input.tick.0, Ordering::Relaxed);
+        self.is_eventful |= !IdleTicks::may_have(&input);
         self.open.record(Record::Input(input));
     }
 
     /// Records what came out of a tick.
     pub fn tick_result(&mut self, result: TickResult) {
+        self.finished = result.tick.0;
+        self.is_eventful |= IdleTicks::of(&result).is_none();
         self.open.record(Record::Result(Box::new(result)));
+    }
+
+    /// Whether a keyframe of the tick that has just been finished is due: not where nothing has happened since the last one,
+    /// nor while the disk is behind.
+    #[must_use]
+    pub fn wants_keyframe(&self) -> bool {
+        let RecorderOptions { keyframe_ticks, behind_ticks, .. } = self.open.options;
+        let is_behind = || self.open.progress.waiting.load(Ordering::Relaxed) > behind_ticks.saturating_mul(2).max(4);
+        keyframe_ticks > 0 && self.is_eventful && self.finished >= self.keyframe_due && !is_behind()
+    }
+
+    /// Records all that a session goes on from, as of the tick that has just been finished; `None`: it cannot be had, and the
+    /// next one is asked for when it is due.
+    pub fn keyframe(&mut self, keyframe: Option<Keyframe>) {
+        let interval = self.open.options.keyframe_ticks.max(1);
+        self.keyframe_due = (self.finished / interval + 1) * interval;
+        self.is_eventful = false;
+        if let Some(keyframe) = keyframe {
+            self.open.record(Record::Keyframe(Box::new(keyframe)));
+        }
     }
 
     /// How it does.

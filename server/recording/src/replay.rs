@@ -2,10 +2,13 @@
 
 use std::{path::Path, sync::Arc};
 
-use tickwire_shared::{Digest, Game, Tick, Truth};
+use tickwire_shared::{Digest, Game, Schema, Tick, Truth};
 use tickwire_simulation::{Session, TickOutput, TickPanic};
 
-use crate::{Divergence, End, EndReason, RecordedResult, RecordedTick, Recording, ReplayError, Ticks, VerifyError};
+use crate::{
+    Divergence, End, EndReason, RecordedKeyframe, RecordedResult, RecordedTick, Recording, ReplayError, Ticks,
+    VerifyError,
+};
 
 /// A recording that is being played again, tick by tick.
 ///
@@ -18,6 +21,8 @@ pub struct Replay {
     /// What was recorded, up to this tick.
     truth: Truth,
     settled: Tick,
+    /// Of the keyframe that it went on from, or 0.
+    begun_at: Tick,
     over: bool,
 }
 
@@ -58,18 +63,68 @@ impl Replay {
             return Err(unknown_game(recording, &[game]));
         }
         let session = Session::new(game, meta.session_config())?;
-        let (recorded, present) = (&meta.schema, session.schema());
-        if recorded.hash() != present.hash() {
-            return Err(ReplayError::Schema {
-                game: recorded.game.clone(),
-                recorded_version: recorded.version,
-                recorded: recorded.hash(),
-                present_version: present.version,
-                present: present.hash(),
-            });
+        check_schema(&meta.schema, session.schema())?;
+        let (truth, begun_at) = (Truth::default(), Tick::ZERO);
+        Ok(Self {
+            session,
+            ticks: recording.ticks()?,
+            last: Tick::MAX,
+            truth,
+            settled: begun_at,
+            begun_at,
+            over: false,
+        })
+    }
+
+    /// A session as the recording's was after `tick`: what is played from here on is the ticks after it.
+    ///
+    /// It goes on from the newest good keyframe up to there, and plays the rest. One that is damaged, or of another build of
+    /// the game, or that does not come to what was recorded, is passed over for an older one, in the end for the first tick;
+    /// the log says so.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new); and where the recording does not reach `tick`, cannot be read so far, or its replay panics or
+    /// differs on the way.
+    pub fn at(recording: &Recording, game: Arc<dyn Game>, tick: Tick) -> Result<Self, ReplayError> {
+        let mut replay = match Self::nearest(recording, &game, tick) {
+            Some(replay) => replay,
+            None => Self::new(recording, game)?,
+        };
+        while replay.session.tick() < tick {
+            let last = replay.session.tick();
+            let ReplayedTick { outcome, divergence, .. } =
+                replay.next().unwrap_or(Err(ReplayError::BeyondEnd { tick, last }))?;
+            outcome.map_err(ReplayError::Panicked)?;
+            if let Some(divergence) = divergence {
+                return Err(ReplayError::Diverged(divergence));
+            }
         }
-        let ticks = recording.ticks()?;
-        Ok(Self { session, ticks, last: Tick::MAX, truth: Truth::default(), settled: Tick::ZERO, over: false })
+        Ok(replay)
+    }
+
+    /// A replay from the newest good keyframe up to a tick.
+    fn nearest(recording: &Recording, game: &Arc<dyn Game>, tick: Tick) -> Option<Self> {
+        if game.name() != recording.meta().schema.game {
+            return None;
+        }
+        recording.keyframes_until(tick).find_map(|(keyframe, ticks)| {
+            let replay = Self::from_keyframe(recording, Arc::clone(game), &keyframe, ticks);
+            replay.inspect_err(|error| tracing::warn!(tick = %keyframe.tick, "a keyframe is passed over: {error}")).ok()
+        })
+    }
+
+    fn from_keyframe(
+        recording: &Recording,
+        game: Arc<dyn Game>,
+        keyframe: &RecordedKeyframe,
+        ticks: Ticks,
+    ) -> Result<Self, ReplayError> {
+        let meta = recording.meta();
+        let keyframe = keyframe.open(&meta.schema)?;
+        let session = Session::restore(game, meta.session_config(), &keyframe)?;
+        check_schema(&meta.schema, session.schema())?;
+        let (truth, begun_at) = (keyframe.truth(&meta.schema), keyframe.tick());
+        Ok(Self { session, ticks, last: Tick::MAX, truth, settled: begun_at, begun_at, over: false })
     }
 
     /// Plays no further than `last`.
@@ -97,6 +152,12 @@ impl Replay {
         Ok(())
     }
 
+    /// The keyframe's tick that it went on from; 0: it plays from the first tick.
+    #[must_use]
+    pub fn begun_at(&self) -> Tick {
+        self.begun_at
+    }
+
     /// The session, at the newest tick.
     #[must_use]
     pub fn session(&self) -> &Session {
@@ -118,11 +179,12 @@ impl Replay {
     /// The first divergence, or what keeps the replay from going on.
     pub fn verify(mut self, mut each: impl FnMut(&ReplayedTick)) -> Result<Verified, VerifyError> {
         let mut verified = Verified { ticks: 0, state_hash: 0, digest: 0, panic: None, end: None };
+        let first = self.session.tick().0;
         let mut hashes = Digest::default();
         // A tick without result, that went well now.
         let mut unfinished = None;
         for tick in self.by_ref() {
-            let tick = tick.map_err(|source| VerifyError::Replay { verified: Tick(verified.ticks), source })?;
+            let tick = tick.map_err(|source| VerifyError::Replay { verified: Tick(first + verified.ticks), source })?;
             each(&tick);
             let ReplayedTick { recorded: RecordedTick { input, result }, outcome, divergence } = tick;
             if let Some(divergence) = divergence {
@@ -202,6 +264,19 @@ impl Iterator for Replay {
         self.over |= played.is_err();
         Some(played)
     }
+}
+
+fn check_schema(recorded: &Schema, present: &Schema) -> Result<(), ReplayError> {
+    if recorded.hash() == present.hash() {
+        return Ok(());
+    }
+    Err(ReplayError::Schema {
+        game: recorded.game.clone(),
+        recorded_version: recorded.version,
+        recorded: recorded.hash(),
+        present_version: present.version,
+        present: present.hash(),
+    })
 }
 
 /// Plays a recording again and compares every tick.

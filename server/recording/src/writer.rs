@@ -7,7 +7,7 @@ use tickwire_shared::{Tick, TickRate};
 use tickwire_simulation::TickInput;
 
 use crate::{
-    End, RECORD_BYTES_MAX, RecordedResult, RecordingMeta,
+    End, RECORD_BYTES_MAX, RecordedKeyframe, RecordedResult, RecordingMeta,
     format::{self, Channels, Topic},
     record::{self, IdleTicks},
 };
@@ -70,6 +70,14 @@ impl<W: Write + Seek> Writer<W> {
         self.write(Topic::TickResult, result.tick, &record::encode_result(result))?;
         self.ticks += 1;
         Ok(())
+    }
+
+    /// Appends all that a session goes on from, behind its newest tick's result.
+    ///
+    /// # Errors
+    /// Those of the file.
+    pub fn keyframe(&mut self, keyframe: &RecordedKeyframe) -> io::Result<()> {
+        self.write(Topic::Keyframe, keyframe.tick, &keyframe.encode())
     }
 
     /// Appends ticks without input, change or event.

@@ -1,9 +1,10 @@
 //! A player's input, as the network's edge hands it over.
 
+use serde::{Deserialize, Serialize};
 use tickwire_shared::{Schema, Seen, SeenError, Tick};
 
 /// A player's input for one tick, valid for the schema that it was made with.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Input {
     sequence: u64,
     target_tick: Tick,
@@ -96,6 +97,12 @@ impl Input {
     #[must_use]
     pub const fn seen(&self) -> Option<Seen> {
         self.seen
+    }
+
+    /// The same one, from a file, if anybody may send it.
+    pub(crate) fn checked(self, schema: &Schema) -> Result<Self, InputError> {
+        let (tick, fraction) = Seen::to_wire(self.seen);
+        Self::new(schema, self.sequence, self.target_tick.0, self.values)?.with_seen(tick, fraction)
     }
 
     pub(crate) fn into_values(self) -> Vec<i32> {

@@ -1,13 +1,18 @@
 //! From commands to what a tick consumes: seats, grace, and inputs buffered by target tick.
 
+mod saved;
+
 use std::{
     collections::{BTreeMap, VecDeque},
     sync::Arc,
 };
 
+use serde::{Deserialize, Serialize};
 use tickwire_shared::{HOLD_REPEAT_MS, INPUT_LEAD_MS_MAX, PlayerId, PlayerStatus, Provenance, Tick, TickRate};
 
 use crate::{Input, NameError, SeatChange, SeatInput, SessionLimits, TickInput, name};
+
+pub(crate) use saved::SavedIntake;
 
 /// What became of an input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,7 +30,7 @@ pub enum InputVerdict {
 }
 
 /// What became of all inputs so far.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct InputCounters {
     /// Ticks of seats that had an input of their own.
     pub fresh: u64,
@@ -230,6 +235,10 @@ impl Intake {
             if let Some(seat) = self.seats.get_mut(&input.player) {
                 seat.consumed = (input.sequence, record.tick);
             }
+        }
+        // What a keyframe had in store for these ticks.
+        for seat in self.seats.values_mut() {
+            while seat.buffer.pop_front_if(|input| input.target_tick() <= record.tick).is_some() {}
         }
         self.counters.count(&record.inputs);
     }

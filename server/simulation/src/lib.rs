@@ -11,6 +11,7 @@
 mod config;
 mod input;
 mod intake;
+mod keyframe;
 mod name;
 mod record;
 mod roster;
@@ -21,6 +22,7 @@ mod simulation;
 pub use config::{SessionConfig, SessionError, SessionLimits};
 pub use input::{Input, InputError};
 pub use intake::{InputCounters, InputVerdict, JoinError};
+pub use keyframe::{Keyframe, KeyframeError, RestoreError};
 pub use name::NameError;
 pub use record::{SeatChange, SeatInput, TickInput, TickInputError, TickOutput, TickPanic, TickResult};
 pub use roster::{LEFT_ROWS_MAX, LEFT_ROWS_MS};

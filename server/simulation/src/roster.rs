@@ -28,6 +28,19 @@ impl RosterKeeper {
         Self { roster: Arc::default(), digest: 0, columns, left_ticks, left: VecDeque::new() }
     }
 
+    /// One that goes on from rows in order of player, and from who left, oldest first: each of them has a row.
+    pub(crate) fn going_on(columns: usize, rate: TickRate, rows: Vec<RosterRow>, left: &[(Tick, PlayerId)]) -> Self {
+        let mut keeper = Self::new(columns, rate);
+        keeper.left = left.iter().copied().collect();
+        keeper.replace(rows);
+        keeper
+    }
+
+    /// Who left, and when, oldest first.
+    pub(crate) fn left(&self) -> impl Iterator<Item = (Tick, PlayerId)> {
+        self.left.iter().copied()
+    }
+
     pub(crate) fn roster(&self) -> &Arc<Roster> {
         &self.roster
     }

@@ -7,11 +7,11 @@ use std::{
     sync::Arc,
 };
 
-use tickwire_shared::{Blueprint, Frame, Game, PlayerId, Schema, Settings, SettingsError, Tick};
+use tickwire_shared::{Blueprint, Frame, Game, PlayerId, SaveError, Saves, Schema, Settings, SettingsError, Tick};
 
 use crate::{
-    Input, InputCounters, InputVerdict, JoinError, SessionConfig, SessionError, TickInput, TickInputError, TickOutput,
-    TickPanic, intake::Intake, simulation::Simulation,
+    Input, InputCounters, InputVerdict, JoinError, Keyframe, RestoreError, SessionConfig, SessionError, TickInput,
+    TickInputError, TickOutput, TickPanic, intake::Intake, keyframe, simulation::Simulation,
 };
 
 /// The most characters of a panic's message that are kept.
@@ -29,6 +29,7 @@ pub struct Session {
     config: SessionConfig,
     schema: Arc<Schema>,
     settings: Settings,
+    saves: Saves,
     frame: Arc<Frame>,
     intake: Intake,
     simulation: Result<Box<Simulation>, TickPanic>,
@@ -46,19 +47,8 @@ impl Session {
     /// # Errors
     /// Where the game's definition, the settings or the order of the game's systems are wrong, or the game panics.
     pub fn new(game: Arc<dyn Game>, config: SessionConfig) -> Result<Self, SessionError> {
-        let name = || game.name().to_owned();
-        let panicked = |step| move |message| SessionError::Panicked { game: name(), step, message };
-        let blueprint = guarded(|| Blueprint::of(&*game))
-            .map_err(panicked("define"))?
-            .map_err(|source| SessionError::Schema { game: name(), source })?;
+        let Plan { blueprint, settings, saves } = Plan::of(&*game, &config)?;
         let schema = Arc::clone(&blueprint.schema);
-        let mut settings = Settings::from_values(&schema, &config.settings)?;
-        for (name, value) in &config.named_settings {
-            settings.set(name, *value)?;
-        }
-        guarded(|| game.check_settings(&settings))
-            .map_err(panicked("check_settings"))?
-            .map_err(SettingsError::Refused)?;
         let simulation = Simulation::new(Arc::clone(&game), blueprint, &settings, &config)?;
         Ok(Self {
             intake: Intake::new(config.limits, config.tick_rate),
@@ -68,7 +58,71 @@ impl Session {
             config,
             schema,
             settings,
+            saves,
         })
+    }
+
+    /// The session that `keyframe` was taken of, at its tick: from here on it yields the same as the other one, for the same
+    /// commands. `config` is that of the other one, except for the epoch.
+    ///
+    /// Inputs that waited for their ticks still do, and the seats of lost connections are kept for what is left of their
+    /// grace.
+    ///
+    /// # Errors
+    /// Where there could be no new session either; where the game's build is not the one that saved, or the keyframe is not
+    /// of this session; and where the restored world is not exactly what it was.
+    pub fn restore(game: Arc<dyn Game>, config: SessionConfig, keyframe: &Keyframe) -> Result<Self, RestoreError> {
+        let Plan { blueprint, settings, saves } = Plan::of(&*game, &config)?;
+        if saves.is_empty() {
+            return Err(RestoreError::NothingSaved { game: game.name().to_owned() });
+        }
+        let (expected, found) = (keyframe::layout(&saves), keyframe.layout());
+        if expected != found {
+            return Err(RestoreError::Layout { expected, found });
+        }
+        let schema = Arc::clone(&blueprint.schema);
+        if keyframe.schema() != schema.hash() {
+            return Err(RestoreError::Schema { expected: schema.hash(), found: keyframe.schema() });
+        }
+        let (simulation, intake, frames) = keyframe.parts();
+        let limits = (config.limits, config.tick_rate);
+        let intake = Intake::restore(intake, limits, &schema, keyframe.tick(), &simulation.seated());
+        let intake = intake.map_err(RestoreError::State)?;
+        let simulation =
+            Simulation::restore(Arc::clone(&game), (blueprint, &saves), (&settings, &config), simulation, frames)?;
+        Ok(Self {
+            intake,
+            frame: Arc::clone(simulation.frame()),
+            simulation: Ok(Box::new(simulation)),
+            game,
+            config,
+            schema,
+            settings,
+            saves,
+        })
+    }
+
+    /// All of the session as it stands between two ticks; `None` before the first tick, at the session's end, and where the
+    /// game [saves](Game::saves) nothing.
+    ///
+    /// # Errors
+    /// Where the game's part cannot be saved.
+    ///
+    /// # Panics
+    /// Where a tick was begun and not finished.
+    pub fn keyframe(&self) -> Result<Option<Keyframe>, SaveError> {
+        let Ok(simulation) = &self.simulation else { return Ok(None) };
+        assert_eq!(self.intake.tick(), self.tick(), "finish the tick that was begun before a keyframe is taken");
+        if self.saves.is_empty() || self.tick() == Tick::ZERO {
+            return Ok(None);
+        }
+        Ok(Some(Keyframe::new((&self.schema, &self.saves), simulation.save(&self.saves)?, self.intake.save())))
+    }
+
+    /// Whether the game saves anything, so that there can be keyframes.
+    #[must_use]
+    pub fn has_keyframes(&self) -> bool {
+        !self.saves.is_empty()
     }
 
     /// What the session is of.
@@ -203,6 +257,33 @@ impl Session {
                 Err(panic)
             }
         }
+    }
+}
+
+/// What a game says of itself, for one session.
+struct Plan {
+    blueprint: Blueprint,
+    settings: Settings,
+    saves: Saves,
+}
+
+impl Plan {
+    fn of(game: &dyn Game, config: &SessionConfig) -> Result<Self, SessionError> {
+        let name = || game.name().to_owned();
+        let panicked = |step| move |message| SessionError::Panicked { game: name(), step, message };
+        let blueprint = guarded(|| Blueprint::of(game))
+            .map_err(panicked("define"))?
+            .map_err(|source| SessionError::Schema { game: name(), source })?;
+        let mut settings = Settings::from_values(&blueprint.schema, &config.settings)?;
+        for (name, value) in &config.named_settings {
+            settings.set(name, *value)?;
+        }
+        guarded(|| game.check_settings(&settings))
+            .map_err(panicked("check_settings"))?
+            .map_err(SettingsError::Refused)?;
+        let mut saves = Saves::default();
+        guarded(|| game.saves(&mut saves)).map_err(panicked("saves"))?;
+        Ok(Self { blueprint, settings, saves })
     }
 }
 

@@ -1,5 +1,6 @@
 //! What a player is taken to have seen: what their client says, within what is possible.
 
+use serde::{Deserialize, Serialize};
 use tickwire_shared::{Provenance, SEEN_STEPS, Seen, Tick};
 
 /// One player's, from tick to tick.
@@ -7,7 +8,7 @@ use tickwire_shared::{Provenance, SEEN_STEPS, Seen, Tick};
 /// A client may say what it likes. What the game is given never goes back, so that nobody picks for each shot the most
 /// favourable of the last moments, and it is never after the newest frame. How far back it may be,
 /// [`Past`](tickwire_shared::Past) decides.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Sight {
     /// What the newest tick was given.
     now: Option<Seen>,
@@ -16,6 +17,11 @@ pub(crate) struct Sight {
 }
 
 impl Sight {
+    /// Whether its moments are any that there can be: what comes from a file may be anything.
+    pub(crate) fn is_sound(&self) -> bool {
+        [self.now, self.newest].into_iter().flatten().all(|seen| seen.tick <= Tick::MAX)
+    }
+
     /// Moves on to `tick`, whose input says `said`: what the game is given.
     pub(crate) fn advance(&mut self, tick: Tick, provenance: Provenance, said: Option<Seen>) -> Option<Seen> {
         let newest_frame = Seen::at(Tick(tick.0.saturating_sub(1)));

@@ -1,12 +1,15 @@
 //! From what a tick consumes to what comes out of it: the game's world, its systems, and the capture of its state.
 
+mod saved;
+
 use std::{collections::BTreeMap, sync::Arc};
 
 use bevy_ecs::{
-    change_detection::DetectChanges as _,
+    change_detection::{DetectChanges as _, Tick as ChangeTick},
     error::FallbackErrorHandler,
     query::QueryState,
-    schedule::{LogLevel, Schedule, ScheduleBuildSettings, SingleThreadedExecutor},
+    schedule::{LogLevel, Schedule, ScheduleBuildSettings, SingleThreadedExecutor, SystemKey},
+    system::System as _,
     world::World,
 };
 use tickwire_shared::{
@@ -20,6 +23,8 @@ use crate::{
     input::check_ranges, name, roster::RosterKeeper, session::guarded, sight::Sight,
 };
 
+pub(crate) use saved::SavedSimulation;
+
 /// The most events of one tick; further ones are dropped, and their audience is told of a loss.
 pub const EVENTS_PER_TICK_MAX: usize = 4096;
 
@@ -32,6 +37,8 @@ pub(crate) struct Simulation {
     max_players: u32,
     world: World,
     schedule: Schedule,
+    /// The game's systems, in the order in which it has added them.
+    systems: Vec<SystemKey>,
     kinds: Vec<KindBinding>,
     owners: QueryState<(&'static NetId, &'static Owner)>,
     /// Each player's own entity, at the newest tick.
@@ -59,6 +66,17 @@ impl Simulation {
         settings: &Settings,
         config: &SessionConfig,
     ) -> Result<Self, SessionError> {
+        Self::with_runs(game, blueprint, settings, config, |_, _| Vec::new())
+    }
+
+    /// As [`new`](Self::new), with systems that last ran at certain times of the world, which follow from how many there are.
+    fn with_runs(
+        game: Arc<dyn Game>,
+        blueprint: Blueprint,
+        settings: &Settings,
+        config: &SessionConfig,
+        runs: impl FnOnce(&World, usize) -> Vec<ChangeTick>,
+    ) -> Result<Self, SessionError> {
         let Blueprint { schema, kinds, events } = blueprint;
         let (rate, seed) = (config.tick_rate, config.seed);
         let mut world = World::new();
@@ -76,8 +94,14 @@ impl Simulation {
             let game = game.name().to_owned();
             move |message| SessionError::Panicked { game, step, message }
         };
-        let schedule = guarded(|| schedule(&*game, &mut world)).map_err(panicked("systems"))??;
+        let (mut schedule, systems) = guarded(|| assemble(&*game, &mut world)).map_err(panicked("systems"))?;
         guarded(|| game.setup(&mut world, settings)).map_err(panicked("setup"))?;
+        for (key, last_run) in systems.iter().zip(runs(&world, systems.len())) {
+            if let Some(system) = schedule.graph_mut().systems.get_mut(*key) {
+                system.set_last_run(last_run);
+            }
+        }
+        build(&*game, &mut schedule, &mut world)?;
         Ok(Self {
             owners: QueryState::new(&mut world),
             owned: NumberMap::default(),
@@ -92,6 +116,7 @@ impl Simulation {
             rate,
             world,
             schedule,
+            systems,
             kinds,
         })
     }
@@ -242,19 +267,24 @@ impl Simulation {
         for player in self.roster.forget(tick) {
             self.world.resource_mut::<Scores>().remove(player);
         }
+        let hidden = self.hidden();
+        let emitted = self.world.resource_mut::<Outbox>().take();
+        let events = emitted.events.clone();
+        let roster = Arc::clone(self.roster.roster());
+        let (frame, truth) = self.builder.finish(TickExtras { seats, emitted, roster, hidden });
+        self.world.resource_mut::<Past>().push(&frame);
+        self.world.clear_trackers();
+        TickOutput { result: TickResult { tick, state_hash: frame.state_hash, truth, events }, frame }
+    }
+
+    /// The digest of all that is not replicated as fields.
+    fn hidden(&self) -> u64 {
         let mut game = Digest::default();
         self.game.digest(&self.world, &mut game);
         let mut hidden = Digest::default();
         hidden.write(game.finish());
         hidden.write(self.roster.digest());
-
-        let emitted = self.world.resource_mut::<Outbox>().take();
-        let events = emitted.events.clone();
-        let roster = Arc::clone(self.roster.roster());
-        let (frame, truth) = self.builder.finish(TickExtras { seats, emitted, roster, hidden: hidden.finish() });
-        self.world.resource_mut::<Past>().push(&frame);
-        self.world.clear_trackers();
-        TickOutput { result: TickResult { tick, state_hash: frame.state_hash, truth, events }, frame }
+        hidden.finish()
     }
 
     /// Notes each player's own entity.
@@ -279,16 +309,24 @@ impl Drop for Simulation {
     }
 }
 
-/// The game's systems, in an order that nothing leaves open.
-fn schedule(game: &dyn Game, world: &mut World) -> Result<Schedule, SessionError> {
+/// The game's systems, initialised, and which they are in the order in which they were added.
+fn assemble(game: &dyn Game, world: &mut World) -> (Schedule, Vec<SystemKey>) {
     let mut systems = Systems::default();
     game.systems(&mut systems);
     let mut schedule = Schedule::default();
     schedule.set_executor(SingleThreadedExecutor::new());
     schedule.set_build_settings(ScheduleBuildSettings { ambiguity_detection: LogLevel::Error, ..Default::default() });
     schedule.add_systems(systems.into_chain());
+    schedule.graph_mut().initialize(world);
+    let mut keys: Vec<SystemKey> = schedule.graph().systems.iter().map(|(key, ..)| key).collect();
+    keys.sort_unstable();
+    (schedule, keys)
+}
+
+/// Puts the systems in an order that nothing leaves open.
+fn build(game: &dyn Game, schedule: &mut Schedule, world: &mut World) -> Result<(), SessionError> {
     match schedule.initialize(world) {
-        Ok(_) => Ok(schedule),
+        Ok(_) => Ok(()),
         Err(error) => {
             let report = error.to_string(schedule.graph(), world);
             Err(SessionError::Systems { game: game.name().to_owned(), report })

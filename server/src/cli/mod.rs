@@ -1,4 +1,4 @@
-//! The command line: `serve`, `replay`, `recordings`.
+//! The command line: `serve`, `replay`, `recordings`, `soak`.
 
 mod bytes;
 mod environment;
@@ -8,6 +8,7 @@ mod recordings;
 mod replay;
 mod serve;
 mod show;
+mod soak;
 
 use std::{
     ffi::OsString,
@@ -18,7 +19,7 @@ use std::{
 };
 
 use clap::Parser as _;
-use tickwire_recording::RecordingError;
+use tickwire_recording::{RecordingError, SoakError};
 use tickwire_shared::Game;
 use tickwire_simulation::SessionError;
 use tracing_subscriber::EnvFilter;
@@ -55,6 +56,8 @@ enum Command {
     /// Look after recordings
     #[command(subcommand)]
     Recordings(recordings::RecordingsCommand),
+    /// Play a game with random bots in two sessions side by side, and compare them
+    Soak(soak::SoakArgs),
 }
 
 /// Why a command failed, for whoever ran it.
@@ -77,6 +80,8 @@ enum CliError {
     BeyondEnd { path: PathBuf, from: u64, last: u64 },
     #[error("{0}")]
     Usage(String),
+    #[error("{game}: {source}")]
+    Soak { game: String, source: SoakError },
     #[error("{failed} of {files} recordings do not replay")]
     SomeFailed { failed: usize, files: usize },
     // Not transparent, so that it is its own source: see `output::is_broken_pipe`.
@@ -119,6 +124,7 @@ impl CliError {
             | Self::File { .. }
             | Self::Recording(_)
             | Self::SomeFailed { .. }
+            | Self::Soak { .. }
             | Self::Io(_) => ExitCode::FAILURE,
         }
     }
@@ -144,6 +150,7 @@ fn run(arguments: impl IntoIterator<Item = OsString>, games: Vec<Arc<dyn Game>>)
         Command::Serve(flags) => serve::serve(&flags, games),
         Command::Replay(arguments) => replay::replay(&arguments, &games),
         Command::Recordings(command) => recordings::run(&command, &games),
+        Command::Soak(arguments) => soak::run(&arguments, &games),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

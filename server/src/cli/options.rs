@@ -89,6 +89,10 @@ pub(super) struct ServeFlags {
     #[arg(long, value_name = "N")]
     #[serde(skip_serializing_if = "Option::is_none")]
     recording_bytes_max: Option<u64>,
+    /// Seconds of a match between two keyframes of its recording, at which replays can begin; 0: none [default: 10]
+    #[arg(long, value_name = "N")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    keyframe_seconds: Option<u32>,
     /// Bytes of recordings to keep: the oldest finished ones are deleted; 0: any [default: 17179869184]
     #[arg(long, value_name = "N")]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -212,6 +216,7 @@ struct Options {
     recordings: OnOff,
     durability: DurabilityOption,
     recording_bytes_max: u64,
+    keyframe_seconds: u32,
     retain_bytes: u64,
     retain_count: usize,
     retain_days: u32,
@@ -244,6 +249,7 @@ impl Default for Options {
             recordings: OnOff::On,
             durability: DurabilityOption::Sync,
             recording_bytes_max: config.recording.bytes_max,
+            keyframe_seconds: 10,
             retain_bytes: config.recording.retention.bytes_max,
             retain_count: config.recording.retention.count_max,
             retain_days: 0,
@@ -391,6 +397,7 @@ impl Layers {
         let recording = RecordingConfig {
             durability: options.durability.into(),
             bytes_max: recording_bytes_max,
+            keyframe_interval: Duration::from_secs(options.keyframe_seconds.into()),
             retention: Retention {
                 bytes_max: if options.retain_bytes == 0 { u64::MAX } else { options.retain_bytes },
                 count_max: if options.retain_count == 0 { usize::MAX } else { options.retain_count },
@@ -469,7 +476,7 @@ fn as_json(options: &Options) -> serde_json::Map<String, Json> {
 }
 
 /// A setting of a game as it is written: its name, and its value in its unit.
-fn read_setting(text: &str) -> Result<(String, f64), String> {
+pub(super) fn read_setting(text: &str) -> Result<(String, f64), String> {
     let (name, value) = text.split_once('=').ok_or("is no setting: write NAME=VALUE, such as cover=0")?;
     let (name, value) = (name.trim(), value.trim());
     match value.parse::<f64>() {

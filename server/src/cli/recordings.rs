@@ -113,7 +113,7 @@ fn print_list(directory: &Path) -> Result<(), CliError> {
 fn show(file: &Path) -> Result<(), CliError> {
     let recording = Recording::open(file).map_err(CliError::of_recording(file))?;
     // All of it is read: the indexes of a finished file know nothing of damage before them.
-    let RecordingSummary { meta, ticks, length, state } = recording.scan();
+    let RecordingSummary { meta, ticks, length, keyframes, state } = recording.scan();
     let RecordingMeta {
         session,
         tickwire_version,
@@ -140,6 +140,7 @@ fn show(file: &Path) -> Result<(), CliError> {
         ("seed", seed.to_string()),
         ("epoch", epoch.to_string()),
         ("length", format!("{:.1} s, {ticks} ticks", length.as_secs_f64())),
+        ("keyframes", keyframes.to_string()),
         ("state", state_words(&state, ticks)),
     ];
     for (name, value) in rows {
@@ -165,10 +166,11 @@ fn show(file: &Path) -> Result<(), CliError> {
 
 fn show_json(file: &Path) -> Result<(), CliError> {
     let recording = Recording::open(file).map_err(CliError::of_recording(file))?;
-    let RecordingSummary { meta, ticks, length, state } = recording.scan();
+    let RecordingSummary { meta, ticks, length, keyframes, state } = recording.scan();
     let mut line = describe(&meta);
     line["file"] = file.display().to_string().into();
     line["ticks"] = ticks.into();
+    line["keyframes"] = keyframes.into();
     line["seconds"] = length.as_secs_f64().into();
     line["state"] = state_name(&state).into();
     line["state_text"] = state_words(&state, ticks).into();

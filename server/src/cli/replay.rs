@@ -8,7 +8,7 @@ use std::{
 };
 
 use serde_json::json;
-use tickwire_recording::{Difference, Recording, Replay, ReplayedTick, Verified, VerifyError, game_of};
+use tickwire_recording::{Difference, Recording, Replay, ReplayError, ReplayedTick, Verified, VerifyError, game_of};
 use tickwire_shared::{Game, Tick};
 
 use super::{
@@ -25,7 +25,7 @@ pub(super) struct ReplayArgs {
     /// Compare every tick; print the result alone, with exit code 1 at the first difference
     #[arg(long)]
     verify: bool,
-    /// The first tick to print [default: 1]
+    /// The first tick to play, from the keyframe before it; those between are played in silence [default: 1]
     #[arg(long, value_name = "TICK")]
     from: Option<u64>,
     /// The last tick to play [default: the recording's last]
@@ -80,7 +80,16 @@ fn replay_one(
 ) -> Result<(), CliError> {
     let recording = Recording::open(file).map_err(CliError::of_recording(file))?;
     let game = game_of(&recording, games).map_err(CliError::at(file))?;
-    let replay = Replay::new(&recording, game).map_err(CliError::at(file))?.until(Tick(*printed.end()));
+    let replay = match printed.start().saturating_sub(1) {
+        0 => Replay::new(&recording, game),
+        before => match Replay::at(&recording, game, Tick(before)) {
+            Err(ReplayError::BeyondEnd { last, .. }) => {
+                return Err(CliError::BeyondEnd { path: file.to_owned(), from: *printed.start(), last: last.0 });
+            }
+            replay => replay,
+        },
+    };
+    let replay = replay.map_err(CliError::at(file))?.until(Tick(*printed.end()));
     if recording.lacks_indexes() {
         output::note(format_args!("{}: {NO_INDEXES}", file.display()));
     }

@@ -11,7 +11,7 @@ use tickwire_recording::{
     RecordingMeta,
 };
 use tickwire_simulation::{Session, TickInput, TickResult};
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
 use super::{SessionName, StartError};
 use crate::config::ServerConfig;
@@ -34,6 +34,10 @@ impl SessionRecorder {
         let options = RecorderOptions {
             durability: config.recording.durability,
             bytes_max: config.recording.bytes_max,
+            keyframe_ticks: meta.tick_rate.ticks_in_ms(
+                // Longer than any session.
+                u64::try_from(config.recording.keyframe_interval.as_millis()).unwrap_or(u64::MAX).min(1 << 40),
+            ),
             ..RecorderOptions::at(meta.tick_rate)
         };
         recorders
@@ -57,6 +61,16 @@ impl SessionRecorder {
         if let Some(recorder) = &mut self.0 {
             recorder.tick_result(result);
         }
+    }
+
+    /// Records all of the session between two ticks, where that is due.
+    pub(super) fn keyframe(&mut self, session: &Session) {
+        let Some(recorder) = self.0.as_mut().filter(|recorder| recorder.wants_keyframe()) else { return };
+        let keyframe = session.keyframe().unwrap_or_else(|error| {
+            warn!(tick = %session.tick(), "there is no keyframe: {error}");
+            None
+        });
+        recorder.keyframe(keyframe);
     }
 
     /// Tells how it does.

@@ -254,6 +254,8 @@ impl Runner {
         self.handle.replicator.publish(output.frame);
         self.handle.clock.publish(tick);
         self.handle.counters.note_inputs(self.session.counters());
+        // Last: nobody waits for it.
+        self.recorder.keyframe(&self.session);
         Ok(())
     }
 

@@ -112,7 +112,11 @@ pub(super) enum Played {
 impl Deck {
     /// At `tick`, or at the last that there is before it.
     pub(super) fn at(tape: &Tape, tick: Tick) -> Result<Self, ReplayError> {
-        let replay = replay_at(&tape.recording, Arc::clone(&tape.game), tick)?;
+        let at = |tick| Replay::at(&tape.recording, Arc::clone(&tape.game), tick);
+        let replay = match at(tick) {
+            Err(ReplayError::BeyondEnd { last, .. }) => at(last)?,
+            replay => replay?,
+        };
         Ok(Self { tape: tape.clone(), replay, missed: 0 })
     }
 
@@ -150,17 +154,4 @@ impl Deck {
         self.missed += 1;
         if self.tape.is_live() && self.missed <= READS_MAX { Played::NotYet } else { Played::Failed(error.to_string()) }
     }
-}
-
-/// A replay that has played `tick`, or the last one before it that can be played.
-fn replay_at(recording: &Recording, game: Arc<dyn Game>, tick: Tick) -> Result<Replay, ReplayError> {
-    let mut replay = Replay::new(recording, game)?;
-    while replay.session().tick() < tick {
-        match replay.next() {
-            Some(Ok(played)) if played.outcome.is_ok() && played.divergence.is_none() => {}
-            // What is wrong with it is said by whoever plays on.
-            Some(_) | None => break,
-        }
-    }
-    Ok(replay)
 }

@@ -4,10 +4,11 @@ use std::f32::consts::TAU;
 
 use bevy_ecs::component::Component;
 use glam::Vec2;
+use serde::{Deserialize, Serialize};
 use tickwire_shared::Quantity;
 
 /// A direction, in steps of 1/4096 turn from east, counter-clockwise.
-#[derive(Component, Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Component, Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Aim {
     steps: u16,
 }

@@ -2,6 +2,7 @@
 
 use bevy_ecs::component::Component;
 use glam::Vec2;
+use serde::{Deserialize, Serialize};
 use tickwire_shared::{Definition, Field, KindId, Owner, PastEntity, Quantity};
 
 use crate::{
@@ -32,7 +33,7 @@ pub(crate) mod player_fields {
 }
 
 /// Marks a player's entity.
-#[derive(Component, Clone, Copy, Debug, Default)]
+#[derive(Component, Clone, Copy, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Player;
 
 /// The places of the coordinates among the fields of each kind.

@@ -12,6 +12,7 @@
 //! | [`predict`] | what clients compute ahead of the server, with the very functions of the systems |
 //! | [`cells`] | who sees what: areas of interest |
 //! | [`map`] | a world that clients build again from the settings alone |
+//! | `Arena::saves` | what a session needs to go on from a keyframe |
 //! | `crowd`, `collision`, `weapons`, `life` | the rules |
 
 #![forbid(unsafe_code)]
@@ -36,16 +37,22 @@ mod weapons;
 mod tests;
 
 use bevy_ecs::world::World;
-use tickwire_shared::{CellKey, Clock, Definition, Digest, Game, Kind, Predict, Settings, Systems, TickRate};
+use tickwire_shared::{CellKey, Clock, Definition, Digest, Game, Kind, Predict, Saves, Settings, Systems, TickRate};
 
 use crate::{
+    aim::Aim,
     cells::Squares,
     crowd::Crowd,
-    life::Spawns,
+    kinds::Player,
+    life::{Health, Spawns},
     map::Map,
+    movement::{Course, MoveState},
     predict::ArenaPredict,
     settings::Rules,
-    weapons::{Damages, Volley, rifle, rockets},
+    weapons::{
+        Cooldowns, Damages, Volley, rifle,
+        rockets::{self, Flight, Rocket},
+    },
 };
 
 /// The game.
@@ -105,6 +112,14 @@ impl Game for Arena {
 
     fn predict(&self, settings: &Settings, rate: TickRate) -> Option<Box<dyn Predict>> {
         Some(Box::new(ArenaPredict::new(settings, rate)))
+    }
+
+    fn saves(&self, saves: &mut Saves) {
+        // The map and the rules follow from the settings; who is where, who shoots and who is hurt is found anew each tick.
+        saves.component::<Player>().component::<MoveState>().component::<Course>().component::<Aim>();
+        saves.component::<Health>().component::<Cooldowns>();
+        saves.component::<Rocket>().component::<Flight>();
+        saves.resource::<Spawns>();
     }
 
     fn digest(&self, world: &World, digest: &mut Digest) {

@@ -11,6 +11,7 @@ use bevy_ecs::{
 };
 use glam::Vec2;
 use rand::Rng;
+use serde::{Deserialize, Serialize};
 use tickwire_shared::{Definition, NetId, NetIds, Owner, PlayerId, Randomness, ScoreId, Scores, Seats};
 
 use crate::{
@@ -42,7 +43,7 @@ pub(crate) fn define(definition: &mut Definition) {
 }
 
 /// How much more a player can take.
-#[derive(Component, Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Component, Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Health {
     /// 0 to [`START_HEALTH`].
     pub(crate) points: i32,
@@ -51,7 +52,7 @@ pub(crate) struct Health {
 }
 
 /// The players who wait for a life, with how many ticks longer.
-#[derive(Resource, Clone, Debug, Default)]
+#[derive(Resource, Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Spawns(pub(crate) BTreeMap<PlayerId, u64>);
 
 /// The system: those who have come wait for a life, those who have gone leave theirs.

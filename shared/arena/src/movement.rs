@@ -9,6 +9,7 @@ use bevy_ecs::{
     system::{Query, Res},
 };
 use glam::Vec2;
+use serde::{Deserialize, Serialize};
 use tickwire_shared::{Clock, Inputs, Owner, PlayerInput, Provenance};
 
 use crate::{
@@ -31,7 +32,7 @@ pub(crate) const PUSH_MAX: f32 = PLAYER_RADIUS;
 pub const FINE_STEPS: f32 = 1024.0;
 
 /// Where a player is and how they move.
-#[derive(Component, Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Component, Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct MoveState {
     /// In metres; snapped.
     pub position: Vec2,
@@ -40,7 +41,7 @@ pub struct MoveState {
 }
 
 /// Where a player's speed is going, so that clients can follow a change of mind from its first tick on.
-#[derive(Component, Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Component, Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Course {
     /// The speed that they will have, in m/s: what they want, but for the directions in which something is in the way.
     pub speed: Vec2,

@@ -11,6 +11,7 @@ use bevy_ecs::{
     system::{Query, Res, ResMut, SystemParam},
 };
 use glam::Vec2;
+use serde::{Deserialize, Serialize};
 use tickwire_shared::{Clock, Inputs, NetId, Owner, Past, PlayerId, PlayerInput};
 
 use crate::{
@@ -27,7 +28,7 @@ use crate::{
 const SHOWN_TOLERANCE: f32 = 3.0 / 128.0;
 
 /// How many ticks it takes until a player's weapons can be used again; 0 is now.
-#[derive(Component, Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Component, Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Cooldowns {
     pub(crate) rifle: u16,
     pub(crate) rocket: u16,

@@ -43,6 +43,11 @@ impl Members {
         members.moved = true;
     }
 
+    /// Adds one of those that the cell's columns have, in their order.
+    pub(super) fn fill(&mut self, kind: KindId, id: NetId, row: u32) {
+        self.kinds[kind.index()].all.push((id, row));
+    }
+
     pub(super) fn remove(&mut self, kind: KindId, id: NetId) {
         let members = &mut self.kinds[kind.index()];
         if let Ok(i) = members.all.binary_search_by_key(&id, |member| member.0) {

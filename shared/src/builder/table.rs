@@ -1,5 +1,6 @@
 //! All entities of one kind: their truth, what clients hold of it, and when that is renewed.
 
+use super::saved::{TruthRows, Whereabouts};
 use crate::{
     ANCHOR_AGE_MAX, Anchor, CellId, Column, Columns, Digest, Field, Kind, KindId, KindTruth, Motion, NetId, Place,
     RAMP_MAX, RAMP_STEPS, Ramp, Ramped, Reading, Tick, schema::MASK_BITS_MAX,
@@ -140,6 +141,69 @@ impl Table {
             self.despawned.push(id);
         }
         Removed { truth_sum, cell }
+    }
+
+    /// What the frame does not have, in order of NetId.
+    pub(super) fn truth_rows(&self) -> TruthRows {
+        let mut rows: Vec<usize> = (0..self.rows.len()).filter(|&row| self.rows[row].id != NetId::NONE).collect();
+        rows.sort_unstable_by_key(|&row| self.rows[row].id);
+        let values = || rows.iter().flat_map(|&row| self.range(row));
+        TruthRows {
+            ids: rows.iter().map(|&row| self.rows[row].id).collect(),
+            fine: values().map(|i| self.fine[i]).collect(),
+            rates: values().map(|i| self.rates[i]).collect(),
+            ramps: rows.iter().map(|&row| self.rows[row].ramp).collect(),
+        }
+    }
+
+    /// Fills an empty table with such rows, which are settled: the sum of their truth.
+    pub(super) fn fill(&mut self, kind: KindId, tick: Tick, rows: &TruthRows) -> u64 {
+        let TruthRows { ids, fine, rates, ramps } = rows;
+        let mut sum = 0_u64;
+        for (&id, &ramp) in ids.iter().zip(ramps) {
+            let row = self.allocate(kind, id, tick) as usize;
+            let range = self.range(row);
+            self.fine[range.clone()].copy_from_slice(&fine[range.clone()]);
+            self.fine_before[range.clone()].copy_from_slice(&fine[range.clone()]);
+            self.rates[range.clone()].copy_from_slice(&rates[range.clone()]);
+            for (i, state) in range.clone().zip(&self.fields) {
+                self.coarse[i] = state.field.coarse(fine[i]);
+            }
+            let state = &mut self.rows[row];
+            (state.ramp, state.is_new, state.touched, state.is_placed_anew) = (ramp, false, false, false);
+            sum = sum.wrapping_add(truth_sum(state.truth_seed, &self.coarse[range]));
+        }
+        self.touched.clear();
+        sum
+    }
+
+    /// Takes over where a row is, and what clients hold of it: row `at` of columns.
+    pub(super) fn go_on(&mut self, row: usize, (cell, place): Whereabouts, columns: &Columns, at: usize) {
+        let public = self.range(row).zip(&self.fields).filter(|(_, state)| state.public);
+        let mut ramped = self.ramped_range(row);
+        for ((i, _), column) in public.zip(&columns.fields) {
+            match column {
+                Column::Plain(values) => self.anchors[i].value = values[at],
+                Column::Anchored(anchors) => self.anchors[i] = anchors[at],
+                Column::Ramped(held) => self.ramped[ramped.next().expect("one for each ramped column")] = held[at],
+            }
+        }
+        let state = &mut self.rows[row];
+        (state.cell, state.place) = (Some(cell), place);
+        if let Some(&motion) = columns.motions.get(at) {
+            state.motion = motion;
+        }
+    }
+
+    /// Finds the rows whose predictions move by themselves: those that the last tick has left on the list, since what does
+    /// not move is not touched until it does.
+    pub(super) fn find_moving(&mut self, tick: Tick) {
+        let moves = |&row: &usize| {
+            let mut lines = self.range(row).zip(&self.fields).filter(|(_, state)| state.public);
+            lines.any(|(i, state)| matches!(state.reading, Reading::Line(_)) && self.anchors[i].rate != 0)
+                || self.is_in_motion(row, tick)
+        };
+        self.moving = (0..self.rows.len()).filter(moves).map(|row| row as u32).collect();
     }
 
     pub(super) fn set(&mut self, row: usize, field: usize, fine: i32) {

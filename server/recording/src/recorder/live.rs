@@ -7,10 +7,10 @@ use std::{
 };
 
 use tickwire_shared::Tick;
-use tickwire_simulation::{TickInput, TickResult};
+use tickwire_simulation::{Keyframe, TickInput, TickResult};
 
 use crate::{
-    End, Layout, RecordingMeta, Writer,
+    End, Layout, RecordedKeyframe, RecordingMeta, Writer,
     record::IdleTicks,
     storage::{Disk, write_all_at},
 };
@@ -29,6 +29,8 @@ const MESSAGE_OVERHEAD_BYTES: u64 = 1 + 8 + 22;
 pub(super) enum Record {
     Input(Arc<TickInput>),
     Result(Box<TickResult>),
+    /// Of the tick of the newest result.
+    Keyframe(Box<Keyframe>),
 }
 
 impl Record {
@@ -46,6 +48,7 @@ impl Record {
                 });
                 size_of_val(&**result) + kinds.sum::<usize>() + size_of_val(&*result.events)
             }
+            Self::Keyframe(keyframe) => keyframe.memory_bytes(),
         };
         bytes as u64
     }
@@ -120,6 +123,7 @@ impl Live {
         match record {
             Record::Input(input) if IdleTicks::may_have(&input) => self.held = Some(input),
             Record::Input(input) => self.write_input(&input)?,
+            Record::Keyframe(keyframe) => self.write_keyframe(&keyframe)?,
             Record::Result(result) => match self.held.take() {
                 None => self.write_result(*result)?,
                 Some(input) => match IdleTicks::of(&result) {
@@ -152,6 +156,22 @@ impl Live {
         self.writer.tick_result(&result.into())?;
         self.ticks.result = tick;
         self.note_coming();
+        Ok(())
+    }
+
+    fn write_keyframe(&mut self, keyframe: &Keyframe) -> io::Result<()> {
+        let Tick(tick) = keyframe.tick();
+        // Encoded and compressed only here, where nobody waits for it.
+        match RecordedKeyframe::of(keyframe) {
+            Some(recorded) if self.ticks == (Ticks { input: tick, result: tick }) => {
+                self.writer.keyframe(&recorded)?;
+                // What comes is no longer the newest record's.
+                self.idle = None;
+                self.note_coming();
+            }
+            Some(_) => {}
+            None => tracing::warn!(tick, "the keyframe is larger than a record may be, and is left out"),
+        }
         Ok(())
     }
 

@@ -39,8 +39,13 @@ impl Game for Nothing {
     }
 }
 
-const OPTIONS: RecorderOptions =
-    RecorderOptions { queue_ticks_max: 1000, behind_ticks: 100, durability: Durability::Sync, bytes_max: u64::MAX };
+const OPTIONS: RecorderOptions = RecorderOptions {
+    queue_ticks_max: 1000,
+    behind_ticks: 100,
+    durability: Durability::Sync,
+    bytes_max: u64::MAX,
+    keyframe_ticks: 0,
+};
 
 /// A session that is recorded to a disk with troubles.
 struct Scene {

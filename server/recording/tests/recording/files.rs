@@ -213,7 +213,7 @@ fn a_list_tells_each_recordings_state() {
 #[test]
 fn an_empty_match_is_a_recording_too() {
     let Match { meta, end, .. } = play_match(0);
-    let empty = Match { meta, ticks: Vec::new(), end };
+    let empty = Match { meta, ticks: Vec::new(), end, keyframes: Vec::new() };
     for layout in [Layout::Live, Layout::Finished] {
         let summary = Recording::from_bytes(empty.bytes(layout)).expect("a recording").summary();
         assert_eq!((summary.ticks, summary.state), (0, RecordingState::Complete(EndReason::Ended)));

@@ -15,10 +15,11 @@ use bevy_ecs::{
     system::{Commands, Query, Res, ResMut},
     world::World,
 };
-use tickwire_recording::{End, EndReason, Layout, RecordedResult, Recording, RecordingMeta, Writer};
+use serde::{Deserialize, Serialize};
+use tickwire_recording::{End, EndReason, Layout, RecordedKeyframe, RecordedResult, Recording, RecordingMeta, Writer};
 use tickwire_shared::{
-    Audience, Clock, Definition, Digest, EventField, Field, Game, GameEvent, InputField, InputId, Inputs, NetIds,
-    Outbox, Owner, Place, PlayerId, Quantity, Scores, Seats, Settings, Systems, Tick,
+    Audience, Clock, Definition, Digest, EventField, Field, Game, GameEvent, InputField, InputId, Inputs, NetId,
+    NetIds, Outbox, Owner, Place, PlayerId, Quantity, Saves, Scores, Seats, Settings, Systems, Tick,
 };
 use tickwire_simulation::{Input, Session, SessionConfig, TickInput};
 
@@ -28,6 +29,8 @@ pub(crate) struct Dots {
     pub(crate) twist: Option<(u64, Twist)>,
     /// Forgives the input that breaks the game.
     pub(crate) forgiving: bool,
+    /// Does not save how lucky the players are.
+    pub(crate) forgetful: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,17 +47,17 @@ pub(crate) enum Twist {
 #[derive(Resource)]
 struct Rules(Dots);
 
-#[derive(Resource)]
+#[derive(Resource, Serialize, Deserialize)]
 struct Luck(u64);
 
-#[derive(Component)]
+#[derive(Component, Serialize, Deserialize)]
 struct Dot;
 
-#[derive(Component)]
+#[derive(Component, Serialize, Deserialize)]
 struct Position(f32);
 
-#[derive(Component)]
-struct Hue(i32);
+#[derive(Component, Serialize, Deserialize)]
+pub(crate) struct Hue(i32);
 
 struct Jumped {
     player: PlayerId,
@@ -112,6 +115,13 @@ impl Game for Dots {
         systems.add(seat).add(play).add(twist);
     }
 
+    fn saves(&self, saves: &mut Saves) {
+        saves.component::<Dot>().component::<Position>().component::<Hue>();
+        if !self.forgetful {
+            saves.resource::<Luck>();
+        }
+    }
+
     fn digest(&self, world: &World, digest: &mut Digest) {
         digest.write(world.resource::<Luck>().0);
     }
@@ -142,9 +152,9 @@ fn play(
     mut scores: ResMut<Scores>,
     mut outbox: ResMut<Outbox>,
     mut luck: ResMut<Luck>,
-    mut dots: Query<(&Owner, &mut Position, &mut Hue), With<Dot>>,
+    mut dots: Query<(&NetId, &Owner, &mut Position, &mut Hue), With<Dot>>,
 ) {
-    for (&Owner(player), mut position, mut hue) in &mut dots {
+    for (_, &Owner(player), mut position, mut hue) in dots.iter_mut().sort::<&NetId>() {
         let step = inputs.quantity(player, PUSH) * settings.get("speed") as f32 * clock.dt();
         if step != 0.0 {
             position.0 += step;
@@ -186,16 +196,42 @@ fn twist(
     }
 }
 
+/// A resource that no game saves.
+#[derive(Resource)]
+pub(crate) struct Pace(pub(crate) i32);
+
+/// Colours the first dot by it.
+pub(crate) fn quicken(mut pace: ResMut<Pace>, mut dots: Query<(&NetId, &mut Hue)>) {
+    pace.0 += 1;
+    for (_, mut hue) in dots.iter_mut().filter(|(id, _)| **id == NetId(1)) {
+        hue.0 = pace.0 % 256;
+    }
+}
+
 /// A match, with what it left behind.
 pub(crate) struct Match {
     pub(crate) meta: RecordingMeta,
     pub(crate) ticks: Vec<(TickInput, Option<RecordedResult>)>,
     pub(crate) end: End,
+    pub(crate) keyframes: Vec<RecordedKeyframe>,
 }
 
 /// A match of two players, three from tick 20 and two from tick 60 on; tick 30 has jumps.
 pub(crate) fn play_match(ticks: u64) -> Match {
     play_until(ticks, |_, _| {})
+}
+
+/// The same match, with a keyframe every so often.
+pub(crate) fn play_match_with_keyframes(ticks: u64, every: u64) -> Match {
+    let mut keyframes = Vec::new();
+    let mut played = play_until(ticks, |session, _| {
+        if session.tick().0.is_multiple_of(every) {
+            let keyframe = session.keyframe().expect("the dots can be saved");
+            keyframes.extend(keyframe.map(|keyframe| RecordedKeyframe::of(&keyframe).expect("a small one")));
+        }
+    });
+    played.keyframes = keyframes;
+    played
 }
 
 /// A match whose last tick breaks the game.
@@ -209,12 +245,12 @@ pub(crate) fn play_broken_match(ticks: u64) -> Match {
     })
 }
 
-fn play_until(ticks: u64, each: impl Fn(&mut Session, PlayerId)) -> Match {
+fn play_until(ticks: u64, mut each: impl FnMut(&mut Session, PlayerId)) -> Match {
     let mut session = session();
     let meta = RecordingMeta::of(&session, "sessions/dots-1", created());
     let [ada, bob] = ["Ada", "Bob"].map(|name| session.join(name).expect("a free seat"));
-    let mut played =
-        Match { meta, ticks: Vec::new(), end: End { reason: EndReason::Ended, tick: Tick(ticks), ticks_missing: 0 } };
+    let end = End { reason: EndReason::Ended, tick: Tick(ticks), ticks_missing: 0 };
+    let mut played = Match { meta, ticks: Vec::new(), end, keyframes: Vec::new() };
     for now in 0..ticks {
         each(&mut session, ada);
         match now {
@@ -264,6 +300,9 @@ impl Match {
             writer.tick_input(input).expect("memory takes it");
             if let Some(result) = result {
                 writer.tick_result(result).expect("memory takes it");
+            }
+            for keyframe in self.keyframes.iter().filter(|keyframe| keyframe.tick == input.tick) {
+                writer.keyframe(keyframe).expect("memory takes it");
             }
         }
         if let Some(end) = end {

@@ -4,6 +4,8 @@ mod broken;
 mod export;
 mod files;
 mod game;
+mod keyframes;
 mod recorder;
 mod replay;
 mod retention;
+mod soak;

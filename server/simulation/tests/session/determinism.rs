@@ -12,7 +12,7 @@ use tickwire_simulation::{
 use crate::game::{break_by, fault, input, session, session_with, tick};
 
 /// All of a frame that is not shared by design.
-fn assert_same_frame(a: &Frame, b: &Frame) {
+pub(crate) fn assert_same_frame(a: &Frame, b: &Frame) {
     assert_eq!((a.epoch, a.tick, a.state_hash), (b.epoch, b.tick, b.state_hash));
     assert_eq!((&a.table, &a.places, &a.seats, &a.roster), (&b.table, &b.places, &b.seats, &b.roster));
     assert_eq!(a.cells.len(), b.cells.len());
@@ -47,7 +47,7 @@ fn play(session: &mut Session, choices: &[u32]) -> Vec<TickInput> {
     records
 }
 
-fn config() -> SessionConfig {
+pub(crate) fn config() -> SessionConfig {
     let limits = SessionLimits { max_players: 4, grace_ticks: 20, ..SessionLimits::default() };
     SessionConfig { seed: 7, settings: vec![40], limits, ..SessionConfig::default() }
 }

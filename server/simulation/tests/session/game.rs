@@ -12,10 +12,11 @@ use bevy_ecs::{
     world::World,
 };
 use rand::RngExt as _;
+use serde::{Deserialize, Serialize};
 use tickwire_shared::{
     Audience, CellKey, Clock, Definition, Digest, EventField, Field, Game, GameEvent, InputField, InputId, Inputs,
-    NetId, NetIds, Outbox, Owner, Place, PlayerId, Provenance, Quantity, Randomness, ScoreId, Scores, Seats, Settings,
-    Systems, Tick,
+    NetId, NetIds, Outbox, Owner, Place, PlayerId, Provenance, Quantity, Randomness, Saves, ScoreId, Scores, Seats,
+    Settings, Systems, Tick,
 };
 use tickwire_simulation::{Input, Session, SessionConfig, TickInput, TickOutput, TickPanic};
 
@@ -46,15 +47,17 @@ pub(crate) struct Dots {
     /// Two systems that write one resource, in no order.
     pub(crate) ambiguous: bool,
     pub(crate) breaks_in: Option<&'static str>,
+    /// What it saves badly, or not at all.
+    pub(crate) forgets: Option<&'static str>,
 }
 
-#[derive(Component)]
+#[derive(Component, Serialize, Deserialize)]
 struct Dot;
 
-#[derive(Component)]
+#[derive(Component, Serialize, Deserialize)]
 struct Position(f32);
 
-#[derive(Component)]
+#[derive(Component, Serialize, Deserialize)]
 struct Seen {
     push: i32,
     jump: i32,
@@ -73,7 +76,7 @@ impl Drop for Brittle {
     }
 }
 
-#[derive(Resource)]
+#[derive(Resource, Serialize, Deserialize)]
 struct Total(u64);
 
 #[derive(Resource)]
@@ -150,6 +153,33 @@ impl Game for Dots {
         }
     }
 
+    fn saves(&self, saves: &mut Saves) {
+        let forgets = self.forgets.unwrap_or_default();
+        match forgets {
+            "all" => return,
+            "save" => {
+                saves.custom("oblivion", |_| Err("forgotten".into()), |_, _| Ok(()));
+            }
+            "load" => {
+                saves.custom("oblivion", |_| Ok(vec![7]), |_, bytes| Err(format!("{bytes:?}, of what?")));
+            }
+            "panic" => {
+                saves.custom("oblivion", |_| panic!("what was it?"), |_, _| Ok(()));
+            }
+            _ => {}
+        }
+        saves.component::<Dot>();
+        if forgets != "position" {
+            saves.component::<Position>();
+        }
+        saves.component::<Seen>();
+        if forgets == "total" {
+            saves.custom("a total", |_| Ok(Vec::new()), |_, _| Ok(()));
+        } else {
+            saves.resource::<Total>();
+        }
+    }
+
     fn digest(&self, world: &World, digest: &mut Digest) {
         assert!(!world.contains_resource::<BreaksDigest>(), "a state that cannot be told");
         digest.write(world.resource::<Total>().0);
@@ -189,9 +219,9 @@ fn act(
     mut ids: ResMut<NetIds>,
     mut scores: ResMut<Scores>,
     mut outbox: ResMut<Outbox>,
-    mut dots: Query<(&Owner, &mut Seen), With<Dot>>,
+    mut dots: Query<(&NetId, &Owner, &mut Seen), With<Dot>>,
 ) {
-    for (&Owner(player), mut seen) in &mut dots {
+    for (_, &Owner(player), mut seen) in dots.iter_mut().sort::<&NetId>() {
         let Some(input) = inputs.get(player) else { continue };
         let provenance = match input.provenance {
             Provenance::Fresh => 1,

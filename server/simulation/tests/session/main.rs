@@ -4,5 +4,6 @@ mod creation;
 mod determinism;
 mod game;
 mod inputs;
+mod keyframes;
 mod panics;
 mod seats;

@@ -6,6 +6,7 @@ use bevy_ecs::{
     system::{Commands, Query, ResMut},
 };
 use glam::Vec2;
+use serde::{Deserialize, Serialize};
 use tickwire_shared::{NetId, NetIds, PlayerId, Tick};
 
 use crate::{
@@ -22,7 +23,7 @@ pub(crate) const SPLASH_RADIUS: f32 = 4.0;
 const FUSE: f32 = 1.0 / 32.0;
 
 /// Marks a rocket, and says whose it is.
-#[derive(Component, Clone, Copy, Debug)]
+#[derive(Component, Clone, Copy, Debug, Serialize, Deserialize)]
 pub(crate) struct Rocket {
     pub(crate) owner: PlayerId,
     /// When it explodes in any case.
@@ -30,7 +31,7 @@ pub(crate) struct Rocket {
 }
 
 /// Where a rocket is and how it moves, in metres and m/s; not snapped, since no client predicts it but along its line.
-#[derive(Component, Clone, Copy, Debug)]
+#[derive(Component, Clone, Copy, Debug, Serialize, Deserialize)]
 pub(crate) struct Flight {
     pub(crate) position: Vec2,
     pub(crate) velocity: Vec2,

@@ -1,0 +1,73 @@
+//! `soak`: plays a game for as long as one likes, to find what only shows after a while.
+
+use std::{sync::Arc, time::Instant};
+
+use tickwire_recording::{SoakOptions, Soaked, soak};
+use tickwire_shared::{Game, TickRate};
+use tickwire_simulation::{SessionConfig, SessionLimits};
+
+use super::{CliError, options::read_setting, output};
+use crate::RunError;
+
+/// The most bots.
+const PLAYERS_MAX: i64 = 10_000;
+/// In between it says how far it has come.
+const PROGRESS_TICKS: u64 = 100_000;
+
+#[derive(Debug, clap::Args)]
+pub(super) struct SoakArgs {
+    /// Compare, at every tick, a session with another one that is rebuilt from its keyframe every few ticks; exit code 1 at
+    /// the first difference
+    #[arg(long, required = true)]
+    determinism: bool,
+    /// The game [default: the first that this program has]
+    #[arg(long, value_name = "NAME")]
+    game: Option<String>,
+    /// Bots, 1 to 10000
+    #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=PLAYERS_MAX))]
+    players: u32,
+    /// Ticks
+    #[arg(long, value_name = "N", default_value_t = 3600)]
+    ticks: u64,
+    /// Where randomness starts
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    seed: u64,
+    /// Ticks from one rebuild to the next; 0: none, only side by side
+    #[arg(long, value_name = "N", default_value_t = 7)]
+    rebuild_every: u64,
+    /// A setting of the game
+    #[arg(long, value_name = "NAME=VALUE", value_parser = read_setting)]
+    set: Vec<(String, f64)>,
+}
+
+/// Plays, and says how it went.
+pub(super) fn run(arguments: &SoakArgs, games: &[Arc<dyn Game>]) -> Result<(), CliError> {
+    let &SoakArgs { determinism: _, ref game, players, ticks, seed, rebuild_every, ref set } = arguments;
+    let known = || games.iter().map(|game| game.name()).collect::<Vec<_>>().join(", ");
+    let wanted = |candidate: &&Arc<dyn Game>| game.as_ref().is_none_or(|name| candidate.name() == name);
+    let unknown = || RunError::UnknownGame { name: game.clone().unwrap_or_default(), known: known() };
+    let game = games.iter().find(wanted).ok_or_else(unknown)?;
+    // Half a second of grace, so that seats come and go.
+    let limits = SessionLimits { max_players: players, grace_ticks: 30, ..SessionLimits::at(TickRate::DEFAULT) };
+    let config = SessionConfig { seed, limits, named_settings: set.clone(), ..SessionConfig::default() };
+    let options = SoakOptions { config, players, ticks, rebuild_every };
+
+    let started = Instant::now();
+    let soaked = soak(game, &options, |tick| {
+        if tick.0.is_multiple_of(PROGRESS_TICKS) {
+            output::note(format_args!("tick {tick}"));
+        }
+    });
+    let Soaked { ticks, rebuilds, state_hash, keyframe_bytes } =
+        soaked.map_err(|source| CliError::Soak { game: game.name().to_owned(), source })?;
+    output::line(format_args!(
+        "{}: two sessions of {players} players were the same for {ticks} ticks, one of them rebuilt {rebuilds} times",
+        game.name()
+    ))?;
+    output::line(format_args!("last state hash {state_hash:016x}, last keyframe {keyframe_bytes} bytes"))?;
+    if rebuilds == 0 && rebuild_every > 0 && ticks >= rebuild_every {
+        output::note(format_args!("{} saves nothing, so that it has no keyframes: see Game::saves", game.name()));
+    }
+    output::note(format_args!("{:.0} ticks a second", ticks as f64 / started.elapsed().as_secs_f64()));
+    Ok(())
+}
