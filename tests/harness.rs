@@ -55,9 +55,13 @@ impl TestServer {
     }
 
     pub(crate) async fn start(config: ServerConfig, games: Vec<Arc<dyn Game>>) -> Self {
+        Self::serve(Server::start(config, games).expect("the configuration is good")).await
+    }
+
+    /// Serves on a port of its own.
+    pub(crate) async fn serve(server: Server) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
         let address = listener.local_addr().expect("it is bound");
-        let server = Server::start(config, games).expect("the configuration is good");
         let probe = server.probe();
         let recordings = server.recordings().map(Into::into).collect();
         let (stop, stopped) = oneshot::channel();

@@ -17,3 +17,4 @@ mod services;
 mod stalled_reader;
 mod stripes;
 mod tiny_game;
+mod watch;

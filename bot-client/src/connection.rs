@@ -11,6 +11,7 @@ mod stripes;
 #[cfg(test)]
 mod tests;
 mod transport;
+mod watch;
 
 use std::{future::poll_fn, pin::Pin, sync::Arc, task::Poll, time::Duration};
 
@@ -27,6 +28,7 @@ pub use self::{
     conditioner::{Conditions, Stalls, StallsError},
     error::{ClientError, ServerStatus, code_name},
     transport::ConnectOptions,
+    watch::{Spectator, WatchEvent, WatchOptions, WatchStats},
 };
 use self::{
     stripes::{Arrival, Greeted, Links, Server, is_loss, may_retry, resume_failure},

@@ -273,8 +273,8 @@ impl Core {
                 self.events.push_back(Event::Goodbye { reason: goodbye.reason(), text: goodbye.text });
             }
             Some(pb::server_message::Kind::Welcome(_)) => return Err(ProtocolError::SecondWelcome),
-            // Of a newer server; what is unknown is skipped.
-            None => {}
+            // For spectators, or of a newer server; what is unknown is skipped.
+            Some(pb::server_message::Kind::WatchState(_)) | None => {}
         }
         Ok(())
     }

@@ -29,6 +29,11 @@ pub struct ServerConfig {
     /// Where the sessions' randomness starts; none: somewhere else at each start. Sessions get it and the numbers after
     /// it, in their order.
     pub seed: Option<u64>,
+    /// How long after it stood spectators see a frame of a running session. Up to 10 s of frames wait in memory; with more
+    /// they are played from the recording, without which nobody can watch then.
+    pub spectator_delay: Duration,
+    /// Whether recordings are listed, sent and replayed to whoever asks.
+    pub recordings_public: bool,
     /// The directory of recordings, created where it is missing; none: matches are not recorded.
     pub recordings: Option<PathBuf>,
     /// How matches are recorded, where they are.
@@ -121,6 +126,12 @@ pub struct Limits {
     pub bytes_per_second_default: NonZeroU32,
     /// The most that those get who ask for more.
     pub bytes_per_second_max: NonZeroU32,
+    /// Spectators of one session: 0 for none.
+    pub spectators_max: usize,
+    /// Spectators of the server who are in the past: each takes a thread that plays a recording.
+    pub replays_max: usize,
+    /// Recordings of the server that are downloaded at once.
+    pub downloads_max: usize,
     /// Streams of one player, its stripes: 1 for no more than the first. More than four are taken for four.
     pub stripes_max: NonZeroUsize,
 }
@@ -154,6 +165,8 @@ impl Default for ServerConfig {
             rewind_ms: REWIND_MS_DEFAULT,
             settings: Vec::new(),
             seed: None,
+            spectator_delay: Duration::ZERO,
+            recordings_public: false,
             recordings: None,
             recording: RecordingConfig::default(),
             simulation_threads: None,
@@ -194,6 +207,9 @@ impl Default for Limits {
             view_radius_max: 1000.0,
             bytes_per_second_default: NonZeroU32::new(1 << 20).expect("2^20 is not 0"),
             bytes_per_second_max: NonZeroU32::new(4 << 20).expect("2^22 is not 0"),
+            spectators_max: 64,
+            replays_max: 8,
+            downloads_max: 8,
             stripes_max: NonZeroUsize::new(STRIPES_MAX).expect("4 is not 0"),
         }
     }

@@ -18,6 +18,7 @@
 //!   does all that its `Play` streams need, and a relay per session and network thread wakes that thread's streams.
 //! - `play`: a player's stream. `parse` turns messages into what they mean; the uplink takes in what comes, whatever the
 //!   downlink does; that composes a snapshot only when HTTP/2 has room for one.
+//! - `watch`: spectators of sessions and of recordings, and what is told of recordings.
 //! - `housekeeping`: recordings that are too many, too large or too old, and whether the disk takes the new ones.
 //! - `recovery`: sessions that a killed server has left go on, before the first stream comes.
 //! - `cli`: options and commands.
@@ -34,6 +35,7 @@ mod server;
 mod session;
 mod sessions_service;
 mod status;
+mod watch;
 
 pub use cli::cli_main;
 pub use config::{Limits, RecordingConfig, ServerConfig, Timeouts};

@@ -15,11 +15,11 @@ use std::{
 };
 
 use tickwire_proto::v1::{self as pb, session_service_server::SessionServiceServer};
-use tickwire_recording::{DirectoryLockError, RecorderStatus};
-use tickwire_shared::Game;
+use tickwire_recording::{DirectoryLockError, RecorderStatus, Recording, Replay, ReplayError, game_of};
+use tickwire_shared::{Game, Tick};
 use tokio::{
     net::TcpListener,
-    sync::{Notify, watch},
+    sync::{Notify, Semaphore, watch as watched},
     time::timeout,
 };
 use tonic::{server::NamedService as _, service::Routes};
@@ -30,13 +30,13 @@ use crate::{
     config::{Limits, ServerConfig, Timeouts},
     housekeeping::Housekeeper,
     net::{self, NetworkThread, NetworkThreads, Relay},
-    play::GameService,
     recovery::{RecoveredSessions, Recoverer},
     session::{
         self, AttachTokens, Origin, RecoveredSession, Registry, ResumeTokens, SessionHandle, SessionHost, SessionName,
         SessionOrder, StartError,
     },
     sessions_service::Sessions,
+    watch::{self, GameService, Hosted, Library, RecordingService, Spectators, Tape},
 };
 
 /// A server whose sessions run. [`serve`](Self::serve) lets clients in.
@@ -89,6 +89,14 @@ pub enum RunError {
         /// Which, and by whom.
         source: DirectoryLockError,
     },
+    /// A recording that cannot be shown.
+    #[error("{}: {source}", .path.display())]
+    Replay {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: ReplayError,
+    },
     /// A thread or runtime that cannot be created.
     #[error("cannot start threads: {0}")]
     Threads(io::Error),
@@ -103,10 +111,17 @@ pub(crate) struct Shared {
     pub(crate) registry: Registry,
     pub(crate) timeouts: Timeouts,
     pub(crate) limits: Limits,
-    pub(crate) phase: watch::Sender<Phase>,
+    pub(crate) phase: watched::Sender<Phase>,
     pub(crate) notices: Notices,
     pub(crate) attach_tokens: Arc<AttachTokens>,
     pub(crate) resume_tokens: Arc<ResumeTokens>,
+    pub(crate) spectators: Arc<Spectators>,
+    pub(crate) library: Library,
+    /// A recording that is shown as if it were a session.
+    pub(crate) hosted: Option<Hosted>,
+    /// Spectators who may go to the past.
+    pub(crate) replays: Arc<Semaphore>,
+    pub(crate) downloads: Arc<Semaphore>,
     /// Open `Play` streams.
     pub(crate) streams: AtomicUsize,
     /// A stream or a connection has ended.
@@ -193,6 +208,7 @@ impl Server {
         config: ServerConfig,
         games: Vec<Arc<dyn Game>>,
     ) -> Result<Self, RunError> {
+        let library = Library::new(config.recordings.clone(), config.recordings_public, games.as_slice().into());
         let hosted = choose_games(&config.games, &games)?;
         let cores = available_parallelism().unwrap_or(NonZeroUsize::MIN);
         let threads =
@@ -212,20 +228,69 @@ impl Server {
             .map_err(RunError::Threads)?;
         start_sessions(stop, &config, &hosted, recovered, &mut host, &threads)?;
 
+        let runtimes: Vec<_> = threads.iter().map(|thread| &thread.runtime).collect();
+        for (session, runtime) in host.sessions().zip(runtimes.into_iter().cycle()) {
+            watch::keep_edge(session, runtime).map_err(RunError::Threads)?;
+        }
+        Ok(Self::of(config, library, None, host, housekeeper, threads))
+    }
+
+    /// A server that shows a recording as if it were a session: spectators who do not say start at `from`, and go at
+    /// `speed`. It has no sessions, and records nothing.
+    ///
+    /// # Errors
+    /// Where the recording is of no game of `games`, or a thread cannot be created.
+    pub fn of_recording(
+        config: ServerConfig,
+        games: Vec<Arc<dyn Game>>,
+        path: &Path,
+        from: Tick,
+        speed: f64,
+    ) -> Result<Self, RunError> {
+        let config = ServerConfig { recordings: None, ..config };
+        let unplayable = |source: ReplayError| RunError::Replay { path: path.to_owned(), source };
+        let recording = Recording::open(path).map_err(ReplayError::from).map_err(unplayable)?;
+        let game = game_of(&recording, &games).map_err(unplayable)?;
+        // Whether it can be played at all is found out before anybody watches.
+        Replay::new(&recording, Arc::clone(&game)).map_err(unplayable)?;
+        let hosted = Hosted { tape: Arc::new(Tape::finished(recording, game)), from, speed };
+        let library = Library::of_file(path.to_owned(), games.into());
+        let cores = available_parallelism().unwrap_or(NonZeroUsize::MIN);
+        let threads =
+            NetworkThreads::start(config.network_threads.unwrap_or(cores).get()).map_err(RunError::Threads)?;
+        let housekeeper = Housekeeper::new(&config)?;
+        let host = SessionHost::new(NonZeroUsize::MIN, config.timeouts.stuck, housekeeper.recorders())
+            .map_err(RunError::Threads)?;
+        Ok(Self::of(config, library, Some(hosted), host, housekeeper, threads))
+    }
+
+    fn of(
+        config: ServerConfig,
+        library: Library,
+        hosted: Option<Hosted>,
+        host: SessionHost,
+        housekeeper: Housekeeper,
+        threads: NetworkThreads,
+    ) -> Self {
         let shared = Arc::new(Shared {
             registry: Registry::new(host.sessions().map(Arc::clone).collect()),
             timeouts: config.timeouts,
+            replays: Arc::new(Semaphore::new(config.limits.replays_max)),
+            downloads: Arc::new(Semaphore::new(config.limits.downloads_max)),
             limits: config.limits,
-            phase: watch::Sender::new(Phase::Serving),
+            phase: watched::Sender::new(Phase::Serving),
             notices: Notices::default(),
             attach_tokens: Arc::default(),
             resume_tokens: Arc::clone(host.resume_tokens()),
+            spectators: Arc::default(),
+            library,
+            hosted,
             streams: AtomicUsize::new(0),
             something_ended: Notify::new(),
         });
         let health = HealthReporter::new();
         let routes = routes(&shared, &health);
-        Ok(Self { serving: Arc::new(Serving { shared, routes }), host, health, housekeeper, threads })
+        Self { serving: Arc::new(Serving { shared, routes }), host, health, housekeeper, threads }
     }
 
     /// Watches the server from outside.
@@ -281,7 +346,7 @@ impl Server {
 }
 
 async fn set_health(health: &HealthReporter, status: ServingStatus) {
-    for service in ["", GameService::NAME, SessionServiceServer::<Sessions>::NAME] {
+    for service in ["", GameService::NAME, RecordingService::NAME, SessionServiceServer::<Sessions>::NAME] {
         health.set_service_status(service, status).await;
     }
 }
@@ -428,7 +493,8 @@ fn routes(shared: &Arc<Shared>, health: &HealthReporter) -> Routes {
     };
     const VALID: &str = "the descriptors are compiled in";
     Routes::default()
-        .add_service(GameService)
+        .add_service(GameService::new(Arc::clone(shared)))
+        .add_service(RecordingService::new(Arc::clone(shared)))
         .add_service(SessionServiceServer::new(Sessions::new(Arc::clone(shared))).max_decoding_message_size(bytes_max))
         .add_service(tonic_health::pb::health_server::HealthServer::new(
             tonic_health::server::HealthService::from_health_reporter(health.clone()),

@@ -36,7 +36,8 @@ impl Sessions {
         let name: SessionName = request.name.parse().map_err(malformed)?;
         let not_found =
             || Refusal::new(Code::NotFound, "NOT_FOUND", format!("there is no {name} on this server")).field("name");
-        self.shared.registry.get(&name).map(|session| self.describe(session)).ok_or_else(not_found)
+        let hosted = || self.hosted().filter(|hosted| hosted.name == name.to_string());
+        self.shared.registry.get(&name).map(|session| self.describe(session)).or_else(hosted).ok_or_else(not_found)
     }
 
     fn list(&self, request: ListSessionsRequest) -> Result<ListSessionsResponse, Refusal> {
@@ -60,8 +61,27 @@ impl Sessions {
             (Some(last), Some(_)) => last.name.to_string(),
             _ => String::new(),
         };
-        let sessions = page.into_iter().map(|session| self.describe(session)).collect();
+        let hosted = self.hosted().filter(|hosted| after.is_none() && (game.is_empty() || hosted.game == game));
+        let sessions = page.into_iter().map(|session| self.describe(session)).chain(hosted).collect();
         Ok(ListSessionsResponse { sessions, next_page_token })
+    }
+
+    /// A recording that is shown as if it were a session.
+    fn hosted(&self) -> Option<Session> {
+        let tape = &self.shared.hosted.as_ref()?.tape;
+        let meta = tape.meta();
+        Some(Session {
+            name: meta.session.clone(),
+            game: meta.schema.game.clone(),
+            state: SessionState::Ended.into(),
+            tick: tape.last().0,
+            tick_rate: meta.tick_rate.hz(),
+            epoch: meta.epoch,
+            max_players: meta.max_players,
+            create_time: Some(meta.created.into()),
+            settings: meta.settings.clone(),
+            ..Session::default()
+        })
     }
 
     fn describe(&self, session: &SessionHandle) -> Session {

@@ -13,7 +13,7 @@ use std::{
 use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
 use h2::{
     RecvStream, SendStream,
-    client::{Builder, ResponseFuture},
+    client::{Builder, ResponseFuture, SendRequest},
 };
 use http::{Method, Request, StatusCode, Uri, header};
 use prost::Message;
@@ -47,7 +47,7 @@ pub(super) struct PlayStream {
     down: Down,
     /// Room for the messages under way.
     outbox: BytesMut,
-    _driver: Driver,
+    _driver: Option<Driver>,
 }
 
 /// The task that reads and writes the connection, for as long as this is held; then it is cut without another byte. Else
@@ -77,6 +77,20 @@ impl PlayStream {
         wire: &Arc<Wire>,
         first: &pb::ClientMessage,
     ) -> Result<Self, ClientError> {
+        let (mut stream, _) = Self::request(url, uri, options, wire, PLAY).await?;
+        stream.push(first);
+        stream.flush(false).map_err(lost)?;
+        Ok(stream)
+    }
+
+    /// Opens a connection and calls a method, to which nothing has been said; further calls can be made on it.
+    pub(super) async fn request(
+        url: &str,
+        uri: &Uri,
+        options: &ConnectOptions,
+        wire: &Arc<Wire>,
+        method: &'static str,
+    ) -> Result<(Self, SendRequest<Bytes>), ClientError> {
         let refused = |error: io::Error| ClientError::Connect { url: url.to_owned(), reason: error.to_string() };
         let socket = connect(uri, options, wire).await.map_err(refused)?;
         let (requests, connection) = Builder::new()
@@ -90,19 +104,23 @@ impl PlayStream {
         // What breaks it is told to the stream.
         let driver = Driver(tokio::spawn(async move { connection.await.ok() }).abort_handle());
 
-        let mut request = Request::new(());
-        *request.method_mut() = Method::POST;
-        *request.uri_mut() = play_uri(uri)?;
-        let headers = request.headers_mut();
-        headers.insert(header::TE, header::HeaderValue::from_static("trailers"));
-        headers.insert(header::CONTENT_TYPE, header::HeaderValue::from_static(CONTENT_TYPE));
-        headers.insert(header::USER_AGENT, header::HeaderValue::from_static(USER_AGENT));
         let mut requests = requests.ready().await.map_err(lost)?;
-        let (response, up) = requests.send_request(request, false).map_err(lost)?;
-        let mut stream = Self { up, down: Down::Awaited(response), outbox: BytesMut::new(), _driver: driver };
-        stream.push(first);
-        stream.flush(false).map_err(lost)?;
-        Ok(stream)
+        let (response, up) = requests.send_request(request_to(uri, method)?, false).map_err(lost)?;
+        Ok((Self { up, down: Down::Awaited(response), outbox: BytesMut::new(), _driver: Some(driver) }, requests))
+    }
+
+    /// Makes another call on a connection that is held open elsewhere: one message up, and the answer down.
+    pub(super) fn call(
+        requests: &mut SendRequest<Bytes>,
+        uri: &Uri,
+        method: &'static str,
+        message: &impl Message,
+    ) -> Result<Self, ClientError> {
+        let (response, up) = requests.send_request(request_to(uri, method)?, false).map_err(lost)?;
+        let mut call = Self { up, down: Down::Awaited(response), outbox: BytesMut::new(), _driver: None };
+        call.push(message);
+        call.flush(true).map_err(lost)?;
+        Ok(call)
     }
 
     /// Whether there is room for a message of up to so many bytes to [`push`](Self::push): of one that is longer than all
@@ -114,12 +132,12 @@ impl PlayStream {
     }
 
     /// Puts a message with those that [`flush`](Self::flush) sends, in one piece.
-    pub(super) fn push(&mut self, message: &pb::ClientMessage) {
+    pub(super) fn push(&mut self, message: &impl Message) {
         let length = message.encoded_len();
         self.outbox.reserve(PREFIX_BYTES + length);
         self.outbox.put_u8(0);
         self.outbox.put_u32(length as u32);
-        message.encode_raw(&mut self.outbox);
+        message.encode(&mut self.outbox).expect("a buffer that grows has room");
     }
 
     /// Hands over what was pushed; with `is_last` the stream is half-closed behind it.
@@ -234,9 +252,20 @@ impl Messages {
     }
 }
 
-fn play_uri(server: &Uri) -> Result<Uri, ClientError> {
+fn request_to(server: &Uri, method: &'static str) -> Result<Request<()>, ClientError> {
+    let mut request = Request::new(());
+    *request.method_mut() = Method::POST;
+    *request.uri_mut() = method_uri(server, method)?;
+    let headers = request.headers_mut();
+    headers.insert(header::TE, header::HeaderValue::from_static("trailers"));
+    headers.insert(header::CONTENT_TYPE, header::HeaderValue::from_static(CONTENT_TYPE));
+    headers.insert(header::USER_AGENT, header::HeaderValue::from_static(USER_AGENT));
+    Ok(request)
+}
+
+fn method_uri(server: &Uri, method: &'static str) -> Result<Uri, ClientError> {
     let authority = server.authority().map_or("", http::uri::Authority::as_str);
-    let uri = Uri::builder().scheme("http").authority(authority).path_and_query(PLAY).build();
+    let uri = Uri::builder().scheme("http").authority(authority).path_and_query(method).build();
     uri.map_err(|error| ClientError::Url { url: server.to_string(), reason: error.to_string() })
 }
 

@@ -61,6 +61,23 @@ impl GameService for Script {
         self.peers.send(Peer { up: request.into_inner(), down }).await.unwrap();
         Ok(Response::new(Box::pin(ReceiverStream::new(messages))))
     }
+
+    type WatchStream = Self::PlayStream;
+
+    async fn watch(&self, _: Request<pb::WatchRequest>) -> Result<Response<Self::WatchStream>, Status> {
+        Err(Status::unimplemented("players only"))
+    }
+
+    async fn send_inputs(&self, _: Request<pb::SendInputsRequest>) -> Result<Response<pb::SendInputsResponse>, Status> {
+        Err(Status::unimplemented("players only"))
+    }
+
+    async fn acknowledge(
+        &self,
+        _: Request<pb::AcknowledgeRequest>,
+    ) -> Result<Response<pb::AcknowledgeResponse>, Status> {
+        Err(Status::unimplemented("players only"))
+    }
 }
 
 /// The address of a server, and the streams that come to it; or it refuses them all.

@@ -174,7 +174,7 @@ impl Match {
                 self.down.send(self.now, way, Down::Pong(pong));
             }
             Up::Resync(_) => self.server.reset = true,
-            Up::Hello(_) | Up::Ack(_) | Up::Leave(_) => {}
+            Up::Hello(_) | Up::Ack(_) | Up::Leave(_) | Up::WatchControl(_) => {}
         }
     }
 

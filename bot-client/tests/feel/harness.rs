@@ -234,7 +234,7 @@ impl Match {
                         self.clients[i].send_down(now, &pb::ServerMessage { kind: Some(Down::Pong(pong)) });
                     }
                     Up::Resync(_) => self.clients[i].view.resync(),
-                    Up::Hello(_) | Up::Leave(_) => {}
+                    Up::Hello(_) | Up::Leave(_) | Up::WatchControl(_) => {}
                 }
             }
         }

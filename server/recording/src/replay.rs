@@ -18,8 +18,9 @@ pub struct Replay {
     session: Session,
     ticks: Ticks,
     last: Tick,
-    /// What was recorded, up to the newest tick.
+    /// What was recorded, up to this tick.
     truth: Truth,
+    settled: Tick,
     /// Of the keyframe that it went on from, or 0.
     begun_at: Tick,
     over: bool,
@@ -67,7 +68,15 @@ impl Replay {
         }
         let session = session_of(recording, |_| Session::new(game, config))?;
         let (truth, begun_at) = (Truth::default(), Tick::ZERO);
-        Ok(Self { session, ticks: recording.ticks()?, last: Tick::MAX, truth, begun_at, over: false })
+        Ok(Self {
+            session,
+            ticks: recording.ticks()?,
+            last: Tick::MAX,
+            truth,
+            settled: begun_at,
+            begun_at,
+            over: false,
+        })
     }
 
     /// A session as the recording's was after `tick`: what is played from here on is the ticks after it.
@@ -123,7 +132,7 @@ impl Replay {
         let session = Session::restore(game, config, &keyframe)?;
         check_schema(&meta.schema, session.schema())?;
         let (truth, begun_at) = (keyframe.truth(&meta.schema), keyframe.tick());
-        Ok(Self { session, ticks, last: Tick::MAX, truth, begun_at, over: false })
+        Ok(Self { session, ticks, last: Tick::MAX, truth, settled: begun_at, begun_at, over: false })
     }
 
     /// Plays no further than `last`.
@@ -131,6 +140,24 @@ impl Replay {
     pub fn until(mut self, last: Tick) -> Self {
         self.last = last;
         self
+    }
+
+    /// Goes on in a recording that has grown since this had come to its end: the file is read anew, up to the tick that is
+    /// next. Not after a tick that broke.
+    ///
+    /// # Errors
+    /// Where the recording cannot be read up to there.
+    pub fn read_on(&mut self, recording: &Recording) -> Result<(), ReplayError> {
+        let mut ticks = recording.ticks()?;
+        for _ in 0..self.session.tick().0 {
+            let Some(tick) = ticks.next().transpose()? else { break };
+            // The newest may have been read before its result was written.
+            if let Some(result) = tick.result.filter(|result| result.tick > self.settled) {
+                self.settle(&result)?;
+            }
+        }
+        (self.ticks, self.over) = (ticks, false);
+        Ok(())
     }
 
     /// The keyframe's tick that it went on from; 0: it plays from the first tick.
@@ -218,13 +245,12 @@ impl Replay {
         let outcome = self.session.finish_tick(&recorded.input);
         let mut divergence = None;
         if let (Some(there), Ok(output)) = (&recorded.result, &outcome) {
-            let at = |source| ReplayError::Truth { tick: there.tick, source };
             if *there != output.result {
                 let here = RecordedResult::from(output.result.clone());
                 let found = Divergence::between(self.session.schema(), &self.truth, there, &here);
-                divergence = Some(Box::new(found.map_err(at)?));
+                divergence = Some(Box::new(found.map_err(|source| ReplayError::Truth { tick: there.tick, source })?));
             }
-            self.truth.apply(&there.truth).map_err(at)?;
+            self.settle(there)?;
         }
         self.over = divergence.is_some() || outcome.is_err();
         Ok(ReplayedTick { recorded, outcome, divergence })
@@ -232,6 +258,13 @@ impl Replay {
 }
 
 impl Replay {
+    /// Takes in what was recorded of the next tick.
+    fn settle(&mut self, there: &RecordedResult) -> Result<(), ReplayError> {
+        self.truth.apply(&there.truth).map_err(|source| ReplayError::Truth { tick: there.tick, source })?;
+        self.settled = there.tick;
+        Ok(())
+    }
+
     /// The next tick; `before` is called with its number before the game is.
     pub(crate) fn next_after(&mut self, before: impl FnOnce(Tick)) -> Option<Result<ReplayedTick, ReplayError>> {
         if self.session.tick() >= self.last {

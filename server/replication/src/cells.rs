@@ -96,6 +96,12 @@ impl ViewCells {
         self.interest.is_some() && self.focus == focus && self.known == frame.cells.len()
     }
 
+    /// Has the view aimed anew, wherever it looked.
+    pub(crate) fn look_up(&mut self) {
+        self.focus = None;
+        self.known = usize::MAX;
+    }
+
     /// Turns the view. What it has turned away from is kept until `keep_until`, or goes at once.
     pub(crate) fn aim(
         &mut self,

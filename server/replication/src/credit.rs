@@ -13,7 +13,7 @@ use std::{collections::VecDeque, time::Duration};
 
 use tickwire_shared::{Tick, TickRate};
 
-/// The window that is never gone below.
+/// The window that is never gone below, where acknowledgements come on the stream's own way up.
 const WINDOW_MIN: usize = 3;
 /// This part of a second's snapshots may be sent before anything is known of the way: what a round trip of 150 ms takes, so
 /// that a player who joins from far away does not begin with a stall.
@@ -30,6 +30,7 @@ const FULL_AGE_MAX: Duration = Duration::from_secs(2);
 /// One stream's credit. Times are durations since any fixed moment.
 #[derive(Clone, Debug)]
 pub struct Credit {
+    window_min: usize,
     window_max: usize,
     /// Snapshots per second at most: those of the player, over all stripes.
     rate: f64,
@@ -95,6 +96,7 @@ impl Credit {
     pub fn new(rate: TickRate, bytes_max: usize) -> Self {
         Self {
             rate: f64::from(rate.hz()),
+            window_min: WINDOW_MIN,
             window_max: (rate.hz() as usize).div_ceil(2).max(WINDOW_MIN),
             scale: 1.0,
             slack: rate.duration_of(SLACK_TICKS),
@@ -110,6 +112,19 @@ impl Credit {
         }
     }
 
+    /// Acknowledgements come as calls of their own, each of which takes its time: the least window is doubled.
+    pub fn expect_unary_acks(&mut self) {
+        self.window_min = 2 * WINDOW_MIN;
+        self.window_max = self.window_max.max(self.window_min);
+    }
+
+    /// What is on its way is not waited for: it is of another time than what comes next.
+    pub fn forget_in_flight(&mut self) {
+        self.in_flight.clear();
+        self.bytes = 0;
+        self.draining = false;
+    }
+
     /// K: how many snapshots may be unacknowledged.
     #[must_use]
     pub fn window(&self) -> usize {
@@ -118,13 +133,13 @@ impl Credit {
 
     fn window_at(&self, scale: f64) -> usize {
         let window = match self.round_trips.min() {
-            None => self.rate / f64::from(START_SHARE),
+            None => (self.rate / f64::from(START_SHARE)).max(self.window_min as f64),
             Some(round_trip) if self.queue.shows => {
                 (round_trip + self.slack).as_secs_f64() * self.pace.per_second() * scale
             }
             Some(round_trip) => round_trip.as_secs_f64() * ROUND_TRIPS * self.rate + SLACK_TICKS as f64,
         };
-        (window.ceil() as usize).clamp(WINDOW_MIN, self.window_max)
+        (window.ceil() as usize).clamp(self.window_min, self.window_max)
     }
 
     /// Snapshots that are unacknowledged.
@@ -150,7 +165,7 @@ impl Credit {
         if self.in_flight.is_empty() {
             return true;
         }
-        let has_room = self.in_flight.len() < WINDOW_MIN || self.in_flight.len() < self.window_at(scale);
+        let has_room = self.in_flight.len() < self.window_min || self.in_flight.len() < self.window_at(scale);
         !self.draining && has_room && self.bytes < self.bytes_max
     }
 

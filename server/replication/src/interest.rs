@@ -38,6 +38,8 @@ pub(crate) struct Interests(Mutex<Kept>);
 #[derive(Debug, Default)]
 struct Kept {
     epoch: u32,
+    /// All cells of the session, when it had so many.
+    all: Option<(usize, Arc<Interest>)>,
     /// By where a stream looks from, and the bits of its radius: for how many cells of the session, and what.
     interests: HashMap<(Option<CellKey>, u64), (usize, Arc<Interest>)>,
     cells: usize,
@@ -72,6 +74,12 @@ impl Interest {
         cells.dedup_by_key(|wanted| wanted.cell);
         unused.sort_unstable();
         Self { cells: cells.into(), unused: unused.into() }
+    }
+
+    /// All that the session has used, each alike.
+    fn all(frame: &Frame) -> Self {
+        let cells = (0..frame.cells.len()).map(|i| Wanted { cell: CellId(i as u32), rank: 0, divisor: 1 });
+        Self { cells: cells.collect(), unused: Box::default() }
     }
 
     /// Whether it sees one of the cells that the session has used first when it had `before` of them.
@@ -111,6 +119,23 @@ impl Interests {
             }
         }
         interest
+    }
+
+    /// All cells of the session. The same `Arc` for all who ask, and for as long as none is used for the first time.
+    pub(crate) fn get_all(&self, frame: &Frame) -> Arc<Interest> {
+        let known = frame.cells.len();
+        let mut kept = self.lock(frame.epoch);
+        if kept.epoch != frame.epoch {
+            return Arc::new(Interest::all(frame));
+        }
+        match &kept.all {
+            Some((of, all)) if *of == known => Arc::clone(all),
+            _ => {
+                let all = Arc::new(Interest::all(frame));
+                kept.all = Some((known, Arc::clone(&all)));
+                all
+            }
+        }
     }
 
     /// What is kept for an epoch, or for a later one.
@@ -185,6 +210,17 @@ mod tests {
         assert_eq!(wanted(&recovered), [(0, 0, 1), (1, 0, 1)]);
         assert_eq!(wanted(&get(&[7, 4], 0, 5)), wanted(&first), "of the old epoch");
         assert!(Arc::ptr_eq(&recovered, &get(&[5], 1, 5)));
+    }
+
+    #[test]
+    fn all_are_the_sessions_cells_and_shared_until_there_is_another() {
+        let interests = Interests::default();
+        let first = interests.get_all(&frame(&[7, 4], 0));
+        assert_eq!(wanted(&first), [(0, 0, 1), (1, 0, 1), (2, 0, 1)]);
+        assert!(Arc::ptr_eq(&first, &interests.get_all(&frame(&[7, 4], 0))));
+        assert_eq!(wanted(&interests.get_all(&frame(&[7, 4, 5], 0))).len(), 4);
+        assert_eq!(wanted(&interests.get_all(&frame(&[], 1))).len(), 1);
+        assert_eq!(wanted(&interests.get_all(&frame(&[7], 0))).len(), 2, "of the old epoch");
     }
 
     #[test]

@@ -21,4 +21,4 @@ pub use credit::Credit;
 pub use replicator::Replicator;
 pub use snapshot::Snapshot;
 pub use turns::{COPIES_MAX, STRIPES_MAX, Turns, TurnsConfig};
-pub use view::{AckError, InputFeedback, View, ViewConfig};
+pub use view::{AckError, Follow, InputFeedback, View, ViewConfig};

@@ -85,6 +85,12 @@ impl Replicator {
         Arc::clone(self.history.read().unwrap_or_else(PoisonError::into_inner).newest())
     }
 
+    /// The game that the frames are of.
+    #[must_use]
+    pub const fn game(&self) -> &Arc<dyn Game> {
+        &self.game
+    }
+
     /// The limits.
     #[must_use]
     pub const fn config(&self) -> &ReplicationConfig {
@@ -102,6 +108,11 @@ impl Replicator {
     /// The cells that are seen from `focus`.
     pub(crate) fn interest(&self, frame: &Frame, focus: Option<CellKey>, radius: f64) -> Arc<Interest> {
         self.interests.get(self.game.as_ref(), frame, focus, radius)
+    }
+
+    /// All cells of the session.
+    pub(crate) fn interest_in_all(&self, frame: &Frame) -> Arc<Interest> {
+        self.interests.get_all(frame)
     }
 
     /// How much it matters what changed in a cell after the tick at which a receiver holds it: the most that any kind of

@@ -41,6 +41,15 @@ pub struct ViewConfig {
     pub in_flight_bytes_max: usize,
 }
 
+/// Where a spectator's view looks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Follow {
+    /// At all cells of the session, as far as the bytes reach.
+    All,
+    /// Around this player's entity; without one, where it was last.
+    Player(PlayerId),
+}
+
 /// What the edge knows of a player's inputs, and of the tick loop, for a snapshot's header.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct InputFeedback {
@@ -66,6 +75,8 @@ pub struct AckError {
 #[derive(Debug)]
 pub struct View {
     config: ViewConfig,
+    /// None: around its own player's entity.
+    follow: Option<Follow>,
     credit: Credit,
     budget: Budget,
     /// The stream's part in a player's rotation.
@@ -114,6 +125,7 @@ impl View {
             credit: Credit::new(snapshot_rate(&config), config.in_flight_bytes_max),
             budget: Budget::new(config.bytes_per_second, config.tick_rate.duration_of(u64::from(ticks))),
             config: ViewConfig { ticks_per_snapshot: ticks, ..config },
+            follow: None,
             share: Share::ALONE,
             epoch: 0,
             sent: Tick::ZERO,
@@ -127,6 +139,31 @@ impl View {
             roster: RosterCursor::default(),
             scratch: Scratch::default(),
         }
+    }
+
+    /// The view of a spectator, who has no seat, and acknowledges by calls of their own: nothing sent yet.
+    #[must_use]
+    pub fn of_spectator(config: ViewConfig, follow: Follow) -> Self {
+        let mut view = Self::new(ViewConfig { player: None, ..config });
+        view.follow = Some(follow);
+        view.credit.expect_unary_acks();
+        view
+    }
+
+    /// Has a spectator look elsewhere.
+    pub fn follow(&mut self, follow: Follow) {
+        self.follow = Some(follow);
+        self.cells.look_up();
+    }
+
+    /// What comes next is of another time, or of another replicator: the next snapshot is a reset, whatever its tick, and
+    /// nothing that was sent is waited for.
+    pub fn jump(&mut self) {
+        self.reset_due = true;
+        self.sent = Tick::ZERO;
+        self.is_short = false;
+        self.is_starved = false;
+        self.credit.forget_in_flight();
     }
 
     /// The peer has received `newest_tick` on this stream. Other epochs' and stale ones are ignored, and so is 0.
@@ -254,7 +291,12 @@ impl View {
         snapshot.start(&header);
         let event_bytes_max = self.slice_bytes_max(replicator);
         self.put_owner(history, seat, base, event_bytes_max, snapshot);
-        let own_cell = seat.and_then(|seat| seat.owner.as_ref()).map(|owner| owner.cell);
+        let seen_from = match self.follow {
+            None => seat,
+            Some(Follow::All) => None,
+            Some(Follow::Player(player)) => frame.seat(player),
+        };
+        let own_cell = seen_from.and_then(|seat| seat.owner.as_ref()).map(|owner| owner.cell);
         self.aim(replicator, frame, own_cell, snapshot);
         let roster_bytes_max = self.budget.bytes().min(replicator.config().snapshot_bytes_max) / ROSTER_SHARE;
         self.roster.fill(history, replicator.config().roster_rows_per_snapshot, roster_bytes_max, snapshot);
@@ -344,7 +386,10 @@ impl View {
         let focus = own_key.or(before);
         let mut removed = std::mem::take(&mut self.scratch.removed);
         if !self.cells.is_aimed(focus, frame) {
-            let interest = replicator.interest(frame, focus, self.config.view_radius);
+            let interest = match self.follow {
+                Some(Follow::All) => replicator.interest_in_all(frame),
+                Some(Follow::Player(_)) | None => replicator.interest(frame, focus, self.config.view_radius),
+            };
             let stood_in = before.and_then(|before| frame.table.id(Place::Cell(before)));
             let is_near = stood_in.is_some_and(|cell| interest.wants(cell));
             let keep_until = is_near.then(|| Tick(frame.tick.0 + replicator.config().edge_ticks));

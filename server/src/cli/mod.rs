@@ -11,6 +11,7 @@ mod output;
 mod recordings;
 mod replay;
 mod serve;
+mod show;
 mod soak;
 mod unreadable;
 mod values;
@@ -98,6 +99,8 @@ enum CliError {
     TwoTables,
     #[error("--dump-tick shows a tick of one recording; {files} are given")]
     DumpOfMany { files: usize },
+    #[error("{0}")]
+    Usage(String),
     #[error("{game}: {source}")]
     Soak { game: String, source: SoakError },
     #[error("{failed} of {files} recordings do not replay")]
@@ -135,6 +138,7 @@ impl CliError {
                 | RunError::GameTwice(_)
                 | RunError::Session { source: SessionError::Settings(_), .. },
             )
+            | Self::Usage(_)
             | Self::Range { .. }
             | Self::BeyondEnd { .. }
             | Self::TwoTables

@@ -18,13 +18,17 @@ use serde_json::Value as Json;
 use tickwire_recording::{Durability, Retention};
 use tickwire_replication::STRIPES_MAX;
 use tickwire_shared::{REWIND_MS_MAX, TickRate};
+use tokio::sync::Semaphore;
 
 use super::{
     environment,
     unreadable::{self, Unreadable},
     values::{self, OnOff},
 };
-use crate::config::{BYTES_PER_SECOND_MIN, Limits, RecordingConfig, ServerConfig};
+use crate::{
+    config::{BYTES_PER_SECOND_MIN, Limits, RecordingConfig, ServerConfig},
+    session::DELAY_IN_MEMORY_MAX,
+};
 
 /// What every environment variable of the server begins with.
 pub(super) const ENV_PREFIX: &str = "TICKWIRE_";
@@ -35,6 +39,7 @@ const THREADS_MIN: usize = 1;
 const THREADS_MAX: usize = 1024;
 /// A recording that ends with less is of no use: its header alone takes some KiB.
 const RECORDING_BYTES_MIN: u64 = 65_536;
+const SPECTATOR_DELAY_MAX: Duration = Duration::from_secs(3600);
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 /// Where recordings are, below the data directory.
 const RECORDINGS: &str = "recordings";
@@ -135,6 +140,23 @@ pub(super) struct ServeFlags {
     #[arg(long, value_name = "N")]
     #[serde(skip_serializing_if = "Option::is_none")]
     stripes_max: Option<usize>,
+    /// How much later than players spectators see a match, in seconds, 0 to 3600; more than 10 takes recordings
+    /// [default: 0]
+    #[arg(long, value_name = "N")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    spectator_delay_seconds: Option<u32>,
+    /// Spectators of each session; 0: none [default: 64]
+    #[arg(long, value_name = "N")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    max_spectators: Option<usize>,
+    /// Spectators of the server who are in the past at once: each takes a thread that plays a recording [default: 8]
+    #[arg(long, value_name = "N")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    max_replays: Option<usize>,
+    /// List, send and replay recordings to whoever asks
+    #[arg(long)]
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    recordings_public: bool,
     /// How log lines are written to standard error [default: text]
     #[arg(long, value_name = "FORMAT")]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -209,6 +231,10 @@ struct Options {
     bytes_per_second: u32,
     bytes_per_second_max: u32,
     stripes_max: usize,
+    spectator_delay_seconds: u32,
+    max_spectators: usize,
+    max_replays: usize,
+    recordings_public: bool,
     log_format: LogFormat,
 }
 
@@ -239,6 +265,10 @@ impl Default for Options {
             bytes_per_second: config.limits.bytes_per_second_default.get(),
             bytes_per_second_max: config.limits.bytes_per_second_max.get(),
             stripes_max: config.limits.stripes_max.get(),
+            spectator_delay_seconds: 0,
+            max_spectators: config.limits.spectators_max,
+            max_replays: config.limits.replays_max,
+            recordings_public: config.recordings_public,
             log_format: LogFormat::Text,
         }
     }
@@ -355,8 +385,22 @@ impl Layers {
             })?,
             bytes_per_second_default: bytes("bytes_per_second", options.bytes_per_second)?,
             bytes_per_second_max: bytes("bytes_per_second_max", options.bytes_per_second_max)?,
+            spectators_max: options.max_spectators,
+            // A semaphore counts no further.
+            replays_max: options.max_replays.min(Semaphore::MAX_PERMITS),
             ..Limits::default()
         };
+        let spectator_delay = Duration::from_secs(options.spectator_delay_seconds.into());
+        let wrong_delay = match options.recordings {
+            OnOff::On => (spectator_delay > SPECTATOR_DELAY_MAX).then_some("is out of range: choose 0 to 3600"),
+            OnOff::Off => (spectator_delay > DELAY_IN_MEMORY_MAX).then_some(
+                "is more than 10, and without recordings no more is kept: choose less, or recordings = \"on\"",
+            ),
+        };
+        if let Some(problem) = wrong_delay {
+            let value = options.spectator_delay_seconds.to_string();
+            return Err(invalid("spectator_delay_seconds", value, problem.into()));
+        }
         let recording_bytes_max = match options.recording_bytes_max {
             0 => u64::MAX,
             bytes @ RECORDING_BYTES_MIN.. => bytes,
@@ -397,6 +441,8 @@ impl Layers {
                 rewind_ms: options.rewind_ms,
                 settings,
                 seed: options.seed,
+                spectator_delay,
+                recordings_public: options.recordings_public,
                 recordings: (options.recordings == OnOff::On).then(|| recordings_dir(&options.data_dir)),
                 recording,
                 simulation_threads: threads("simulation_threads", options.simulation_threads)?,

@@ -14,7 +14,11 @@ use tickwire_recording::{
 };
 use tickwire_shared::{Game, Tick};
 
-use super::{CliError, output, recordings::NO_INDEXES};
+use super::{
+    CliError, output,
+    recordings::NO_INDEXES,
+    show::{ShowArgs, show},
+};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct ReplayArgs {
@@ -36,6 +40,11 @@ pub(super) struct ReplayArgs {
     /// Print JSON, an object per line
     #[arg(long)]
     json: bool,
+    /// Show the recording as a session that spectators can watch, from any tick and at any speed, until interrupted
+    #[arg(long, conflicts_with_all = ["verify", "to", "json"])]
+    serve: bool,
+    #[command(flatten)]
+    show: ShowArgs,
 }
 
 /// Plays one recording after the other; one that fails does not keep the others from being played.
@@ -45,6 +54,10 @@ pub(super) fn replay(arguments: &ReplayArgs, games: &[Arc<dyn Game>]) -> Result<
             [file] => dump(file, Tick(tick), arguments.json, games),
             files => Err(CliError::DumpOfMany { files: files.len() }),
         };
+    }
+    if arguments.serve {
+        let from = Tick(arguments.from.unwrap_or(1));
+        return show(&arguments.files, from, &arguments.show, games);
     }
     let (from, to) = (arguments.from.unwrap_or(1), arguments.to.unwrap_or(Tick::MAX.0));
     if from > to {

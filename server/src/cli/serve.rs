@@ -77,6 +77,13 @@ fn greet(address: SocketAddr, server: &Server, recordings: Option<&Path>) -> io:
     output::line("  stop        Ctrl-C; twice to stop without a clean end")
 }
 
+/// Waits for the first signal; from then on another one ends the program at once.
+pub(super) async fn until_interrupted(mut signals: Signals) {
+    let signal = signals.next().await;
+    info!(signal, "ending");
+    tokio::spawn(async move { exit_at_once(&mut signals).await });
+}
+
 /// Starts the server beside the signals: many sessions take their time. `None` where one came first, and all is ended.
 async fn start(
     config: ServerConfig,
@@ -125,7 +132,7 @@ async fn exit_at_once(signals: &mut Signals) -> Infallible {
 }
 
 /// The signals that ask a server to end.
-struct Signals {
+pub(super) struct Signals {
     #[cfg(unix)]
     terminate: tokio::signal::unix::Signal,
     #[cfg(unix)]
@@ -134,7 +141,7 @@ struct Signals {
 
 #[cfg(unix)]
 impl Signals {
-    fn new() -> io::Result<Self> {
+    pub(super) fn new() -> io::Result<Self> {
         use tokio::signal::unix::{SignalKind, signal};
         Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
     }
@@ -149,7 +156,7 @@ impl Signals {
 
 #[cfg(not(unix))]
 impl Signals {
-    fn new() -> io::Result<Self> {
+    pub(super) fn new() -> io::Result<Self> {
         Ok(Self {})
     }
 

@@ -286,7 +286,8 @@ impl Served {
 
     fn take(&mut self, request: Request<RecvStream>, respond: SendResponse<Outgoing>) {
         if !play::is_played_here(&request) {
-            tokio::spawn(requests::answer(request, respond, self.server.routes.clone()));
+            let patience = self.server.shared.timeouts.unacknowledged;
+            tokio::spawn(requests::answer(request, respond, self.server.routes.clone(), patience));
             return;
         }
         let calls = Calls::stream(self.plays);

@@ -5,13 +5,14 @@ use std::{
     future::poll_fn,
     pin::{Pin, pin},
     task::{Context, Poll, ready},
-    time::SystemTime,
+    time::{Duration, SystemTime},
 };
 
 use bytes::Bytes;
 use h2::{Reason, RecvStream, SendStream, server::SendResponse};
 use http::{HeaderValue, Request, Response, header};
 use http_body::{Body, Frame};
+use tokio::time::timeout;
 use tonic::service::Routes;
 use tower_service::Service as _;
 use tracing::debug;
@@ -29,13 +30,20 @@ enum Failure {
     Http2(#[from] h2::Error),
     #[error("the client has reset the stream: {0}")]
     Reset(Reason),
+    #[error("the client has read nothing for {0:?}")]
+    NotReading(Duration),
     #[error("the answer's body: {0}")]
     Body(tonic::Status),
 }
 
-/// Answers a request.
-pub(super) async fn answer(request: Request<RecvStream>, respond: SendResponse<Outgoing>, routes: Routes) {
-    if let Err(error) = try_answer(request, respond, routes).await {
+/// Answers a request. A client that makes no room for the answer for `patience` gets no more of it.
+pub(super) async fn answer(
+    request: Request<RecvStream>,
+    respond: SendResponse<Outgoing>,
+    routes: Routes,
+    patience: Duration,
+) {
+    if let Err(error) = try_answer(request, respond, routes, patience).await {
         debug!(%error, "a request was not answered to its end");
     }
 }
@@ -50,6 +58,7 @@ async fn try_answer(
     request: Request<RecvStream>,
     mut respond: SendResponse<Outgoing>,
     mut routes: Routes,
+    patience: Duration,
 ) -> Result<(), Failure> {
     let mut answer = pin!(routes.call(request.map(RequestBody)));
     let answer = poll_fn(|cx| match answer.as_mut().poll(cx) {
@@ -64,15 +73,21 @@ async fn try_answer(
     head.headers.entry(header::DATE).or_insert_with(date);
     let is_whole = body.is_end_stream();
     let out = respond.send_response(Response::from_parts(head, ()), is_whole)?;
-    if is_whole { Ok(()) } else { send_body(body, out).await }
+    if is_whole { Ok(()) } else { send_body(body, out, patience).await }
 }
 
-async fn send_body(body: tonic::body::Body, mut out: SendStream<Outgoing>) -> Result<(), Failure> {
+async fn send_body(body: tonic::body::Body, mut out: SendStream<Outgoing>, patience: Duration) -> Result<(), Failure> {
     let mut body = pin!(body);
     loop {
         // No part is asked for before the one before it is on its way: so much waits here at most.
         out.reserve_capacity(1);
-        poll_fn(|cx| poll_room(&mut out, cx)).await?;
+        match timeout(patience, poll_fn(|cx| poll_room(&mut out, cx))).await {
+            Ok(room) => room?,
+            Err(_) => {
+                out.send_reset(Reason::CANCEL);
+                return Err(Failure::NotReading(patience));
+            }
+        }
         let frame = poll_fn(|cx| match body.as_mut().poll_frame(cx) {
             Poll::Ready(frame) => Poll::Ready(Ok(frame)),
             Poll::Pending => out.poll_reset(cx).map(|reason| Err(reset(reason))),

@@ -3,6 +3,7 @@
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use tickwire_proto::v1 as pb;
+use tickwire_shared::TickRate;
 use tonic::Code;
 
 use super::{
@@ -11,6 +12,7 @@ use super::{
     peer::Playing,
 };
 use crate::{
+    config::Limits,
     server::Shared,
     session::{AttachError, Found, Granted, SessionHandle, Stripe},
     status::Refusal,
@@ -74,6 +76,7 @@ pub(super) fn welcome(session: &SessionHandle, stripe: &Stripe, granted: &Grante
         max_rate: session.tick_rate.hz() / granted.ticks_per_snapshot,
         max_stripes: granted.stripes_max as u32,
         snapshot_copies: granted.copies,
+        stream_token: Vec::new(),
     }
 }
 
@@ -84,14 +87,18 @@ pub(super) fn playing(stripe: Stripe, welcome: pb::Welcome) -> Playing {
 
 /// What a hello's wishes come to.
 pub(super) fn grant(shared: &Shared, session: &SessionHandle, hello: &Hello) -> Granted {
-    let limits = &shared.limits;
+    granted(&shared.limits, session.tick_rate, session.replicator.config().snapshot_bytes_max, hello)
+}
+
+/// What they come to where ticks go by at `rate`, with so many bytes in a snapshot at most.
+pub(crate) fn granted(limits: &Limits, rate: TickRate, snapshot_bytes_max: usize, hello: &Hello) -> Granted {
     let stripes_max = limits.stripes_max();
-    let ticks_per_snapshot = hello.max_rate.map_or(1, |wish| session.tick_rate.hz().div_ceil(wish.get()));
+    let ticks_per_snapshot = hello.max_rate.map_or(1, |wish| rate.hz().div_ceil(wish.get()));
     // Whole metres: what is seen from a place is then worked out once for all who look as far, or nearly.
     let view_radius = hello.view_radius.map_or(limits.view_radius_max, f64::ceil).min(limits.view_radius_max);
     // No more than that many snapshots can carry.
-    let snapshot_bytes_max = u32::try_from(session.replicator.config().snapshot_bytes_max).unwrap_or(u32::MAX);
-    let bytes_max = snapshot_bytes_max.saturating_mul(session.tick_rate.hz() / ticks_per_snapshot);
+    let snapshot_bytes_max = u32::try_from(snapshot_bytes_max).unwrap_or(u32::MAX);
+    let bytes_max = snapshot_bytes_max.saturating_mul(rate.hz() / ticks_per_snapshot);
     Granted {
         view_radius,
         ticks_per_snapshot,

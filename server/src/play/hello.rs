@@ -1,8 +1,8 @@
 //! From Hello to Welcome: which session, whether this client fits it, and a seat.
 
-use std::{sync::Arc, time::Duration};
+use std::{fmt::Display, sync::Arc, time::Duration};
 
-use tickwire_shared::SchemaHash;
+use tickwire_shared::{Schema, SchemaHash};
 use tickwire_simulation::JoinError;
 use tokio::sync::oneshot;
 use tonic::Code;
@@ -24,7 +24,7 @@ const FULL_RETRY: Duration = Duration::from_secs(5);
 const BUSY_RETRY: Duration = Duration::from_secs(1);
 
 /// The session that a client asks for, if the client fits it.
-pub(super) fn find_session(registry: &Registry, hello: &Hello) -> Result<Arc<SessionHandle>, Refusal> {
+pub(crate) fn find_session(registry: &Registry, hello: &Hello) -> Result<Arc<SessionHandle>, Refusal> {
     let not_found = |field, message| Refusal::new(Code::NotFound, "NOT_FOUND", message).field(field);
     let session = match (&hello.session, &hello.game) {
         (Some(name), _) => registry
@@ -47,17 +47,27 @@ pub(super) fn check_session(
     game: Option<&String>,
     schema_hash: Option<SchemaHash>,
 ) -> Result<(), Refusal> {
+    check_schema(&session.name, &session.schema, game, schema_hash)
+}
+
+/// Whether it fits what has this name and schema.
+pub(crate) fn check_schema(
+    name: &dyn Display,
+    schema: &Schema,
+    game: Option<&String>,
+    schema_hash: Option<SchemaHash>,
+) -> Result<(), Refusal> {
     let does_not_fit = |field, reason, message| Refusal::new(Code::FailedPrecondition, reason, message).field(field);
-    if let Some(game) = game.filter(|game| **game != session.schema.game) {
-        let message = format!("{} plays {:?}, not {game:?}", session.name, session.schema.game);
+    if let Some(game) = game.filter(|game| **game != schema.game) {
+        let message = format!("{name} plays {:?}, not {game:?}", schema.game);
         return Err(does_not_fit("hello.game", "OTHER_GAME", message));
     }
-    if let Some(hash) = schema_hash.filter(|hash| *hash != session.schema.hash()) {
+    if let Some(hash) = schema_hash.filter(|hash| *hash != schema.hash()) {
         let message = format!(
             "{hash} is not {}, the schema of game {:?} version {} on this server: update the client, or leave the hash empty",
-            session.schema.hash(),
-            session.schema.game,
-            session.schema.version,
+            schema.hash(),
+            schema.game,
+            schema.version,
         );
         return Err(does_not_fit("hello.schema_hash", "OTHER_SCHEMA", message));
     }

@@ -16,7 +16,11 @@ mod uplink;
 
 use http::Request;
 
-pub(crate) use service::GameService;
+pub(crate) use attach::granted;
+pub(crate) use hello::{check_schema, find_session};
+pub(crate) use parse::{FirstHello, Hello, hello as read_hello};
+pub(crate) use rate::MessageRate;
+pub(crate) use service::refuse;
 pub(crate) use stream::PlayStream;
 
 const PLAY: &str = "/tickwire.v1.GameService/Play";

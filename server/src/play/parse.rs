@@ -15,7 +15,7 @@ use crate::{
 
 /// A stream's first message.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) enum FirstHello {
+pub(crate) enum FirstHello {
     Join(Hello),
     Resume(ResumeHello),
     Attach(AttachHello),
@@ -23,7 +23,7 @@ pub(super) enum FirstHello {
 
 /// Asks for a further stream of a player.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct AttachHello {
+pub(crate) struct AttachHello {
     /// It may be nobody's.
     pub(super) token: Vec<u8>,
     /// The rest says what the client takes the player's session to be.
@@ -34,7 +34,7 @@ pub(super) struct AttachHello {
 
 /// Asks for a seat back.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct ResumeHello {
+pub(crate) struct ResumeHello {
     /// It may be nobody's.
     pub(super) token: Token,
     /// The name in it counts for nothing: the seat has one.
@@ -43,13 +43,13 @@ pub(super) struct ResumeHello {
 
 /// Asks for a seat.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Hello {
+pub(crate) struct Hello {
     /// The schema that the client was built for; none: it takes any.
-    pub(super) schema_hash: Option<SchemaHash>,
+    pub(crate) schema_hash: Option<SchemaHash>,
     /// None: the server's first.
-    pub(super) session: Option<SessionName>,
+    pub(crate) session: Option<SessionName>,
     /// None: any.
-    pub(super) game: Option<String>,
+    pub(crate) game: Option<String>,
     /// Empty: the session chooses.
     pub(super) player_name: String,
     /// In metres, finite and positive; none: the server chooses.
@@ -84,7 +84,7 @@ pub(super) struct Ack {
 
 /// A message that no client may send.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
-pub(super) enum MessageError {
+pub(crate) enum MessageError {
     #[error("the message is of no kind that protocol version {PROTOCOL_VERSION} has")]
     NoKind,
     #[error("the first message is to be a hello, not {0}")]
@@ -111,12 +111,14 @@ pub(super) enum MessageError {
     Input { index: usize, error: InputError },
     #[error("{value} does not rise above {before}, the input before it")]
     NotRising { index: usize, field: &'static str, value: u64, before: u64 },
+    #[error("who plays is where the session is: watch controls are for spectators")]
+    NotWatching,
     #[error("{0} is no reason")]
     ResyncReason(i32),
 }
 
 /// Reads a stream's first message.
-pub(super) fn hello(message: pb::ClientMessage) -> Result<FirstHello, MessageError> {
+pub(crate) fn hello(message: pb::ClientMessage) -> Result<FirstHello, MessageError> {
     use pb::client_message::Kind;
 
     match message.kind.ok_or(MessageError::NoKind)? {
@@ -126,6 +128,7 @@ pub(super) fn hello(message: pb::ClientMessage) -> Result<FirstHello, MessageErr
         Kind::Ping(_) => Err(MessageError::HelloMissing("ping")),
         Kind::Resync(_) => Err(MessageError::HelloMissing("resync")),
         Kind::Leave(_) => Err(MessageError::HelloMissing("leave")),
+        Kind::WatchControl(_) => Err(MessageError::HelloMissing("watch_control")),
     }
 }
 
@@ -148,6 +151,7 @@ pub(super) fn message(message: pb::ClientMessage, schema: &Schema) -> Result<Mes
             Ok(reason) => Ok(Message::Resync(reason)),
         },
         Kind::Leave(pb::Leave {}) => Ok(Message::Leave),
+        Kind::WatchControl(_) => Err(MessageError::NotWatching),
     }
 }
 
@@ -239,7 +243,9 @@ fn read_inputs(inputs: Vec<pb::Input>, schema: &Schema) -> Result<Vec<Input>, Me
 impl MessageError {
     fn code(&self) -> Code {
         match self {
-            Self::HelloMissing(_) | Self::HelloTwice | Self::ProtocolVersion(_) => Code::FailedPrecondition,
+            Self::HelloMissing(_) | Self::HelloTwice | Self::ProtocolVersion(_) | Self::NotWatching => {
+                Code::FailedPrecondition
+            }
             Self::Unsupported(_) => Code::Unimplemented,
             _ => Code::InvalidArgument,
         }
@@ -260,6 +266,7 @@ impl MessageError {
             }
             Self::Input { .. } => "INVALID_INPUT",
             Self::NotRising { .. } => "NOT_RISING",
+            Self::NotWatching => "NOT_WATCHING",
         }
     }
 
@@ -287,6 +294,7 @@ impl MessageError {
             }
             Self::NotRising { index, field, .. } => format!("inputs.inputs[{index}].{field}"),
             Self::ResyncReason(_) => "resync.reason".into(),
+            Self::NotWatching => "watch_control".into(),
         }
     }
 }

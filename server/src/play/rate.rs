@@ -4,7 +4,7 @@ use std::{num::NonZeroU32, time::Duration};
 
 /// The generic cell rate algorithm: one moment says it all.
 #[derive(Debug)]
-pub(super) struct MessageRate {
+pub(crate) struct MessageRate {
     interval: Duration,
     burst: Duration,
     /// When a stream that had kept to its rate would have sent what has come so far.
@@ -12,13 +12,13 @@ pub(super) struct MessageRate {
 }
 
 impl MessageRate {
-    pub(super) fn new(per_second: NonZeroU32, burst: NonZeroU32) -> Self {
+    pub(crate) fn new(per_second: NonZeroU32, burst: NonZeroU32) -> Self {
         let interval = Duration::from_secs(1) / per_second.get();
         Self { interval, burst: interval * burst.get(), paid_until: Duration::ZERO }
     }
 
     /// Whether a message at `now` is within the bound.
-    pub(super) fn allows(&mut self, now: Duration) -> bool {
+    pub(crate) fn allows(&mut self, now: Duration) -> bool {
         let paid_until = self.paid_until.max(now) + self.interval;
         if paid_until > now + self.burst {
             return false;

@@ -17,6 +17,7 @@ use tracing::{error, warn};
 
 use super::{
     SessionName, TickClock,
+    live::LiveEdge,
     mailbox::Mailbox,
     recording::RecordingWatch,
     threads::{TaskHandle, Watched},
@@ -43,6 +44,8 @@ pub(crate) struct SessionHandle {
     pub(crate) relays: Vec<Arc<Relay>>,
     pub(crate) counters: SessionCounters,
     pub(crate) recording: RecordingWatch,
+    /// What spectators see.
+    pub(crate) live: LiveEdge,
     pub(super) state: AtomicU8,
     pub(super) seats_taken: AtomicU32,
     /// Whether a tick takes so long that it may never end.
@@ -166,6 +169,26 @@ impl SessionHandle {
         for relay in &self.relays {
             relay.notify();
         }
+        self.live.note_step();
+    }
+
+    /// The newest tick that spectators may see.
+    pub(crate) fn live_tick(&self) -> Tick {
+        self.live.late().map_or_else(|| self.clock.tick(), |late| late.newest().tick)
+    }
+
+    /// What live spectators' snapshots are composed from.
+    pub(crate) fn live_replicator(&self) -> &Replicator {
+        self.live.late().unwrap_or(&self.replicator)
+    }
+
+    /// The newest tick that stands in the recording whole.
+    pub(crate) fn recorded_tick(&self) -> Tick {
+        // Before the recorder's lag, so that what is left is written.
+        let newest = self.clock.tick();
+        let lag = self.recording.status().map_or(newest.0, |status| status.lag_ticks);
+        // The newest of them may be without its result yet.
+        Tick(newest.0.saturating_sub(lag + 1))
     }
 }
 

@@ -79,7 +79,7 @@ impl SessionRecorder {
 
     /// Tells how it does.
     pub(super) fn watch(&self) -> RecordingWatch {
-        RecordingWatch(self.0.as_ref().map(Recorder::watch))
+        RecordingWatch(self.0.as_ref().map(|recorder| (recorder.watch(), recorder.path().to_owned())))
     }
 
     /// Closes it from anywhere.
@@ -117,12 +117,17 @@ pub(crate) fn recorder_options(config: &ServerConfig, rate: TickRate) -> Recorde
 
 /// Tells how a session's recording does.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct RecordingWatch(Option<RecorderWatch>);
+pub(crate) struct RecordingWatch(Option<(RecorderWatch, PathBuf)>);
 
 impl RecordingWatch {
     /// `None` where the session is not recorded.
     pub(crate) fn status(&self) -> Option<RecorderStatus> {
-        self.0.as_ref().map(RecorderWatch::status)
+        self.0.as_ref().map(|(recorder, _)| recorder.status())
+    }
+
+    /// The file that grows, where there is one.
+    pub(crate) fn path(&self) -> Option<&Path> {
+        self.0.as_ref().map(|(_, path)| path.as_path())
     }
 }
 

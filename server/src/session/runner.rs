@@ -29,6 +29,7 @@ use super::{
     closers::Closers,
     handle::SessionCounters,
     host::{Origin, RecoveredSession, SessionOrder},
+    live::LiveEdge,
     mailbox::{Command, Join, Letters, Mailbox, Resume},
     recording::{RecordingCloser, SessionRecorder},
     seats::{Admitted, NotResumed, SeatKeeper},
@@ -94,6 +95,9 @@ pub(super) fn start(
     let (rate, first) = (session.config().tick_rate, session.tick());
     let recording = recorder.path();
     let origin = staggered_origin(host.started, Instant::now(), rate, index, count);
+    let replicator = || {
+        Replicator::new(Arc::clone(&game), session.schema(), ReplicationConfig::new(rate), Arc::clone(session.frame()))
+    };
     let handle = Arc::new(SessionHandle {
         schema: Arc::clone(session.schema()),
         schema_message: schema::to_proto(session.schema()),
@@ -102,7 +106,8 @@ pub(super) fn start(
         epoch: session.config().epoch,
         max_players: session.config().limits.max_players,
         create_time,
-        replicator: Replicator::new(game, session.schema(), ReplicationConfig::new(rate), Arc::clone(session.frame())),
+        replicator: replicator(),
+        live: LiveEdge::new(config.spectator_delay, rate, replicator),
         clock: TickClock::new(origin, rate, first),
         mailbox: Mailbox::new(config.limits.mailbox_messages_max),
         relays,
@@ -285,6 +290,7 @@ impl Runner {
         self.recorder.tick_result(output.result);
         // Before the frame: who sees there that a seat is gone finds it free.
         self.handle.seats_taken.store(self.session.seats_taken(), Ordering::Release);
+        self.handle.live.offer(&output.frame);
         self.handle.replicator.publish(output.frame);
         self.handle.clock.publish(tick);
         self.handle.counters.note_inputs(self.session.counters());

@@ -248,7 +248,7 @@ impl SeatToken {
 mod tests {
     use std::{
         sync::{OnceLock, atomic::AtomicU8},
-        time::{Instant, SystemTime},
+        time::{Duration, Instant, SystemTime},
     };
 
     use tickwire_arena::Arena;
@@ -258,8 +258,8 @@ mod tests {
 
     use super::*;
     use crate::session::{
-        SessionName, SessionState, TickClock, handle::SessionCounters, mailbox::Mailbox, recording::RecordingWatch,
-        tokens::Found,
+        SessionName, SessionState, TickClock, handle::SessionCounters, live::LiveEdge, mailbox::Mailbox,
+        recording::RecordingWatch, tokens::Found,
     };
 
     /// A session with its keeper, stepped by hand.
@@ -278,7 +278,11 @@ mod tests {
     }
 
     fn handle(session: &Session) -> Arc<SessionHandle> {
-        let (game, rate) = (Arc::clone(session.game()), session.config().tick_rate);
+        let rate = session.config().tick_rate;
+        let replicator = || {
+            let game = Arc::clone(session.game());
+            Replicator::new(game, session.schema(), ReplicationConfig::new(rate), Arc::clone(session.frame()))
+        };
         Arc::new(SessionHandle {
             name: SessionName::numbered("arena", 1),
             schema: Arc::clone(session.schema()),
@@ -288,12 +292,8 @@ mod tests {
             epoch: 0,
             max_players: session.config().limits.max_players,
             create_time: SystemTime::UNIX_EPOCH,
-            replicator: Replicator::new(
-                game,
-                session.schema(),
-                ReplicationConfig::new(rate),
-                Arc::clone(session.frame()),
-            ),
+            replicator: replicator(),
+            live: LiveEdge::new(Duration::ZERO, rate, replicator),
             clock: TickClock::new(Instant::now(), rate, tickwire_shared::Tick::ZERO),
             mailbox: Mailbox::new(16),
             relays: Vec::new(),

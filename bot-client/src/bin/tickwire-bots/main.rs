@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 mod screen;
+mod watch;
 
 use std::{
     fs,
@@ -101,6 +102,9 @@ struct Options {
     /// Writes them to a file as a page with plots over time, which needs nothing else.
     #[arg(long, value_name = "FILE.html")]
     html: Option<PathBuf>,
+    /// Watches with so many spectators instead of playing with bots; they check every hash, too.
+    #[arg(long, value_name = "N")]
+    watch: Option<NonZeroUsize>,
     /// Prints errors only.
     #[arg(long)]
     quiet: bool,
@@ -147,6 +151,9 @@ fn threads_for(bots: usize) -> usize {
 
 fn main() -> ExitCode {
     let options = Options::parse();
+    if let Some(count) = options.watch {
+        return watch::watch(&options.connect, &options.session, count, options.seconds, options.quiet);
+    }
     let config = SwarmConfig {
         url: options.connect,
         bots: options.bots.get(),

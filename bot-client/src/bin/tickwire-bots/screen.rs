@@ -64,8 +64,18 @@ impl Screen {
     /// Says what went wrong, even where all else is quiet.
     pub(crate) fn error(&self, text: &str) {
         self.bar.finish_and_clear();
-        eprintln!("error: {text}");
+        complain(text);
     }
+}
+
+/// Says what came of it.
+pub(crate) fn say(text: &str) {
+    println!("{text}");
+}
+
+/// Says what went wrong.
+pub(crate) fn complain(text: &str) {
+    eprintln!("error: {text}");
 }
 
 fn table(report: &Report) -> Table {

@@ -1,0 +1,146 @@
+//! What spectators see of a running session: its own frames, or the same frames later.
+
+use std::{
+    collections::VecDeque,
+    sync::{
+        Arc, Mutex, MutexGuard, OnceLock,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use tickwire_replication::Replicator;
+use tickwire_shared::{Frame, Tick, TickRate};
+use tokio::sync::{Notify, watch};
+
+/// The longest delay whose frames wait in memory; those of a longer one are played from the recording.
+pub(crate) const DELAY_IN_MEMORY_MAX: Duration = Duration::from_secs(10);
+
+/// A session's live edge, as its spectators see it.
+#[derive(Debug)]
+pub(crate) struct LiveEdge {
+    delay_ticks: u64,
+    /// What is shown late.
+    late: Option<Late>,
+    /// The session has stepped, or has ended.
+    stepped: Notify,
+    /// Wakes spectators. The session's thread wakes one task, whatever their number, and that wakes them.
+    moved: watch::Sender<()>,
+    /// Why nothing more is shown.
+    problem: OnceLock<String>,
+    spectators: AtomicUsize,
+}
+
+#[derive(Debug)]
+struct Late {
+    replicator: Replicator,
+    /// Oldest first; none, where they come from the recording.
+    waiting: Option<Mutex<VecDeque<Arc<Frame>>>>,
+}
+
+impl LiveEdge {
+    /// The edge of a session whose spectators see each frame `delay` after it stood. `replicator` makes another one of its
+    /// frames.
+    pub(super) fn new(delay: Duration, rate: TickRate, replicator: impl FnOnce() -> Replicator) -> Self {
+        let delay_ms = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX / 1000);
+        let late = || Late {
+            replicator: replicator(),
+            waiting: (delay <= DELAY_IN_MEMORY_MAX).then(Mutex::<VecDeque<_>>::default),
+        };
+        Self {
+            delay_ticks: rate.ticks_in_ms(delay_ms),
+            late: (!delay.is_zero()).then(late),
+            stepped: Notify::new(),
+            moved: watch::Sender::new(()),
+            problem: OnceLock::new(),
+            spectators: AtomicUsize::new(0),
+        }
+    }
+
+    /// How many ticks after it stood a frame is shown.
+    pub(crate) fn delay_ticks(&self) -> u64 {
+        self.delay_ticks
+    }
+
+    /// Whose frames are late, where any are.
+    pub(crate) fn late(&self) -> Option<&Replicator> {
+        self.late.as_ref().map(|late| &late.replicator)
+    }
+
+    /// Whether late frames come from the recording.
+    pub(crate) fn is_played(&self) -> bool {
+        self.late.as_ref().is_some_and(|late| late.waiting.is_none())
+    }
+
+    /// Takes in the session's newest frame.
+    pub(super) fn offer(&self, frame: &Arc<Frame>) {
+        if let Some(mut waiting) = self.waiting() {
+            waiting.push_back(Arc::clone(frame));
+        }
+    }
+
+    /// The session has stepped, or has ended: where anybody is to be told, one task is.
+    pub(super) fn note_step(&self) {
+        if self.late.is_some() || self.spectators() > 0 {
+            self.stepped.notify_one();
+        }
+    }
+
+    /// Waits for the session's next step, or its end.
+    pub(crate) async fn stepped(&self) {
+        self.stepped.notified().await;
+    }
+
+    /// Shows what is old enough when `newest` is the session's newest tick.
+    pub(crate) fn show_due(&self, newest: Tick) {
+        let Some(late) = &self.late else { return };
+        loop {
+            let due = |frame: &mut Arc<Frame>| frame.tick.0 + self.delay_ticks <= newest.0;
+            let Some(frame) = self.waiting().and_then(|mut waiting| waiting.pop_front_if(due)) else { return };
+            late.replicator.publish(frame);
+        }
+    }
+
+    /// Nothing more is shown, and why.
+    pub(crate) fn fail(&self, problem: String) {
+        // The first is the reason for all others.
+        let _ = self.problem.set(problem);
+        self.wake_spectators();
+    }
+
+    /// Why nothing more is shown, where that is so.
+    pub(crate) fn problem(&self) -> Option<&str> {
+        self.problem.get().map(String::as_str)
+    }
+
+    /// Wakes the spectators.
+    pub(crate) fn wake_spectators(&self) {
+        self.moved.send_replace(());
+    }
+
+    /// Is told whenever the edge may have moved.
+    pub(crate) fn subscribe(&self) -> watch::Receiver<()> {
+        self.moved.subscribe()
+    }
+
+    /// Those who watch.
+    pub(crate) fn spectators(&self) -> usize {
+        self.spectators.load(Ordering::Acquire)
+    }
+
+    /// Lets one more in, where there are not `most` already.
+    pub(crate) fn admit(&self, most: usize) -> bool {
+        let more = |spectators| (spectators < most).then_some(spectators + 1);
+        self.spectators.fetch_update(Ordering::AcqRel, Ordering::Acquire, more).is_ok()
+    }
+
+    /// One of those who were let in has gone.
+    pub(crate) fn dismiss(&self) {
+        self.spectators.fetch_sub(1, Ordering::AcqRel);
+    }
+
+    fn waiting(&self) -> Option<MutexGuard<'_, VecDeque<Arc<Frame>>>> {
+        let waiting = self.late.as_ref()?.waiting.as_ref()?;
+        Some(waiting.lock().expect("no holder of this lock panics"))
+    }
+}

@@ -1,0 +1,61 @@
+//! Keeps the live edge of a session: what its spectators see moves on as the session does, so much later as they are to be.
+
+use std::{io, path::Path, sync::Arc, thread};
+
+use tickwire_shared::Tick;
+use tokio::runtime::Handle;
+use tracing::warn;
+
+use super::tape::{Deck, Extent, Played, Tape};
+use crate::session::{SessionHandle, SessionState};
+
+/// Keeps it until the session ends: on a network thread, or where it is played from the recording, on a thread of its own.
+pub(crate) fn keep(session: &Arc<SessionHandle>, runtime: &Handle) -> io::Result<()> {
+    if !session.live.is_played() {
+        runtime.spawn(show(Arc::clone(session)));
+        return Ok(());
+    }
+    let Some(path) = session.recording.path().map(Path::to_owned) else {
+        session
+            .live
+            .fail("the session is not recorded, and its spectators' delay is longer than frames are kept".into());
+        return Ok(());
+    };
+    let (session, runtime) = (Arc::clone(session), runtime.clone());
+    thread::Builder::new().name("tickwire-edge".into()).spawn(move || {
+        if let Err(problem) = play(&session, &path, &runtime) {
+            warn!(session = %session.name, problem, "spectators see no more of a session");
+            session.live.fail(problem);
+        }
+    })?;
+    Ok(())
+}
+
+async fn show(session: Arc<SessionHandle>) {
+    while session.state() == SessionState::Running {
+        session.live.stepped().await;
+        session.live.show_due(session.clock.tick());
+        session.live.wake_spectators();
+    }
+}
+
+fn play(session: &Arc<SessionHandle>, path: &Path, runtime: &Handle) -> Result<(), String> {
+    let late = session.live.late().expect("what is played is late");
+    // The file has its header before its session has a tick.
+    let tape = Tape::of_session(Extent::Edge(Arc::clone(session)), session, path).map_err(|error| error.to_string())?;
+    let mut deck = Deck::at(&tape, Tick::ZERO).map_err(|error| error.to_string())?;
+    while session.state() == SessionState::Running {
+        runtime.block_on(session.live.stepped());
+        loop {
+            match deck.play() {
+                Played::Frame(frame) => late.publish(frame),
+                Played::NotYet => break,
+                Played::End => return Err("the recording has ended before the session".into()),
+                Played::Failed(reason) => return Err(reason),
+            }
+        }
+        session.live.wake_spectators();
+    }
+    session.live.wake_spectators();
+    Ok(())
+}

@@ -1,0 +1,170 @@
+//! From a request to a stream: what is to be watched, whether the client fits it, and whether there is room.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use futures_util::Stream;
+use tickwire_proto::v1::{self as pb, client_message};
+use tickwire_shared::Tick;
+use tonic::{Code, Status};
+use tracing::info;
+
+use super::{
+    source::Source,
+    spectator::Spectator,
+    stream::{Seat, SpectatorStream},
+    tape::Tape,
+    words,
+};
+use crate::{
+    play::{FirstHello, Hello, check_schema, find_session, granted, read_hello},
+    server::{Phase, Shared},
+    session::Granted,
+    status::Refusal,
+};
+
+/// When somebody who finds no room among a session's spectators may try again.
+const FULL_RETRY: Duration = Duration::from_secs(5);
+
+/// Where a spectator wants to start, and what to see.
+pub(super) struct Wishes {
+    follow_player: u32,
+    /// 0: live, or a recording's first tick.
+    from_tick: u64,
+    /// 0: 1.
+    speed: f64,
+}
+
+/// A recording that a server shows as if it were a session.
+#[derive(Clone, Debug)]
+pub(crate) struct Hosted {
+    pub(crate) tape: Arc<Tape>,
+    /// Where those start who do not say.
+    pub(crate) from: Tick,
+    pub(crate) speed: f64,
+}
+
+/// Lets a spectator of a session in.
+pub(super) fn watch(
+    shared: &Arc<Shared>,
+    request: pb::WatchRequest,
+) -> Result<impl Stream<Item = Result<Bytes, Status>> + Send + use<>, Status> {
+    let pb::WatchRequest { hello, follow_player, from_tick, speed } = request;
+    let wishes = Wishes { follow_player, from_tick, speed };
+    let hello = hello_of(hello)?;
+    let hosted = shared
+        .hosted
+        .as_ref()
+        .filter(|hosted| hello.session.as_ref().is_none_or(|name| name.to_string() == hosted.tape.meta().session));
+    let (source, wishes) = match hosted {
+        Some(Hosted { tape, from, speed }) => {
+            let wishes = Wishes {
+                from_tick: if wishes.from_tick == 0 { from.0 } else { wishes.from_tick },
+                speed: if wishes.speed == 0.0 { *speed } else { wishes.speed },
+                ..wishes
+            };
+            (of_tape(tape, &hello)?, wishes)
+        }
+        None => (Source::Session(find_session(&shared.registry, &hello)?), wishes),
+    };
+    Ok(let_in(shared, source, &hello, &wishes)?)
+}
+
+/// Lets a spectator of a recording in.
+pub(super) fn replay(
+    shared: &Arc<Shared>,
+    source: Source,
+    request: pb::ReplayRequest,
+) -> Result<impl Stream<Item = Result<Bytes, Status>> + Send + use<>, Status> {
+    let pb::ReplayRequest { name: _, hello, from_tick, speed, follow_player } = request;
+    let hello = hello_of(hello)?;
+    check_schema(&source.name(), source.schema(), hello.game.as_ref(), hello.schema_hash)?;
+    Ok(let_in(shared, source, &hello, &Wishes { follow_player, from_tick: from_tick.max(1), speed })?)
+}
+
+fn hello_of(hello: Option<pb::Hello>) -> Result<Hello, Refusal> {
+    let hello = hello.ok_or_else(|| {
+        let message = "a spectator says hello, too: protocol_version, and whatever else there is to say";
+        Refusal::new(Code::FailedPrecondition, "HELLO_MISSING", message).field("hello")
+    })?;
+    let message = pb::ClientMessage { kind: Some(client_message::Kind::Hello(hello)) };
+    match read_hello(message)? {
+        FirstHello::Join(hello) => Ok(hello),
+        FirstHello::Attach(_) => Err(no_seat("hello.attach_token")),
+        FirstHello::Resume(_) => Err(no_seat("hello.resume_token")),
+    }
+}
+
+fn no_seat(field: &'static str) -> Refusal {
+    let message = "a spectator has one stream and no seat: leave it empty";
+    Refusal::new(Code::InvalidArgument, "SPECTATOR", message).field(field)
+}
+
+fn of_tape(tape: &Arc<Tape>, hello: &Hello) -> Result<Source, Refusal> {
+    let source = Source::Recording(Arc::clone(tape));
+    check_schema(&source.name(), source.schema(), hello.game.as_ref(), hello.schema_hash)?;
+    Ok(source)
+}
+
+fn let_in(
+    shared: &Arc<Shared>,
+    source: Source,
+    hello: &Hello,
+    wishes: &Wishes,
+) -> Result<impl Stream<Item = Result<Bytes, Status>> + Send + use<>, Refusal> {
+    if *shared.phase.borrow() != Phase::Serving {
+        return Err(Refusal::shutting_down());
+    }
+    let speed = if wishes.speed == 0.0 { 1.0 } else { words::check_speed(wishes.speed, "speed")? };
+    if wishes.from_tick > Tick::MAX.0 {
+        let message = format!("{} is beyond 2^53", wishes.from_tick);
+        return Err(Refusal::new(Code::InvalidArgument, "OUT_OF_RANGE", message).field("from_tick"));
+    }
+    let seat = match source.session() {
+        None => None,
+        Some(session) => {
+            let most = shared.limits.spectators_max;
+            if !session.live.admit(most) {
+                let message = format!("{} has {most} spectators, which is the most", session.name);
+                return Err(Refusal::new(Code::ResourceExhausted, "SPECTATORS", message).retry_after(FULL_RETRY));
+            }
+            Some(Seat(Arc::clone(session)))
+        }
+    };
+    let replication = source.replication();
+    let granted = granted(&shared.limits, source.tick_rate(), replication.snapshot_bytes_max, hello);
+    let follow = words::player_of(wishes.follow_player);
+    let spectator = Arc::new(Spectator::new(Arc::clone(shared), source.clone(), &granted, follow));
+    let (token, listing) = shared.spectators.list(&spectator)?;
+
+    let newest = source.newest();
+    let from = Tick(wishes.from_tick);
+    let is_past = source.session().is_none() || (from > Tick::ZERO && from < newest);
+    let tick = if is_past { from.max(Tick(1)) } else { newest };
+    if is_past {
+        spectator.go_back(&mut spectator.lock(), tick, speed, false)?;
+    }
+    info!(session = source.name(), %tick, "a spectator has come");
+    let welcome = welcome(&source, tick, &granted, token);
+    Ok(SpectatorStream::new(spectator, welcome, listing, seat).messages())
+}
+
+fn welcome(source: &Source, tick: Tick, granted: &Granted, stream_token: Vec<u8>) -> pb::Welcome {
+    pb::Welcome {
+        player: 0,
+        epoch: source.epoch(),
+        tick: tick.0,
+        tick_rate: source.tick_rate().hz(),
+        schema: Some(source.schema_message()),
+        settings: source.settings(),
+        hash_interval: source.replication().hash_interval,
+        session: source.name(),
+        view_radius: granted.view_radius,
+        max_bytes_per_second: granted.bytes_per_second,
+        max_rate: source.tick_rate().hz() / granted.ticks_per_snapshot,
+        max_stripes: 1,
+        snapshot_copies: 1,
+        stream_token,
+        ..pb::Welcome::default()
+    }
+}

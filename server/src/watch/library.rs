@@ -1,0 +1,314 @@
+//! The recordings that a server has, by name.
+
+use std::{
+    ffi::OsStr,
+    fmt, fs, io,
+    path::{Path, PathBuf},
+    str::FromStr,
+    sync::Arc,
+};
+
+use tickwire_proto::v1::{self as pb, SavedState};
+use tickwire_recording::{Recording, RecordingState, RecordingSummary, finished_path, game_of, live_path};
+use tickwire_shared::Game;
+use tonic::Code;
+
+use super::{source::Source, tape::Tape};
+use crate::{
+    session::{Registry, SessionHandle, SessionState},
+    status::Refusal,
+};
+
+const COLLECTION: &str = "recordings/";
+const ID_CHARS_MAX: usize = 120;
+const LIVE: &str = ".live.mcap";
+const FINISHED: &str = ".mcap";
+
+/// A recording's name: `recordings/` and an id of letters, digits, `_` and `-`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct RecordingName(String);
+
+/// A string that is no recording's name.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is not a recording's name: it is \"recordings/\" and an id of letters, digits, '_' and '-'")]
+pub(super) struct RecordingNameError(String);
+
+impl RecordingName {
+    fn of_id(id: &str) -> Option<Self> {
+        let allowed = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
+        let is_id = (1..=ID_CHARS_MAX).contains(&id.len()) && id.chars().all(allowed);
+        is_id.then(|| Self(id.to_owned()))
+    }
+
+    /// That of a file; `None` where it is no recording that has a name.
+    fn of_file(path: &Path) -> Option<Self> {
+        let name = path.file_name().and_then(OsStr::to_str)?;
+        Self::of_id(name.strip_suffix(LIVE).or_else(|| name.strip_suffix(FINISHED))?)
+    }
+
+    /// What no file's name can make of it is a path to elsewhere.
+    pub(super) fn id(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for RecordingName {
+    type Err = RecordingNameError;
+
+    fn from_str(name: &str) -> Result<Self, Self::Err> {
+        // What is echoed to the caller is bounded.
+        let wrong = || RecordingNameError(name.chars().take(ID_CHARS_MAX).collect());
+        name.strip_prefix(COLLECTION).and_then(Self::of_id).ok_or_else(wrong)
+    }
+}
+
+impl fmt::Display for RecordingName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{COLLECTION}{}", self.0)
+    }
+}
+
+/// The recordings of a server.
+#[derive(Clone)]
+pub(crate) struct Library {
+    shelf: Shelf,
+    /// Whether anybody may have them.
+    pub(super) is_public: bool,
+    games: Arc<[Arc<dyn Game>]>,
+}
+
+/// Where they are.
+#[derive(Clone, Debug)]
+enum Shelf {
+    Nowhere,
+    Directory(PathBuf),
+    /// One alone.
+    File(PathBuf),
+}
+
+impl fmt::Debug for Library {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Library")
+            .field("shelf", &self.shelf)
+            .field("is_public", &self.is_public)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A recording that was found.
+pub(super) struct Found {
+    name: RecordingName,
+    path: PathBuf,
+}
+
+impl Library {
+    pub(crate) fn new(directory: Option<PathBuf>, is_public: bool, games: Arc<[Arc<dyn Game>]>) -> Self {
+        Self { shelf: directory.map_or(Shelf::Nowhere, Shelf::Directory), is_public, games }
+    }
+
+    /// Of one file, for anybody.
+    pub(crate) fn of_file(path: PathBuf, games: Arc<[Arc<dyn Game>]>) -> Self {
+        Self { shelf: Shelf::File(path), is_public: true, games }
+    }
+
+    /// Up to `count` of those after `after`, in order of name, and whether there are more.
+    pub(super) fn page(&self, after: Option<&RecordingName>, count: usize) -> Result<(Vec<Found>, bool), Refusal> {
+        let mut names = self.names().map_err(|error| unreadable(&error))?;
+        names.retain(|name| after.is_none_or(|after| name > after));
+        names.sort_unstable();
+        names.dedup();
+        let more = names.len() > count;
+        names.truncate(count);
+        // What has gone since is not there.
+        Ok((names.into_iter().filter_map(|name| self.find(name).ok()).collect(), more))
+    }
+
+    /// The recording of a name.
+    pub(super) fn find(&self, name: RecordingName) -> Result<Found, Refusal> {
+        let path = match &self.shelf {
+            Shelf::Nowhere => None,
+            Shelf::File(path) => (RecordingName::of_file(path).as_ref() == Some(&name)).then(|| path.clone()),
+            Shelf::Directory(directory) => [finished_path(directory, name.id()), live_path(directory, name.id())]
+                .into_iter()
+                .find(|path| path.is_file()),
+        };
+        match path {
+            Some(path) => Ok(Found { name, path }),
+            None => {
+                let message = format!("there is no {name} on this server");
+                Err(Refusal::new(Code::NotFound, "NOT_FOUND", message).field("name"))
+            }
+        }
+    }
+
+    fn names(&self) -> io::Result<Vec<RecordingName>> {
+        match &self.shelf {
+            Shelf::Nowhere => Ok(Vec::new()),
+            Shelf::File(path) => Ok(RecordingName::of_file(path).into_iter().collect()),
+            Shelf::Directory(directory) => match fs::read_dir(directory) {
+                // A server that has never run here.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+                Err(error) => Err(error),
+                Ok(entries) => {
+                    let names = entries.map(|entry| Ok(RecordingName::of_file(&entry?.path())));
+                    names.filter_map(Result::transpose).collect()
+                }
+            },
+        }
+    }
+
+    /// What can be watched of a recording.
+    pub(super) fn source(&self, found: &Found, registry: &Registry) -> Result<Source, Refusal> {
+        if let Some(session) = found.session(registry) {
+            return Ok(Source::Session(Arc::clone(session)));
+        }
+        let wrong = |error: &dyn fmt::Display| {
+            Refusal::new(Code::FailedPrecondition, "UNREADABLE", format!("{}: {error}", found.name)).field("name")
+        };
+        let recording = Recording::open(&found.path).map_err(|error| wrong(&error))?;
+        if found.is_live() && recording.summary().state == RecordingState::Live {
+            return Err(found.is_of_another());
+        }
+        let game = game_of(&recording, &self.games).map_err(|error| wrong(&error))?;
+        Ok(Source::Recording(Arc::new(Tape::finished(recording, game))))
+    }
+}
+
+impl Found {
+    /// The file, where anybody may have it.
+    pub(super) fn file(&self, registry: &Registry) -> Result<&Path, Refusal> {
+        if self.session(registry).is_some() {
+            let message = format!("the session of {} runs: watch it, or ask again when it has ended", self.name);
+            return Err(Refusal::new(Code::FailedPrecondition, "LIVE", message).field("name"));
+        }
+        if self.is_live() && Recording::open(&self.path).is_ok_and(|it| it.summary().state == RecordingState::Live) {
+            return Err(self.is_of_another());
+        }
+        Ok(&self.path)
+    }
+
+    /// What there is to say of it.
+    pub(super) fn describe(&self, registry: &Registry) -> pb::Recording {
+        let name = self.name.to_string();
+        if let Some(session) = self.session(registry) {
+            return pb::Recording {
+                name,
+                session: session.name.to_string(),
+                game: session.schema.game.clone(),
+                state: SavedState::Live.into(),
+                state_text: "the session runs".into(),
+                ticks: session.live_tick().0,
+                tick_rate: session.tick_rate.hz(),
+                bytes: 0,
+                create_time: Some(session.create_time.into()),
+            };
+        }
+        let bytes = fs::metadata(&self.path).map_or(0, |metadata| metadata.len());
+        match Recording::open(&self.path) {
+            Err(error) => pb::Recording {
+                name,
+                state: SavedState::Damaged.into(),
+                state_text: error.to_string(),
+                bytes,
+                ..pb::Recording::default()
+            },
+            Ok(recording) => {
+                let RecordingSummary { meta, ticks, state, .. } = recording.summary();
+                let (saved, state_text) = saved(&state);
+                pb::Recording {
+                    name,
+                    session: meta.session,
+                    game: meta.schema.game.clone(),
+                    state: saved.into(),
+                    state_text,
+                    // Of another server's session nobody here knows what may be seen.
+                    ticks: if saved == SavedState::Live { 0 } else { ticks },
+                    tick_rate: meta.tick_rate.hz(),
+                    bytes: if saved == SavedState::Live { 0 } else { bytes },
+                    create_time: Some(meta.created.into()),
+                }
+            }
+        }
+    }
+
+    fn is_live(&self) -> bool {
+        self.path.to_string_lossy().ends_with(LIVE)
+    }
+
+    /// The session that is being recorded there.
+    fn session<'a>(&self, registry: &'a Registry) -> Option<&'a Arc<SessionHandle>> {
+        let is_recorded_here = |session: &&Arc<SessionHandle>| {
+            session.state() == SessionState::Running && session.recording.path() == Some(&self.path)
+        };
+        registry.iter().find(is_recorded_here)
+    }
+
+    fn is_of_another(&self) -> Refusal {
+        let message = format!("the session of {} runs on another server: ask there", self.name);
+        Refusal::new(Code::FailedPrecondition, "LIVE", message).field("name")
+    }
+}
+
+fn saved(state: &RecordingState) -> (SavedState, String) {
+    match state {
+        RecordingState::Complete(reason) => (SavedState::Complete, format!("{reason:?}").to_lowercase()),
+        RecordingState::Incomplete { ticks_missing, problem } => {
+            let problem = problem.as_deref().unwrap_or("the reason is not known");
+            (SavedState::Incomplete, format!("{ticks_missing} ticks are missing: {problem}"))
+        }
+        RecordingState::Live => (SavedState::Live, "the session runs".into()),
+        RecordingState::Unfinished => (SavedState::Unfinished, "the server was killed".into()),
+        RecordingState::SetAside(reason) => (SavedState::SetAside, reason.clone()),
+        RecordingState::Damaged(reason) => (SavedState::Damaged, reason.clone()),
+    }
+}
+
+fn unreadable(error: &io::Error) -> Refusal {
+    Refusal::new(Code::Unavailable, "UNREADABLE", format!("the recordings cannot be listed: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_lead_nowhere_else() {
+        let name: RecordingName = "recordings/arena-1-20260131T184502123Z".parse().expect("a name");
+        assert_eq!(name.id(), "arena-1-20260131T184502123Z");
+        assert_eq!(name.to_string(), "recordings/arena-1-20260131T184502123Z");
+        let wrong = [
+            "",
+            "recordings",
+            "recordings/",
+            "recordings/..",
+            "recordings/../x",
+            "recordings/a/b",
+            "recordings/a\\b",
+            "recordings//etc/passwd",
+            "/etc/passwd",
+            "recordings/a.mcap",
+            "recordings/.",
+            "recordings/a\0b",
+            "sessions/a",
+            "recordings/%2e%2e",
+            "recordings/ä",
+            "recordings/a b",
+            "recordings/~",
+        ];
+        for wrong in wrong {
+            assert!(wrong.parse::<RecordingName>().is_err(), "{wrong:?} is a name");
+        }
+        let long = format!("recordings/{}", "x".repeat(10_000)).parse::<RecordingName>().expect_err("too long");
+        assert!(long.to_string().len() < 400);
+    }
+
+    #[test]
+    fn files_that_are_no_recordings_have_no_names() {
+        let name = |file: &str| RecordingName::of_file(Path::new(file)).map(|name| name.0);
+        assert_eq!(name("/data/a-1.mcap"), Some("a-1".into()));
+        assert_eq!(name("/data/a-1.live.mcap"), Some("a-1".into()));
+        for other in ["/data/a-1.mcap.partial", "/data/a-1.damaged.mcap", "/data/a-1", "/data/.mcap", "/"] {
+            assert_eq!(name(other), None, "{other}");
+        }
+    }
+}

@@ -1,0 +1,361 @@
+//! A spectator in the past: a thread plays a recording at the pace that is asked for, and what it plays stands in a
+//! replicator, as a running session's frames do.
+
+use std::{
+    io,
+    sync::{Arc, Condvar, Mutex, MutexGuard},
+    thread,
+    time::{Duration, Instant},
+};
+
+use tickwire_replication::{ReplicationConfig, Replicator};
+use tickwire_shared::{Tick, TickRate};
+use tokio::sync::{OwnedSemaphorePermit, watch};
+
+use super::tape::{Deck, Played, Tape};
+
+/// So many times as many frames as of a running session are kept: ticks go by faster.
+const HISTORIES: usize = 8;
+
+/// A spectator's place in the past. It ends when [stopped](Self::stop).
+#[derive(Debug)]
+pub(super) struct Past {
+    orders: Mutex<Orders>,
+    ordered: Condvar,
+    state: watch::Sender<PastState>,
+}
+
+/// What the spectator has asked for and the thread has not taken up.
+#[derive(Debug)]
+struct Orders {
+    stop: bool,
+    seek: Option<Tick>,
+    /// Ticks to be played while paused.
+    steps: u32,
+    speed: f64,
+    paused: bool,
+}
+
+/// Where it stands.
+#[derive(Clone, Debug)]
+pub(super) struct PastState {
+    /// None until the first place is reached. After a jump it is another.
+    pub(super) stretch: Option<Arc<Stretch>>,
+    /// The newest tick to be seen.
+    pub(super) tick: Tick,
+    /// Since when.
+    pub(super) since: Instant,
+    pub(super) speed: f64,
+    pub(super) paused: bool,
+    pub(super) outcome: Outcome,
+}
+
+/// What became of the playing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Outcome {
+    /// It goes on.
+    Plays,
+    /// It has come to the live edge.
+    CaughtUp,
+    /// It has come to the recording's end.
+    Ended,
+    /// It cannot go on; in words.
+    Failed(String),
+}
+
+/// Frames of consecutive ticks.
+#[derive(Debug)]
+pub(super) struct Stretch {
+    pub(super) replicator: Replicator,
+}
+
+impl Past {
+    /// Begins at `tick`. `permit` is held for as long as the thread runs; `open` is called there.
+    pub(super) fn begin(
+        tick: Tick,
+        speed: f64,
+        paused: bool,
+        permit: OwnedSemaphorePermit,
+        open: impl FnOnce() -> Result<Tape, String> + Send + 'static,
+    ) -> io::Result<Arc<Self>> {
+        let state = PastState { stretch: None, tick, since: Instant::now(), speed, paused, outcome: Outcome::Plays };
+        let past = Arc::new(Self {
+            orders: Mutex::new(Orders { stop: false, seek: Some(tick), steps: 0, speed, paused }),
+            ordered: Condvar::new(),
+            state: watch::Sender::new(state),
+        });
+        let player = Arc::clone(&past);
+        thread::Builder::new().name("tickwire-replay".into()).spawn(move || {
+            yield_to_sessions();
+            match open() {
+                Ok(tape) => Player::new(player, tape).play(),
+                Err(error) => player.state.send_modify(|state| state.outcome = Outcome::Failed(error)),
+            }
+            drop(permit);
+        })?;
+        Ok(past)
+    }
+
+    /// Where it stands, and what tells of changes.
+    pub(super) fn subscribe(&self) -> watch::Receiver<PastState> {
+        self.state.subscribe()
+    }
+
+    /// Where it is, or will be: what steps back are counted from.
+    pub(super) fn tick(&self) -> Tick {
+        let sought = self.lock().seek;
+        sought.unwrap_or_else(|| self.state.borrow().tick)
+    }
+
+    pub(super) fn seek(&self, tick: Tick) {
+        self.order(|orders| {
+            orders.seek = Some(tick);
+            orders.steps = 0;
+        });
+    }
+
+    /// Goes on, too.
+    pub(super) fn set_speed(&self, speed: f64) {
+        self.order(|orders| (orders.speed, orders.paused) = (speed, false));
+    }
+
+    pub(super) fn set_paused(&self, paused: bool) {
+        self.order(|orders| (orders.paused, orders.steps) = (paused, 0));
+    }
+
+    /// Pauses, and plays so many ticks.
+    pub(super) fn step(&self, ticks: u32) {
+        self.order(|orders| (orders.paused, orders.steps) = (true, orders.steps.saturating_add(ticks)));
+    }
+
+    /// Ends the thread, soon.
+    pub(super) fn stop(&self) {
+        self.order(|orders| orders.stop = true);
+    }
+
+    fn told(&self) -> (f64, bool) {
+        let state = self.state.borrow();
+        (state.speed, state.paused)
+    }
+
+    fn order(&self, order: impl FnOnce(&mut Orders)) {
+        order(&mut self.lock());
+        self.ordered.notify_one();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Orders> {
+        self.orders.lock().expect("no holder of this lock panics")
+    }
+}
+
+/// The thread's part.
+struct Player {
+    past: Arc<Past>,
+    tape: Tape,
+    deck: Option<Deck>,
+    stretch: Option<Arc<Stretch>>,
+    pace: Pace,
+    outcome: Outcome,
+}
+
+/// What the thread is to do next.
+enum Job {
+    Stop,
+    Seek(Tick),
+    /// So many ticks at once.
+    Play(u32),
+    /// It was told something, and goes on as it does.
+    Tell,
+}
+
+impl Player {
+    fn new(past: Arc<Past>, tape: Tape) -> Self {
+        let pace = Pace::new(tape.meta().tick_rate, Instant::now());
+        Self { past, tape, deck: None, stretch: None, pace, outcome: Outcome::Plays }
+    }
+
+    fn play(mut self) {
+        loop {
+            let (job, speed, paused) = self.next_job();
+            match job {
+                Job::Stop => return,
+                Job::Seek(tick) => self.seek(tick),
+                Job::Play(ticks) => self.advance(ticks, !paused && speed >= 1.0),
+                Job::Tell => {}
+            }
+            self.tell(speed, paused);
+        }
+    }
+
+    /// Waits for what is to be done, by order or because its time has come.
+    fn next_job(&mut self) -> (Job, f64, bool) {
+        let past = Arc::clone(&self.past);
+        let mut orders = past.lock();
+        loop {
+            let told = past.told();
+            let (speed, paused) = (orders.speed, orders.paused);
+            let goes_on = self.outcome == Outcome::Plays;
+            let now = Instant::now();
+            let job = if orders.stop {
+                Job::Stop
+            } else if let Some(tick) = orders.seek.take() {
+                Job::Seek(tick)
+            } else if goes_on && paused && orders.steps > 0 {
+                Job::Play(std::mem::take(&mut orders.steps))
+            } else if told != (speed, paused) {
+                self.pace.start(now);
+                Job::Tell
+            } else if goes_on && !paused && self.pace.is_due(now) {
+                Job::Play(self.pace.take(speed, now))
+            } else {
+                let rest = (goes_on && !paused).then(|| self.pace.rest(now));
+                const SOUND: &str = "no holder of this lock panics";
+                orders = match rest {
+                    Some(rest) => past.ordered.wait_timeout(orders, rest).expect(SOUND).0,
+                    None => past.ordered.wait(orders).expect(SOUND),
+                };
+                continue;
+            };
+            return (job, speed, paused);
+        }
+    }
+
+    fn seek(&mut self, tick: Tick) {
+        let tick = tick.min(self.tape.last()).max(Tick(1));
+        match Deck::at(&self.tape, tick) {
+            Ok(deck) => {
+                let frame = Arc::clone(deck.frame());
+                let meta = self.tape.meta();
+                let usual = ReplicationConfig::new(meta.tick_rate);
+                let config = ReplicationConfig { history_ticks: usual.history_ticks * HISTORIES, ..usual };
+                let game = Arc::clone(&self.tape.game);
+                let replicator = Replicator::new(game, &meta.schema, config, frame);
+                self.stretch = Some(Arc::new(Stretch { replicator }));
+                self.deck = Some(deck);
+                self.outcome = Outcome::Plays;
+            }
+            Err(error) => self.outcome = Outcome::Failed(error.to_string()),
+        }
+        self.pace.start(Instant::now());
+    }
+
+    fn advance(&mut self, ticks: u32, catches_up: bool) {
+        let (Some(deck), Some(stretch)) = (&mut self.deck, &self.stretch) else { return };
+        for _ in 0..ticks {
+            match deck.play() {
+                Played::Frame(frame) => stretch.replicator.publish(frame),
+                Played::NotYet => {
+                    if catches_up && deck.frame().tick >= self.tape.last() {
+                        self.outcome = Outcome::CaughtUp;
+                    }
+                    return;
+                }
+                Played::End => {
+                    self.outcome = Outcome::Ended;
+                    return;
+                }
+                Played::Failed(reason) => {
+                    self.outcome = Outcome::Failed(reason);
+                    return;
+                }
+            }
+            if self.past.lock().stop {
+                return;
+            }
+        }
+    }
+
+    fn tell(&self, speed: f64, paused: bool) {
+        let tick = self.deck.as_ref().map(|deck| deck.frame().tick);
+        self.past.state.send_modify(|state| {
+            if let Some(tick) = tick {
+                if tick != state.tick {
+                    state.since = Instant::now();
+                }
+                state.tick = tick;
+            }
+            state.stretch.clone_from(&self.stretch);
+            (state.speed, state.paused) = (speed, paused);
+            state.outcome.clone_from(&self.outcome);
+        });
+    }
+}
+
+/// When how many ticks are due: some at each time of a tick, as many as the speed asks for. Who is late does not hurry.
+#[derive(Debug)]
+struct Pace {
+    beat: Duration,
+    due: Instant,
+    /// Parts of a tick.
+    owed: f64,
+}
+
+impl Pace {
+    fn new(rate: TickRate, now: Instant) -> Self {
+        Self { beat: rate.duration_of(1), due: now, owed: 0.0 }
+    }
+
+    fn start(&mut self, now: Instant) {
+        (self.due, self.owed) = (now + self.beat, 0.0);
+    }
+
+    fn is_due(&self, now: Instant) -> bool {
+        now >= self.due
+    }
+
+    fn rest(&self, now: Instant) -> Duration {
+        self.due.saturating_duration_since(now)
+    }
+
+    /// The ticks that are due now.
+    fn take(&mut self, speed: f64, now: Instant) -> u32 {
+        let next = self.due + self.beat;
+        self.due = if next > now { next } else { now + self.beat };
+        self.owed += speed;
+        let ticks = self.owed.floor();
+        self.owed -= ticks;
+        // A speed is 64 at most.
+        ticks as u32
+    }
+}
+
+/// Whoever plays a match goes before whoever watches one.
+fn yield_to_sessions() {
+    #[cfg(target_os = "linux")]
+    {
+        const NICE: i32 = 10;
+        // Where the system does not take it, the number of such threads still bounds what they cost.
+        let _ = rustix::process::setpriority_process(Some(rustix::thread::gettid()), NICE);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ticks(speed: f64, beats: u32) -> u32 {
+        let start = Instant::now();
+        let mut pace = Pace::new(TickRate::DEFAULT, start);
+        pace.start(start);
+        (1..=beats).map(|beat| pace.take(speed, start + pace.beat * beat)).sum()
+    }
+
+    #[test]
+    fn in_the_time_of_a_tick_as_many_are_due_as_the_speed_asks_for() {
+        assert_eq!([0.1, 0.25, 1.0, 1.5, 64.0].map(|speed| ticks(speed, 601)), [60, 150, 601, 901, 64 * 601]);
+    }
+
+    #[test]
+    fn who_is_late_does_not_hurry() {
+        let start = Instant::now();
+        let mut pace = Pace::new(TickRate::DEFAULT, start);
+        pace.start(start);
+        assert!(!pace.is_due(start));
+        let late = start + Duration::from_secs(3);
+        assert!(pace.is_due(late));
+        assert_eq!(pace.take(2.0, late), 2);
+        let next = late + pace.beat;
+        assert_eq!(pace.take(2.0, next), 2);
+        assert!(!pace.is_due(next));
+    }
+}

@@ -1,0 +1,189 @@
+//! `RecordingService`: the server's recordings, for those who may have them.
+
+use std::{
+    convert::Infallible,
+    fs::File,
+    io::{self, Read as _},
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use bytes::Bytes;
+use futures_util::{Stream, stream};
+use prost::Message as _;
+use tickwire_proto::v1::{self as pb, recording_service_server};
+use tokio::{sync::OwnedSemaphorePermit, task};
+use tonic::{
+    Code, Status,
+    body::Body,
+    codec::{CompressionEncoding, EnabledCompressionEncodings},
+    server::NamedService,
+};
+use tower_service::Service;
+
+use super::{
+    join,
+    library::{Found, Library, RecordingName, RecordingNameError},
+    rpc::{self, Answer},
+};
+use crate::{server::Shared, status::Refusal};
+
+const PAGE_SIZE_DEFAULT: usize = 50;
+const PAGE_SIZE_MAX: usize = 200;
+/// Of a file at once.
+const PART_BYTES: usize = 64 * 1024;
+const DOWNLOADS_RETRY: std::time::Duration = std::time::Duration::from_secs(10);
+
+/// `tickwire.v1.RecordingService`.
+#[derive(Clone, Debug)]
+pub(crate) struct RecordingService {
+    shared: Arc<Shared>,
+}
+
+impl RecordingService {
+    pub(crate) fn new(shared: Arc<Shared>) -> Self {
+        Self { shared }
+    }
+
+    async fn answer(self, request: http::Request<Body>) -> http::Response<Body> {
+        let Self { shared } = self;
+        let bytes_max = shared.limits.message_bytes_max;
+        let none = EnabledCompressionEncodings::default();
+        match request.uri().path() {
+            "/tickwire.v1.RecordingService/GetRecording" => {
+                let get = async move |request: pb::GetRecordingRequest| {
+                    blocking(&shared, move |shared| {
+                        let found = find(&shared.library, &request.name)?;
+                        Ok(found.describe(&shared.registry))
+                    })
+                    .await
+                };
+                rpc::unary(request, bytes_max, get).await
+            }
+            "/tickwire.v1.RecordingService/ListRecordings" => {
+                let list = async move |request| blocking(&shared, move |shared| list(shared, &request)).await;
+                rpc::unary(request, bytes_max, list).await
+            }
+            "/tickwire.v1.RecordingService/DownloadRecording" => {
+                let mut gzip = none;
+                gzip.enable(CompressionEncoding::Gzip);
+                let download = async move |request: pb::DownloadRecordingRequest| download(&shared, request.name).await;
+                rpc::streaming(request, bytes_max, gzip, download).await
+            }
+            "/tickwire.v1.RecordingService/Replay" => {
+                let replay = async move |request: pb::ReplayRequest| {
+                    let name = request.name.clone();
+                    let source = blocking(&shared, move |shared| {
+                        let found = find(&shared.library, &name)?;
+                        shared.library.source(&found, &shared.registry)
+                    });
+                    let source = source.await?;
+                    join::replay(&shared, source, request)
+                };
+                rpc::streaming(request, bytes_max, none, replay).await
+            }
+            path => rpc::unimplemented(path),
+        }
+    }
+}
+
+/// Asks the disk, where nobody waits but the caller; and only for those who may know.
+async fn blocking<R: Send + 'static>(
+    shared: &Arc<Shared>,
+    ask: impl FnOnce(&Shared) -> Result<R, Refusal> + Send + 'static,
+) -> Result<R, Status> {
+    if !shared.library.is_public {
+        let message = "the recordings of this server are not public: it was started without --recordings-public";
+        return Err(Refusal::new(Code::PermissionDenied, "RECORDINGS_PRIVATE", message).into());
+    }
+    let shared = Arc::clone(shared);
+    let answer = task::spawn_blocking(move || ask(&shared)).await;
+    // A panic in there has been reported by the panic hook.
+    Ok(answer.map_err(|_| Status::internal("the recordings could not be read; the server's log says why"))??)
+}
+
+fn find(library: &Library, name: &str) -> Result<Found, Refusal> {
+    let malformed = |error: RecordingNameError| {
+        Refusal::new(Code::InvalidArgument, "MALFORMED_NAME", error.to_string()).field("name")
+    };
+    library.find(name.parse().map_err(malformed)?)
+}
+
+fn list(shared: &Shared, request: &pb::ListRecordingsRequest) -> Result<pb::ListRecordingsResponse, Refusal> {
+    let page_size = match request.page_size as usize {
+        0 => PAGE_SIZE_DEFAULT,
+        size => size.min(PAGE_SIZE_MAX),
+    };
+    let after: Option<RecordingName> = match request.page_token.as_str() {
+        "" => None,
+        token => Some(token.parse().map_err(|_| {
+            let message = "this is no page's token: pass the next_page_token of the last answer";
+            Refusal::new(Code::InvalidArgument, "UNKNOWN_PAGE_TOKEN", message).field("page_token")
+        })?),
+    };
+    let (page, more) = shared.library.page(after.as_ref(), page_size)?;
+    let recordings: Vec<pb::Recording> = page.iter().map(|found| found.describe(&shared.registry)).collect();
+    let next_page_token = recordings.last().filter(|_| more).map(|last| last.name.clone()).unwrap_or_default();
+    Ok(pb::ListRecordingsResponse { recordings, next_page_token })
+}
+
+async fn download(
+    shared: &Arc<Shared>,
+    name: String,
+) -> Result<impl Stream<Item = Result<Bytes, Status>> + Send + use<>, Status> {
+    let file = blocking(shared, move |shared| {
+        let found = find(&shared.library, &name)?;
+        let permit = Arc::clone(&shared.downloads).try_acquire_owned().map_err(|_| {
+            let message = format!("{} downloads are under way, which is the most", shared.limits.downloads_max);
+            Refusal::new(Code::ResourceExhausted, "DOWNLOADS", message).retry_after(DOWNLOADS_RETRY)
+        })?;
+        let opened = File::open(found.file(&shared.registry)?).map_err(|error| unreadable(&error))?;
+        Ok(Reading { file: opened, _permit: permit })
+    });
+    let file = file.await?;
+    Ok(stream::try_unfold(file, |file| async move {
+        // Each part when there is room for it.
+        let read = task::spawn_blocking(move || file.next()).await;
+        let read = read.map_err(|_| Status::internal("the recording could not be read"))?;
+        Ok(read.map_err(|error| unreadable(&error))?)
+    }))
+}
+
+/// A file that is being sent.
+struct Reading {
+    file: File,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Reading {
+    /// The next part as a message, if there is one.
+    fn next(mut self) -> io::Result<Option<(Bytes, Self)>> {
+        let mut data = Vec::with_capacity(PART_BYTES);
+        (&mut self.file).take(PART_BYTES as u64).read_to_end(&mut data)?;
+        let part = pb::DownloadRecordingResponse { data };
+        Ok((!part.data.is_empty()).then(|| (part.encode_to_vec().into(), self)))
+    }
+}
+
+fn unreadable(error: &io::Error) -> Refusal {
+    Refusal::new(Code::Unavailable, "UNREADABLE", format!("the recording cannot be read: {error}"))
+}
+
+impl NamedService for RecordingService {
+    const NAME: &'static str = recording_service_server::SERVICE_NAME;
+}
+
+impl Service<http::Request<Body>> for RecordingService {
+    type Response = http::Response<Body>;
+    type Error = Infallible;
+    type Future = Answer;
+
+    fn poll_ready(&mut self, _cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: http::Request<Body>) -> Answer {
+        let answer = self.clone().answer(request);
+        Box::pin(async { Ok(answer.await) })
+    }
+}

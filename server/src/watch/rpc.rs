@@ -1,0 +1,131 @@
+//! Calls of methods that no generated service carries: some of their answers are bytes that are composed elsewhere.
+
+use std::{
+    convert::Infallible,
+    future::Future,
+    marker::PhantomData,
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use bytes::{Buf, BufMut as _, Bytes};
+use futures_util::Stream;
+use prost::Message;
+use tonic::{
+    Request, Response, Status,
+    body::Body,
+    codec::{Codec, DecodeBuf, Decoder, EnabledCompressionEncodings, EncodeBuf, Encoder},
+    server::Grpc,
+};
+use tower_service::Service;
+
+/// What a service answers with.
+pub(crate) type Answer = Pin<Box<dyn Future<Output = Result<http::Response<Body>, Infallible>> + Send>>;
+
+/// Requests as messages, answers as the bytes of messages.
+struct Encoded<M>(PhantomData<fn() -> M>);
+
+/// A function as a service.
+struct Call<F>(Option<F>);
+
+/// Answers with one message.
+pub(super) async fn unary<M, R, F>(
+    request: http::Request<Body>,
+    bytes_max: usize,
+    call: impl FnOnce(M) -> F + Send,
+) -> http::Response<Body>
+where
+    M: Message + Default + 'static,
+    R: Message,
+    F: Future<Output = Result<R, Status>> + Send,
+{
+    let call = Call(Some(|request: Request<M>| {
+        let answer = call(request.into_inner());
+        async { Ok(Response::new(Bytes::from(answer.await?.encode_to_vec()))) }
+    }));
+    grpc(bytes_max).unary(call, request).await
+}
+
+/// Answers with a stream of messages' bytes, compressed for whom they may be.
+pub(super) async fn streaming<M, S, F>(
+    request: http::Request<Body>,
+    bytes_max: usize,
+    compressed: EnabledCompressionEncodings,
+    call: impl FnOnce(M) -> F + Send,
+) -> http::Response<Body>
+where
+    M: Message + Default + 'static,
+    S: Stream<Item = Result<Bytes, Status>> + Send + 'static,
+    F: Future<Output = Result<S, Status>> + Send,
+{
+    let call = Call(Some(|request: Request<M>| {
+        let stream = call(request.into_inner());
+        async { Ok(Response::new(stream.await?)) }
+    }));
+    let accepted = EnabledCompressionEncodings::default();
+    grpc(bytes_max).apply_compression_config(accepted, compressed).server_streaming(call, request).await
+}
+
+/// Says that there is no such method.
+pub(crate) fn unimplemented(path: &str) -> http::Response<Body> {
+    Status::unimplemented(format!("{path} is not a method of this server")).into_http()
+}
+
+fn grpc<M: Message + Default + 'static>(bytes_max: usize) -> Grpc<Encoded<M>> {
+    Grpc::new(Encoded(PhantomData)).apply_max_message_size_config(Some(bytes_max), None)
+}
+
+impl<F, A, M, R> Service<Request<M>> for Call<F>
+where
+    F: FnOnce(Request<M>) -> A,
+    A: Future<Output = Result<Response<R>, Status>>,
+{
+    type Response = Response<R>;
+    type Error = Status;
+    type Future = A;
+
+    fn poll_ready(&mut self, _cx: &mut Context<'_>) -> Poll<Result<(), Status>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<M>) -> A {
+        (self.0.take().expect("it is called for one request"))(request)
+    }
+}
+
+impl<M: Message + Default + 'static> Codec for Encoded<M> {
+    type Encode = Bytes;
+    type Decode = M;
+    type Encoder = Self;
+    type Decoder = Self;
+
+    fn encoder(&mut self) -> Self {
+        Self(PhantomData)
+    }
+
+    fn decoder(&mut self) -> Self {
+        Self(PhantomData)
+    }
+}
+
+impl<M> Encoder for Encoded<M> {
+    type Item = Bytes;
+    type Error = Status;
+
+    fn encode(&mut self, item: Bytes, buf: &mut EncodeBuf<'_>) -> Result<(), Status> {
+        buf.put(item);
+        Ok(())
+    }
+}
+
+impl<M: Message + Default> Decoder for Encoded<M> {
+    type Item = M;
+    type Error = Status;
+
+    fn decode(&mut self, buf: &mut DecodeBuf<'_>) -> Result<Option<M>, Status> {
+        let length = buf.remaining();
+        M::decode(buf).map(Some).map_err(|error| {
+            Status::invalid_argument(format!("{length} bytes are not a message of this method: {error}"))
+        })
+    }
+}

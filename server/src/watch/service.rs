@@ -1,0 +1,82 @@
+//! `GameService` among tonic's services: its calls of spectators, and requests that are not [played](crate::play).
+
+use std::{
+    convert::Infallible,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use tickwire_proto::v1::{self as pb, game_service_server};
+use tickwire_shared::Tick;
+use tonic::{Status, body::Body, codec::EnabledCompressionEncodings, server::NamedService};
+use tower_service::Service;
+
+use super::{
+    join,
+    rpc::{self, Answer},
+    words::{self, Word},
+};
+use crate::{play, server::Shared};
+
+/// `tickwire.v1.GameService`, without `Play`.
+#[derive(Clone, Debug)]
+pub(crate) struct GameService {
+    shared: Arc<Shared>,
+}
+
+impl GameService {
+    pub(crate) fn new(shared: Arc<Shared>) -> Self {
+        Self { shared }
+    }
+
+    async fn answer(self, request: http::Request<Body>) -> http::Response<Body> {
+        let Self { shared } = self;
+        let bytes_max = shared.limits.message_bytes_max;
+        match request.uri().path() {
+            "/tickwire.v1.GameService/Watch" => {
+                let none = EnabledCompressionEncodings::default();
+                rpc::streaming(request, bytes_max, none, async move |request| join::watch(&shared, request)).await
+            }
+            "/tickwire.v1.GameService/SendInputs" => {
+                rpc::unary(request, bytes_max, async move |request| send_inputs(&shared, request)).await
+            }
+            "/tickwire.v1.GameService/Acknowledge" => {
+                rpc::unary(request, bytes_max, async move |request| acknowledge(&shared, request)).await
+            }
+            _ => play::refuse(&request),
+        }
+    }
+}
+
+fn send_inputs(shared: &Shared, request: pb::SendInputsRequest) -> Result<pb::SendInputsResponse, Status> {
+    let pb::SendInputsRequest { stream_token, messages, jumps } = request;
+    let spectator = shared.spectators.find(&stream_token)?;
+    spectator.take(&words::read(messages)?, jumps)?;
+    Ok(pb::SendInputsResponse {})
+}
+
+fn acknowledge(shared: &Shared, request: pb::AcknowledgeRequest) -> Result<pb::AcknowledgeResponse, Status> {
+    let pb::AcknowledgeRequest { stream_token, epoch, newest_tick, jumps } = request;
+    let ack = Word::Ack { epoch, newest_tick: Tick(newest_tick) };
+    shared.spectators.find(&stream_token)?.take(&[ack], jumps)?;
+    Ok(pb::AcknowledgeResponse {})
+}
+
+impl NamedService for GameService {
+    const NAME: &'static str = game_service_server::SERVICE_NAME;
+}
+
+impl Service<http::Request<Body>> for GameService {
+    type Response = http::Response<Body>;
+    type Error = Infallible;
+    type Future = Answer;
+
+    fn poll_ready(&mut self, _cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: http::Request<Body>) -> Answer {
+        let answer = self.clone().answer(request);
+        Box::pin(async { Ok(answer.await) })
+    }
+}

@@ -1,0 +1,352 @@
+//! A spectator's stream: composes late, as a player's does, from wherever the spectator stands.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use futures_util::{Stream, stream};
+use prost::Message as _;
+use tickwire_proto::v1::{self as pb, server_message::Kind};
+use tickwire_replication::{InputFeedback, Snapshot};
+use tickwire_shared::Tick;
+use tokio::{sync::watch, time::sleep_until};
+use tonic::{Code, Status};
+use tracing::debug;
+
+use super::{
+    past::{Outcome, Past, PastState},
+    source::Source,
+    spectator::{Spectator, Stand, State},
+    spectators::Listing,
+};
+use crate::{
+    server::Phase,
+    session::{SessionHandle, SessionState},
+    status::Refusal,
+};
+
+/// A spectator's stream.
+pub(super) struct SpectatorStream {
+    spectator: Arc<Spectator>,
+    /// Until it is sent.
+    welcome: Option<Box<pb::Welcome>>,
+    /// The server's newest notice that has been sent, by number.
+    noticed: u64,
+    /// What the spectator was told last of what may change by itself.
+    told: Option<Told>,
+    live: Option<watch::Receiver<()>>,
+    past: Option<(Arc<Past>, watch::Receiver<PastState>)>,
+    phase: watch::Receiver<Phase>,
+    /// The goodbye has been sent, and this comes after it.
+    status: Option<Status>,
+    is_over: bool,
+    snapshot: Snapshot,
+    _listing: Listing,
+    _seat: Option<Seat>,
+}
+
+/// A spectator's part of a session's quota.
+pub(super) struct Seat(pub(super) Arc<SessionHandle>);
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.0.live.dismiss();
+    }
+}
+
+/// What is to be sent next.
+enum Next {
+    Message(Bytes),
+    End(pb::Goodbye, Status),
+    /// Nothing before something happens, or this time comes.
+    Wait(Option<Instant>),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Told {
+    speed: f64,
+    paused: bool,
+    ended: bool,
+}
+
+/// Where the stream stands now.
+struct Place {
+    tick: Tick,
+    /// Since the tick was due.
+    phase: Duration,
+    slip_us: i64,
+    told: Told,
+}
+
+impl SpectatorStream {
+    pub(super) fn new(spectator: Arc<Spectator>, welcome: pb::Welcome, listing: Listing, seat: Option<Seat>) -> Self {
+        let live = spectator.source.session().map(|session| session.live.subscribe());
+        let phase = spectator.shared.phase.subscribe();
+        Self {
+            spectator,
+            welcome: Some(Box::new(welcome)),
+            noticed: 0,
+            told: None,
+            live,
+            past: None,
+            phase,
+            status: None,
+            is_over: false,
+            snapshot: Snapshot::default(),
+            _listing: listing,
+            _seat: seat,
+        }
+    }
+
+    /// Its messages, as bytes.
+    pub(super) fn messages(self) -> impl Stream<Item = Result<Bytes, Status>> + Send {
+        stream::unfold(self, |mut stream| async move {
+            let message = stream.next().await?;
+            Some((message, stream))
+        })
+    }
+
+    async fn next(&mut self) -> Option<Result<Bytes, Status>> {
+        if self.is_over {
+            return None;
+        }
+        if let Some(status) = self.status.take() {
+            self.is_over = true;
+            return (status.code() != Code::Ok).then_some(Err(status));
+        }
+        loop {
+            match self.look(Instant::now()) {
+                Next::Message(bytes) => return Some(Ok(bytes)),
+                Next::End(goodbye, status) => {
+                    debug!(session = %self.spectator.source.name(), status = status.message(), "a spectator has gone");
+                    self.status = Some(status);
+                    return Some(Ok(encoded(Kind::Goodbye(goodbye))));
+                }
+                Next::Wait(due) => self.wait(due).await,
+            }
+        }
+    }
+
+    /// Waits until something has happened since [`look`](Self::look), or until `due`.
+    async fn wait(&mut self, due: Option<Instant>) {
+        let Self { spectator, live, past, phase, .. } = self;
+        let stepped = changed(live.as_mut());
+        let played = changed(past.as_mut().map(|(_, past)| past));
+        let is_due = async {
+            match due {
+                Some(due) => sleep_until(due.into()).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = spectator.called() => {}
+            () = stepped => {}
+            () = played => {}
+            () = is_due => {}
+            () = changed(Some(phase)) => {}
+        }
+    }
+
+    /// What there is to send now.
+    fn look(&mut self, now: Instant) -> Next {
+        if let Some(welcome) = self.welcome.take() {
+            return Next::Message(encoded(Kind::Welcome(*welcome)));
+        }
+        // What changes from here on is looked at again.
+        if let Some(live) = &mut self.live {
+            live.borrow_and_update();
+        }
+        if *self.phase.borrow_and_update() == Phase::Ending {
+            return shut_down();
+        }
+        let spectator = Arc::clone(&self.spectator);
+        if let Some(end) = spectator.source.session().and_then(|session| end_of(session)) {
+            return end;
+        }
+        if let Some(notice) = spectator.shared.notices.newer_than(&mut self.noticed) {
+            return Next::Message(encoded(Kind::Notice(notice)));
+        }
+        let mut state = spectator.lock();
+        if state.leaves {
+            return Next::End(goodbye(pb::GoodbyeReason::Left, "you left"), Status::ok(""));
+        }
+        let place = match self.find_place(&spectator, &mut state) {
+            Ok(Some(place)) => place,
+            Ok(None) => return Next::Wait(None),
+            Err(end) => return end,
+        };
+        if let Some(echo) = state.pings.pop_front() {
+            let phase_us = u32::try_from(place.phase.as_micros()).unwrap_or(u32::MAX);
+            let pong = pb::Pong { echo, tick: place.tick.0, phase_us, slip_us: place.slip_us };
+            return Next::Message(encoded(Kind::Pong(pong)));
+        }
+        if state.is_untold || self.told != Some(place.told) {
+            state.is_untold = false;
+            self.told = Some(place.told);
+            return Next::Message(encoded(Kind::WatchState(watch_state(&spectator.source, &state, &place))));
+        }
+        self.compose(&spectator, &mut state, &place, now)
+    }
+
+    fn compose(&mut self, spectator: &Spectator, state: &mut State, place: &Place, now: Instant) -> Next {
+        let since_start = spectator.since_start(now);
+        let has_news = state.view.sent() < place.tick;
+        if has_news {
+            let State { view, stand, .. } = state;
+            let replicator = match (stand, &spectator.source) {
+                (Stand::Past(stretch), _) => &stretch.replicator,
+                (Stand::Live, Source::Session(session)) => session.live_replicator(),
+                (Stand::Nowhere | Stand::Live, _) => return Next::Wait(None),
+            };
+            let feedback = InputFeedback { slip_us: place.slip_us, ..InputFeedback::default() };
+            if view.compose_into(replicator, feedback, since_start, &mut self.snapshot) {
+                let mut bytes = Vec::with_capacity(self.snapshot.server_message_len());
+                self.snapshot.encode_server_message(&mut bytes);
+                self.snapshot.clear();
+                return Next::Message(bytes.into());
+            }
+        }
+        let patience = spectator.shared.timeouts.unacknowledged;
+        let unread = state.view.credit().unacknowledged_since().map(|since| spectator.instant(since) + patience);
+        if unread.is_some_and(|unread| now >= unread) {
+            return not_reading(patience);
+        }
+        // What there were no bytes for is tried again in the time of a tick: where it stands still, nothing else tells.
+        let again = has_news.then(|| now + spectator.source.tick_rate().duration_of(1));
+        Next::Wait([unread, again].into_iter().flatten().min())
+    }
+
+    /// Finds out where the stream stands now, and has the view jump where that is elsewhere. `None`: nowhere yet.
+    fn find_place(&mut self, spectator: &Spectator, state: &mut State) -> Result<Option<Place>, Next> {
+        self.follow_past(state);
+        let past = self.past.as_mut().map(|(_, past)| past.borrow_and_update().clone());
+        let past = match (past, spectator.source.session()) {
+            (Some(PastState { outcome: Outcome::Failed(reason), .. }), None) => return Err(broken(&reason)),
+            (Some(PastState { outcome: Outcome::Failed(reason), .. }), Some(_)) => {
+                state.problem = reason;
+                state.is_untold = true;
+                state.leave_past();
+                None
+            }
+            (Some(PastState { outcome: Outcome::CaughtUp, .. }), Some(_)) => {
+                state.leave_past();
+                None
+            }
+            (past, _) => past,
+        };
+        let stand = match &past {
+            Some(PastState { stretch: Some(stretch), .. }) => Stand::Past(Arc::clone(stretch)),
+            // It goes on where it is until it is there.
+            Some(_) => state.stand.clone(),
+            None if spectator.source.session().is_some() => Stand::Live,
+            None => Stand::Nowhere,
+        };
+        if !stand.is(&state.stand) {
+            state.jumps += u32::from(!matches!(state.stand, Stand::Nowhere));
+            state.view.jump();
+            state.stand = stand;
+            state.is_untold = true;
+        }
+        let session = spectator.source.session();
+        Ok(match (&state.stand, past, session) {
+            (Stand::Live, _, Some(session)) => Some(live_place(session)),
+            (Stand::Past(_), Some(past), _) => Some(past_place(&past)),
+            _ => None,
+        })
+    }
+
+    /// Listens to where the spectator is going.
+    fn follow_past(&mut self, state: &State) {
+        let is_known = match (&self.past, &state.past) {
+            (Some((known, _)), Some(past)) => Arc::ptr_eq(known, past),
+            (None, None) => true,
+            _ => false,
+        };
+        if !is_known {
+            self.past = state.past.as_ref().map(|past| (Arc::clone(past), past.subscribe()));
+        }
+    }
+}
+
+/// Waits for a change; for ever where there is nothing that could, any more.
+async fn changed<T>(receiver: Option<&mut watch::Receiver<T>>) {
+    if let Some(receiver) = receiver
+        && receiver.changed().await.is_ok()
+    {
+        return;
+    }
+    std::future::pending::<()>().await;
+}
+
+fn live_place(session: &SessionHandle) -> Place {
+    Place {
+        tick: session.live_tick(),
+        phase: Duration::from_micros(session.clock.phase_us(Instant::now()).into()),
+        slip_us: session.clock.slip_us(),
+        told: Told { speed: 1.0, paused: false, ended: false },
+    }
+}
+
+fn past_place(past: &PastState) -> Place {
+    let ended = past.outcome == Outcome::Ended;
+    Place {
+        tick: past.tick,
+        phase: past.since.elapsed(),
+        slip_us: 0,
+        told: Told { speed: past.speed, paused: past.paused, ended },
+    }
+}
+
+fn watch_state(source: &Source, state: &State, place: &Place) -> pb::WatchState {
+    pb::WatchState {
+        tick: place.tick.0,
+        speed: place.told.speed,
+        paused: place.told.paused,
+        live: matches!(state.stand, Stand::Live),
+        first_tick: u64::from(source.has_past()),
+        last_tick: source.newest().0,
+        delay_ticks: source.session().map_or(0, |session| session.live.delay_ticks()),
+        jumps: state.jumps,
+        ended: place.told.ended,
+        problem: state.problem.clone(),
+    }
+}
+
+fn end_of(session: &SessionHandle) -> Option<Next> {
+    match session.state() {
+        SessionState::Running => {}
+        SessionState::Stopped => return Some(shut_down()),
+        SessionState::Failed => {
+            let text = "the game of this session failed; its recording replays to the failure";
+            let refusal = Refusal::new(Code::Aborted, "SESSION_FAILED", format!("{}: {text}", session.name));
+            return Some(Next::End(goodbye(pb::GoodbyeReason::SessionFailed, text), refusal.into()));
+        }
+    }
+    session.live.problem().map(broken)
+}
+
+fn shut_down() -> Next {
+    Next::End(goodbye(pb::GoodbyeReason::Shutdown, "the server is shutting down"), Refusal::shutting_down().into())
+}
+
+fn broken(reason: &str) -> Next {
+    let text = format!("the recording cannot be played on: {reason}");
+    let goodbye = goodbye(pb::GoodbyeReason::SessionFailed, &text);
+    Next::End(goodbye, Refusal::new(Code::DataLoss, "REPLAY_FAILED", text).into())
+}
+
+fn not_reading(patience: Duration) -> Next {
+    let text = format!("no snapshot was acknowledged for {patience:?}: read the stream, and call Acknowledge");
+    let goodbye = goodbye(pb::GoodbyeReason::Unspecified, &text);
+    Next::End(goodbye, Refusal::new(Code::DeadlineExceeded, "NOT_READING", text).into())
+}
+
+fn goodbye(reason: pb::GoodbyeReason, text: &str) -> pb::Goodbye {
+    pb::Goodbye { reason: reason.into(), text: text.into() }
+}
+
+fn encoded(kind: Kind) -> Bytes {
+    pb::ServerMessage { kind: Some(kind) }.encode_to_vec().into()
+}

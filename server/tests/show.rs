@@ -1,0 +1,87 @@
+//! `replay --serve` as a process.
+
+#![cfg(unix)]
+
+use std::{
+    io::{BufRead as _, BufReader},
+    path::{Path, PathBuf},
+    process::{Child, Command, Output, Stdio},
+};
+
+use tickwire_proto::{
+    PROTOCOL_VERSION,
+    v1::{Hello, WatchRequest, game_service_client::GameServiceClient, server_message::Kind},
+};
+use tonic::transport::Channel;
+
+const BINARY: &str = env!("CARGO_BIN_EXE_tickwire-server");
+
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn golden() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/recordings/crowd-20hz.mcap")
+}
+
+fn refused(arguments: &[&str]) -> Output {
+    Command::new(BINARY).args(["replay", "--serve"]).args(arguments).output().expect("the binary runs")
+}
+
+#[tokio::test]
+async fn a_recording_is_shown_to_whoever_watches_from_the_tick_and_at_the_speed_that_were_asked_for() {
+    let mut child = Command::new(BINARY)
+        .args(["replay", "--serve", "--listen", "127.0.0.1:0", "--from", "50", "--speed", "8"])
+        .arg(golden())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("the binary runs");
+    let mut line = String::new();
+    BufReader::new(child.stdout.as_mut().expect("it is piped")).read_line(&mut line).expect("it prints");
+    let _running = Running(child);
+    let address = line.split("http://").nth(1).and_then(|rest| rest.split(' ').next());
+    let address = address.unwrap_or_else(|| panic!("{line:?} names no address"));
+    let channel = Channel::from_shared(format!("http://{address}")).expect("an address").connect().await;
+    let hello = Hello { protocol_version: PROTOCOL_VERSION, ..Hello::default() };
+    let request = WatchRequest { hello: Some(hello), ..WatchRequest::default() };
+    let mut stream = GameServiceClient::new(channel.expect("it listens where it says"))
+        .watch(request)
+        .await
+        .expect("it shows")
+        .into_inner();
+    let mut came = Vec::new();
+    while came.len() < 3 {
+        came.push(stream.message().await.expect("it goes on").and_then(|message| message.kind).expect("not empty"));
+    }
+    let [Kind::Welcome(welcome), Kind::WatchState(state), Kind::Snapshot(snapshot)] = &came[..] else {
+        panic!("{came:?}");
+    };
+    assert_eq!((welcome.session.as_str(), welcome.tick), ("sessions/golden", 50));
+    assert_eq!((state.speed, state.last_tick), (8.0, 200));
+    assert!(snapshot.tick >= 50 && snapshot.reset);
+}
+
+#[test]
+fn what_cannot_be_shown_is_said() {
+    let golden = golden();
+    let golden = golden.to_str().expect("a plain path");
+    let cases: [(&[&str], &str); 5] = [
+        (&[golden, golden], "one recording"),
+        (&[golden, "--speed", "100"], "0.1 to 64"),
+        (&[golden, "--listen", "0.0.0.0:0"], "--insecure"),
+        (&[golden, "--verify"], "--verify"),
+        (&["/nowhere/x.mcap", "--listen", "127.0.0.1:0"], "/nowhere/x.mcap"),
+    ];
+    for (arguments, said) in cases {
+        let output = refused(arguments);
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success() && stderr.contains(said), "{arguments:?}: {stderr}");
+    }
+}
