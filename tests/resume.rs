@@ -1,9 +1,14 @@
 //! Seats that outlive their connections: how they are taken back, and by whom they are not.
 
-use std::{num::NonZeroU32, time::Duration};
+use std::{
+    collections::BTreeSet,
+    num::NonZeroU32,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use tickwire_arena::Arena;
-use tickwire_client::{Client, ClientError, Event, GaveUp, JoinOptions, Resume, Stripes};
+use tickwire_client::{Client, ClientError, ClientEvent, Event, GameClient, GaveUp, JoinOptions, Resume, Stripes};
 use tickwire_proto::v1::{self as pb, client_message::Kind};
 use tickwire_server::{ServerConfig, Timeouts};
 use tonic::{Code, Status};
@@ -315,6 +320,57 @@ async fn a_client_goes_on_after_each_loss_with_the_entity_and_the_mirror_that_it
     client.leave().await.expect("the server says goodbye");
     drop(client);
     eventually("the seat is free", || server.probe.seats() == 1).await;
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_game_loop_is_told_of_a_loss_and_walks_on() {
+    let server = TestServer::arena(config()).await;
+    let exchange = Exchange::to(&server).await;
+    let url = exchange.url.clone();
+    let (walked, mut has_walked) = tokio::sync::mpsc::unbounded_channel();
+    let walk = move || {
+        let game: Arc<dyn tickwire_shared::Game> = Arc::new(Arena);
+        let mut client = GameClient::connect(&url, JoinOptions::default(), Some(game)).expect("a thread starts");
+        let (mut told, mut from, mut entities) = (Vec::new(), None, BTreeSet::new());
+        loop {
+            let is_told = |event: &ClientEvent| {
+                matches!(event, ClientEvent::Joined(_) | ClientEvent::ConnectionLost | ClientEvent::Reconnected { .. })
+            };
+            told.extend(client.update(Instant::now()).expect("the session goes on").into_iter().filter(is_told));
+            if let Some(mut actions) = client.input() {
+                // Back and forth, so that no wall ends it.
+                let way = if told.len() < 3 { 1.0 } else { -1.0 };
+                client.send(actions.set("move_x", way)).expect("within the ranges");
+            }
+            let own = client.view().and_then(|scene| scene.own()).and_then(|own| Some((own.net_id(), own.get("x")?)));
+            if let Some((entity, x)) = own {
+                entities.insert(entity);
+                let (stretch, start) = *from.get_or_insert((told.len(), x));
+                if stretch != told.len() {
+                    from = None;
+                } else if (x - start).abs() > 1.0 {
+                    // An error says that nobody waits any more.
+                    let _ = walked.send(());
+                    if told.len() == 3 {
+                        client.leave().expect("the server says goodbye");
+                        return (told, entities.len());
+                    }
+                }
+            }
+            // A screen's pace.
+            std::thread::sleep(Duration::from_millis(8));
+        }
+    };
+    let walking = tokio::task::spawn_blocking(walk);
+    within_patience(has_walked.recv()).await.expect("it walks");
+    exchange.cut(0);
+    let (told, entities) = within_patience(walking).await.expect("it does not panic");
+    assert!(matches!(
+        told[..],
+        [ClientEvent::Joined(_), ClientEvent::ConnectionLost, ClientEvent::Reconnected { epoch_changed: false }]
+    ));
+    assert_eq!((entities, server.probe.seats()), (1, 0));
     server.stop().await;
 }
 

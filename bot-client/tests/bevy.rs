@@ -17,7 +17,12 @@ use tickwire_client::{
     },
 };
 use tickwire_server::{Server, ServerConfig, Timeouts};
-use tokio::{net::TcpListener, runtime::Runtime, sync::oneshot, task::JoinHandle};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    runtime::Runtime,
+    sync::{oneshot, watch},
+    task::JoinHandle,
+};
 
 /// A screen's pace.
 const FRAME: Duration = Duration::from_millis(8);
@@ -62,14 +67,48 @@ impl TestServer {
         Self { runtime, url, stop, served }
     }
 
+    /// A way to the server that carries bytes while it is open, and cuts all connections when it closes.
+    fn gate(&self) -> (String, watch::Sender<bool>) {
+        let listener = self.runtime.block_on(TcpListener::bind("127.0.0.1:0")).expect("a port is free");
+        let url = format!("http://{}", listener.local_addr().expect("it is bound"));
+        let (gate, open) = watch::channel(true);
+        let server = self.url.trim_start_matches("http://").to_owned();
+        self.runtime.spawn(async move {
+            while let Ok((mut near, _)) = listener.accept().await {
+                let (server, mut open) = (server.clone(), open.clone());
+                tokio::spawn(async move {
+                    let carry = async {
+                        let mut far = TcpStream::connect(server).await?;
+                        tokio::io::copy_bidirectional(&mut near, &mut far).await
+                    };
+                    tokio::select! {
+                        biased;
+                        // An error says that the test is over.
+                        _ = open.wait_for(|open| !*open) => {}
+                        _ = carry => {}
+                    }
+                });
+            }
+        });
+        (url, gate)
+    }
+
     fn client(&self) -> GameClient {
-        GameClient::connect(&self.url, JoinOptions::default(), Some(Arc::new(Arena))).expect("a thread starts")
+        self.client_by(&self.url)
+    }
+
+    fn client_by(&self, url: &str) -> GameClient {
+        GameClient::connect(url, JoinOptions::default(), Some(Arc::new(Arena))).expect("a thread starts")
     }
 
     /// An app that walks east.
     fn app(&self) -> App {
+        Self::app_of(self.client())
+    }
+
+    fn app_of(client: GameClient) -> App {
         let mut app = App::new();
-        app.add_plugins(TickwirePlugin::new(self.client()))
+        app.add_plugins(TickwirePlugin::new(client))
             .replicate("player", |shown| Along(shown.get("x").expect("everybody sees it")))
             .add_systems(Update, walk_east.run_if(resource_changed::<Connection>));
         app
@@ -168,4 +207,35 @@ fn a_session_that_ends_is_told_of_once_and_another_one_takes_its_place() {
     *app.world_mut().resource_mut::<Connection>() = Connection::new(second.client());
     run_until_walked(&mut app);
     second.stop();
+}
+
+#[test]
+fn an_app_whose_connection_is_lost_goes_on_with_the_same_entity_and_actions() {
+    let server = TestServer::start();
+    let (url, gate) = server.gate();
+    let mut app = TestServer::app_of(server.client_by(&url));
+    run_until_walked(&mut app);
+    let mine = own(app.world_mut()).expect("it walks").0;
+    let mut cursor = app.world().resource::<Messages<ClientEvent>>().get_cursor();
+    cursor.clear(app.world().resource());
+    let mut told = Vec::new();
+    gate.send_replace(false);
+    run_until(&mut app, |world| {
+        told.extend(cursor.read(world.resource()).cloned());
+        matches!(world.resource::<Connection>().state(), ConnectionState::Reconnecting(_))
+    });
+    assert_eq!(own(app.world_mut()).map(|(entity, _)| entity), Some(mine), "it stands still");
+    assert!(app.world().resource::<Actions>().get().is_some());
+
+    gate.send_replace(true);
+    run_until(&mut app, |world| {
+        told.extend(cursor.read(world.resource()).cloned());
+        matches!(world.resource::<Connection>().state(), ConnectionState::Playing(_))
+    });
+    told.retain(|event| matches!(event, ClientEvent::ConnectionLost | ClientEvent::Reconnected { .. }));
+    assert_eq!(told, [ClientEvent::ConnectionLost, ClientEvent::Reconnected { epoch_changed: false }]);
+    // Nobody sets the way again: it is held.
+    run_until_walked(&mut app);
+    assert_eq!(own(app.world_mut()).map(|(entity, _)| entity), Some(mine));
+    server.stop();
 }

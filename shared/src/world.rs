@@ -63,7 +63,8 @@ pub struct Seats {
 pub struct Seat {
     /// The name that others see.
     pub name: Arc<str>,
-    /// False while the connection is lost and the seat is kept.
+    /// False while the connection is lost and the seat is kept. The player's entity stays, with what was held for 250 ms and then
+    /// nothing: a game for which that is wrong despawns it here, and spawns another when this is true again.
     pub connected: bool,
 }
 

@@ -525,6 +525,34 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_bot_that_takes_its_seat_back_has_not_failed_and_one_that_is_not_to_has() {
+        for (resume, failed) in [(Resume::default(), 0), (Resume::OFF, 1)] {
+            let (url, mut accepted) = serve(None).await;
+            let handle = SwarmHandle::default();
+            let config = SwarmConfig { resume, ..config(url, 1) };
+            let swarm = spawn_blocking({
+                let handle = handle.clone();
+                move || run(&config, &handle)
+            });
+            let mut lost = accepted.recv().await.unwrap();
+            let Down::Welcome(welcome) = welcome() else { panic!("a welcome") };
+            lost.send(Down::Welcome(pb::Welcome { resume_token: vec![7; 32], ..welcome })).await;
+            while !matches!(lost.receive().await, Some(Up::Ping(_))) {}
+            drop(lost);
+            if failed == 0 {
+                let (heard, mut all) = tokio::sync::mpsc::channel(1);
+                let back = tokio::spawn(host(accepted.recv().await.unwrap(), heard));
+                all.recv().await.unwrap();
+                handle.stop();
+                back.await.unwrap();
+            }
+            let (report, _) = swarm.await.unwrap().unwrap();
+            assert_eq!((report.bots_connected, report.bots_failed, report.resumes), (1, failed, 1 - failed));
+            assert_eq!(report.is_clean(), failed == 0);
+        }
+    }
+
+    #[tokio::test]
     async fn bots_that_cannot_join_are_counted_by_status() {
         let listener = tokio::net::TcpListener::bind(LOOPBACK).await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
