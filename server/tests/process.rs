@@ -454,3 +454,22 @@ fn options_that_are_wrong_are_named_with_their_origin() {
         assert!(words.iter().all(|word| stderr(&output).contains(word)), "{}", stderr(&output));
     }
 }
+
+#[test]
+fn a_soak_compares_two_sessions_and_says_so() {
+    let soaked = run(&["soak", "--determinism", "--players", "4", "--ticks", "60", "--rebuild-every", "10"]);
+    assert!(soaked.status.success(), "{}", stderr(&soaked));
+    let said = "arena: two sessions of 4 players were the same for 60 ticks, one of them rebuilt 6 times";
+    assert_eq!(stdout(&soaked).lines().next(), Some(said));
+    let other = run(&["soak", "--determinism", "--players", "4", "--ticks", "60", "--set", "size=400", "--seed", "2"]);
+    assert_ne!(stdout(&soaked).lines().nth(1), stdout(&other).lines().nth(1));
+    for (arguments, problem) in [
+        (&["soak"][..], "--determinism"),
+        (&["soak", "--determinism", "--game", "chess"], "there is no \"chess\""),
+        (&["soak", "--determinism", "--players", "0"], "0 is not in 1..=10000"),
+    ] {
+        let refused = run(arguments);
+        assert_eq!(refused.status.code(), Some(2), "{arguments:?}");
+        assert!(stderr(&refused).contains(problem), "{}", stderr(&refused));
+    }
+}

@@ -19,7 +19,8 @@ use tickwire_proto::{
         client_message, game_service_client::GameServiceClient, session_service_client::SessionServiceClient,
     },
 };
-use tickwire_recording::{EndReason, Recording, RecordingState as FileState, live_path, repair, verify};
+use tickwire_recording::{EndReason, Recording, RecordingState as FileState, Replay, live_path, repair, verify};
+use tickwire_shared::Tick;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Streaming, transport::Channel};
@@ -258,4 +259,28 @@ async fn a_start_makes_room_and_removes_what_was_left() {
     // And the one that grows.
     assert_eq!(left.len(), 3, "{left:?}");
     server.kill();
+}
+
+#[tokio::test]
+async fn a_server_records_keyframes_and_replays_go_on_from_them() {
+    let data = data();
+    let server = Running::start(data.path(), &["--keyframe-seconds", "1"]).await;
+    let seat = server.take_a_seat().await;
+    server.until(|session| session.tick >= 150).await;
+    drop(seat);
+    server.end();
+    let file = only_recording(data.path());
+    let recording = Recording::open(&file).expect("a recording");
+    let summary = recording.summary();
+    assert!(summary.keyframes >= 1, "{summary:?}");
+    let replay = Replay::at(&recording, Arc::new(Arena), Tick(summary.ticks)).expect("within the recording");
+    assert!(replay.begun_at() > Tick::ZERO);
+    let whole = verify(&recording, Arc::new(Arena)).expect("the same match");
+    assert_eq!(whole.state_hash, replay.session().frame().state_hash);
+    let from = summary.ticks.to_string();
+    let last = run(&["replay", "--from", &from], &file);
+    assert_eq!(stdout(&last).lines().next(), Some(format!("{from:>8}  {:016x}", whole.state_hash).as_str()));
+    let shown: serde_json::Value =
+        serde_json::from_str(&stdout(&run(&["recordings", "show", "--json"], &file))).expect("JSON");
+    assert_eq!(shown["keyframes"], summary.keyframes);
 }
