@@ -30,9 +30,15 @@ pub(crate) struct Server {
     log: Log,
 }
 
-/// What a process has logged, and whether it is over.
+/// What a process logs.
 #[derive(Clone, Default)]
-struct Log(Arc<(Mutex<(Vec<Json>, bool)>, Condvar)>);
+struct Log(Arc<(Mutex<Logged>, Condvar)>);
+
+#[derive(Default)]
+struct Logged {
+    lines: Vec<Json>,
+    is_over: bool,
+}
 
 /// A server that listens.
 pub(crate) struct Listening {
@@ -116,15 +122,15 @@ impl Log {
             // What a killed process has written half is no line.
             let line: Option<Json> = line.ok().and_then(|line| serde_json::from_str(&line).ok());
             let fields = line.map(|mut line| line["fields"].take());
-            state.lock().expect("sound").0.extend(fields);
+            state.lock().expect("sound").lines.extend(fields);
             changed.notify_all();
         }
-        state.lock().expect("sound").1 = true;
+        state.lock().expect("sound").is_over = true;
         changed.notify_all();
     }
 
     fn lines(&self) -> Vec<Json> {
-        self.0.0.lock().expect("sound").0.clone()
+        self.0.0.lock().expect("sound").lines.clone()
     }
 
     fn wait(&self, time: Duration, message: &str) -> Option<Json> {
@@ -132,11 +138,11 @@ impl Log {
         let deadline = Instant::now() + time;
         let mut state = state.lock().expect("sound");
         loop {
-            if let Some(line) = state.0.iter().find(|line| line["message"] == message) {
+            if let Some(line) = state.lines.iter().find(|line| line["message"] == message) {
                 return Some(line.clone());
             }
             let left = deadline.saturating_duration_since(Instant::now());
-            if state.1 || left.is_zero() {
+            if state.is_over || left.is_zero() {
                 return None;
             }
             state = changed.wait_timeout(state, left).expect("sound").0;
