@@ -28,6 +28,7 @@ use super::{
     rate::MessageRate,
 };
 use crate::{
+    net::{Incoming, Lane},
     server::Phase,
     session::{Command, NotTaken, SessionHandle},
     status::Refusal,
@@ -44,6 +45,8 @@ pub(super) struct Uplink {
     /// When to look at the time.
     due: Option<Instant>,
     heard_at: Instant,
+    /// While it plays: nothing that has come waits to be taken in.
+    has_taken_all: bool,
 }
 
 struct Inbox {
@@ -143,7 +146,13 @@ impl Uplink {
             stage: Stage::Arriving { draining, seat: None },
             due: Some(now + peer.shared.timeouts.hello),
             heard_at: now,
+            has_taken_all: false,
         }
+    }
+
+    /// Whether it plays, and nothing that has come waits to be taken in.
+    pub(super) fn has_taken_all(&self) -> bool {
+        self.has_taken_all
     }
 
     /// When it must be polled even if nothing comes.
@@ -152,8 +161,18 @@ impl Uplink {
     }
 
     /// Takes in what has come, and sees to it that the stream ends where that is its end.
-    pub(super) fn poll(&mut self, peer: &Arc<Peer>, now: Instant, cx: &mut Context<'_>) -> Progress {
-        if let Poll::Ready(end) = self.poll_end(peer, now, cx) {
+    pub(super) fn poll(
+        &mut self,
+        peer: &Arc<Peer>,
+        lane: Option<&Lane>,
+        now: Instant,
+        cx: &mut Context<'_>,
+    ) -> Progress {
+        self.has_taken_all = false;
+        if let Poll::Ready(end) = self.poll_end(peer, lane, now, cx) {
+            if let Some(lane) = lane {
+                lane.deafen();
+            }
             return self.part(peer, end, now);
         }
         match &self.stage {
@@ -162,7 +181,13 @@ impl Uplink {
         }
     }
 
-    fn poll_end(&mut self, peer: &Arc<Peer>, now: Instant, cx: &mut Context<'_>) -> Poll<End> {
+    fn poll_end(
+        &mut self,
+        peer: &Arc<Peer>,
+        lane: Option<&Lane>,
+        now: Instant,
+        cx: &mut Context<'_>,
+    ) -> Poll<End> {
         if let Stage::Arriving { .. } = &self.stage {
             match ready!(self.poll_arrival(peer, now, cx)) {
                 Ok(seated) => {
@@ -175,7 +200,7 @@ impl Uplink {
             }
         }
         if let Stage::Playing { .. } = &self.stage {
-            return self.poll_play(peer, now, cx);
+            return self.poll_play(peer, lane, now, cx);
         }
         if self.due.is_some_and(|due| now >= due) {
             self.due = None;
@@ -191,7 +216,7 @@ impl Uplink {
             return Poll::Pending;
         };
         if seat.is_none() {
-            match inbox.poll_message(peer.shared.limits.message_bytes_max, cx) {
+            match inbox.poll_message(peer.shared.limits.message_bytes_max, None, cx) {
                 Poll::Ready(message) => {
                     let hello = read_hello(message)?;
                     self.heard_at = now;
@@ -213,14 +238,17 @@ impl Uplink {
     }
 
     /// From Welcome to the end.
-    fn poll_play(&mut self, peer: &Peer, now: Instant, cx: &mut Context<'_>) -> Poll<End> {
+    fn poll_play(&mut self, peer: &Peer, lane: Option<&Lane>, now: Instant, cx: &mut Context<'_>) -> Poll<End> {
         let (Stage::Playing { seated, rate }, Some(inbox)) = (&mut self.stage, &mut self.inbox) else {
             return Poll::Pending;
         };
         let limits = &peer.shared.limits;
         for _ in 0..MESSAGES_IN_A_ROW_MAX {
-            let message = match inbox.poll_message(limits.message_bytes_max, cx) {
-                Poll::Pending => return self.poll_liveness(peer, now),
+            let message = match inbox.poll_message(limits.message_bytes_max, lane, cx) {
+                Poll::Pending => {
+                    self.has_taken_all = true;
+                    return self.poll_liveness(peer, now);
+                }
                 Poll::Ready(Ok(message)) => message,
                 Poll::Ready(Err(end)) => return Poll::Ready(end),
             };
@@ -287,10 +315,20 @@ impl Uplink {
 
 impl Inbox {
     /// The next message, or the end that there is instead.
-    fn poll_message(&mut self, bytes_max: usize, cx: &mut Context<'_>) -> Poll<Result<pb::ClientMessage, End>> {
+    fn poll_message(
+        &mut self,
+        bytes_max: usize,
+        lane: Option<&Lane>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<pb::ClientMessage, End>> {
         loop {
             if let Some(message) = self.messages.next(bytes_max)? {
                 return Poll::Ready(Ok(decode(message)?));
+            }
+            match lane.map(|lane| lane.take_in(self.messages.room())) {
+                Some(Incoming::Nothing) => return Poll::Pending,
+                Some(Incoming::Bytes) => continue,
+                Some(Incoming::Closed) | None => {}
             }
             match ready!(self.body.poll_data(cx)) {
                 Some(Ok(frame)) => {
