@@ -341,7 +341,7 @@ fn start_sessions(
             }
             let name = SessionName::numbered(game.name(), number);
             let seed = seeds.next().expect("as good as endless");
-            let relays = threads.iter().map(|_| Arc::<Relay>::default()).collect::<Vec<_>>();
+            let relays = threads.iter().map(|thread| Arc::new(Relay::new(thread.sleeper.clone()))).collect::<Vec<_>>();
             for (thread, relay) in threads.iter().zip(&relays) {
                 thread.runtime.spawn(Arc::clone(relay).run());
             }
