@@ -122,6 +122,7 @@ fn put_prefix(length: usize, bytes: &mut Vec<u8>) {
 
 #[cfg(test)]
 mod tests {
+    use bytes::BytesMut;
     use proptest::{collection::vec, prelude::*};
 
     use super::*;
