@@ -19,7 +19,7 @@ mod sight;
 mod simulation;
 
 pub use config::{SessionConfig, SessionError, SessionLimits};
-pub use input::{Input, InputError};
+pub use input::{Input, InputError, InputValues};
 pub use intake::{InputCounters, InputVerdict, JoinError};
 pub use name::NameError;
 pub use record::{SeatChange, SeatInput, TickInput, TickInputError, TickOutput, TickPanic, TickResult};

@@ -14,7 +14,6 @@ use h2::RecvStream;
 use prost::Message as _;
 use tickwire_proto::v1 as pb;
 use tickwire_shared::{INPUT_LEAD_MS_MAX, PlayerId};
-use tickwire_simulation::Input;
 use tonic::{Code, Status};
 use tracing::{debug, info};
 
@@ -22,15 +21,15 @@ use super::{
     attach::attach,
     framing::{FramingError, Messages},
     hello::{find_session, sit_down, take_seat},
-    inputs,
-    parse::{self, Ack, FirstHello, Message},
+    inputs::{self, RawInputs},
+    parse::{self, Ack, FirstHello, Message, MessageError},
     peer::{Liveness, Peer},
     rate::MessageRate,
 };
 use crate::{
     net::{Incoming, Lane},
     server::Phase,
-    session::{Command, NotTaken, SessionHandle},
+    session::{Command, Inputs, NotTaken, SessionHandle},
     status::Refusal,
 };
 
@@ -52,6 +51,13 @@ pub(super) struct Uplink {
 struct Inbox {
     body: RecvStream,
     messages: Messages,
+}
+
+/// A message as it stood on the wire.
+enum Received {
+    Inputs(RawInputs),
+    /// Any message.
+    Message(pb::ClientMessage),
 }
 
 type Boxed<T> = Pin<Box<dyn Future<Output = T> + Send>>;
@@ -181,13 +187,7 @@ impl Uplink {
         }
     }
 
-    fn poll_end(
-        &mut self,
-        peer: &Arc<Peer>,
-        lane: Option<&Lane>,
-        now: Instant,
-        cx: &mut Context<'_>,
-    ) -> Poll<End> {
+    fn poll_end(&mut self, peer: &Arc<Peer>, lane: Option<&Lane>, now: Instant, cx: &mut Context<'_>) -> Poll<End> {
         if let Stage::Arriving { .. } = &self.stage {
             match ready!(self.poll_arrival(peer, now, cx)) {
                 Ok(seated) => {
@@ -320,7 +320,7 @@ impl Inbox {
         bytes_max: usize,
         lane: Option<&Lane>,
         cx: &mut Context<'_>,
-    ) -> Poll<Result<pb::ClientMessage, End>> {
+    ) -> Poll<Result<Received, End>> {
         loop {
             if let Some(message) = self.messages.next(bytes_max)? {
                 return Poll::Ready(Ok(decode(message)?));
@@ -347,19 +347,20 @@ impl Inbox {
     }
 }
 
-fn decode(message: &[u8]) -> Result<pb::ClientMessage, Refusal> {
+fn decode(message: &[u8]) -> Result<Received, Refusal> {
     if let Some(inputs) = inputs::read(message) {
-        return Ok(pb::ClientMessage { kind: Some(pb::client_message::Kind::Inputs(inputs)) });
+        return Ok(Received::Inputs(inputs));
     }
-    pb::ClientMessage::decode(message).map_err(|error| {
+    pb::ClientMessage::decode(message).map(Received::Message).map_err(|error| {
         let message = format!("{} bytes are not a ClientMessage: {error}", message.len());
         Refusal::new(Code::InvalidArgument, "MALFORMED", message)
     })
 }
 
-fn read_hello(message: Result<pb::ClientMessage, End>) -> Result<FirstHello, End> {
+fn read_hello(message: Result<Received, End>) -> Result<FirstHello, End> {
     match message {
-        Ok(message) => Ok(parse::hello(message).map_err(Refusal::from)?),
+        Ok(Received::Inputs(_)) => Err(Refusal::from(MessageError::HelloMissing("inputs")).into()),
+        Ok(Received::Message(message)) => Ok(parse::hello(message).map_err(Refusal::from)?),
         Err(End::Closed) => {
             let message = "the stream was closed before its first message, a hello";
             Err(Refusal::new(Code::FailedPrecondition, "HELLO_MISSING", message).field("kind").into())
@@ -393,16 +394,20 @@ async fn arrive(peer: Arc<Peer>, hello: FirstHello) -> Result<Seated, End> {
 }
 
 /// Does what one message says.
-fn take(peer: &Peer, seated: &Seated, message: pb::ClientMessage, now: Instant) -> Result<ControlFlow<End>, Refusal> {
+fn take(peer: &Peer, seated: &Seated, message: Received, now: Instant) -> Result<ControlFlow<End>, Refusal> {
     let session = &*seated.session;
-    match parse::message(message, &session.schema)? {
-        Message::Inputs { ack, inputs } if is_current(session, ack) => {
-            let newest = inputs.last().expect("a parsed message has at least one input");
-            let margin_us = session.clock.margin_us(newest.target_tick(), now);
-            acknowledge(peer, ack, Some((newest.sequence(), margin_us)), now)?;
-            send_inputs(peer, seated, inputs);
+    let message = match message {
+        Received::Inputs(raw) => {
+            let (ack, inputs) = parse::inputs(raw, &session.schema)?;
+            Message::Inputs { ack, inputs }
         }
-        Message::Ack(ack) if is_current(session, ack) => acknowledge(peer, ack, None, now)?,
+        Received::Message(message) => parse::message(message, &session.schema)?,
+    };
+    match message {
+        Message::Inputs { ack, inputs } if is_current(session, ack) => take_inputs(peer, seated, ack, inputs, now)?,
+        Message::Ack(ack) if is_current(session, ack) => {
+            acknowledge(peer, ack, None, &mut Inputs::new(), now)?;
+        }
         Message::Inputs { .. } | Message::Ack(_) => {
             session.counters.stale_epochs.fetch_add(1, Ordering::Relaxed);
         }
@@ -426,21 +431,30 @@ fn is_current(session: &SessionHandle, ack: Ack) -> bool {
     ack.epoch == session.epoch
 }
 
-fn acknowledge(peer: &Peer, ack: Ack, input: Option<(u64, i32)>, now: Instant) -> Result<(), Refusal> {
-    peer.acknowledge(ack, input, now).map_err(|error| {
+fn acknowledge(
+    peer: &Peer,
+    ack: Ack,
+    input: Option<(u64, i32)>,
+    inputs: &mut Inputs,
+    now: Instant,
+) -> Result<u64, Refusal> {
+    peer.acknowledge(ack, input, inputs, now).map_err(|error| {
         let message =
             format!("{} is newer than {}, the newest tick sent on this stream", error.acknowledged, error.sent);
         Refusal::new(Code::InvalidArgument, "ACK_BEYOND_SENT", message).field(ack.field)
     })
 }
 
-fn send_inputs(peer: &Peer, seated: &Seated, mut inputs: Vec<Input>) {
+fn take_inputs(peer: &Peer, seated: &Seated, ack: Ack, mut inputs: Inputs, now: Instant) -> Result<(), Refusal> {
     let Seated { session, player } = seated;
-    let repeats = peer.drop_repeats(&mut inputs);
+    let newest = inputs.last().expect("a parsed message has at least one input");
+    let margin_us = session.clock.margin_us(newest.target_tick(), now);
+    let newest = (newest.sequence(), margin_us);
+    let repeats = acknowledge(peer, ack, Some(newest), &mut inputs, now)?;
     if repeats > 0 {
         session.counters.inputs_sent_again.fetch_add(repeats, Ordering::Relaxed);
         if inputs.is_empty() {
-            return;
+            return Ok(());
         }
     }
     let count = inputs.len() as u64;
@@ -453,6 +467,7 @@ fn send_inputs(peer: &Peer, seated: &Seated, mut inputs: Vec<Input>) {
         // The downlink says why.
         Err(NotTaken::Closed) => {}
     }
+    Ok(())
 }
 
 fn no_hello(patience: Duration) -> Refusal {

@@ -2,11 +2,15 @@
 
 use std::sync::{Mutex, MutexGuard};
 
+use smallvec::SmallVec;
 use tickwire_shared::PlayerId;
 use tickwire_simulation::{Input, JoinError};
 use tokio::sync::oneshot;
 
 use super::SeatGuard;
+
+/// Inputs of one message: most often one, which then lies in the message to the session.
+pub(crate) type Inputs = SmallVec<[Input; 1]>;
 
 /// A message to a session.
 #[derive(Debug)]
@@ -18,7 +22,7 @@ pub(crate) enum Command {
         /// Whose.
         player: PlayerId,
         /// In rising order.
-        inputs: Vec<Input>,
+        inputs: Inputs,
     },
 }
 
@@ -118,7 +122,7 @@ mod tests {
     use super::*;
 
     fn inputs(player: u32) -> Command {
-        Command::Inputs { player: PlayerId(player), inputs: Vec::new() }
+        Command::Inputs { player: PlayerId(player), inputs: Inputs::new() }
     }
 
     #[test]

@@ -16,7 +16,7 @@ mod tokens;
 pub(crate) use clock::TickClock;
 pub(crate) use handle::{SeatGuard, SessionHandle, SessionState};
 pub(crate) use host::{SessionHost, SessionOrder};
-pub(crate) use mailbox::{Command, Join, NotTaken};
+pub(crate) use mailbox::{Command, Inputs, Join, NotTaken};
 pub(crate) use registry::{Registry, SessionName, SessionNameError};
 pub(crate) use runner::{StartError, create};
 pub(crate) use stripes::{AttachError, Closed, Granted, Stripe, Stripes};

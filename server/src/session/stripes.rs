@@ -7,9 +7,8 @@ use std::{
 
 use tickwire_replication::{AckError, InputFeedback, STRIPES_MAX, Snapshot, Turns, TurnsConfig, View, ViewConfig};
 use tickwire_shared::{PlayerId, Tick};
-use tickwire_simulation::Input;
 
-use super::{AttachToken, AttachTokens, SeatGuard, SessionHandle, tokens::TokenId};
+use super::{AttachToken, AttachTokens, Inputs, SeatGuard, SessionHandle, tokens::TokenId};
 
 /// What a player was granted, for all stripes together.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -175,15 +174,18 @@ impl Stripe {
         view.compose_in_turn(&mut state.turns, self.number, &session.replicator, feedback, now, snapshot)
     }
 
-    /// Takes in what the client has received of this stream, and how its newest input came: sequence, and margin in µs.
+    /// Takes in what the client has received of this stream, and with inputs how the newest of them came: sequence, and
+    /// margin in µs. What has come by another stripe before is taken out of `inputs`; how many that are. A player with one
+    /// stream repeats nothing of which the session is not to know.
     pub(crate) fn acknowledge(
         &self,
         view: &mut View,
         epoch: u32,
         newest_tick: Tick,
         input: Option<(u64, i32)>,
+        inputs: &mut Inputs,
         now: Instant,
-    ) -> Result<(), AckError> {
+    ) -> Result<u64, AckError> {
         let mut state = self.stripes.lock();
         let now = self.stripes.session.clock.since_start(now);
         view.acknowledge_in_turn(&mut state.turns, self.number, epoch, newest_tick, now)?;
@@ -192,17 +194,10 @@ impl Stripe {
             state.feedback.received_input = sequence;
             state.feedback.received_margin_us = margin_us;
         }
-        Ok(())
-    }
-
-    /// Takes out what has come by another stripe before; how many that are. A player with one stream repeats nothing of
-    /// which the session is not to know.
-    pub(crate) fn drop_repeats(&self, inputs: &mut Vec<Input>) -> u64 {
-        let mut state = self.stripes.lock();
         let has_others = state.turns.count() > 1;
         let before = inputs.len();
         inputs.retain(|input| state.received.is_new(input.sequence()) || !has_others);
-        (before - inputs.len()) as u64
+        Ok((before - inputs.len()) as u64)
     }
 
     /// Gives the seat up, once what the player has sent is consumed. All of the player's streams go on until then.
