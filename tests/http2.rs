@@ -1,11 +1,14 @@
 //! gRPC on HTTP/2, as far as no generated client goes: several streams of one connection, windows that are shut, and frames
 //! that no client should send.
 
+use std::num::NonZeroU32;
+
 use bytes::Bytes;
 use h2::{RecvStream, SendStream, client::SendRequest};
 use http::{HeaderMap, Request, Response, StatusCode};
 use prost::Message as _;
-use tickwire_proto::v1::{self as pb, client_message::Kind};
+use tickwire_proto::v1::{self as pb, client_message::Kind, server_message};
+use tickwire_server::{Limits, ServerConfig};
 use tokio::net::TcpStream;
 use tonic::{Code, Status};
 use tonic_reflection::pb::v1 as reflection;
@@ -77,6 +80,77 @@ async fn several_streams_play_on_one_connection_and_each_leaves_by_itself() {
         let (goodbye, status) = leaver.end().await;
         assert_eq!((goodbye.map(|goodbye| goodbye.reason()), status.code()), (Some(pb::GoodbyeReason::Left), Code::Ok));
         eventually("its seat is free", || server.probe.seats() as usize == clients.len()).await;
+    }
+    server.stop().await;
+}
+
+/// The next message of a stream, whose frames are given back to the connection's window and to its own.
+async fn next_message(body: &mut RecvStream, read: &mut Vec<u8>) -> Option<pb::ServerMessage> {
+    loop {
+        if let Some((&[0, a, b, c, d], rest)) = read.split_first_chunk() {
+            let length = u32::from_be_bytes([a, b, c, d]) as usize;
+            if let Some(message) = rest.get(..length) {
+                let message = pb::ServerMessage::decode(message).expect("a message");
+                read.drain(..5 + length);
+                return Some(message);
+            }
+        }
+        let data = within_patience(body.data()).await?.expect("the stream is not reset");
+        body.flow_control().release_capacity(data.len()).expect("it was received");
+        read.extend_from_slice(&data);
+    }
+}
+
+/// However wide the stream's window and the client's frames are; that of the connection is as players' clients have it.
+#[tokio::test]
+async fn a_player_with_little_room_gets_whole_snapshots_and_ends_as_any_other() {
+    let often = NonZeroU32::new(10_000).expect("not 0");
+    let limits = Limits { messages_per_second_max: often, messages_burst_max: often, ..Limits::default() };
+    let server = TestServer::arena(ServerConfig { limits, ..config() }).await;
+    for (window, piece) in [(100, 7), (70_000, 1000)] {
+        let socket = TcpStream::connect(server.address).await.expect("the server accepts");
+        let mut builder = h2::client::Builder::new();
+        builder.initial_window_size(window).initial_connection_window_size(1 << 20);
+        let (requests, connection) = builder.handshake::<_, Bytes>(socket).await.expect("it speaks HTTP/2");
+        tokio::spawn(connection);
+        let (response, mut up) = ask(&requests, PLAY, None).await;
+        let mut send = |kind: Kind| {
+            let bytes = framed(0, &said(kind));
+            for place in (0..bytes.len()).step_by(piece) {
+                up.send_data(bytes.slice(place..(place + piece).min(bytes.len())), false).expect("the stream is open");
+            }
+        };
+        send(Kind::Hello(hello()));
+        let (mut body, mut read) = (response.into_body(), Vec::new());
+        let (mut snapshots, mut pongs, mut sent) = (0, 0, 0);
+        while snapshots < 150 {
+            let message = next_message(&mut body, &mut read).await.expect("it goes on");
+            match message.kind.expect("of a kind") {
+                server_message::Kind::Snapshot(snapshot) => {
+                    snapshots += 1;
+                    send(Kind::Ack(pb::Ack { epoch: snapshot.epoch, newest_tick: snapshot.tick }));
+                    // More than a stream's window holds, over all.
+                    for echo in sent..sent + 60 {
+                        send(Kind::Ping(pb::Ping { echo: u64::MAX - echo }));
+                    }
+                    sent += 60;
+                }
+                server_message::Kind::Pong(_) => pongs += 1,
+                _ => {}
+            }
+        }
+        assert!(sent * 16 > 128 * 1024 && pongs > 0);
+        assert_eq!(server.probe.seats(), 1);
+        up.send_data(Bytes::new(), true).expect("the stream is open");
+        let mut last = None;
+        while let Some(message) = next_message(&mut body, &mut read).await {
+            last = message.kind;
+        }
+        let Some(server_message::Kind::Goodbye(goodbye)) = last else { panic!("it ends with {last:?}") };
+        assert_eq!(goodbye.reason(), pb::GoodbyeReason::Left);
+        let status = Status::from_header_map(&trailers(body).await.expect("a stream ends with trailers"));
+        assert_eq!(status.expect("with a status").code(), Code::Ok);
+        eventually("its seat is free", || server.probe.seats() == 0).await;
     }
     server.stop().await;
 }

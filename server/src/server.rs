@@ -433,7 +433,7 @@ fn start_sessions(
         if stop.load(Ordering::Relaxed) {
             return Err(RunError::Stopped);
         }
-        let relays = threads.iter().map(|_| Arc::<Relay>::default()).collect::<Vec<_>>();
+        let relays = threads.iter().map(|thread| Arc::new(Relay::new(thread.sleeper.clone()))).collect::<Vec<_>>();
         for (thread, relay) in threads.iter().zip(&relays) {
             thread.runtime.spawn(Arc::clone(relay).run());
         }

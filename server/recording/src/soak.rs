@@ -234,7 +234,7 @@ fn input(schema: &Schema, seed: u64, player: PlayerId, (sequence, target): (u64,
         // In range, so it fits.
         if is_due { chosen as i32 } else { field.neutral }
     };
-    let values = (0..).zip(&schema.inputs).map(value).collect();
+    let values = (0..).zip(&schema.inputs).map(value);
     Input::new(schema, sequence, target, values).ok()
 }
 

@@ -1,14 +1,18 @@
 //! A player's input, as the network's edge hands it over.
 
 use serde::{Deserialize, Serialize};
+use smallvec::SmallVec;
 use tickwire_shared::{Schema, Seen, SeenError, Tick};
+
+/// One value per input field, in quanta. Those of most games lie in the input itself, which goes from one thread to another.
+pub type InputValues = SmallVec<[i32; 8]>;
 
 /// A player's input for one tick, valid for the schema that it was made with.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Input {
     sequence: u64,
     target_tick: Tick,
-    values: Vec<i32>,
+    values: InputValues,
     seen: Option<Seen>,
 }
 
@@ -51,13 +55,19 @@ impl Input {
     ///
     /// # Errors
     /// The first number that is out of its range.
-    pub fn new(schema: &Schema, sequence: u64, target_tick: u64, mut values: Vec<i32>) -> Result<Self, InputError> {
+    pub fn new(
+        schema: &Schema,
+        sequence: u64,
+        target_tick: u64,
+        values: impl IntoIterator<Item = i32>,
+    ) -> Result<Self, InputError> {
         if sequence == 0 {
             return Err(InputError::SequenceZero);
         }
         if !(1..=Tick::MAX.0).contains(&target_tick) {
             return Err(InputError::TargetTick(target_tick));
         }
+        let mut values: InputValues = values.into_iter().collect();
         if values.len() > schema.inputs.len() {
             return Err(InputError::TooManyValues { count: values.len(), fields: schema.inputs.len() });
         }
@@ -106,7 +116,7 @@ impl Input {
     }
 
     pub(crate) fn into_values(self) -> Vec<i32> {
-        self.values
+        self.values.into_vec()
     }
 }
 

@@ -21,7 +21,7 @@ mod simulation;
 mod watch;
 
 pub use config::{SessionConfig, SessionError, SessionLimits};
-pub use input::{Input, InputError};
+pub use input::{Input, InputError, InputValues};
 pub use intake::{InputCounters, InputVerdict, JoinError};
 pub use keyframe::{Keyframe, KeyframeError, RestoreError};
 pub use name::NameError;

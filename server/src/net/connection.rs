@@ -14,15 +14,17 @@ use std::{
 use h2::{Ping, PingPong, Reason, RecvStream, server::SendResponse};
 use http::Request;
 use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
     time::{Sleep, sleep_until},
 };
 use tracing::debug;
 
 use super::{
-    Bell, NetworkThread, Outgoing, requests,
+    Bell, Lane, NetworkThread, Outgoing,
+    lanes::FlowControlError,
+    requests,
     wake::{Calls, Task},
+    wire::{Socket, Wire},
 };
 use crate::{
     play::{self, PlayStream},
@@ -38,6 +40,8 @@ const PENDING_RESETS_MAX: usize = 20;
 const LOCAL_RESETS_MAX: usize = 64;
 /// How often a task looks around before it lets others run.
 const ROUNDS_MAX: usize = 8;
+/// What one look around does.
+const DONE: Calls = Calls::END.and(Calls::TIMER).and(Calls::HTTP);
 
 /// What others know of a connection.
 #[derive(Debug)]
@@ -128,12 +132,15 @@ enum ConnectionError {
     NoRequest,
     #[error("no ping was answered in time")]
     Dead,
+    #[error("the client sends more than it may")]
+    FlowControl,
     #[error("cut off")]
     Aborted,
 }
 
 /// A connection's task.
 struct Served {
+    wire: Arc<Wire>,
     http: Http,
     /// Calls for what HTTP/2 does.
     waker: Waker,
@@ -187,13 +194,15 @@ impl Served {
     fn new(stream: TcpStream, connection: Arc<Connection>, server: Arc<Serving>) -> Self {
         let now = Instant::now();
         let shared = &server.shared;
-        let socket = Socket { stream, task: Arc::clone(&connection.task) };
+        let wire = Wire::new(stream, &connection.task);
+        let socket = Socket::new(&wire);
         let first_request_due = now + shared.timeouts.hello;
         if *shared.phase.borrow() == Phase::Ending {
             // It came too late to be told.
             connection.end();
         }
         Self {
+            wire,
             http: Http::Handshaking(http2_builder(shared).handshake(socket)),
             waker: Arc::clone(&connection.task).into(),
             streams: Vec::new(),
@@ -222,20 +231,32 @@ impl Served {
                 Err(error) => return ControlFlow::Break(Err(error)),
             }
         }
+        if calls.has(Calls::SOCKET) {
+            calls = calls.without(Calls::SOCKET);
+            match self.wire.turn() {
+                Ok(more) => calls = calls.and(more),
+                Err(FlowControlError) => {
+                    self.shut_down(Reason::FLOW_CONTROL_ERROR);
+                    return ControlFlow::Break(Err(ConnectionError::FlowControl));
+                }
+            }
+        }
         let streams = calls.streams();
         if streams != Calls::NONE {
             self.poll_streams(|stream| streams.has(stream.calls));
             // Most often there is something to send now, and for that HTTP/2 has called.
             calls = calls.and(self.task.take()).without(streams);
         }
-        if calls.has(Calls::HTTP)
-            && let Poll::Ready(result) = self.poll_http()
-        {
-            // What came before the end still counts.
-            self.poll_streams(|_| true);
-            return ControlFlow::Break(result);
+        if calls.has(Calls::HTTP) {
+            if let Poll::Ready(result) = self.poll_http() {
+                // What came before the end still counts.
+                self.wire.close_lanes();
+                self.poll_streams(|_| true);
+                return ControlFlow::Break(result);
+            }
+            let more = self.wire.flush();
+            return ControlFlow::Continue(calls.without(DONE).and(more));
         }
-        const DONE: Calls = Calls::END.and(Calls::TIMER).and(Calls::HTTP);
         ControlFlow::Continue(calls.without(DONE))
     }
 
@@ -285,7 +306,9 @@ impl Served {
     }
 
     fn take(&mut self, request: Request<RecvStream>, respond: SendResponse<Outgoing>) {
+        let stream = request.body().stream_id();
         if !play::is_played_here(&request) {
+            self.wire.forget(stream);
             let patience = self.server.shared.timeouts.unacknowledged;
             tokio::spawn(requests::answer(request, respond, self.server.routes.clone(), patience));
             return;
@@ -294,7 +317,8 @@ impl Served {
         self.plays += 1;
         let bell = Bell::new(&self.task, calls);
         bell.ring();
-        match PlayStream::open(&self.server.shared, &self.connection, bell, request.into_body(), respond) {
+        let lane = Lane::new(&self.wire, stream, calls);
+        match PlayStream::open(&self.server.shared, &self.connection, bell, lane, request.into_body(), respond) {
             Ok(play) => self.streams.push(OpenStream { calls, play }),
             Err(error) => debug!(%error, "a stream was lost before it was answered"),
         }
@@ -328,9 +352,7 @@ impl Served {
         if let Http::Open(http) = &mut self.http
             && let Err(dead) = self.keep_alive.look(now, http, &self.task, &self.timer.waker)
         {
-            http.abrupt_shutdown(Reason::NO_ERROR);
-            // As much of that as can be written is; nobody waits for the rest.
-            let _ = self.poll_http();
+            self.shut_down(Reason::NO_ERROR);
             return Err(dead);
         }
         let keep_alive_due = matches!(self.http, Http::Open(_)).then(|| self.keep_alive.due());
@@ -342,6 +364,14 @@ impl Served {
         }
         // Their next times are seen to when they have been polled.
         Ok(past.into_iter().fold(Calls::NONE, |calls, stream| calls.and(stream.calls)))
+    }
+
+    /// GOAWAY. As much of that as can be written is; nobody waits for the rest.
+    fn shut_down(&mut self, reason: Reason) {
+        if let Http::Open(http) = &mut self.http {
+            http.abrupt_shutdown(reason);
+            let _ = self.poll_http();
+        }
     }
 
     fn note_received(&mut self, now: Instant) {
@@ -452,45 +482,5 @@ impl Timer {
         if self.sleep.as_mut().poll(&mut Context::from_waker(&self.waker)).is_ready() {
             self.bell.ring();
         }
-    }
-}
-
-/// A socket that says when bytes come.
-struct Socket {
-    stream: TcpStream,
-    task: Arc<Task>,
-}
-
-impl AsyncRead for Socket {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        ready!(Pin::new(&mut self.stream).poll_read(cx, buf))?;
-        self.task.note_received();
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl AsyncWrite for Socket {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, bytes)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        parts: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, parts)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }

@@ -2,17 +2,22 @@
 
 mod accept;
 mod connection;
+mod frames;
+mod lanes;
 mod outbox;
 mod relay;
 mod requests;
 mod runtime;
 mod socket;
 mod wake;
+mod wire;
 
 pub(crate) use accept::accept;
 pub(crate) use connection::Connection;
+pub(crate) use lanes::Incoming;
 pub(crate) use outbox::{Message, Outbox, Outgoing};
 pub(crate) use relay::Relay;
 pub(crate) use requests::date;
 pub(crate) use runtime::{NetworkThread, NetworkThreads};
 pub(crate) use wake::Bell;
+pub(crate) use wire::{Framed, Lane};

@@ -50,6 +50,13 @@ impl Outbox {
     }
 }
 
+impl Outbox {
+    /// Whether there is room for a message, without a call for it.
+    pub(crate) fn is_free(&self) -> bool {
+        self.state.load(SeqCst) == FREE
+    }
+}
+
 impl Message {
     /// A message that takes the room in `outbox`.
     pub(crate) fn new(bytes: Vec<u8>, outbox: &Arc<Outbox>) -> Self {

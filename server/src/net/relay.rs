@@ -1,8 +1,11 @@
 //! From one wake-up per network thread and tick to that thread's streams.
 
-use std::sync::{
-    Arc, Mutex, MutexGuard,
-    atomic::{AtomicUsize, Ordering},
+use std::{
+    sync::{
+        Arc, Mutex, MutexGuard,
+        atomic::{AtomicUsize, Ordering},
+    },
+    thread::Thread,
 };
 
 use slab::Slab;
@@ -12,19 +15,27 @@ use super::Bell;
 
 /// A session's streams on one network thread. The session's thread notifies the relay, at a cost that does not depend on
 /// how many streams there are; the relay's task, on the network thread, wakes them.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Relay {
     notify: Notify,
+    /// The network thread, which may be asleep.
+    sleeper: Thread,
     streams: Mutex<Slab<Bell>>,
     count: AtomicUsize,
 }
 
 impl Relay {
+    /// A relay without streams on the network thread `sleeper`.
+    pub(crate) fn new(sleeper: Thread) -> Self {
+        Self { notify: Notify::new(), sleeper, streams: Mutex::default(), count: AtomicUsize::new(0) }
+    }
+
     /// Has all streams woken soon. Calls that come before the relay's task runs are one; where there are no streams, the
     /// network thread sleeps on.
     pub(crate) fn notify(&self) {
         if self.count.load(Ordering::SeqCst) > 0 {
             self.notify.notify_one();
+            self.sleeper.unpark();
         }
     }
 
@@ -69,7 +80,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_notice_reaches_every_stream_that_is_there() {
-        let relay = Arc::new(Relay::default());
+        let relay = Arc::new(Relay::new(std::thread::current()));
         let tasks = [(); 3].map(|()| resting());
         let numbers = tasks.each_ref().map(|task| relay.add(Bell::new(task, Calls::stream(0))));
         relay.remove(numbers[1]);

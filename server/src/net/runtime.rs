@@ -1,4 +1,7 @@
 //! Network threads: each runs a current-thread runtime, and a connection stays on the one that it was handed to.
+//!
+//! A thread with many connections gathers: with nothing left to do it first sleeps for a moment, so that inputs which come one
+//! by one are seen to together, for one wake-up. A tick ends that sleep, so that only inputs wait for it.
 
 use std::{
     io,
@@ -34,10 +37,17 @@ pub(crate) struct NetworkThread {
     /// Spawns tasks on it.
     pub(crate) runtime: Handle,
     /// Connections that it serves, or will.
-    pub(crate) connections: AtomicUsize,
+    pub(crate) connections: Arc<AtomicUsize>,
+    /// Ends a sleep in which it gathers.
+    pub(crate) sleeper: thread::Thread,
     /// Those that it serves.
     open: Mutex<Slab<Arc<Connection>>>,
 }
+
+/// How long a thread gathers. Inputs have their tick's time to come in, so that this is little.
+const GATHER_TIME: Duration = Duration::from_millis(1);
+/// With fewer connections a thread gathers nothing: there would be little to gather.
+const GATHERING_CONNECTIONS_MIN: usize = 64;
 
 /// How long a stopping thread waits for blocking work of its tasks, of which there is none but name look-ups.
 const STOP_TIMEOUT: Duration = Duration::from_secs(1);
@@ -48,7 +58,16 @@ impl NetworkThreads {
         let mut threads = Vec::with_capacity(count);
         let mut stops = Vec::with_capacity(count);
         for index in 0..count {
-            let runtime = Builder::new_current_thread().enable_all().build()?;
+            let connections = Arc::<AtomicUsize>::default();
+            let gather = {
+                let connections = Arc::clone(&connections);
+                move || {
+                    if connections.load(Ordering::Relaxed) >= GATHERING_CONNECTIONS_MIN {
+                        thread::park_timeout(GATHER_TIME);
+                    }
+                }
+            };
+            let runtime = Builder::new_current_thread().enable_all().on_thread_park(gather).build()?;
             let handle = runtime.handle().clone();
             let (stop, stopped) = oneshot::channel::<()>();
             let thread = thread::Builder::new().name(format!("tickwire-net-{index}")).spawn(move || {
@@ -59,7 +78,8 @@ impl NetworkThreads {
             threads.push(Arc::new(NetworkThread {
                 index,
                 runtime: handle,
-                connections: AtomicUsize::new(0),
+                connections,
+                sleeper: thread.thread().clone(),
                 open: Mutex::default(),
             }));
             stops.push((stop, thread));

@@ -18,7 +18,7 @@ pub(crate) struct Calls(u64);
 
 impl Calls {
     pub(super) const NONE: Self = Self(0);
-    /// The socket, or HTTP/2 has been given something to send.
+    /// HTTP/2 has been given something to read or to send.
     pub(super) const HTTP: Self = Self(1);
     pub(super) const TIMER: Self = Self(1 << 1);
     /// To end, once the requests have.
@@ -27,7 +27,8 @@ impl Calls {
     pub(super) const ABORT: Self = Self(1 << 3);
     /// The task runs: it looks once more before it rests.
     const RUNNING: u64 = 1 << 4;
-    const STREAMS_FROM: u32 = 5;
+    pub(super) const SOCKET: Self = Self(1 << 5);
+    const STREAMS_FROM: u32 = 6;
 
     /// The call for a stream. With dozens of them some share one, and are looked at together.
     pub(super) const fn stream(number: usize) -> Self {
@@ -67,7 +68,7 @@ pub(crate) struct Task {
 impl Task {
     /// A task that has looked at nothing yet.
     pub(super) fn new() -> Arc<Self> {
-        let calls = AtomicU64::new(Calls::HTTP.and(Calls::TIMER).0);
+        let calls = AtomicU64::new(Calls::SOCKET.and(Calls::HTTP).and(Calls::TIMER).0);
         Arc::new(Self { calls, received: AtomicBool::new(false), waker: OnceLock::new() })
     }
 
@@ -186,7 +187,7 @@ pub(super) mod tests {
 
     fn running() -> (Arc<Task>, Arc<Wakes>) {
         let (task, wakes) = (Task::new(), Arc::<Wakes>::default());
-        assert_eq!(task.begin(&Waker::from(Arc::clone(&wakes))), Calls::HTTP.and(Calls::TIMER));
+        assert_eq!(task.begin(&Waker::from(Arc::clone(&wakes))), Calls::SOCKET.and(Calls::HTTP).and(Calls::TIMER));
         (task, wakes)
     }
 

@@ -14,11 +14,11 @@ use tickwire_replication::Snapshot;
 use tonic::{Code, Status};
 
 use super::{
-    framing::{message_bytes, snapshot_bytes},
+    framing::{put_message, put_snapshot},
     peer::{Peer, Playing, Stage},
 };
 use crate::{
-    net::{Bell, Message, Outbox, Outgoing, Relay},
+    net::{Bell, Framed, Lane, Message, Outbox, Outgoing, Relay},
     server::Shared,
     session::{Going, SessionHandle, SessionState},
     status::Refusal,
@@ -49,9 +49,9 @@ impl Downlink {
     }
 
     /// Sends what there is to send, as far as there is room. Ready: the last has been handed over.
-    pub(super) fn poll(&mut self, peer: &Peer, now: Instant, cx: &mut Context<'_>) -> Poll<()> {
+    pub(super) fn poll(&mut self, peer: &Peer, lane: Option<&Lane>, now: Instant, cx: &mut Context<'_>) -> Poll<()> {
         self.subscribe(peer);
-        match ready!(self.poll_stage(peer, &mut peer.lock(), now, cx)) {
+        match ready!(self.poll_stage(peer, &mut peer.lock(), lane, now, cx)) {
             Ok(()) | Err(Over) => Poll::Ready(()),
         }
     }
@@ -60,6 +60,7 @@ impl Downlink {
         &mut self,
         peer: &Peer,
         stage: &mut Stage,
+        lane: Option<&Lane>,
         now: Instant,
         cx: &mut Context<'_>,
     ) -> Poll<Result<(), Over>> {
@@ -68,18 +69,18 @@ impl Downlink {
                 Stage::Arriving | Stage::Ended => return Poll::Pending,
                 Stage::Playing(playing) => {
                     let session = peer.session().expect("who plays has a session");
-                    let (goodbye, status) = ready!(self.poll_playing(playing, session, &peer.shared, now, cx))?;
+                    let (goodbye, status) = ready!(self.poll_playing(playing, session, &peer.shared, lane, now, cx))?;
                     *stage = Stage::Ending(Some(Box::new(Kind::Goodbye(goodbye))), status);
                 }
                 Stage::Ending(last @ Some(_), _) => {
-                    ready!(self.poll_room(cx))?;
+                    ready!(self.poll_room(lane, cx))?;
                     if let Some(last) = last.take() {
-                        self.send(message_bytes(*last))?;
+                        self.send(lane, |bytes| put_message(*last, bytes))?;
                     }
                 }
                 Stage::Ending(None, status) => {
                     // Trailers take no room, but they wait for theirs: a peer that reads nothing is to be found out.
-                    if !self.outbox.has_room() {
+                    if !self.outbox.has_room() || !lane.is_none_or(Lane::has_sent_all) {
                         return Poll::Pending;
                     }
                     self.send_status(status)?;
@@ -96,6 +97,7 @@ impl Downlink {
         playing: &mut Playing,
         session: &SessionHandle,
         shared: &Shared,
+        lane: Option<&Lane>,
         now: Instant,
         cx: &mut Context<'_>,
     ) -> Poll<Result<(pb::Goodbye, Status), Over>> {
@@ -105,28 +107,47 @@ impl Downlink {
                 Next::End(goodbye, status) => return Poll::Ready(Ok((goodbye, status))),
                 message => message,
             };
-            ready!(self.poll_room(cx))?;
+            ready!(self.poll_room(lane, cx))?;
             let kind = match message {
                 Next::Welcome => playing.welcome.take().map(|welcome| Kind::Welcome(*welcome)),
                 Next::Notice => shared.notices.newer_than(&mut playing.noticed).map(Kind::Notice),
                 Next::Pong => playing.pings.pop_front().map(|echo| Kind::Pong(pong(session, echo, now))),
                 Next::Snapshot => {
-                    if let Some(bytes) = compose(playing, now) {
-                        self.send(bytes)?;
-                    }
+                    self.send_snapshot(playing, lane, now)?;
                     // Of a newer one the relay will tell.
                     return Poll::Pending;
                 }
                 Next::Nothing | Next::End(..) => None,
             };
             if let Some(kind) = kind {
-                self.send(message_bytes(kind))?;
+                self.send(lane, |bytes| put_message(kind, bytes))?;
             }
         }
     }
 
+    /// Sends the newest snapshot, where it is the stream's turn and the view is ready for one.
+    fn send_snapshot(&mut self, playing: &mut Playing, lane: Option<&Lane>, now: Instant) -> Result<(), Over> {
+        SNAPSHOT.with_borrow_mut(|snapshot| {
+            if !playing.stripe.compose(&mut playing.view, now, snapshot) {
+                return Ok(());
+            }
+            let sent = self.send(lane, |bytes| put_snapshot(snapshot, bytes));
+            snapshot.clear();
+            sent
+        })
+    }
+
+    /// Whether it plays, and the client has been welcomed, and has all that was sent.
+    pub(super) fn has_sent_all(&self, peer: &Peer) -> bool {
+        let is_welcome = matches!(&*peer.lock(), Stage::Playing(playing) if playing.welcome.is_none());
+        is_welcome && self.outbox.is_free()
+    }
+
     /// Waits for room for a message: the one before has been written, and the client takes more.
-    fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Over>> {
+    fn poll_room(&mut self, lane: Option<&Lane>, cx: &mut Context<'_>) -> Poll<Result<(), Over>> {
+        if let Some(lane) = lane {
+            return if lane.has_room() { Poll::Ready(Ok(())) } else { Poll::Pending };
+        }
         if !self.outbox.has_room() {
             return Poll::Pending;
         }
@@ -140,7 +161,16 @@ impl Downlink {
         Poll::Ready(Ok(()))
     }
 
-    fn send(&mut self, bytes: Vec<u8>) -> Result<(), Over> {
+    fn send(&mut self, lane: Option<&Lane>, put: impl FnOnce(&mut Vec<u8>)) -> Result<(), Over> {
+        if let Some(lane) = lane {
+            FRAMED.with_borrow_mut(|framed| {
+                put(framed.start());
+                lane.send(framed);
+            });
+            return Ok(());
+        }
+        let mut bytes = Vec::new();
+        put(&mut bytes);
         let message = Outgoing::Message(Message::new(bytes, &self.outbox));
         self.out.send_data(message, false).map_err(|_| Over)
     }
@@ -186,16 +216,7 @@ enum Next {
 thread_local! {
     /// Room to compose in. That of the stream before is still in the core's cache.
     static SNAPSHOT: RefCell<Snapshot> = RefCell::default();
-}
-
-/// The newest snapshot, where it is the stream's turn and the view is ready for one.
-fn compose(playing: &mut Playing, now: Instant) -> Option<Vec<u8>> {
-    SNAPSHOT.with_borrow_mut(|snapshot| {
-        let composed = playing.stripe.compose(&mut playing.view, now, snapshot);
-        let bytes = composed.then(|| snapshot_bytes(snapshot));
-        snapshot.clear();
-        bytes
-    })
+    static FRAMED: RefCell<Framed> = const { RefCell::new(Framed::new()) };
 }
 
 /// What a stream that plays is to send next.

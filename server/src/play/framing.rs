@@ -1,6 +1,6 @@
 //! gRPC's framing: messages out of the bytes of HTTP/2's frames, and into them.
 
-use bytes::{Buf as _, Bytes, BytesMut};
+use bytes::{Buf as _, Bytes};
 use prost::Message as _;
 use tickwire_proto::v1::{self as pb, server_message};
 use tickwire_replication::Snapshot;
@@ -13,11 +13,16 @@ const PREFIX_BYTES: usize = 5;
 pub(super) struct Messages {
     /// The rest of a frame; messages nearly always lie in it whole.
     frame: Bytes,
-    /// The beginning of a message that comes in more than one frame. `frame` is then empty.
-    joined: BytesMut,
+    /// What came otherwise, or in more than one frame for one message. `frame` is then empty.
+    joined: Vec<u8>,
+    /// How much of `joined` is of messages before.
+    past: usize,
     /// How much of either has been handed out.
     taken: usize,
 }
+
+/// Room beyond this is not kept.
+const KEPT_BYTES_MAX: usize = 4096;
 
 /// Why bytes are no messages.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -38,15 +43,22 @@ impl Messages {
         if self.frame.is_empty() && self.joined.is_empty() {
             self.frame = frame;
         } else {
-            self.joined.extend_from_slice(&std::mem::take(&mut self.frame));
-            self.joined.extend_from_slice(&frame);
+            self.room().extend_from_slice(&frame);
         }
+    }
+
+    /// Where more bytes may be appended.
+    pub(super) fn room(&mut self) -> &mut Vec<u8> {
+        self.let_go();
+        self.joined.extend_from_slice(&std::mem::take(&mut self.frame));
+        self.joined.drain(..std::mem::take(&mut self.past));
+        &mut self.joined
     }
 
     /// The next message, if it is there whole.
     pub(super) fn next(&mut self, bytes_max: usize) -> Result<Option<&[u8]>, FramingError> {
         self.let_go();
-        let held: &[u8] = if self.joined.is_empty() { &self.frame } else { &self.joined };
+        let held: &[u8] = if self.joined.is_empty() { &self.frame } else { &self.joined[self.past..] };
         let Some((&[flag, a, b, c, d], rest)) = held.split_first_chunk::<PREFIX_BYTES>() else { return Ok(None) };
         match flag {
             0 => {}
@@ -76,40 +88,41 @@ impl Messages {
         if self.joined.is_empty() {
             self.frame.advance(taken);
         } else {
-            self.joined.advance(taken);
-            if self.joined.is_empty() {
-                // Messages in pieces are rare; their room is not kept.
-                self.joined = BytesMut::new();
+            self.past += taken;
+            if self.past == self.joined.len() {
+                self.past = 0;
+                self.joined.clear();
+                if self.joined.capacity() > KEPT_BYTES_MAX {
+                    self.joined = Vec::new();
+                }
             }
         }
     }
 }
 
-/// A snapshot with its prefix.
-pub(super) fn snapshot_bytes(snapshot: &Snapshot) -> Vec<u8> {
-    let mut bytes = prefix(snapshot.server_message_len());
-    snapshot.encode_server_message(&mut bytes);
-    bytes
+/// Appends a snapshot with its prefix.
+pub(super) fn put_snapshot(snapshot: &Snapshot, bytes: &mut Vec<u8>) {
+    put_prefix(snapshot.server_message_len(), bytes);
+    snapshot.encode_server_message(bytes);
 }
 
-/// Any other message with its prefix.
-pub(super) fn message_bytes(kind: server_message::Kind) -> Vec<u8> {
+/// Appends any other message with its prefix.
+pub(super) fn put_message(kind: server_message::Kind, bytes: &mut Vec<u8>) {
     let message = pb::ServerMessage { kind: Some(kind) };
-    let mut bytes = prefix(message.encoded_len());
-    message.encode_raw(&mut bytes);
-    bytes
+    put_prefix(message.encoded_len(), bytes);
+    message.encode_raw(bytes);
 }
 
-/// The prefix of a message of so many bytes, and room for those.
-fn prefix(length: usize) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(PREFIX_BYTES + length);
+/// Appends the prefix of a message of so many bytes, and makes room for those.
+fn put_prefix(length: usize, bytes: &mut Vec<u8>) {
+    bytes.reserve_exact(PREFIX_BYTES + length);
     bytes.push(0);
     bytes.extend_from_slice(&u32::try_from(length).expect("no message has 4 GiB").to_be_bytes());
-    bytes
 }
 
 #[cfg(test)]
 mod tests {
+    use bytes::BytesMut;
     use proptest::{collection::vec, prelude::*};
 
     use super::*;
@@ -117,7 +130,9 @@ mod tests {
     proptest! {
         #[test]
         fn messages_are_whole_however_they_are_cut_into_frames(
-            messages in vec(vec(any::<u8>(), 0..40), 0..8), cuts in vec(1..50_usize, 1..60)
+            messages in vec(vec(any::<u8>(), 0..40), 0..8),
+            cuts in vec(1..50_usize, 1..60),
+            in_room in vec(any::<bool>(), 1..20),
         ) {
             let mut bytes = BytesMut::new();
             for message in &messages {
@@ -125,10 +140,16 @@ mod tests {
                 bytes.extend_from_slice(message);
             }
             let (mut bytes, mut cuts) = (bytes.freeze(), cuts.into_iter().cycle());
+            let mut in_room = in_room.into_iter().cycle();
             let (mut inbox, mut found) = (Messages::default(), Vec::new());
             while !bytes.is_empty() {
                 let frame = bytes.len().min(cuts.next().expect("endless"));
-                inbox.push(bytes.split_to(frame));
+                let frame = bytes.split_to(frame);
+                if in_room.next().expect("endless") {
+                    inbox.room().extend_from_slice(&frame);
+                } else {
+                    inbox.push(frame);
+                }
                 while let Some(message) = inbox.next(40).expect("well-formed") {
                     found.push(message.to_vec());
                 }
@@ -164,7 +185,9 @@ mod tests {
     fn what_is_written_is_a_prefix_and_the_message() {
         let kind = server_message::Kind::Pong(pb::Pong { echo: 700, tick: 9, phase_us: 3, slip_us: -4 });
         let mut messages = Messages::default();
-        messages.push(Bytes::from(message_bytes(kind.clone())));
+        let mut bytes = Vec::new();
+        put_message(kind.clone(), &mut bytes);
+        messages.push(Bytes::from(bytes));
         let message = messages.next(100).expect("well-formed").expect("whole");
         assert_eq!(pb::ServerMessage::decode(message), Ok(pb::ServerMessage { kind: Some(kind) }));
     }

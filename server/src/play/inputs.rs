@@ -2,7 +2,9 @@
 //! written as clients write it is left to that one.
 
 use prost::encoding::decode_varint;
+use smallvec::SmallVec;
 use tickwire_proto::v1 as pb;
+use tickwire_simulation::InputValues;
 
 /// The key of `ClientMessage.inputs`, and those of the fields in it: number and wire type.
 const INPUTS: u64 = 2 << 3 | 2;
@@ -15,8 +17,39 @@ const INPUT_VALUES: u64 = 3 << 3 | 2;
 const INPUT_SEEN_TICK: u64 = 4 << 3;
 const INPUT_SEEN_FRACTION: u64 = 5 << 3;
 
+/// Inputs as they stand on the wire, in place: what comes most of all is not to cost a trip to the heap.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct RawInputs {
+    pub(super) epoch: u32,
+    pub(super) newest_tick: u64,
+    pub(super) inputs: SmallVec<[RawInput; 1]>,
+}
+
+/// One of them.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct RawInput {
+    pub(super) sequence: u64,
+    pub(super) target_tick: u64,
+    pub(super) values: InputValues,
+    pub(super) seen_tick: u64,
+    pub(super) seen_fraction: u32,
+}
+
+impl From<pb::Inputs> for RawInputs {
+    fn from(pb::Inputs { epoch, newest_tick, inputs }: pb::Inputs) -> Self {
+        let raw = |pb::Input { sequence, target_tick, values, seen_tick, seen_fraction }| RawInput {
+            sequence,
+            target_tick,
+            values: values.into(),
+            seen_tick,
+            seen_fraction,
+        };
+        Self { epoch, newest_tick, inputs: inputs.into_iter().map(raw).collect() }
+    }
+}
+
 /// What a whole `ClientMessage` of inputs says. `None`: it says something else, or in another way.
-pub(super) fn read(mut message: &[u8]) -> Option<pb::Inputs> {
+pub(super) fn read(mut message: &[u8]) -> Option<RawInputs> {
     if varint(&mut message)? != INPUTS {
         return None;
     }
@@ -24,26 +57,20 @@ pub(super) fn read(mut message: &[u8]) -> Option<pb::Inputs> {
     if !message.is_empty() {
         return None;
     }
-    let mut inputs = pb::Inputs::default();
+    let mut inputs = RawInputs::default();
     while !fields.is_empty() {
         match varint(&mut fields)? {
             INPUTS_EPOCH => inputs.epoch = varint(&mut fields)?.try_into().ok()?,
             INPUTS_NEWEST_TICK => inputs.newest_tick = varint(&mut fields)?,
-            INPUTS_INPUT => {
-                if inputs.inputs.is_empty() {
-                    // Most messages have one.
-                    inputs.inputs.reserve_exact(1);
-                }
-                inputs.inputs.push(input(delimited(&mut fields)?)?);
-            }
+            INPUTS_INPUT => inputs.inputs.push(input(delimited(&mut fields)?)?),
             _ => return None,
         }
     }
     Some(inputs)
 }
 
-fn input(mut fields: &[u8]) -> Option<pb::Input> {
-    let mut input = pb::Input::default();
+fn input(mut fields: &[u8]) -> Option<RawInput> {
+    let mut input = RawInput::default();
     while !fields.is_empty() {
         match varint(&mut fields)? {
             INPUT_SEQUENCE => input.sequence = varint(&mut fields)?,
@@ -52,8 +79,6 @@ fn input(mut fields: &[u8]) -> Option<pb::Input> {
             INPUT_SEEN_FRACTION => input.seen_fraction = varint(&mut fields)?.try_into().ok()?,
             INPUT_VALUES => {
                 let mut values = delimited(&mut fields)?;
-                // The last byte of each has its highest bit clear.
-                input.values.reserve_exact(values.iter().filter(|byte| **byte < 0x80).count());
                 while !values.is_empty() {
                     let value: u32 = varint(&mut values)?.try_into().ok()?;
                     input.values.push((value >> 1) as i32 ^ -((value & 1) as i32));
@@ -65,11 +90,21 @@ fn input(mut fields: &[u8]) -> Option<pb::Input> {
     Some(input)
 }
 
+#[inline]
 fn varint(bytes: &mut &[u8]) -> Option<u64> {
     match **bytes {
         [byte @ 0..0x80, ref rest @ ..] => {
             *bytes = rest;
             Some(byte.into())
+        }
+        // Sequences and ticks, for the first minutes and for hours.
+        [low, high @ 0..0x80, ref rest @ ..] => {
+            *bytes = rest;
+            Some(u64::from(high) << 7 | u64::from(low & 0x7f))
+        }
+        [low, middle, high @ 0..0x80, ref rest @ ..] => {
+            *bytes = rest;
+            Some(u64::from(high) << 14 | u64::from(middle & 0x7f) << 7 | u64::from(low & 0x7f))
         }
         _ => decode_varint(bytes).ok(),
     }
@@ -118,7 +153,7 @@ mod tests {
     proptest! {
         #[test]
         fn what_clients_write_is_read(inputs in inputs()) {
-            prop_assert_eq!(read(&message(inputs.clone())), Some(inputs));
+            prop_assert_eq!(read(&message(inputs.clone())), Some(inputs.into()));
         }
 
         #[test]
@@ -136,7 +171,7 @@ mod tests {
             bytes.truncate(cut.index(bytes.len() + 1));
             bytes.extend(rest);
             if let Some(inputs) = read(&bytes) {
-                prop_assert_eq!(by_prost(&bytes), Some(inputs));
+                prop_assert_eq!(by_prost(&bytes).map(RawInputs::from), Some(inputs));
             }
         }
     }

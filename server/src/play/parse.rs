@@ -3,13 +3,15 @@
 
 use std::num::NonZeroU32;
 
+use smallvec::SmallVec;
 use tickwire_proto::{PROTOCOL_VERSION, v1 as pb};
 use tickwire_shared::{INPUTS_PER_MESSAGE_MAX, Schema, SchemaHash, SeenError, Tick};
 use tickwire_simulation::{Input, InputError};
 use tonic::Code;
 
+use super::inputs::{RawInput, RawInputs};
 use crate::{
-    session::{SessionName, SessionNameError, TOKEN_BYTES, Token},
+    session::{Inputs, SessionName, SessionNameError, TOKEN_BYTES, Token},
     status::Refusal,
 };
 
@@ -65,7 +67,7 @@ pub(crate) struct Hello {
 /// A client's message after Hello.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Message {
-    Inputs { ack: Ack, inputs: Vec<Input> },
+    Inputs { ack: Ack, inputs: Inputs },
     Ack(Ack),
     Ping { echo: u64 },
     Resync(pb::ResyncReason),
@@ -138,9 +140,9 @@ pub(super) fn message(message: pb::ClientMessage, schema: &Schema) -> Result<Mes
 
     match message.kind.ok_or(MessageError::NoKind)? {
         Kind::Hello(_) => Err(MessageError::HelloTwice),
-        Kind::Inputs(pb::Inputs { epoch, newest_tick, inputs }) => {
-            let ack = Ack { epoch, newest_tick: Tick(newest_tick), field: "inputs.newest_tick" };
-            Ok(Message::Inputs { ack, inputs: read_inputs(inputs, schema)? })
+        Kind::Inputs(raw) => {
+            let (ack, inputs) = inputs(raw.into(), schema)?;
+            Ok(Message::Inputs { ack, inputs })
         }
         Kind::Ack(pb::Ack { epoch, newest_tick }) => {
             Ok(Message::Ack(Ack { epoch, newest_tick: Tick(newest_tick), field: "ack.newest_tick" }))
@@ -217,13 +219,21 @@ fn read_hello(hello: pb::Hello) -> Result<FirstHello, MessageError> {
     Ok(FirstHello::Resume(ResumeHello { token, hello }))
 }
 
-fn read_inputs(inputs: Vec<pb::Input>, schema: &Schema) -> Result<Vec<Input>, MessageError> {
+/// Reads a message of inputs.
+pub(super) fn inputs(raw: RawInputs, schema: &Schema) -> Result<(Ack, Inputs), MessageError> {
+    let RawInputs { epoch, newest_tick, inputs } = raw;
+    let ack = Ack { epoch, newest_tick: Tick(newest_tick), field: "inputs.newest_tick" };
+    Ok((ack, read_inputs(inputs, schema)?))
+}
+
+fn read_inputs(inputs: SmallVec<[RawInput; 1]>, schema: &Schema) -> Result<Inputs, MessageError> {
     if !(1..=INPUTS_PER_MESSAGE_MAX).contains(&inputs.len()) {
         return Err(MessageError::InputCount(inputs.len()));
     }
     let (mut sequence_before, mut tick_before) = (0, 0);
-    let read = |(index, input): (usize, pb::Input)| {
-        let pb::Input { sequence, target_tick, values, seen_tick, seen_fraction } = input;
+    let mut read = Inputs::new();
+    for (index, input) in inputs.into_iter().enumerate() {
+        let RawInput { sequence, target_tick, values, seen_tick, seen_fraction } = input;
         let input = Input::new(schema, sequence, target_tick, values)
             .and_then(|input| input.with_seen(seen_tick, seen_fraction))
             .map_err(|error| MessageError::Input { index, error })?;
@@ -235,9 +245,9 @@ fn read_inputs(inputs: Vec<pb::Input>, schema: &Schema) -> Result<Vec<Input>, Me
             }
             *before = value;
         }
-        Ok(input)
-    };
-    inputs.into_iter().enumerate().map(read).collect()
+        read.push(input);
+    }
+    Ok(read)
 }
 
 impl MessageError {

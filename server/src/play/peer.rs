@@ -8,14 +8,13 @@ use std::{
 
 use tickwire_proto::v1::{self as pb, server_message::Kind};
 use tickwire_replication::{AckError, View};
-use tickwire_simulation::Input;
 use tonic::Status;
 
 use super::parse::Ack;
 use crate::{
     net::Connection,
     server::Shared,
-    session::{Closed, SessionHandle, Stripe},
+    session::{Closed, Inputs, SessionHandle, Stripe},
 };
 
 /// Pings that wait for their pong; of more, the newest.
@@ -86,10 +85,17 @@ impl Peer {
         }
     }
 
-    /// Takes in what the client has received, and how its newest input came.
-    pub(super) fn acknowledge(&self, ack: Ack, input: Option<(u64, i32)>, now: Instant) -> Result<(), AckError> {
-        let Stage::Playing(playing) = &mut *self.lock() else { return Ok(()) };
-        playing.stripe.acknowledge(&mut playing.view, ack.epoch, ack.newest_tick, input, now)
+    /// Takes in what the client has received, and how the newest of its inputs came. What has come by another of the
+    /// player's streams before is taken out of `inputs`; how many that are.
+    pub(super) fn acknowledge(
+        &self,
+        ack: Ack,
+        input: Option<(u64, i32)>,
+        inputs: &mut Inputs,
+        now: Instant,
+    ) -> Result<u64, AckError> {
+        let Stage::Playing(playing) = &mut *self.lock() else { return Ok(0) };
+        playing.stripe.acknowledge(&mut playing.view, ack.epoch, ack.newest_tick, input, inputs, now)
     }
 
     /// Owes a pong.
@@ -106,14 +112,6 @@ impl Peer {
     pub(super) fn resync(&self) {
         if let Stage::Playing(playing) = &mut *self.lock() {
             playing.view.resync();
-        }
-    }
-
-    /// Takes out of `inputs` what has come by another of the player's streams before; how many that are.
-    pub(super) fn drop_repeats(&self, inputs: &mut Vec<Input>) -> u64 {
-        match &*self.lock() {
-            Stage::Playing(playing) => playing.stripe.drop_repeats(inputs),
-            Stage::Arriving | Stage::Ending(..) | Stage::Ended => 0,
         }
     }
 

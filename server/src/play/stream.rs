@@ -15,7 +15,7 @@ use super::{
     uplink::{Progress, Uplink},
 };
 use crate::{
-    net::{self, Bell, Connection, Outgoing},
+    net::{self, Bell, Connection, Lane, Outgoing},
     server::Shared,
 };
 
@@ -24,6 +24,9 @@ pub(crate) struct PlayStream {
     peer: Arc<Peer>,
     uplink: Uplink,
     downlink: Downlink,
+    lane: Lane,
+    /// What comes and goes takes the lane.
+    is_in_lane: bool,
     /// Rings the stream's bell.
     waker: Waker,
 }
@@ -35,6 +38,7 @@ impl PlayStream {
         shared: &Arc<Shared>,
         connection: &Arc<Connection>,
         bell: Bell,
+        lane: Lane,
         body: RecvStream,
         mut respond: SendResponse<Outgoing>,
     ) -> Result<Self, h2::Error> {
@@ -48,6 +52,8 @@ impl PlayStream {
             uplink: Uplink::new(body, &peer, Instant::now()),
             waker: bell.waker(),
             downlink: Downlink::new(out, bell),
+            lane,
+            is_in_lane: false,
             peer,
         })
     }
@@ -55,12 +61,17 @@ impl PlayStream {
     /// Takes in what has come, and sends what there is to send. Ready: the stream is over.
     pub(crate) fn poll(&mut self, now: Instant) -> Poll<()> {
         let mut cx = Context::from_waker(&self.waker);
-        match self.uplink.poll(&self.peer, now, &mut cx) {
+        let lane = self.is_in_lane.then_some(&self.lane);
+        match self.uplink.poll(&self.peer, lane, now, &mut cx) {
             Progress::Lost => return Poll::Ready(()),
             Progress::Deaf if self.downlink.is_reset(&mut cx) => return Poll::Ready(()),
             Progress::Deaf | Progress::Reading => {}
         }
-        self.downlink.poll(&self.peer, now, &mut cx)
+        if !self.is_in_lane && self.uplink.has_taken_all() && self.downlink.has_sent_all(&self.peer) {
+            self.is_in_lane = self.lane.open();
+        }
+        let lane = self.is_in_lane.then_some(&self.lane);
+        self.downlink.poll(&self.peer, lane, now, &mut cx)
     }
 
     /// When it must be polled, whatever comes.

@@ -14,7 +14,6 @@ use h2::RecvStream;
 use prost::Message as _;
 use tickwire_proto::v1 as pb;
 use tickwire_shared::{INPUT_LEAD_MS_MAX, PlayerId};
-use tickwire_simulation::Input;
 use tonic::{Code, Status};
 use tracing::{debug, info};
 
@@ -22,15 +21,16 @@ use super::{
     attach::attach,
     framing::{FramingError, Messages},
     hello::{find_session, sit_down, take_seat},
-    inputs,
-    parse::{self, Ack, FirstHello, Message},
+    inputs::{self, RawInputs},
+    parse::{self, Ack, FirstHello, Message, MessageError},
     peer::{Liveness, Peer},
     rate::MessageRate,
     resume::resume,
 };
 use crate::{
+    net::{Incoming, Lane},
     server::Phase,
-    session::{Command, NotTaken, SessionHandle},
+    session::{Command, Inputs, NotTaken, SessionHandle},
     status::Refusal,
 };
 
@@ -45,11 +45,20 @@ pub(super) struct Uplink {
     /// When to look at the time.
     due: Option<Instant>,
     heard_at: Instant,
+    /// While it plays: nothing that has come waits to be taken in.
+    has_taken_all: bool,
 }
 
 struct Inbox {
     body: RecvStream,
     messages: Messages,
+}
+
+/// A message as it stood on the wire.
+enum Received {
+    Inputs(RawInputs),
+    /// Any message.
+    Message(pb::ClientMessage),
 }
 
 type Boxed<T> = Pin<Box<dyn Future<Output = T> + Send>>;
@@ -145,7 +154,13 @@ impl Uplink {
             stage: Stage::Arriving { draining, seat: None },
             due: Some(now + peer.shared.timeouts.hello),
             heard_at: now,
+            has_taken_all: false,
         }
+    }
+
+    /// Whether it plays, and nothing that has come waits to be taken in.
+    pub(super) fn has_taken_all(&self) -> bool {
+        self.has_taken_all
     }
 
     /// When it must be polled even if nothing comes.
@@ -154,8 +169,18 @@ impl Uplink {
     }
 
     /// Takes in what has come, and sees to it that the stream ends where that is its end.
-    pub(super) fn poll(&mut self, peer: &Arc<Peer>, now: Instant, cx: &mut Context<'_>) -> Progress {
-        if let Poll::Ready(end) = self.poll_end(peer, now, cx) {
+    pub(super) fn poll(
+        &mut self,
+        peer: &Arc<Peer>,
+        lane: Option<&Lane>,
+        now: Instant,
+        cx: &mut Context<'_>,
+    ) -> Progress {
+        self.has_taken_all = false;
+        if let Poll::Ready(end) = self.poll_end(peer, lane, now, cx) {
+            if let Some(lane) = lane {
+                lane.deafen();
+            }
             return self.part(peer, end, now);
         }
         match &self.stage {
@@ -164,7 +189,7 @@ impl Uplink {
         }
     }
 
-    fn poll_end(&mut self, peer: &Arc<Peer>, now: Instant, cx: &mut Context<'_>) -> Poll<End> {
+    fn poll_end(&mut self, peer: &Arc<Peer>, lane: Option<&Lane>, now: Instant, cx: &mut Context<'_>) -> Poll<End> {
         if let Stage::Arriving { .. } = &self.stage {
             match ready!(self.poll_arrival(peer, now, cx)) {
                 Ok(seated) => {
@@ -177,7 +202,7 @@ impl Uplink {
             }
         }
         if let Stage::Playing { .. } = &self.stage {
-            return self.poll_play(peer, now, cx);
+            return self.poll_play(peer, lane, now, cx);
         }
         if self.due.is_some_and(|due| now >= due) {
             self.due = None;
@@ -193,7 +218,7 @@ impl Uplink {
             return Poll::Pending;
         };
         if seat.is_none() {
-            match inbox.poll_message(peer.shared.limits.message_bytes_max, cx) {
+            match inbox.poll_message(peer.shared.limits.message_bytes_max, None, cx) {
                 Poll::Ready(message) => {
                     let hello = read_hello(message)?;
                     self.heard_at = now;
@@ -215,14 +240,17 @@ impl Uplink {
     }
 
     /// From Welcome to the end.
-    fn poll_play(&mut self, peer: &Peer, now: Instant, cx: &mut Context<'_>) -> Poll<End> {
+    fn poll_play(&mut self, peer: &Peer, lane: Option<&Lane>, now: Instant, cx: &mut Context<'_>) -> Poll<End> {
         let (Stage::Playing { seated, rate }, Some(inbox)) = (&mut self.stage, &mut self.inbox) else {
             return Poll::Pending;
         };
         let limits = &peer.shared.limits;
         for _ in 0..MESSAGES_IN_A_ROW_MAX {
-            let message = match inbox.poll_message(limits.message_bytes_max, cx) {
-                Poll::Pending => return self.poll_liveness(peer, now),
+            let message = match inbox.poll_message(limits.message_bytes_max, lane, cx) {
+                Poll::Pending => {
+                    self.has_taken_all = true;
+                    return self.poll_liveness(peer, now);
+                }
                 Poll::Ready(Ok(message)) => message,
                 Poll::Ready(Err(end)) => return Poll::Ready(end),
             };
@@ -289,10 +317,20 @@ impl Uplink {
 
 impl Inbox {
     /// The next message, or the end that there is instead.
-    fn poll_message(&mut self, bytes_max: usize, cx: &mut Context<'_>) -> Poll<Result<pb::ClientMessage, End>> {
+    fn poll_message(
+        &mut self,
+        bytes_max: usize,
+        lane: Option<&Lane>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Received, End>> {
         loop {
             if let Some(message) = self.messages.next(bytes_max)? {
                 return Poll::Ready(Ok(decode(message)?));
+            }
+            match lane.map(|lane| lane.take_in(self.messages.room())) {
+                Some(Incoming::Nothing) => return Poll::Pending,
+                Some(Incoming::Bytes) => continue,
+                Some(Incoming::Closed) | None => {}
             }
             match ready!(self.body.poll_data(cx)) {
                 Some(Ok(frame)) => {
@@ -311,19 +349,20 @@ impl Inbox {
     }
 }
 
-fn decode(message: &[u8]) -> Result<pb::ClientMessage, Refusal> {
+fn decode(message: &[u8]) -> Result<Received, Refusal> {
     if let Some(inputs) = inputs::read(message) {
-        return Ok(pb::ClientMessage { kind: Some(pb::client_message::Kind::Inputs(inputs)) });
+        return Ok(Received::Inputs(inputs));
     }
-    pb::ClientMessage::decode(message).map_err(|error| {
+    pb::ClientMessage::decode(message).map(Received::Message).map_err(|error| {
         let message = format!("{} bytes are not a ClientMessage: {error}", message.len());
         Refusal::new(Code::InvalidArgument, "MALFORMED", message)
     })
 }
 
-fn read_hello(message: Result<pb::ClientMessage, End>) -> Result<FirstHello, End> {
+fn read_hello(message: Result<Received, End>) -> Result<FirstHello, End> {
     match message {
-        Ok(message) => Ok(parse::hello(message).map_err(Refusal::from)?),
+        Ok(Received::Inputs(_)) => Err(Refusal::from(MessageError::HelloMissing("inputs")).into()),
+        Ok(Received::Message(message)) => Ok(parse::hello(message).map_err(Refusal::from)?),
         Err(End::Closed) => {
             let message = "the stream was closed before its first message, a hello";
             Err(Refusal::new(Code::FailedPrecondition, "HELLO_MISSING", message).field("kind").into())
@@ -364,16 +403,20 @@ async fn arrive(peer: Arc<Peer>, hello: FirstHello) -> Result<Seated, End> {
 }
 
 /// Does what one message says.
-fn take(peer: &Peer, seated: &Seated, message: pb::ClientMessage, now: Instant) -> Result<ControlFlow<End>, Refusal> {
+fn take(peer: &Peer, seated: &Seated, message: Received, now: Instant) -> Result<ControlFlow<End>, Refusal> {
     let session = &*seated.session;
-    match parse::message(message, &session.schema)? {
-        Message::Inputs { ack, inputs } if is_current(session, ack) => {
-            let newest = inputs.last().expect("a parsed message has at least one input");
-            let margin_us = session.clock.margin_us(newest.target_tick(), now);
-            acknowledge(peer, ack, Some((newest.sequence(), margin_us)), now)?;
-            send_inputs(peer, seated, inputs);
+    let message = match message {
+        Received::Inputs(raw) => {
+            let (ack, inputs) = parse::inputs(raw, &session.schema)?;
+            Message::Inputs { ack, inputs }
         }
-        Message::Ack(ack) if is_current(session, ack) => acknowledge(peer, ack, None, now)?,
+        Received::Message(message) => parse::message(message, &session.schema)?,
+    };
+    match message {
+        Message::Inputs { ack, inputs } if is_current(session, ack) => take_inputs(peer, seated, ack, inputs, now)?,
+        Message::Ack(ack) if is_current(session, ack) => {
+            acknowledge(peer, ack, None, &mut Inputs::new(), now)?;
+        }
         Message::Inputs { .. } | Message::Ack(_) => {
             session.counters.stale_epochs.fetch_add(1, Ordering::Relaxed);
         }
@@ -397,21 +440,30 @@ fn is_current(session: &SessionHandle, ack: Ack) -> bool {
     ack.epoch == session.epoch
 }
 
-fn acknowledge(peer: &Peer, ack: Ack, input: Option<(u64, i32)>, now: Instant) -> Result<(), Refusal> {
-    peer.acknowledge(ack, input, now).map_err(|error| {
+fn acknowledge(
+    peer: &Peer,
+    ack: Ack,
+    input: Option<(u64, i32)>,
+    inputs: &mut Inputs,
+    now: Instant,
+) -> Result<u64, Refusal> {
+    peer.acknowledge(ack, input, inputs, now).map_err(|error| {
         let message =
             format!("{} is newer than {}, the newest tick sent on this stream", error.acknowledged, error.sent);
         Refusal::new(Code::InvalidArgument, "ACK_BEYOND_SENT", message).field(ack.field)
     })
 }
 
-fn send_inputs(peer: &Peer, seated: &Seated, mut inputs: Vec<Input>) {
+fn take_inputs(peer: &Peer, seated: &Seated, ack: Ack, mut inputs: Inputs, now: Instant) -> Result<(), Refusal> {
     let Seated { session, player, sitting } = seated;
-    let repeats = peer.drop_repeats(&mut inputs);
+    let newest = inputs.last().expect("a parsed message has at least one input");
+    let margin_us = session.clock.margin_us(newest.target_tick(), now);
+    let newest = (newest.sequence(), margin_us);
+    let repeats = acknowledge(peer, ack, Some(newest), &mut inputs, now)?;
     if repeats > 0 {
         session.counters.inputs_sent_again.fetch_add(repeats, Ordering::Relaxed);
         if inputs.is_empty() {
-            return;
+            return Ok(());
         }
     }
     let count = inputs.len() as u64;
@@ -424,6 +476,7 @@ fn send_inputs(peer: &Peer, seated: &Seated, mut inputs: Vec<Input>) {
         // The downlink says why.
         Err(NotTaken::Closed) => {}
     }
+    Ok(())
 }
 
 fn no_hello(patience: Duration) -> Refusal {

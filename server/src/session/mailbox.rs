@@ -2,6 +2,7 @@
 
 use std::sync::{Mutex, MutexGuard};
 
+use smallvec::SmallVec;
 use tickwire_shared::PlayerId;
 use tickwire_simulation::{Input, JoinError};
 use tokio::sync::oneshot;
@@ -10,6 +11,9 @@ use super::{
     seats::{Admitted, NotResumed},
     tokens::TokenId,
 };
+
+/// Inputs of one message: most often one, which then lies in the message to the session.
+pub(crate) type Inputs = SmallVec<[Input; 1]>;
 
 /// A message to a session.
 #[derive(Debug)]
@@ -25,7 +29,7 @@ pub(crate) enum Command {
         /// By which sitting of theirs.
         sitting: u32,
         /// In rising order.
-        inputs: Vec<Input>,
+        inputs: Inputs,
     },
 }
 
@@ -135,7 +139,7 @@ mod tests {
     use super::*;
 
     fn inputs(player: u32) -> Command {
-        Command::Inputs { player: PlayerId(player), sitting: 0, inputs: Vec::new() }
+        Command::Inputs { player: PlayerId(player), sitting: 0, inputs: Inputs::new() }
     }
 
     #[test]

@@ -19,7 +19,7 @@ pub(crate) use clock::TickClock;
 pub(crate) use handle::{SessionHandle, SessionState};
 pub(crate) use host::{Origin, RecoveredSession, SessionHost, SessionOrder};
 pub(crate) use live::DELAY_IN_MEMORY_MAX;
-pub(crate) use mailbox::{Command, Join, NotTaken, Resume};
+pub(crate) use mailbox::{Command, Inputs, Join, NotTaken, Resume};
 pub(crate) use recording::recorder_options;
 pub(crate) use registry::{Registry, SessionName, SessionNameError};
 pub(crate) use runner::{StartError, create, grace_ticks};

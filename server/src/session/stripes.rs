@@ -7,10 +7,9 @@ use std::{
 
 use tickwire_replication::{AckError, InputFeedback, STRIPES_MAX, Snapshot, Turns, TurnsConfig, View, ViewConfig};
 use tickwire_shared::{PlayerId, Tick};
-use tickwire_simulation::Input;
 
 use super::{
-    HeldSeat, SeatGuard, SessionHandle,
+    HeldSeat, Inputs, SeatGuard, SessionHandle,
     tokens::{AttachTokens, Ending, Token, TokenId},
 };
 
@@ -208,15 +207,18 @@ impl Stripe {
         view.compose_in_turn(&mut state.turns, self.number, &session.replicator, feedback, now, snapshot)
     }
 
-    /// Takes in what the client has received of this stream, and how its newest input came: sequence, and margin in µs.
+    /// Takes in what the client has received of this stream, and with inputs how the newest of them came: sequence, and
+    /// margin in µs. What has come by another stripe before is taken out of `inputs`; how many that are. A player with one
+    /// stream repeats nothing of which the session is not to know.
     pub(crate) fn acknowledge(
         &self,
         view: &mut View,
         epoch: u32,
         newest_tick: Tick,
         input: Option<(u64, i32)>,
+        inputs: &mut Inputs,
         now: Instant,
-    ) -> Result<(), AckError> {
+    ) -> Result<u64, AckError> {
         let mut state = self.stripes.lock();
         let now = self.stripes.session.clock.since_start(now);
         view.acknowledge_in_turn(&mut state.turns, self.number, epoch, newest_tick, now)?;
@@ -225,14 +227,9 @@ impl Stripe {
             state.feedback.received_input = sequence;
             state.feedback.received_margin_us = margin_us;
         }
-        Ok(())
-    }
-
-    /// Takes out what has come by another stripe before; how many that are. A player with one stream repeats nothing of
-    /// which the session is not to know. With the first inputs the token before the newest is good for nothing any more.
-    pub(crate) fn drop_repeats(&self, inputs: &mut Vec<Input>) -> u64 {
-        let mut state = self.stripes.lock();
-        if !std::mem::replace(&mut state.is_confirmed, true)
+        // With the first inputs the token before the newest is good for nothing any more.
+        if input.is_some()
+            && !std::mem::replace(&mut state.is_confirmed, true)
             && let Some(seat) = &state.seat
         {
             seat.confirm();
@@ -240,7 +237,7 @@ impl Stripe {
         let has_others = state.turns.count() > 1;
         let before = inputs.len();
         inputs.retain(|input| state.received.is_new(input.sequence()) || !has_others);
-        (before - inputs.len()) as u64
+        Ok((before - inputs.len()) as u64)
     }
 
     /// Gives the seat up, once what the player has sent is consumed. All of the player's streams go on until then.

@@ -1,0 +1,404 @@
+//! A connection's socket, which HTTP/2 and the lanes of `Play` streams share.
+
+use std::{
+    cell::RefCell,
+    io,
+    pin::Pin,
+    sync::{Arc, Mutex, MutexGuard},
+    task::{Context, Poll, Waker, ready},
+};
+
+use h2::StreamId;
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::TcpStream,
+};
+
+use super::{
+    Bell,
+    frames::{DATA, Follower, HEAD_BYTES, Head},
+    lanes::{FlowControlError, Incoming, Lanes},
+    wake::{Calls, Task},
+};
+
+const READ_BYTES: usize = 16 * 1024;
+/// How often in a row it is read before what has come is looked at.
+const READS_MAX: usize = 4;
+/// What may wait for HTTP/2, which does not read while it cannot write: beyond that the socket is not read, either.
+const FOR_HTTP_BYTES_MAX: usize = 64 * 1024;
+/// A buffer that has grown beyond this is let go.
+const KEPT_BYTES_MAX: usize = 4096;
+
+thread_local! {
+    /// What is read is handed on before anybody else reads.
+    static READ: RefCell<Box<[u8]>> = RefCell::new(vec![0; READ_BYTES].into());
+}
+
+/// A connection's socket. Only the connection's task uses it, so its lock is never waited for.
+#[derive(Debug)]
+pub(super) struct Wire(Mutex<State>);
+
+#[derive(Debug)]
+struct State {
+    stream: TcpStream,
+    lanes: Lanes,
+    /// What the kernel has not taken yet. It goes out between two frames of HTTP/2.
+    pending: Vec<u8>,
+    /// How much of `pending` has been written.
+    written: usize,
+    /// What HTTP/2 writes.
+    http: Follower,
+    /// HTTP/2 has more to write than the kernel took.
+    http_is_blocked: bool,
+    /// Nothing more comes, or can be written.
+    has_ended: bool,
+    /// Why, until HTTP/2 has been told.
+    error: Option<io::Error>,
+    task: Arc<Task>,
+    /// Calls for the socket.
+    waker: Waker,
+}
+
+/// The socket as HTTP/2 knows it.
+#[derive(Debug)]
+pub(super) struct Socket(Arc<Wire>);
+
+/// A stream's part of a socket: its lane, once that is open.
+#[derive(Debug)]
+pub(crate) struct Lane {
+    wire: Arc<Wire>,
+    stream: u32,
+    is_known: bool,
+}
+
+/// Room for a message, and for what goes before it: messages are written in one piece.
+#[derive(Debug)]
+pub(crate) struct Framed(Vec<u8>);
+
+impl Wire {
+    pub(super) fn new(stream: TcpStream, task: &Arc<Task>) -> Arc<Self> {
+        Arc::new(Self(Mutex::new(State {
+            stream,
+            lanes: Lanes::new(),
+            pending: Vec::new(),
+            written: 0,
+            http: Follower::default(),
+            http_is_blocked: false,
+            has_ended: false,
+            error: None,
+            task: Arc::clone(task),
+            waker: Bell::new(task, Calls::SOCKET).waker(),
+        })))
+    }
+
+    /// Writes what waits and reads what has come: what that calls for.
+    pub(super) fn turn(&self) -> Result<Calls, FlowControlError> {
+        let mut state = self.lock();
+        state.flush();
+        let result = state.read();
+        if state.lanes.has_kept() {
+            state.pump();
+        } else if state.pending.is_empty() {
+            // A window may have been opened.
+            state.lanes.call_awaiting();
+        }
+        if state.http_is_blocked || state.has_ended {
+            return result.map(|calls| calls.and(Calls::HTTP).and(state.lanes.take_calls()));
+        }
+        result.map(|calls| calls.and(state.lanes.take_calls()))
+    }
+
+    /// HTTP/2 has done what it had to: what waited for that is written, if it can be.
+    pub(super) fn flush(&self) -> Calls {
+        let mut state = self.lock();
+        if !state.pending.is_empty() {
+            state.flush();
+        }
+        state.lanes.take_calls()
+    }
+
+    /// The connection has ended: its streams ask HTTP/2 how.
+    pub(super) fn close_lanes(&self) {
+        self.lock().lanes.close_all();
+    }
+
+    /// A request that is no stream of `Play`.
+    pub(super) fn forget(&self, stream: StreamId) {
+        self.lock().lanes.forget(stream.into());
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.lock().expect("no holder of this lock panics")
+    }
+}
+
+impl State {
+    fn read(&mut self) -> Result<Calls, FlowControlError> {
+        let mut cx = Context::from_waker(&self.waker);
+        READ.with_borrow_mut(|bytes| {
+            for _ in 0..READS_MAX {
+                if self.has_ended || self.lanes.for_http().len() > FOR_HTTP_BYTES_MAX {
+                    // HTTP/2 calls when it has read.
+                    return Ok(Calls::NONE);
+                }
+                let mut buffer = ReadBuf::new(bytes);
+                match Pin::new(&mut self.stream).poll_read(&mut cx, &mut buffer) {
+                    Poll::Pending => return Ok(Calls::NONE),
+                    Poll::Ready(Ok(())) if buffer.filled().is_empty() => self.has_ended = true,
+                    Poll::Ready(Ok(())) => {
+                        self.task.note_received();
+                        self.lanes.receive(buffer.filled())?;
+                    }
+                    Poll::Ready(Err(error)) => {
+                        self.has_ended = true;
+                        self.error = Some(error);
+                    }
+                }
+            }
+            Ok(Calls::SOCKET)
+        })
+    }
+
+    /// Writes what waits, as far as that is possible now.
+    fn flush(&mut self) {
+        if !self.http.is_between_frames() || self.has_ended {
+            return;
+        }
+        while self.written < self.pending.len() {
+            match self.write(self.written) {
+                Poll::Pending => return,
+                Poll::Ready(count) => self.written += count,
+            }
+            if self.has_ended {
+                return;
+            }
+        }
+        self.written = 0;
+        self.pending.clear();
+        if self.pending.capacity() > KEPT_BYTES_MAX {
+            self.pending = Vec::new();
+        }
+        self.lanes.call_awaiting();
+    }
+
+    fn write(&mut self, from: usize) -> Poll<usize> {
+        let mut cx = Context::from_waker(&self.waker);
+        let result = ready!(Pin::new(&mut self.stream).poll_write(&mut cx, &self.pending[from..]));
+        Poll::Ready(self.count(result))
+    }
+
+    fn count(&mut self, result: io::Result<usize>) -> usize {
+        result.unwrap_or_else(|error| {
+            self.fail(error);
+            0
+        })
+    }
+
+    fn fail(&mut self, error: io::Error) {
+        self.has_ended = true;
+        self.error.get_or_insert(error);
+        self.task.call(Calls::HTTP);
+    }
+
+    fn pump(&mut self) {
+        self.lanes.pump(&mut self.pending);
+        self.flush();
+    }
+
+    fn send(&mut self, stream: u32, framed: &mut [u8]) {
+        let length = framed.len() - HEAD_BYTES;
+        if !self.lanes.pay(stream, length) {
+            self.lanes.keep(stream, &framed[HEAD_BYTES..]);
+            self.pump();
+            return;
+        }
+        framed[..HEAD_BYTES].copy_from_slice(&Head { length, kind: DATA, flags: 0, stream }.bytes());
+        let mut written = 0;
+        if self.pending.is_empty() && self.http.is_between_frames() {
+            let mut cx = Context::from_waker(&self.waker);
+            if let Poll::Ready(result) = Pin::new(&mut self.stream).poll_write(&mut cx, framed) {
+                written = self.count(result);
+            }
+        }
+        if written < framed.len() {
+            self.pending.extend_from_slice(&framed[written..]);
+            // So that its waker is set, or what HTTP/2 is in the midst of goes first.
+            self.flush();
+        }
+    }
+
+    fn http_write(&mut self, parts: &[io::IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        if let Some(error) = self.error.take() {
+            return Poll::Ready(Err(error));
+        }
+        self.flush();
+        let mut cx = Context::from_waker(&self.waker);
+        let stream = Pin::new(&mut self.stream);
+        let mut given = parts.iter().filter(|part| !part.is_empty());
+        let first = given.next().map_or(&[][..], |part| &**part);
+        let result = if !self.pending.is_empty() {
+            // What waits has its turn when this frame is whole.
+            let rest = self.http.frame_rest().min(first.len());
+            if rest == 0 {
+                self.http_is_blocked = true;
+                return Poll::Pending;
+            }
+            stream.poll_write(&mut cx, &first[..rest])
+        } else if given.next().is_none() {
+            stream.poll_write(&mut cx, first)
+        } else {
+            stream.poll_write_vectored(&mut cx, parts)
+        };
+        self.http_is_blocked = result.is_pending();
+        let written = ready!(result)?;
+        let mut left = written;
+        for part in parts {
+            let count = part.len().min(left);
+            self.http.follow(&part[..count], |head| self.lanes.http_sends(head));
+            left -= count;
+        }
+        let calls = self.lanes.take_calls();
+        if calls != Calls::NONE {
+            self.task.call(calls);
+        }
+        Poll::Ready(Ok(written))
+    }
+
+    fn http_read(&mut self, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let bytes = self.lanes.for_http();
+        if !bytes.is_empty() {
+            let count = bytes.len().min(buf.remaining());
+            buf.put_slice(&bytes[..count]);
+            let was_full = bytes.len() > FOR_HTTP_BYTES_MAX;
+            self.lanes.http_has_read(count);
+            if was_full {
+                self.task.call(Calls::SOCKET);
+            }
+            return Poll::Ready(Ok(()));
+        }
+        if self.has_ended {
+            return Poll::Ready(self.error.take().map_or(Ok(()), Err));
+        }
+        // The task is called when there is more.
+        self.lanes.http_waits();
+        Poll::Pending
+    }
+}
+
+impl AsyncRead for Socket {
+    fn poll_read(self: Pin<&mut Self>, _: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        self.0.lock().http_read(buf)
+    }
+}
+
+impl AsyncWrite for Socket {
+    fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.0.lock().http_write(&[io::IoSlice::new(bytes)])
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        parts: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.0.lock().http_write(parts)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.0.lock().http_is_blocked = false;
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0.lock().stream).poll_shutdown(cx)
+    }
+}
+
+impl Socket {
+    pub(super) fn new(wire: &Arc<Wire>) -> Self {
+        Self(Arc::clone(wire))
+    }
+}
+
+impl Lane {
+    pub(super) fn new(wire: &Arc<Wire>, stream: StreamId, calls: Calls) -> Self {
+        let stream = stream.into();
+        let is_known = wire.lock().lanes.register(stream, calls);
+        Self { wire: Arc::clone(wire), stream, is_known }
+    }
+
+    /// Has what comes and goes on the stream take the lane from now on. False: not now. HTTP/2 must have handed out and sent
+    /// all it had of the stream, which the caller knows.
+    pub(crate) fn open(&self) -> bool {
+        if !self.is_known {
+            return false;
+        }
+        let mut state = self.wire.lock();
+        let is_quiet = !state.http_is_blocked && !state.has_ended && state.http.is_between_frames();
+        is_quiet && state.lanes.open(self.stream)
+    }
+
+    /// Moves what has come to `bytes`.
+    pub(crate) fn take_in(&self, bytes: &mut Vec<u8>) -> Incoming {
+        let mut state = self.wire.lock();
+        let incoming = state.lanes.take_in(self.stream, bytes);
+        if state.lanes.has_kept() {
+            state.pump();
+        }
+        incoming
+    }
+
+    /// Drops what else comes.
+    pub(crate) fn deafen(&self) {
+        self.wire.lock().lanes.deafen(self.stream);
+    }
+
+    /// Whether there is room for a message: the one before has been written, and the client takes more. If not, the stream is
+    /// called when there may be.
+    pub(crate) fn has_room(&self) -> bool {
+        let mut state = self.wire.lock();
+        let has_room = state.pending.is_empty() && state.lanes.has_room(self.stream);
+        if !has_room {
+            state.lanes.await_room(self.stream);
+        }
+        has_room
+    }
+
+    /// Whether all has been written that was sent.
+    pub(crate) fn has_sent_all(&self) -> bool {
+        let mut state = self.wire.lock();
+        let has_sent_all = state.pending.is_empty() && !state.lanes.has_kept();
+        if !has_sent_all {
+            state.lanes.await_room(self.stream);
+        }
+        has_sent_all
+    }
+
+    /// Sends a message, for which there was room.
+    pub(crate) fn send(&self, framed: &mut Framed) {
+        self.wire.lock().send(self.stream, &mut framed.0);
+    }
+}
+
+impl Drop for Lane {
+    fn drop(&mut self) {
+        self.wire.lock().lanes.forget(self.stream);
+    }
+}
+
+impl Framed {
+    pub(crate) const fn new() -> Self {
+        Self(Vec::new())
+    }
+
+    /// Room for a message, which is to be appended.
+    pub(crate) fn start(&mut self) -> &mut Vec<u8> {
+        self.0.clear();
+        self.0.extend_from_slice(&[0; HEAD_BYTES]);
+        &mut self.0
+    }
+}
