@@ -443,7 +443,7 @@ impl Core {
             return false;
         }
         self.lanes.lose();
-        (0..tickwire_wire::STRIPES_MAX).for_each(|stripe| self.mirror.close_stripe(stripe));
+        self.mirror.close_all_stripes();
         self.is_snapshot_fresh = false;
         self.events.push_back(Event::ConnectionLost);
         true

@@ -65,6 +65,8 @@ pub struct Mirror {
     owner: Option<OwnerState>,
     owner_tick: Tick,
     roster: BTreeMap<PlayerId, RosterEntry>,
+    /// All streams were lost, and none has begun since.
+    is_interrupted: bool,
     /// As of when each row of the roster is, those of players who have left among them.
     roster_ticks: BTreeMap<PlayerId, Tick>,
     /// Room for the moves of the update under way, one per kind.
@@ -115,6 +117,7 @@ impl Mirror {
             owner: None,
             owner_tick: Tick::ZERO,
             roster: BTreeMap::new(),
+            is_interrupted: false,
             roster_ticks: BTreeMap::new(),
         }
     }
@@ -248,8 +251,9 @@ impl Mirror {
         if snapshot.reset {
             applied.reset = true;
             self.clear_stripe(stripe);
-            // What came by another stream is good until it is replaced; of one that is gone nothing follows.
-            if !self.stripes.iter().any(Stripe::is_open) {
+            // What came by another stream is good until it is replaced; what came before all were lost may be of long ago.
+            let is_stale = std::mem::take(&mut self.is_interrupted);
+            if is_stale || self.stripes.iter().all(|stripe| stripe.tick == Tick::ZERO) {
                 self.roster.clear();
                 self.roster_ticks.clear();
             }
@@ -551,6 +555,12 @@ impl Mirror {
             stripe.staging = None;
         }
         self.retire_closed();
+    }
+
+    /// All streams are gone, and others will begin after a while. What they brought is shown until then.
+    pub fn close_all_stripes(&mut self) {
+        self.is_interrupted = true;
+        (0..STRIPES_MAX).for_each(|stripe| self.close_stripe(stripe));
     }
 
     /// Lets go of closed streams that others have caught up with.

@@ -1,5 +1,7 @@
 //! Connections that are lost, in simulated time.
 
+use tickwire_shared::PlayerId;
+
 use super::*;
 use crate::core::{GaveUp, Resume, ResumeFailure};
 
@@ -307,6 +309,14 @@ fn a_connection_on_which_nothing_comes_is_lost_and_one_that_nobody_read_is_not()
     assert_eq!(about_connections(&game.take_events()), [Event::ConnectionLost]);
 }
 
+/// A stream's first snapshot, with rows of these players.
+fn with_players(tick: u64, players: &[u32]) -> pb::ServerMessage {
+    let row = |&player: &u32| pb::RosterRow { player, status: 1, ..pb::RosterRow::default() };
+    let roster = players.iter().map(row).collect();
+    let snapshot = pb::Snapshot { epoch: 1, tick, reset: true, roster, ..pb::Snapshot::default() };
+    pb::ServerMessage { kind: Some(Down::Snapshot(snapshot)) }
+}
+
 #[test]
 fn further_streams_are_opened_anew_by_the_new_token() {
     let options = JoinOptions { stripes: Stripes::Fixed(2), ..JoinOptions::default() };
@@ -321,7 +331,7 @@ fn further_streams_are_opened_anew_by_the_new_token() {
     let mut core = Core::new(&options, first(granted(1)), now).unwrap();
     assert_eq!(core.poll_stripe(now), Some(StripeChange::Open(1)));
     core.stripe_opened(1, &first(pb::Welcome { player: 1, ..pb::Welcome::default() }), now).unwrap();
-    core.handle_on(0, snapshot(6001, true), now).unwrap();
+    core.handle_on(0, with_players(6001, &[1, 2]), now).unwrap();
     core.handle_on(1, snapshot(6002, true), now).unwrap();
 
     core.stripe_closed(1, now);
@@ -335,9 +345,11 @@ fn further_streams_are_opened_anew_by_the_new_token() {
     assert_eq!((core.stripes_open(), core.poll_stripe(now)), (1, Some(StripeChange::Open(1))));
     let Some(Up::Hello(hello)) = core.attach_hello().kind else { panic!("no hello") };
     assert_eq!(hello.attach_token, [102; 32]);
-    // It starts with a reset, as all streams do.
-    core.handle_on(0, snapshot(6061, true), now).unwrap();
+    // It starts with a reset, as all streams do; who left meanwhile is not in it.
+    assert_eq!(core.mirror().roster().len(), 2);
+    core.handle_on(0, with_players(6061, &[1]), now).unwrap();
     assert_eq!((core.mirror().tick(), core.stats().resyncs), (Tick(6061), 0));
+    assert!(core.mirror().roster().keys().eq(&[PlayerId(1)]));
 }
 
 #[test]
