@@ -383,6 +383,7 @@ impl Layers {
                 seed: options.seed,
                 recordings: (options.recordings == OnOff::On).then(|| recordings_dir(&options.data_dir)),
                 recording,
+                exclusive_dir: Some(options.data_dir),
                 simulation_threads: threads("simulation_threads", options.simulation_threads)?,
                 network_threads: threads("network_threads", options.network_threads)?,
                 limits,
