@@ -38,6 +38,9 @@ pub struct ServerConfig {
     pub recordings: Option<PathBuf>,
     /// How matches are recorded, where they are.
     pub recording: RecordingConfig,
+    /// The directory that is to be this server's alone, where matches are recorded: it holds a file locked there, and does not
+    /// start where another one does. None: whoever starts servers sees to it that no two record to one directory.
+    pub exclusive_dir: Option<PathBuf>,
     /// Simulation threads, which step all sessions between them; none: one per core. There are never more than sessions.
     pub simulation_threads: Option<NonZeroUsize>,
     /// Network threads, each with a runtime of its own; none: one per core.
@@ -169,6 +172,7 @@ impl Default for ServerConfig {
             recordings_public: false,
             recordings: None,
             recording: RecordingConfig::default(),
+            exclusive_dir: None,
             simulation_threads: None,
             network_threads: None,
             timeouts: Timeouts::default(),

@@ -48,12 +48,13 @@ pub(crate) struct Housekeeper {
 }
 
 impl Housekeeper {
-    /// Takes the directory of recordings.
+    /// Takes the directory that is to be this server's alone.
     ///
     /// # Errors
     /// Where another server has it, or it cannot be had.
     pub(crate) fn new(config: &ServerConfig) -> Result<Self, RunError> {
-        let lock = config.recordings.as_deref().map(take_directory).transpose()?;
+        let exclusive = config.exclusive_dir.as_deref().filter(|_| config.recordings.is_some());
+        let lock = exclusive.map(take_directory).transpose()?;
         let retention = config.recording.retention;
         let changed = Arc::<Notify>::default();
         let options = RecordersOptions { live_bytes_max: retention.bytes_max, ..RecordersOptions::default() };

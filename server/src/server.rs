@@ -83,8 +83,8 @@ pub enum RunError {
         /// Why.
         source: io::Error,
     },
-    /// Another server records there.
-    #[error("the directory of recordings {source}: end that server first, or choose another data directory")]
+    /// Another server has it.
+    #[error("the data directory {source}: end that server first, or choose another data directory")]
     DirectoryInUse {
         /// Which, and by whom.
         source: DirectoryLockError,

@@ -119,7 +119,6 @@ fn data() -> TempDir {
 fn files(data: &Path) -> Vec<PathBuf> {
     let files = fs::read_dir(data.join("recordings")).expect("it is there");
     let mut files: Vec<PathBuf> = files.map(|file| file.expect("it is there").path()).collect();
-    files.retain(|file| !file.ends_with("server.lock"));
     files.sort();
     files
 }

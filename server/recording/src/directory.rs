@@ -1,4 +1,4 @@
-//! A directory of recordings is one server's.
+//! A data directory is one server's.
 
 use std::{
     fs::{self, File, TryLockError},
@@ -10,8 +10,8 @@ use std::{
 /// The file that a server holds locked.
 const LOCK: &str = "server.lock";
 
-/// A directory of recordings that nobody else writes to, as long as this is there: the operating system sees to it, whatever
-/// becomes of the process.
+/// A data directory that no other server uses, as long as this is there: the operating system sees to it, whatever becomes of
+/// the process.
 #[derive(Debug)]
 pub struct DirectoryLock {
     file: File,

@@ -1,6 +1,10 @@
 //! How a recording lies in its MCAP file: topics, embedded schemas, options.
 
-use std::{collections::BTreeMap, io, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io,
+    sync::Arc,
+};
 
 use mcap::{
     Compression, McapResult, WriteOptions,
@@ -103,37 +107,64 @@ pub(crate) fn add_missing_channels<W: io::Write + io::Seek>(
     writer: &mut mcap::Writer<W>,
     found: &[Arc<mcap::Channel<'static>>],
 ) -> McapResult<Channels> {
-    let descriptors = descriptors();
     let mut channels = Channels::default();
     for topic in Topic::ALL {
         let there = found.iter().find(|channel| Topic::of(channel) == Some(topic));
         channels[topic as usize] = match there {
             Some(channel) => channel.id,
-            None => add_channel(writer, topic, &descriptors)?,
+            None => add_channel(writer, topic)?,
         };
     }
     Ok(channels)
 }
 
-fn add_channel<W: io::Write + io::Seek>(
-    writer: &mut mcap::Writer<W>,
-    topic: Topic,
-    descriptors: &[u8],
-) -> McapResult<u16> {
+fn add_channel<W: io::Write + io::Seek>(writer: &mut mcap::Writer<W>, topic: Topic) -> McapResult<u16> {
     let (name, message) = topic.names();
-    let schema = writer.add_schema(message, ENCODING, descriptors)?;
+    let schema = writer.add_schema(message, ENCODING, &descriptors(message))?;
     writer.add_channel(schema, name, ENCODING, &BTreeMap::new())
 }
 
-/// The descriptors of a recording's messages, without comments.
-fn descriptors() -> Vec<u8> {
+/// The descriptors of a message and of all that it consists of, without comments: each topic has its own, so that others would
+/// make every recording larger.
+fn descriptors(message: &str) -> Vec<u8> {
     let mut set = FileDescriptorSet::decode(tickwire_proto::FILE_DESCRIPTOR_SET)
         .expect("the build has encoded the descriptors of the protocol");
     set.file.retain(|file| DESCRIPTOR_FILES.contains(&file.name()));
+    let needed = needed_types(&set, message);
     for file in &mut set.file {
+        let package = file.package().to_owned();
+        let is_needed = |name: &str| needed.contains(&format!(".{package}.{name}"));
+        file.message_type.retain(|message| is_needed(message.name()));
+        file.enum_type.retain(|found| is_needed(found.name()));
         file.source_code_info = None;
     }
+    set.file.retain(|file| !file.message_type.is_empty() || !file.enum_type.is_empty());
+    let left: Vec<String> = set.file.iter().map(|file| file.name().to_owned()).collect();
+    for file in &mut set.file {
+        file.dependency.retain(|dependency| left.contains(dependency));
+    }
     set.encode_to_vec()
+}
+
+/// The types that stand in files by themselves and that a message consists of, itself among them, as fields name them.
+fn needed_types(set: &FileDescriptorSet, message: &str) -> BTreeSet<String> {
+    let mut messages = BTreeMap::new();
+    for file in &set.file {
+        messages.extend(
+            file.message_type.iter().map(|message| (format!(".{}.{}", file.package(), message.name()), message)),
+        );
+    }
+    let (mut needed, mut waiting) = (BTreeSet::new(), vec![format!(".{message}")]);
+    while let Some(name) = waiting.pop() {
+        if let Some(message) = messages.get(&name)
+            && !needed.contains(&name)
+        {
+            assert!(message.nested_type.is_empty(), "{name}: put its types beside it, where they are found");
+            waiting.extend(message.field.iter().filter_map(|field| field.type_name.clone()));
+        }
+        needed.insert(name);
+    }
+    needed
 }
 
 pub(crate) fn write_options(layout: Layout) -> WriteOptions {
@@ -166,18 +197,30 @@ mod tests {
 
     #[test]
     fn the_embedded_descriptors_stand_on_their_own() {
-        let set = FileDescriptorSet::decode(descriptors().as_slice()).expect("descriptors");
-        let files: Vec<&str> = set.file.iter().map(|file| file.name()).collect();
-        assert_eq!(files.len(), DESCRIPTOR_FILES.len());
-        for dependency in set.file.iter().flat_map(|file| &file.dependency) {
-            assert!(files.contains(&dependency.as_str()), "{dependency} is missing");
-        }
         for topic in Topic::ALL {
             let (_, message) = topic.names();
-            let has_it = |file: &prost_types::FileDescriptorProto| {
-                file.message_type.iter().any(|candidate| format!("{}.{}", file.package(), candidate.name()) == message)
-            };
-            assert!(set.file.iter().any(has_it), "{message} is missing");
+            let set = FileDescriptorSet::decode(descriptors(message).as_slice()).expect("descriptors");
+            let files: Vec<&str> = set.file.iter().map(|file| file.name()).collect();
+            for dependency in set.file.iter().flat_map(|file| &file.dependency) {
+                assert!(files.contains(&dependency.as_str()), "{message}: {dependency} is missing");
+            }
+            let mut types = BTreeSet::new();
+            for file in &set.file {
+                let names = file.message_type.iter().map(|message| message.name());
+                let names = names.chain(file.enum_type.iter().map(|found| found.name()));
+                types.extend(names.map(|name| format!(".{}.{name}", file.package())));
+            }
+            assert!(types.contains(&format!(".{message}")), "{message} is missing");
+            let fields = set.file.iter().flat_map(|file| &file.message_type).flat_map(|message| &message.field);
+            for name in fields.filter_map(|field| field.type_name.as_ref()) {
+                assert!(types.contains(name), "{message}: {name} is missing");
+            }
         }
+    }
+
+    #[test]
+    fn what_says_nothing_of_the_schema_does_not_carry_it() {
+        let bytes = |topic: Topic| descriptors(topic.names().1).len();
+        assert!(bytes(Topic::Header) > 4 * bytes(Topic::IdleTicks));
     }
 }

@@ -445,6 +445,7 @@ impl Layers {
                 recordings_public: options.recordings_public,
                 recordings: (options.recordings == OnOff::On).then(|| recordings_dir(&options.data_dir)),
                 recording,
+                exclusive_dir: Some(options.data_dir),
                 simulation_threads: threads("simulation_threads", options.simulation_threads)?,
                 network_threads: threads("network_threads", options.network_threads)?,
                 limits,

@@ -1,7 +1,7 @@
 //! `recordings`: lists, shows, exports and repairs recordings.
 
 use std::{
-    io,
+    fs, io,
     path::{Path, PathBuf},
     sync::Arc,
     time::SystemTime,
@@ -236,8 +236,9 @@ fn state_words(state: &RecordingState, ticks: u64) -> String {
 }
 
 fn repair_one(file: &Path) -> Result<(), CliError> {
-    // A server that uses the directory may be about to go on with it, or to delete it.
-    let _lock = DirectoryLock::take_if_used(file.parent().unwrap_or(Path::new("")))?;
+    // A server that uses the data directory may be about to go on with it, or to delete it.
+    let data_dir = fs::canonicalize(file).ok().and_then(|file| Some(file.parent()?.parent()?.to_owned()));
+    let _lock = data_dir.map(|data_dir| DirectoryLock::take_if_used(&data_dir)).transpose()?;
     let repaired = repair(file).map_err(CliError::of_recording(file))?;
     output::line(format_args!("{}: {} ticks", repaired.path.display(), repaired.ticks))?;
     if let Some(error) = repaired.lost {

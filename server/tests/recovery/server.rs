@@ -183,11 +183,10 @@ pub(crate) fn data() -> tempfile::TempDir {
     tempfile::tempdir().expect("a directory")
 }
 
-/// The names in a data directory's directory of recordings, but for the lock.
+/// The files in a data directory's directory of recordings.
 pub(crate) fn files(data: &Path) -> Vec<PathBuf> {
     let files = fs::read_dir(data.join("recordings")).expect("it is there");
     let mut files: Vec<PathBuf> = files.map(|file| file.expect("it is there").path()).collect();
-    files.retain(|file| !file.ends_with("server.lock"));
     files.sort();
     files
 }

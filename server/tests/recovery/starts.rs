@@ -113,11 +113,10 @@ async fn a_second_server_does_not_start_in_the_same_directory() {
     let data = data();
     let mut first = Listening::start(data.path(), &[]).await;
     first.until(ARENA_1, |session| session.tick > 3).await;
-    let directory = data.path().join("recordings");
     let arguments = ["--listen", "127.0.0.1:0", "--data-dir"];
     let (code, said) = run(&arguments, data.path());
     assert_eq!(code, Some(1), "{said}");
-    let holder = format!("{} is in use by process {}", directory.display(), first.server.id());
+    let holder = format!("{} is in use by process {}", data.path().display(), first.server.id());
     assert!(said.contains(&holder) && said.contains("choose another data directory"), "{said}");
     let (code, said) = run(&["recordings", "repair"], &only_file(data.path()));
     assert_eq!(code, Some(1), "{said}");
