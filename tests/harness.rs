@@ -48,6 +48,11 @@ pub(crate) fn config() -> ServerConfig {
     }
 }
 
+/// The same, of an arena in which players, wherever they begin, have nothing to walk into.
+pub(crate) fn open_field() -> ServerConfig {
+    ServerConfig { settings: vec![("cover".to_owned(), 0.0), ("size".to_owned(), 2000.0)], ..config() }
+}
+
 impl TestServer {
     /// Hosts the arena.
     pub(crate) async fn arena(config: ServerConfig) -> Self {
