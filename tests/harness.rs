@@ -48,9 +48,9 @@ pub(crate) fn config() -> ServerConfig {
     }
 }
 
-/// The same, of an arena in which players, wherever they begin, have nothing to walk into.
+/// The same, of an arena in which players have nothing to walk into, and everybody is in view.
 pub(crate) fn open_field() -> ServerConfig {
-    ServerConfig { settings: vec![("cover".to_owned(), 0.0), ("size".to_owned(), 2000.0)], ..config() }
+    ServerConfig { settings: vec![("cover".to_owned(), 0.0), ("size".to_owned(), 600.0)], ..config() }
 }
 
 impl TestServer {

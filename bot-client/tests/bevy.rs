@@ -55,8 +55,8 @@ impl TestServer {
         let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).expect("a port is free");
         let url = format!("http://{}", listener.local_addr().expect("it is bound"));
         let timeouts = Timeouts { drain: Duration::ZERO, ..Timeouts::default() };
-        // Wherever players begin, there is nothing for them to walk into.
-        let settings = vec![("cover".to_owned(), 0.0), ("size".to_owned(), 2000.0)];
+        // Nothing to walk into, and everybody is in view.
+        let settings = vec![("cover".to_owned(), 0.0), ("size".to_owned(), 600.0)];
         let config = ServerConfig { seed: Some(1), timeouts, settings, ..ServerConfig::default() };
         let (stop, stopped) = oneshot::channel();
         let guard = runtime.enter();
