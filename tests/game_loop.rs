@@ -11,7 +11,7 @@ use tickwire_client::{ClientEvent, GameClient, GameClientError, JoinOptions};
 use tokio::task::spawn_blocking;
 
 use crate::{
-    harness::{TestServer, config, within_patience},
+    harness::{TestServer, config, open_field, within_patience},
     tiny_game::Beads,
 };
 
@@ -48,7 +48,7 @@ fn walk(url: &str) -> u64 {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_game_loop_plays_without_waiting_for_anything() {
-    let server = TestServer::arena(config()).await;
+    let server = TestServer::arena(open_field()).await;
     let url = format!("http://{}", server.address);
     let mispredictions = within_patience(spawn_blocking(move || walk(&url))).await.expect("it does not panic");
     // A machine that is busy may have inputs come late; nothing else is there to differ by.

@@ -48,6 +48,11 @@ pub(crate) fn config() -> ServerConfig {
     }
 }
 
+/// The same, of an arena in which players have nothing to walk into, and everybody is in view.
+pub(crate) fn open_field() -> ServerConfig {
+    ServerConfig { settings: vec![("cover".to_owned(), 0.0), ("size".to_owned(), 600.0)], ..config() }
+}
+
 impl TestServer {
     /// Hosts the arena.
     pub(crate) async fn arena(config: ServerConfig) -> Self {

@@ -16,8 +16,8 @@ use tonic_types::StatusExt as _;
 
 use crate::{
     harness::{
-        ARENA_1, Cable, RawClient, TestServer, Witness, config, eventually, field_of, hello, input, reason_of,
-        within_patience,
+        ARENA_1, Cable, RawClient, TestServer, Witness, config, eventually, field_of, hello, input, open_field,
+        reason_of, within_patience,
     },
     stripes::{Exchange, play_until},
 };
@@ -325,7 +325,7 @@ async fn a_client_goes_on_after_each_loss_with_the_entity_and_the_mirror_that_it
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_game_loop_is_told_of_a_loss_and_walks_on() {
-    let server = TestServer::arena(config()).await;
+    let server = TestServer::arena(open_field()).await;
     let exchange = Exchange::to(&server).await;
     let url = exchange.url.clone();
     let (walked, mut has_walked) = tokio::sync::mpsc::unbounded_channel();
@@ -339,7 +339,7 @@ async fn a_game_loop_is_told_of_a_loss_and_walks_on() {
             };
             told.extend(client.update(Instant::now()).expect("the session goes on").into_iter().filter(is_told));
             if let Some(mut actions) = client.input() {
-                // Back and forth, so that no wall ends it.
+                // Another way than before.
                 let way = if told.len() < 3 { 1.0 } else { -1.0 };
                 client.send(actions.set("move_x", way)).expect("within the ranges");
             }

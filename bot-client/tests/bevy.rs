@@ -55,7 +55,9 @@ impl TestServer {
         let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).expect("a port is free");
         let url = format!("http://{}", listener.local_addr().expect("it is bound"));
         let timeouts = Timeouts { drain: Duration::ZERO, ..Timeouts::default() };
-        let config = ServerConfig { seed: Some(1), timeouts, ..ServerConfig::default() };
+        // Nothing to walk into, and everybody is in view.
+        let settings = vec![("cover".to_owned(), 0.0), ("size".to_owned(), 600.0)];
+        let config = ServerConfig { seed: Some(1), timeouts, settings, ..ServerConfig::default() };
         let (stop, stopped) = oneshot::channel();
         let guard = runtime.enter();
         let server = Server::start(config, vec![Arc::new(Arena)]).expect("the configuration is good");
