@@ -60,7 +60,7 @@ fn happen(session: &mut Session, choice: u32, sequence: u64) {
                 let dice = Digest::of(u64::from(choice) << 8 | i as u64);
                 min + (dice % (i64::from(max) - i64::from(min) + 1) as u64) as i32
             };
-            let values = fields.iter().enumerate().map(value).collect();
+            let values: Vec<i32> = fields.iter().enumerate().map(value).collect();
             let target = now + 1 + u64::from(choice % 7);
             let sent = Input::new(session.schema(), sequence, target, values).expect("in range");
             let seen = now.saturating_sub(u64::from(choice) % 20);

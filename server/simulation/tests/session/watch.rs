@@ -74,7 +74,7 @@ fn so_it_is_in_the_arena_whose_systems_spawn_despawn_and_ask_what_has_changed() 
                 let range = i64::from(field.quantity.max) - i64::from(field.quantity.min) + 1;
                 (i64::from(field.quantity.min) + (mixed.rotate_left(i as u32 * 9) >> 16) as i64 % range) as i32
             };
-            let values = schema.inputs.iter().enumerate().map(value).collect();
+            let values: Vec<i32> = schema.inputs.iter().enumerate().map(value).collect();
             session.input(*player, Input::new(&schema, now, now, values).expect("in range"));
         }
         if now == 500 {
