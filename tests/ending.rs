@@ -96,6 +96,26 @@ async fn a_game_that_panics_ends_its_own_session_only() {
 }
 
 #[tokio::test]
+async fn a_session_that_failed_waits_for_nobody_who_takes_nothing() {
+    let (unacknowledged, end) = (Duration::from_secs(1), Duration::from_millis(100));
+    let timeouts = Timeouts { unacknowledged, end, ..config().timeouts };
+    let server = TestServer::start(ServerConfig { timeouts, ..config() }, vec![Arc::new(Fuse)]).await;
+    let (mut lighter, _) = RawClient::join(&server).await;
+    let endpoint = server.endpoint().initial_stream_window_size(0);
+    let client = RawClient::open_on(endpoint.connect().await.expect("the server accepts")).await;
+    client.send(Kind::Hello(hello())).await;
+    eventually("it sits", || server.probe.seats() == 2).await;
+    press(&mut lighter, vec![1]).await;
+    lighter.end().await;
+    eventually("its stream is cut off, however often it pings", || {
+        let _ = client.up.try_send(pb::ClientMessage { kind: Some(Kind::Ping(pb::Ping { echo: 1 })) });
+        server.probe.streams() == 0
+    })
+    .await;
+    server.stop().await;
+}
+
+#[tokio::test]
 async fn a_session_that_is_late_catches_up_and_tells_how_far_it_slipped() {
     let server = TestServer::start(config(), vec![Arc::new(Fuse)]).await;
     let (mut client, _) = RawClient::join(&server).await;
