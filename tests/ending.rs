@@ -96,6 +96,49 @@ async fn a_game_that_panics_ends_its_own_session_only() {
 }
 
 #[tokio::test]
+async fn a_session_that_failed_waits_for_nobody_who_takes_nothing() {
+    let (unacknowledged, end) = (Duration::from_secs(1), Duration::from_millis(100));
+    let timeouts = Timeouts { unacknowledged, end, ..config().timeouts };
+    let server = TestServer::start(ServerConfig { timeouts, ..config() }, vec![Arc::new(Fuse)]).await;
+    let (mut lighter, _) = RawClient::join(&server).await;
+    let endpoint = server.endpoint().initial_stream_window_size(0);
+    let client = RawClient::open_on(endpoint.connect().await.expect("the server accepts")).await;
+    client.send(Kind::Hello(hello())).await;
+    eventually("it sits", || server.probe.seats() == 2).await;
+    press(&mut lighter, vec![1]).await;
+    lighter.end().await;
+    eventually("its stream is cut off, however often it pings", || {
+        let _ = client.up.try_send(pb::ClientMessage { kind: Some(Kind::Ping(pb::Ping { echo: 1 })) });
+        server.probe.streams() == 0
+    })
+    .await;
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_server_whose_sessions_have_all_failed_serves_no_players_and_says_so() {
+    let config = ServerConfig { sessions: NonZeroU32::new(2).expect("not 0"), ..config() };
+    let server = TestServer::start(config, vec![Arc::new(Fuse)]).await;
+    let (mut whole, mut games) = (server.health("").await, server.health("tickwire.v1.GameService").await);
+    for health in [&mut whole, &mut games] {
+        assert_eq!(health.next().await, ServingStatus::Serving);
+    }
+    for session in ["sessions/fuse-1", "sessions/fuse-2"] {
+        let mut client = RawClient::greet(&server, pb::Hello { session: session.into(), ..hello() }).await;
+        client.welcome().await;
+        // The first of them makes no difference.
+        assert_eq!(server.health("").await.next().await, ServingStatus::Serving);
+        press(&mut client, vec![1]).await;
+        client.end().await;
+    }
+    for health in [&mut whole, &mut games] {
+        assert_eq!(health.next().await, ServingStatus::NotServing);
+    }
+    assert_eq!(server.health("tickwire.v1.SessionService").await.next().await, ServingStatus::Serving);
+    server.stop().await;
+}
+
+#[tokio::test]
 async fn a_session_that_is_late_catches_up_and_tells_how_far_it_slipped() {
     let server = TestServer::start(config(), vec![Arc::new(Fuse)]).await;
     let (mut client, _) = RawClient::join(&server).await;

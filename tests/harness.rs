@@ -22,6 +22,9 @@ use tonic::{
     codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder},
     transport::{Channel, Endpoint},
 };
+use tonic_health::pb::{
+    HealthCheckRequest, HealthCheckResponse, health_check_response::ServingStatus, health_client::HealthClient,
+};
 use tonic_types::StatusExt as _;
 
 /// The name of the first session of every test server with the arena.
@@ -86,6 +89,13 @@ impl TestServer {
         Endpoint::from_shared(format!("http://{}", self.address)).expect("an address makes a URL")
     }
 
+    /// How a service's health is now, and how it changes.
+    pub(crate) async fn health(&self, service: &str) -> Health {
+        let request = HealthCheckRequest { service: service.into() };
+        let mut client = HealthClient::new(self.channel().await);
+        Health(within_patience(client.watch(request)).await.expect("it is known").into_inner())
+    }
+
     /// Asks the server to end, and waits until it has.
     pub(crate) async fn stop(self) {
         within_patience(self.begin_stop()).await.expect("the server does not panic");
@@ -102,6 +112,15 @@ impl TestServer {
         // An error says that the server has ended already.
         let _ = self.stop.send(());
         self.served
+    }
+}
+
+/// What is told of a service's health.
+pub(crate) struct Health(Streaming<HealthCheckResponse>);
+
+impl Health {
+    pub(crate) async fn next(&mut self) -> ServingStatus {
+        within_patience(self.0.message()).await.expect("the stream goes on").expect("it goes on").status()
     }
 }
 

@@ -19,6 +19,7 @@ use tickwire_recording::{EndReason, Layout, Recording, RecordingState, Writer, v
 use tickwire_server::{RecordingConfig, ServerConfig, Timeouts};
 use tickwire_shared::{Definition, Game, InputField, InputId, Inputs, Quantity, Settings, Systems};
 use tonic::{Code, Status};
+use tonic_health::pb::health_check_response::ServingStatus;
 
 use crate::harness::{RawClient, TestServer, Witness, config, eventually, field_of, hello, input, reason_of};
 
@@ -141,6 +142,25 @@ async fn a_session_that_hangs_costs_another_on_the_same_thread_nothing_and_goes_
     assert_eq!(state(&server, "sessions/hangs-2").await, SessionState::Running);
     RawClient::greet(&server, second()).await.welcome().await;
     witness.plays_on().await;
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_server_whose_only_session_hangs_serves_no_players_until_it_comes_back() {
+    let gate = Arc::<Gate>::default();
+    let timeouts = Timeouts { stuck: Duration::from_millis(300), ..config().timeouts };
+    let config = ServerConfig { timeouts, ..config() };
+    let server = TestServer::start(config, vec![Arc::new(Hangs(Arc::clone(&gate)))]).await;
+    let mut health = server.health("tickwire.v1.GameService").await;
+    assert_eq!(health.next().await, ServingStatus::Serving);
+    let (mut player, _) = RawClient::join(&server).await;
+    gate.set_closed(true);
+    let newest = player.play_until(|_| true).await.tick;
+    let inputs = vec![pb::Input { values: vec![1], ..input(1, newest + 10) }];
+    player.send(Kind::Inputs(pb::Inputs { epoch: 0, newest_tick: newest, inputs })).await;
+    assert_eq!(health.next().await, ServingStatus::NotServing);
+    gate.set_closed(false);
+    assert_eq!(health.next().await, ServingStatus::Serving);
     server.stop().await;
 }
 

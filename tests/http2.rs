@@ -1,21 +1,23 @@
 //! gRPC on HTTP/2, as far as no generated client goes: several streams of one connection, windows that are shut, and frames
 //! that no client should send.
 
-use std::num::NonZeroU32;
+use std::{num::NonZeroU32, time::Duration};
 
 use bytes::Bytes;
 use h2::{RecvStream, SendStream, client::SendRequest};
 use http::{HeaderMap, Request, Response, StatusCode};
 use prost::Message as _;
 use tickwire_proto::v1::{self as pb, client_message::Kind, server_message};
-use tickwire_server::{Limits, ServerConfig};
-use tokio::net::TcpStream;
+use tickwire_server::{Limits, ServerConfig, Timeouts};
+use tokio::{net::TcpStream, sync::oneshot};
 use tonic::{Code, Status};
 use tonic_reflection::pb::v1 as reflection;
 
 use crate::harness::{RawClient, TestServer, config, eventually, hello, reason_of, within_patience};
 
 const PLAY: &str = "/tickwire.v1.GameService/Play";
+/// A patience that a test waits out.
+const SHORT: Duration = Duration::from_millis(200);
 
 /// A connection without gRPC.
 async fn connect(server: &TestServer) -> SendRequest<Bytes> {
@@ -170,6 +172,42 @@ async fn who_takes_nothing_is_still_heard() {
     client.send(Kind::Hello(hello())).await;
     eventually("it has broken a rule: its seat is free without a grace period", || server.probe.seats() == 0).await;
     assert_eq!(server.probe.streams(), 1, "and its status waits to be taken");
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn who_gives_no_room_for_anything_loses_the_seat_however_often_it_pings() {
+    let timeouts = Timeouts { unacknowledged: SHORT, grace: Duration::ZERO, ..config().timeouts };
+    let server = TestServer::arena(ServerConfig { timeouts, ..config() }).await;
+    let socket = TcpStream::connect(server.address).await.expect("the server accepts");
+    let mut builder = h2::client::Builder::new();
+    let (requests, mut connection) =
+        builder.initial_window_size(0).handshake::<_, Bytes>(socket).await.expect("it speaks HTTP/2");
+    let (open, opened) = oneshot::channel();
+    tokio::spawn(async move {
+        tokio::select! {
+            end = &mut connection => panic!("{end:?} before the window is opened"),
+            _ = opened => connection.set_initial_window_size(1 << 20).expect("it is open"),
+        }
+        connection.await
+    });
+    let (response, mut up) = ask(&requests, PLAY, None).await;
+    let mut send = |kind: Kind| up.send_data(framed(0, &said(kind)), false).expect("the stream is open");
+    send(Kind::Hello(hello()));
+    eventually("it sits", || server.probe.seats() == 1).await;
+    eventually("its seat is free", || {
+        send(Kind::Ping(pb::Ping { echo: 1 }));
+        server.probe.seats() == 0
+    })
+    .await;
+
+    open.send(()).expect("the connection is open");
+    let (mut body, mut read) = (response.into_body(), Vec::new());
+    let welcome = next_message(&mut body, &mut read).await.and_then(|message| message.kind);
+    assert!(matches!(welcome, Some(server_message::Kind::Welcome(_))), "{welcome:?}");
+    let status = Status::from_header_map(&trailers(body).await.expect("a stream ends with trailers"));
+    let status = status.expect("with a status");
+    assert_eq!((status.code(), reason_of(&status).as_str()), (Code::DeadlineExceeded, "NOT_READING"));
     server.stop().await;
 }
 

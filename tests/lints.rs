@@ -133,6 +133,34 @@ fn every_library_forbids_unsafe_code() {
     }
 }
 
+/// Where the server refuses things. Elsewhere nothing in capitals is a reason.
+const REFUSING: &[&str] = &["play", "watch", "session", "status.rs", "sessions_service.rs"];
+
+/// What stands between quotes and could be the reason of a refusal.
+fn reasons_in(source: &str) -> impl Iterator<Item = &str> {
+    source.lines().flat_map(|line| line.split('"').skip(1)).filter(|text| is_reason(text))
+}
+
+fn is_reason(text: &str) -> bool {
+    text.len() > 2 && text.bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'_')
+}
+
+#[test]
+fn all_reasons_of_refusals_stand_in_the_table_for_clients_and_no_others() {
+    let mut files = Vec::new();
+    for path in REFUSING.iter().map(|name| root().join("server/src").join(name)) {
+        if path.is_dir() { files.extend(rust_files(&path)) } else { files.push(path) }
+    }
+    let sources: String = files.iter().map(|file| fs::read_to_string(file).expect("a source file")).collect();
+    let given: BTreeSet<&str> = reasons_in(&sources).collect();
+    let page = fs::read_to_string(root().join("docs/wire.md")).expect("the page is there");
+    let table =
+        page.split_once("| status | reason |").and_then(|(_, rest)| rest.split_once("\n\n")).expect("a table").0;
+    let reasons = table.lines().skip(2).filter_map(|row| row.split('|').nth(2)).flat_map(|cell| cell.split(','));
+    let told: BTreeSet<&str> = reasons.map(str::trim).collect();
+    assert_eq!(given, told, "the table is docs/wire.md, \"How streams and calls end\"");
+}
+
 fn rust_files(folder: &Path) -> Vec<PathBuf> {
     let mut files = Vec::new();
     for entry in fs::read_dir(folder).expect("a folder of sources") {

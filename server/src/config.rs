@@ -89,7 +89,8 @@ pub struct Timeouts {
     pub hello: Duration,
     /// From the last byte of a `Play` stream to the verdict that its peer is gone.
     pub silence: Duration,
-    /// From the oldest snapshot that is not acknowledged to the verdict that its receiver reads nothing.
+    /// From the oldest snapshot that is not acknowledged, or from when something to send finds no room, to the verdict that
+    /// its receiver reads nothing.
     pub unacknowledged: Duration,
     /// How long a seat outlives its lost connection.
     pub grace: Duration,

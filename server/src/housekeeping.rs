@@ -1,9 +1,10 @@
-//! Looks after recordings: those that are too many, too large or too old go, and whoever asks for health is told when the
-//! disk does not take the new ones.
+//! Looks after recordings: those that are too many, too large or too old go; and whoever asks for health is told when the
+//! disk does not take the new ones, and when no session runs.
 
 use std::{
     convert::Infallible,
     io,
+    num::NonZeroUsize,
     path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, SystemTime},
@@ -18,13 +19,15 @@ use tokio::{
     task,
     time::{Interval, MissedTickBehavior, interval},
 };
+use tonic::server::NamedService as _;
 use tonic_health::{ServingStatus, server::HealthReporter};
 use tracing::{error, info, warn};
 
 use crate::{
     config::ServerConfig,
     server::RunError,
-    session::{Registry, SessionName},
+    session::{Registry, SessionHost, SessionName},
+    watch::GameService,
 };
 
 /// The name by which `grpc.health.v1` tells whether the disk takes the recordings of all sessions. Where it does not, matches
@@ -40,7 +43,7 @@ pub(crate) struct Housekeeper {
     directory: Option<PathBuf>,
     retention: Retention,
     recorders: Recorders,
-    /// A recorder's state has changed.
+    /// A recorder's or a session's state has changed.
     changed: Arc<Notify>,
     recovery: bool,
     /// Nobody else records there.
@@ -67,6 +70,11 @@ impl Housekeeper {
     /// Whose recordings these are.
     pub(crate) fn recorders(&self) -> Recorders {
         self.recorders.clone()
+    }
+
+    /// For the sessions that are looked after.
+    pub(crate) fn host(&self, threads_max: NonZeroUsize, stuck: Duration) -> io::Result<SessionHost> {
+        SessionHost::new(threads_max, stuck, self.recorders(), Arc::clone(&self.changed))
     }
 
     /// Before the first session: removes what a killed server has left of its work, and makes room. The recordings that it
@@ -99,7 +107,7 @@ impl Housekeeper {
 
     /// While sessions run.
     pub(crate) async fn keep(&self, sessions: &Registry, health: &HealthReporter) -> Infallible {
-        let Some(directory) = &self.directory else { return std::future::pending().await };
+        let Some(directory) = &self.directory else { return self.report(sessions, health).await };
         tokio::select! {
             never = self.report(sessions, health) => never,
             never = self.keep_room(directory) => never,
@@ -108,7 +116,17 @@ impl Housekeeper {
 
     async fn report(&self, sessions: &Registry, health: &HealthReporter) -> Infallible {
         let mut told: Vec<RecorderState> = Vec::new();
+        let mut plays = true;
         loop {
+            // A server that shows a recording has no sessions.
+            let now_plays = sessions.iter().next().is_none() || sessions.iter().any(|session| session.runs());
+            if plays != now_plays {
+                plays = now_plays;
+                log_plays(plays);
+                for service in ["", GameService::NAME] {
+                    health.set_service_status(service, serving(plays)).await;
+                }
+            }
             let mut fails = false;
             let recorded = sessions.iter().filter_map(|session| Some((session, session.recording.status()?)));
             for (i, (session, status)) in recorded.enumerate() {
@@ -121,8 +139,9 @@ impl Housekeeper {
                     told[i] = status.state;
                 }
             }
-            let status = if fails { ServingStatus::NotServing } else { ServingStatus::Serving };
-            health.set_service_status(HEALTH_SERVICE, status).await;
+            if self.directory.is_some() {
+                health.set_service_status(HEALTH_SERVICE, serving(!fails)).await;
+            }
             self.changed.notified().await;
         }
     }
@@ -135,6 +154,18 @@ impl Housekeeper {
             // A panic in there has been reported by the panic hook.
             let _ = task::spawn_blocking(move || make_room(&directory, &retention)).await;
         }
+    }
+}
+
+fn serving(is_well: bool) -> ServingStatus {
+    if is_well { ServingStatus::Serving } else { ServingStatus::NotServing }
+}
+
+fn log_plays(plays: bool) {
+    if plays {
+        info!("a session runs again; the server's health is SERVING");
+    } else {
+        error!("no session runs any more; the server's health is NOT_SERVING until one does");
     }
 }
 

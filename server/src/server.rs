@@ -224,8 +224,7 @@ impl Server {
             }
             _ => RecoveredSessions::new(),
         };
-        let mut host = SessionHost::new(simulation_threads, config.timeouts.stuck, housekeeper.recorders())
-            .map_err(RunError::Threads)?;
+        let mut host = housekeeper.host(simulation_threads, config.timeouts.stuck).map_err(RunError::Threads)?;
         start_sessions(stop, &config, &hosted, recovered, &mut host, &threads)?;
 
         let runtimes: Vec<_> = threads.iter().map(|thread| &thread.runtime).collect();
@@ -259,8 +258,7 @@ impl Server {
         let threads =
             NetworkThreads::start(config.network_threads.unwrap_or(cores).get()).map_err(RunError::Threads)?;
         let housekeeper = Housekeeper::new(&config)?;
-        let host = SessionHost::new(NonZeroUsize::MIN, config.timeouts.stuck, housekeeper.recorders())
-            .map_err(RunError::Threads)?;
+        let host = housekeeper.host(NonZeroUsize::MIN, config.timeouts.stuck).map_err(RunError::Threads)?;
         Ok(Self::of(config, library, Some(hosted), host, housekeeper, threads))
     }
 

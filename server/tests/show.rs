@@ -13,6 +13,7 @@ use tickwire_proto::{
     v1::{Hello, WatchRequest, game_service_client::GameServiceClient, server_message::Kind},
 };
 use tonic::transport::Channel;
+use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient};
 
 const BINARY: &str = env!("CARGO_BIN_EXE_tickwire-server");
 
@@ -51,11 +52,8 @@ async fn a_recording_is_shown_to_whoever_watches_from_the_tick_and_at_the_speed_
     let channel = Channel::from_shared(format!("http://{address}")).expect("an address").connect().await;
     let hello = Hello { protocol_version: PROTOCOL_VERSION, ..Hello::default() };
     let request = WatchRequest { hello: Some(hello), ..WatchRequest::default() };
-    let mut stream = GameServiceClient::new(channel.expect("it listens where it says"))
-        .watch(request)
-        .await
-        .expect("it shows")
-        .into_inner();
+    let channel = channel.expect("it listens where it says");
+    let mut stream = GameServiceClient::new(channel.clone()).watch(request).await.expect("it shows").into_inner();
     let mut came = Vec::new();
     while came.len() < 3 {
         came.push(stream.message().await.expect("it goes on").and_then(|message| message.kind).expect("not empty"));
@@ -66,6 +64,11 @@ async fn a_recording_is_shown_to_whoever_watches_from_the_tick_and_at_the_speed_
     assert_eq!((welcome.session.as_str(), welcome.tick), ("sessions/golden", 50));
     assert_eq!((state.speed, state.last_tick), (8.0, 200));
     assert!(snapshot.tick >= 50 && snapshot.reset);
+    // It has no sessions, and needs none.
+    for service in ["", "tickwire.v1.GameService"] {
+        let health = HealthClient::new(channel.clone()).check(HealthCheckRequest { service: service.into() }).await;
+        assert_eq!(health.expect("it is known").into_inner().status(), ServingStatus::Serving, "{service:?}");
+    }
 }
 
 #[test]

@@ -32,6 +32,8 @@ pub(super) struct Downlink {
     bell: Bell,
     /// The relay that rings at each tick, and the bell's number there.
     relay: Option<(Arc<Relay>, usize)>,
+    /// Something waits for room since then.
+    no_room_since: Option<Instant>,
 }
 
 /// Nothing more can be sent.
@@ -40,12 +42,17 @@ struct Over;
 impl Downlink {
     pub(super) fn new(out: SendStream<Outgoing>, bell: Bell) -> Self {
         let outbox = Outbox::new(bell.clone());
-        Self { out, outbox, bell, relay: None }
+        Self { out, outbox, bell, relay: None, no_room_since: None }
     }
 
     /// Whether the client has reset the stream, or its connection is lost. If not, `cx` is woken then.
     pub(super) fn is_reset(&mut self, cx: &mut Context<'_>) -> bool {
         self.out.poll_reset(cx).is_ready()
+    }
+
+    /// Since when there has been something to send, and no room for it.
+    pub(super) fn no_room_since(&self) -> Option<Instant> {
+        self.no_room_since
     }
 
     /// Sends what there is to send, as far as there is room. Ready: the last has been handed over.
@@ -73,7 +80,7 @@ impl Downlink {
                     *stage = Stage::Ending(Some(Box::new(Kind::Goodbye(goodbye))), status);
                 }
                 Stage::Ending(last @ Some(_), _) => {
-                    ready!(self.poll_room(lane, cx))?;
+                    ready!(self.poll_room(lane, now, cx))?;
                     if let Some(last) = last.take() {
                         self.send(lane, |bytes| put_message(*last, bytes))?;
                     }
@@ -81,6 +88,7 @@ impl Downlink {
                 Stage::Ending(None, status) => {
                     // Trailers take no room, but they wait for theirs: a peer that reads nothing is to be found out.
                     if !self.outbox.has_room() || !lane.is_none_or(Lane::has_sent_all) {
+                        self.no_room_since.get_or_insert(now);
                         return Poll::Pending;
                     }
                     self.send_status(status)?;
@@ -103,11 +111,14 @@ impl Downlink {
     ) -> Poll<Result<(pb::Goodbye, Status), Over>> {
         loop {
             let message = match what_is_next(playing, session, shared) {
-                Next::Nothing => return Poll::Pending,
+                Next::Nothing => {
+                    self.no_room_since = None;
+                    return Poll::Pending;
+                }
                 Next::End(goodbye, status) => return Poll::Ready(Ok((goodbye, status))),
                 message => message,
             };
-            ready!(self.poll_room(lane, cx))?;
+            ready!(self.poll_room(lane, now, cx))?;
             let kind = match message {
                 Next::Welcome => playing.welcome.take().map(|welcome| Kind::Welcome(*welcome)),
                 Next::Notice => shared.notices.newer_than(&mut playing.noticed).map(Kind::Notice),
@@ -144,7 +155,17 @@ impl Downlink {
     }
 
     /// Waits for room for a message: the one before has been written, and the client takes more.
-    fn poll_room(&mut self, lane: Option<&Lane>, cx: &mut Context<'_>) -> Poll<Result<(), Over>> {
+    fn poll_room(&mut self, lane: Option<&Lane>, now: Instant, cx: &mut Context<'_>) -> Poll<Result<(), Over>> {
+        let room = self.poll_capacity(lane, cx);
+        if room.is_ready() {
+            self.no_room_since = None;
+        } else {
+            self.no_room_since.get_or_insert(now);
+        }
+        room
+    }
+
+    fn poll_capacity(&mut self, lane: Option<&Lane>, cx: &mut Context<'_>) -> Poll<Result<(), Over>> {
         if let Some(lane) = lane {
             return if lane.has_room() { Poll::Ready(Ok(())) } else { Poll::Pending };
         }

@@ -60,7 +60,7 @@ pub(super) enum Liveness {
     Alive { check_at: Instant },
     /// No byte has come for so long.
     Silent(Duration),
-    /// Nothing has been acknowledged for so long.
+    /// Nothing has been acknowledged, or there was no room for anything, for so long.
     NotReading(Duration),
 }
 
@@ -155,18 +155,19 @@ impl Peer {
         *stage = Stage::Ending(last, status);
     }
 
-    /// Whether the peer is there, judged by what comes from it: a write that succeeds proves nothing.
-    pub(super) fn liveness(&self, heard_at: Instant, now: Instant) -> Liveness {
+    /// Whether the peer is there, judged by what comes from it: a write that succeeds proves nothing. Something to send has had
+    /// no room since `no_room_since`.
+    pub(super) fn liveness(&self, heard_at: Instant, no_room_since: Option<Instant>, now: Instant) -> Liveness {
         let timeouts = &self.shared.timeouts;
         let silent_at = heard_at + timeouts.silence;
         if now >= silent_at {
             return Liveness::Silent(timeouts.silence);
         }
-        let unread_at = self.unacknowledged_since().map(|since| since + timeouts.unacknowledged);
-        match unread_at {
+        let unread_since = self.unacknowledged_since().into_iter().chain(no_room_since).min();
+        match unread_since.map(|since| since + timeouts.unacknowledged) {
             Some(at) if now >= at => Liveness::NotReading(timeouts.unacknowledged),
             Some(at) => Liveness::Alive { check_at: at.min(silent_at) },
-            // Nothing is unacknowledged now: what is sent from now on can be too old only then.
+            // Nothing is unacknowledged or waits now: what is sent from now on can be too old only then.
             None => Liveness::Alive { check_at: silent_at.min(now + timeouts.unacknowledged) },
         }
     }

@@ -62,7 +62,7 @@ impl PlayStream {
     pub(crate) fn poll(&mut self, now: Instant) -> Poll<()> {
         let mut cx = Context::from_waker(&self.waker);
         let lane = self.is_in_lane.then_some(&self.lane);
-        match self.uplink.poll(&self.peer, lane, now, &mut cx) {
+        match self.uplink.poll(&self.peer, lane, self.downlink.no_room_since(), now, &mut cx) {
             Progress::Lost => return Poll::Ready(()),
             Progress::Deaf if self.downlink.is_reset(&mut cx) => return Poll::Ready(()),
             Progress::Deaf | Progress::Reading => {}

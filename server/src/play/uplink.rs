@@ -168,16 +168,18 @@ impl Uplink {
         self.due
     }
 
-    /// Takes in what has come, and sees to it that the stream ends where that is its end.
+    /// Takes in what has come, and sees to it that the stream ends where that is its end. What there is to send has had no
+    /// room since `no_room_since`.
     pub(super) fn poll(
         &mut self,
         peer: &Arc<Peer>,
         lane: Option<&Lane>,
+        no_room_since: Option<Instant>,
         now: Instant,
         cx: &mut Context<'_>,
     ) -> Progress {
         self.has_taken_all = false;
-        if let Poll::Ready(end) = self.poll_end(peer, lane, now, cx) {
+        if let Poll::Ready(end) = self.poll_end(peer, lane, no_room_since, now, cx) {
             if let Some(lane) = lane {
                 lane.deafen();
             }
@@ -189,7 +191,14 @@ impl Uplink {
         }
     }
 
-    fn poll_end(&mut self, peer: &Arc<Peer>, lane: Option<&Lane>, now: Instant, cx: &mut Context<'_>) -> Poll<End> {
+    fn poll_end(
+        &mut self,
+        peer: &Arc<Peer>,
+        lane: Option<&Lane>,
+        no_room_since: Option<Instant>,
+        now: Instant,
+        cx: &mut Context<'_>,
+    ) -> Poll<End> {
         if let Stage::Arriving { .. } = &self.stage {
             match ready!(self.poll_arrival(peer, now, cx)) {
                 Ok(seated) => {
@@ -202,7 +211,7 @@ impl Uplink {
             }
         }
         if let Stage::Playing { .. } = &self.stage {
-            return self.poll_play(peer, lane, now, cx);
+            return self.poll_play(peer, lane, no_room_since, now, cx);
         }
         if self.due.is_some_and(|due| now >= due) {
             self.due = None;
@@ -240,7 +249,14 @@ impl Uplink {
     }
 
     /// From Welcome to the end.
-    fn poll_play(&mut self, peer: &Peer, lane: Option<&Lane>, now: Instant, cx: &mut Context<'_>) -> Poll<End> {
+    fn poll_play(
+        &mut self,
+        peer: &Peer,
+        lane: Option<&Lane>,
+        no_room_since: Option<Instant>,
+        now: Instant,
+        cx: &mut Context<'_>,
+    ) -> Poll<End> {
         let (Stage::Playing { seated, rate }, Some(inbox)) = (&mut self.stage, &mut self.inbox) else {
             return Poll::Pending;
         };
@@ -249,7 +265,7 @@ impl Uplink {
             let message = match inbox.poll_message(limits.message_bytes_max, lane, cx) {
                 Poll::Pending => {
                     self.has_taken_all = true;
-                    return self.poll_liveness(peer, now);
+                    return self.poll_liveness(peer, no_room_since, now);
                 }
                 Poll::Ready(Ok(message)) => message,
                 Poll::Ready(Err(end)) => return Poll::Ready(end),
@@ -268,11 +284,11 @@ impl Uplink {
         Poll::Pending
     }
 
-    fn poll_liveness(&mut self, peer: &Peer, now: Instant) -> Poll<End> {
+    fn poll_liveness(&mut self, peer: &Peer, no_room_since: Option<Instant>, now: Instant) -> Poll<End> {
         if self.due.is_none_or(|due| now < due) {
             return Poll::Pending;
         }
-        match peer.liveness(self.heard_at, now) {
+        match peer.liveness(self.heard_at, no_room_since, now) {
             Liveness::Alive { check_at } => {
                 self.due = Some(check_at);
                 Poll::Pending
@@ -492,6 +508,8 @@ fn silent(time: Duration) -> Refusal {
 }
 
 fn not_reading(time: Duration) -> Refusal {
-    let message = format!("no snapshot was acknowledged for {time:?}: read the stream, and send newest_tick");
+    let message = format!(
+        "for {time:?} no snapshot was acknowledged, or none could be sent: read the stream, and send newest_tick"
+    );
     Refusal::new(Code::DeadlineExceeded, "NOT_READING", message)
 }

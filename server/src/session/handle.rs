@@ -12,7 +12,7 @@ use tickwire_proto::v1 as pb;
 use tickwire_replication::Replicator;
 use tickwire_shared::{Schema, Tick, TickRate};
 use tickwire_simulation::InputCounters;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tracing::{error, warn};
 
 use super::{
@@ -52,6 +52,8 @@ pub(crate) struct SessionHandle {
     pub(super) stuck: watch::Sender<bool>,
     /// Has it step early, once it is scheduled.
     pub(super) task: OnceLock<TaskHandle>,
+    /// Rings for the server's housekeeper when the session ends, gets stuck or goes on.
+    pub(super) changed: Arc<Notify>,
 }
 
 /// What happened beside the match, as totals since its start.
@@ -125,6 +127,11 @@ impl SessionHandle {
         *self.stuck.borrow()
     }
 
+    /// Whether it can be played.
+    pub(crate) fn runs(&self) -> bool {
+        self.state() == SessionState::Running && !self.is_stuck()
+    }
+
     /// Waits until the session is stuck.
     pub(crate) async fn gets_stuck(&self) {
         // The sender is this very handle's.
@@ -144,6 +151,7 @@ impl SessionHandle {
         let running = SessionState::Running as u8;
         // The state that came first stays.
         let _ = self.state.compare_exchange(running, state as u8, Ordering::AcqRel, Ordering::Acquire);
+        self.changed.notify_one();
         self.wake_streams();
     }
 
@@ -196,6 +204,7 @@ impl Watched for SessionHandle {
     fn set_stuck(&self, stuck: bool) {
         self.counters.stuck.fetch_add(u64::from(stuck), Ordering::Relaxed);
         self.stuck.send_replace(stuck);
+        self.changed.notify_one();
     }
 
     fn report(&self, stuck: bool) {

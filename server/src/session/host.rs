@@ -11,6 +11,7 @@ use std::{
 use tickwire_recording::{Recorder, Recorders};
 use tickwire_shared::Game;
 use tickwire_simulation::Session;
+use tokio::sync::Notify;
 
 use super::{
     ResumeTokens, SeatToken, SessionHandle, SessionName, StartError,
@@ -32,6 +33,8 @@ pub(crate) struct SessionHost {
     pub(super) closers: Closers,
     /// Of all sessions.
     pub(super) resume_tokens: Arc<ResumeTokens>,
+    /// Rings when a session ends, gets stuck or goes on.
+    pub(super) changed: Arc<Notify>,
 }
 
 /// Which session to create.
@@ -65,8 +68,14 @@ pub(crate) struct RecoveredSession {
 }
 
 impl SessionHost {
-    /// A host without sessions. One that takes `stuck` for a tick is taken for stuck.
-    pub(crate) fn new(threads_max: NonZeroUsize, stuck: Duration, recorders: Recorders) -> io::Result<Self> {
+    /// A host without sessions. One that takes `stuck` for a tick is taken for stuck. `changed` rings when a session ends,
+    /// gets stuck or goes on.
+    pub(crate) fn new(
+        threads_max: NonZeroUsize,
+        stuck: Duration,
+        recorders: Recorders,
+        changed: Arc<Notify>,
+    ) -> io::Result<Self> {
         Ok(Self {
             sessions: Vec::new(),
             started: Instant::now(),
@@ -74,6 +83,7 @@ impl SessionHost {
             recorders,
             closers: Closers::default(),
             resume_tokens: Arc::default(),
+            changed,
         })
     }
 

@@ -117,6 +117,7 @@ pub(super) fn start(
         seats_taken: AtomicU32::new(session.seats_taken()),
         stuck: watch::Sender::new(false),
         task: OnceLock::new(),
+        changed: Arc::clone(&host.changed),
         name,
     });
 

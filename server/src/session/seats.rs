@@ -303,6 +303,7 @@ mod tests {
             seats_taken: AtomicU32::new(0),
             stuck: watch::Sender::new(false),
             task: OnceLock::new(),
+            changed: Arc::default(),
         })
     }
 

@@ -140,16 +140,24 @@ impl FromStr for Workload {
     type Err = CaseError;
 
     fn from_str(text: &str) -> Result<Self, CaseError> {
-        let wrong = || CaseError(text.to_owned());
-        let number =
-            |text: &str, max: usize| text.parse().ok().filter(|number| (1..=max).contains(number)).ok_or_else(wrong);
-        let clients = |text| number(text, CLIENTS_MAX);
+        let wrong = || CaseError::Unknown(text.to_owned());
+        let number = |what, digits: &str, max: usize| {
+            if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+                return Err(wrong());
+            }
+            // What does not fit is out of range, too.
+            let number = digits.parse().ok().filter(|number| (1..=max).contains(number));
+            number.ok_or_else(|| CaseError::OutOfRange { word: text.to_owned(), what, max })
+        };
+        let clients = |digits| number("clients", digits, CLIENTS_MAX);
         match text.split('-').collect::<Vec<_>>()[..] {
-            ["fixed", n, bytes] => Ok(Self::Fixed { clients: clients(n)?, bytes: number(bytes, fixed::BYTES_MAX)? }),
+            ["fixed", n, bytes] => {
+                Ok(Self::Fixed { clients: clients(n)?, bytes: number("bytes", bytes, fixed::BYTES_MAX)? })
+            }
             ["arena", n] => Ok(Self::Arena { clients: clients(n)? }),
             ["trace", n] => Ok(Self::Trace { clients: clients(n)? }),
             ["world", n, entities] => {
-                Ok(Self::World { clients: clients(n)?, entities: number(entities, world::ENTITIES_MAX)? })
+                Ok(Self::World { clients: clients(n)?, entities: number("entities", entities, world::ENTITIES_MAX)? })
             }
             ["crowd", n] => Ok(Self::Crowd { clients: clients(n)? }),
             _ => Err(wrong()),
@@ -159,6 +167,8 @@ impl FromStr for Workload {
 
 /// More do not fit the ports of one address.
 const CLIENTS_MAX: usize = 20_000;
+/// Ticks per second.
+const RATE_MAX: usize = 240;
 
 impl fmt::Display for Direction {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -178,11 +188,15 @@ impl fmt::Display for Case {
 
 /// A word that names no case.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "{0:?} names no case: write a workload (fixed-N-B, arena-N, trace-N, world-N-E, crowd-N) or the first word of one, \
-     then a rate and a direction if you like, such as arena-400/30/down+up"
-)]
-pub(crate) struct CaseError(String);
+pub(crate) enum CaseError {
+    #[error(
+        "{0:?} names no case: write a workload (fixed-N-B, arena-N, trace-N, world-N-E, crowd-N) or the first word of one, \
+         then a rate and a direction if you like, such as arena-400/30/down+up"
+    )]
+    Unknown(String),
+    #[error("{word:?}: the number of {what} is out of range: choose 1 to {max}")]
+    OutOfRange { word: String, what: &'static str, max: usize },
+}
 
 /// A choice of cases, as it is written: `arena`, `arena-400`, `arena-400/30`, `arena-400/30/down+up`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -202,13 +216,21 @@ impl FromStr for Choice {
     type Err = CaseError;
 
     fn from_str(text: &str) -> Result<Self, CaseError> {
-        let wrong = || CaseError(text.to_owned());
+        let wrong = || CaseError::Unknown(text.to_owned());
         let mut parts = text.split('/');
         let name = match parts.next().unwrap_or_default() {
             family @ ("fixed" | "arena" | "trace" | "world" | "crowd") => Name::Family(family.to_owned()),
-            workload => Name::Workload(workload.parse().map_err(|_| wrong())?),
+            workload => Name::Workload(workload.parse().map_err(|error| match error {
+                CaseError::Unknown(_) => wrong(),
+                out_of_range => out_of_range,
+            })?),
         };
-        let rate = parts.next().map(|rate| rate.parse().ok().filter(|rate| (1..=240).contains(rate)).ok_or_else(wrong));
+        let rate = parts.next().map(|rate| {
+            let rate: usize = rate.parse().map_err(|_| wrong())?;
+            let out_of_range =
+                || CaseError::OutOfRange { word: text.to_owned(), what: "ticks per second", max: RATE_MAX };
+            u32::try_from(rate).ok().filter(|_| (1..=RATE_MAX).contains(&rate)).ok_or_else(out_of_range)
+        });
         let direction = parts.next().map(|direction| match direction {
             "down" => Ok(Direction::Down),
             "down+up" => Ok(Direction::DownUp),
@@ -350,6 +372,23 @@ mod tests {
         ] {
             assert!(word.parse::<Choice>().is_err(), "{word:?}");
         }
+    }
+
+    #[test]
+    fn a_size_that_is_out_of_range_is_told_with_its_range() {
+        let cases = [
+            ("arena-100000/30/down", "clients", CLIENTS_MAX),
+            ("arena-99999999999999999999999", "clients", CLIENTS_MAX),
+            ("fixed-5-0", "bytes", fixed::BYTES_MAX),
+            ("world-5-0", "entities", world::ENTITIES_MAX),
+            ("arena-5/241", "ticks per second", RATE_MAX),
+        ];
+        for (word, what, max) in cases {
+            let error = word.parse::<Choice>().expect_err("out of range").to_string();
+            assert!(error.contains(what) && error.ends_with(&format!("choose 1 to {max}")), "{word:?}: {error}");
+        }
+        let error = "arena-x/30".parse::<Choice>().expect_err("no number").to_string();
+        assert!(error.contains("names no case"), "{error}");
     }
 
     #[test]
