@@ -24,7 +24,8 @@ const SETTING_FRAME_BYTES_MAX: u16 = 5;
 /// The window that the lanes must have for one more to open. Clients that leave the connection's window as it is have none
 /// to spare.
 const POOL_BYTES_MIN: i64 = 64 * 1024;
-/// Bytes of a lane after which the client gets them back: with what HTTP/2 may owe it, less than a stream's window.
+/// Bytes of a lane, or of all lanes together, after which the client gets them back: with what HTTP/2 may owe it, less than
+/// the window.
 const UNREPORTED_BYTES_MAX: usize = 16 * 1024;
 /// What may wait on a lane to be taken in: a client that sends more does not keep to its window.
 const INBOX_BYTES_MAX: usize = 64 * 1024;
@@ -60,6 +61,9 @@ pub(super) struct Lanes {
     /// Their windows beyond the initial one.
     young: Vec<(u32, i64)>,
     lanes: Vec<Lane>,
+    /// What came for lanes, and has not been given back to the connection's window. Of all together: shares of each, however
+    /// small, would add up to the whole window.
+    unreported: usize,
     /// Window updates for the client.
     reports: Vec<u8>,
     calls: Calls,
@@ -123,6 +127,7 @@ impl Lanes {
             owed: 0,
             young: Vec::new(),
             lanes: Vec::new(),
+            unreported: 0,
             reports: Vec::new(),
             calls: Calls::NONE,
         }
@@ -239,12 +244,14 @@ impl Lanes {
         Ok(())
     }
 
-    /// `window_bytes` is what it takes of the client's window.
+    /// `window_bytes` is what it takes of the client's windows. The connection's outlives the stream.
     fn deliver(&mut self, stream: u32, bytes: &[u8], window_bytes: usize) -> Result<(), FlowControlError> {
+        self.unreported += window_bytes;
+        report(0, &mut self.unreported, &mut self.reports);
         let Some(lane) = self.lanes.iter_mut().find(|lane| lane.stream == stream) else { return Ok(()) };
         lane.unreported += window_bytes;
         if lane.is_deaf {
-            lane.report(&mut self.reports);
+            report(stream, &mut lane.unreported, &mut self.reports);
             return Ok(());
         }
         if lane.inbox.len() + bytes.len() > INBOX_BYTES_MAX {
@@ -406,10 +413,7 @@ impl Lanes {
     /// A stream is none, or has ended.
     pub(super) fn forget(&mut self, stream: u32) {
         self.young.retain(|(young, _)| *young != stream);
-        for lane in self.lanes.extract_if(.., |lane| lane.stream == stream).filter(|lane| lane.unreported > 0) {
-            // The connection's window outlives the stream.
-            self.reports.extend_from_slice(&window_update(0, lane.unreported as u32));
-        }
+        self.lanes.retain(|lane| lane.stream != stream);
     }
 
     /// Opens a lane. False: not now. HTTP/2 must have nothing of what came, and have sent all it had of the stream.
@@ -429,10 +433,10 @@ impl Lanes {
         self.lanes.iter_mut().for_each(|lane| lane.is_closed = true);
     }
 
-    /// Moves what has come on a lane to `bytes`, and gives the client back what that took of its window.
+    /// Moves what has come on a lane to `bytes`, and gives the client back what that took of the stream's window.
     pub(super) fn take_in(&mut self, stream: u32, bytes: &mut Vec<u8>) -> Incoming {
         let Some(lane) = self.lanes.iter_mut().find(|lane| lane.stream == stream) else { return Incoming::Closed };
-        lane.report(&mut self.reports);
+        report(stream, &mut lane.unreported, &mut self.reports);
         if lane.inbox.is_empty() {
             return if lane.is_closed { Incoming::Closed } else { Incoming::Nothing };
         }
@@ -532,13 +536,11 @@ impl Lanes {
     }
 }
 
-impl Lane {
-    fn report(&mut self, reports: &mut Vec<u8>) {
-        if self.unreported >= UNREPORTED_BYTES_MAX {
-            let increment = u32::try_from(std::mem::take(&mut self.unreported)).expect("no window is longer");
-            reports.extend_from_slice(&window_update(self.stream, increment));
-            reports.extend_from_slice(&window_update(0, increment));
-        }
+/// Gives the client back what was taken of a window, where that is enough to be worth a frame.
+fn report(stream: u32, unreported: &mut usize, reports: &mut Vec<u8>) {
+    if *unreported >= UNREPORTED_BYTES_MAX {
+        let increment = u32::try_from(std::mem::take(unreported)).expect("no window is longer");
+        reports.extend_from_slice(&window_update(stream, increment));
     }
 }
 
@@ -757,13 +759,48 @@ mod tests {
         assert!(pumped(&mut lanes).is_empty());
         lanes.receive(&frame(DATA, 0, STREAM, &[1; 400])).expect("within its window");
         taken_in(&mut lanes);
-        assert_eq!(pumped(&mut lanes), [window_update(STREAM, 16_400), window_update(0, 16_400)].concat());
+        assert_eq!(pumped(&mut lanes), [window_update(0, 16_400), window_update(STREAM, 16_400)].concat());
         lanes.deafen(STREAM);
         lanes.receive(&frame(DATA, 0, STREAM, &[1; 16_384])).expect("within its window");
-        assert_eq!(pumped(&mut lanes), [window_update(STREAM, 16_384), window_update(0, 16_384)].concat());
-        lanes.receive(&frame(DATA, 0, STREAM, &[1; 100])).expect("within its window");
+        assert_eq!(pumped(&mut lanes), [window_update(0, 16_384), window_update(STREAM, 16_384)].concat());
+    }
+
+    #[test]
+    fn the_rest_of_a_frame_whose_stream_has_ended_is_given_back_to_the_connection() {
+        let mut lanes = opened(1 << 20);
+        let data = frame(DATA, 0, STREAM, &[1; 16_384]);
+        lanes.receive(&data[..100]).expect("within its window");
         lanes.forget(STREAM);
-        assert_eq!(pumped(&mut lanes), window_update(0, 100));
+        lanes.receive(&data[100..]).expect("within its window");
+        assert_eq!(pumped(&mut lanes), window_update(0, 16_384));
+    }
+
+    #[test]
+    fn many_lanes_in_lockstep_never_use_up_the_window_of_their_connection() {
+        let mut lanes = opened(1 << 20);
+        let streams: Vec<u32> = (0..70).map(|number| 7 + 2 * number).collect();
+        for stream in &streams {
+            lanes.receive(&frame(HEADERS, END_HEADERS, *stream, b"post")).expect("within the rules");
+            take_for_http(&mut lanes);
+            assert!(lanes.register(*stream, CALLS) && lanes.open(*stream));
+        }
+        let (mut taken, mut given, mut bytes) = (0, 0, Vec::new());
+        for _ in 0..UNREPORTED_BYTES_MAX / 1000 {
+            for stream in &streams {
+                lanes.receive(&frame(DATA, 0, *stream, &[1; 1000])).expect("within its window");
+                taken += 1000;
+                while lanes.take_in(*stream, &mut bytes) == Incoming::Bytes {
+                    bytes.clear();
+                }
+            }
+            for update in pumped(&mut lanes).chunks_exact(HEAD_BYTES + 4) {
+                let (head, increment) = update.split_first_chunk().expect("a window update");
+                assert_eq!(Head::parse(head), Head { length: 4, kind: WINDOW_UPDATE, flags: 0, stream: 0 });
+                given += u31(increment.try_into().expect("it has four bytes")) as usize;
+            }
+            assert!(taken - given < UNREPORTED_BYTES_MAX, "{given} of {taken}");
+        }
+        assert!(taken > 1 << 20, "more than the window holds");
     }
 
     #[test]
