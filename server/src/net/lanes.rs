@@ -100,6 +100,8 @@ struct Lane {
     unreported: usize,
     /// The rest of a message that waits for a window.
     outbox: Vec<u8>,
+    /// Something of it waits for the kernel.
+    is_pending: bool,
     /// Who sends waits for room.
     is_awaited: bool,
 }
@@ -405,6 +407,7 @@ impl Lanes {
             inbox: Vec::new(),
             unreported: 0,
             outbox: Vec::new(),
+            is_pending: false,
             is_awaited: false,
         });
         true
@@ -477,6 +480,24 @@ impl Lanes {
         }
     }
 
+    /// Something of a lane waits for the kernel.
+    pub(super) fn note_pending(&mut self, stream: u32) {
+        if let Some(lane) = self.lane(stream) {
+            lane.is_pending = true;
+        }
+    }
+
+    /// The kernel has taken all that waited for it.
+    pub(super) fn note_written(&mut self) {
+        self.lanes.iter_mut().for_each(|lane| lane.is_pending = false);
+        self.call_awaiting();
+    }
+
+    /// Whether all has been written that was sent on a lane, whatever waits on others.
+    pub(super) fn has_sent_all(&mut self, stream: u32) -> bool {
+        self.lane(stream).is_none_or(|lane| lane.outbox.is_empty() && !lane.is_pending)
+    }
+
     /// Takes the windows of a frame of so many bytes, if they suffice for it.
     pub(super) fn pay(&mut self, stream: u32, length: usize) -> bool {
         let (initial_window, pool) = (self.initial_window, self.pool);
@@ -520,6 +541,7 @@ impl Lanes {
                 lane.window -= length as i64;
                 self.pool -= length as i64;
             }
+            lane.is_pending |= sent > 0;
             lane.outbox.drain(..sent);
             if lane.outbox.is_empty() {
                 lane.outbox = Vec::new();
@@ -801,6 +823,24 @@ mod tests {
             assert!(taken - given < UNREPORTED_BYTES_MAX, "{given} of {taken}");
         }
         assert!(taken > 1 << 20, "more than the window holds");
+    }
+
+    #[test]
+    fn who_has_sent_all_does_not_wait_for_another_lane() {
+        const OTHER: u32 = 7;
+        let mut lanes = opened(1 << 20);
+        lanes.receive(&frame(HEADERS, END_HEADERS, OTHER, b"post")).expect("within the rules");
+        take_for_http(&mut lanes);
+        assert!(lanes.register(OTHER, Calls::stream(1)) && lanes.open(OTHER));
+        lanes.keep(STREAM, &vec![1; 65_536]);
+        lanes.note_pending(OTHER);
+        assert!(!pumped(&mut lanes).is_empty());
+        assert!(!lanes.has_sent_all(STREAM) && !lanes.has_sent_all(OTHER));
+        lanes.await_room(OTHER);
+        lanes.note_written();
+        assert!(lanes.take_calls().has(Calls::stream(1)));
+        assert!(lanes.has_kept() && !lanes.has_sent_all(STREAM), "its window was too small");
+        assert!(lanes.has_sent_all(OTHER));
     }
 
     #[test]

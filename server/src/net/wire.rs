@@ -178,7 +178,7 @@ impl State {
         if self.pending.capacity() > KEPT_BYTES_MAX {
             self.pending = Vec::new();
         }
-        self.lanes.call_awaiting();
+        self.lanes.note_written();
     }
 
     fn write(&mut self, from: usize) -> Poll<usize> {
@@ -222,6 +222,7 @@ impl State {
         }
         if written < framed.len() {
             self.pending.extend_from_slice(&framed[written..]);
+            self.lanes.note_pending(stream);
             // So that its waker is set, or what HTTP/2 is in the midst of goes first.
             self.flush();
         }
@@ -368,10 +369,11 @@ impl Lane {
         has_room
     }
 
-    /// Whether all has been written that was sent.
+    /// Whether all has been written that was sent on this stream. Others of the connection may wait, for their windows or for
+    /// the kernel.
     pub(crate) fn has_sent_all(&self) -> bool {
         let mut state = self.wire.lock();
-        let has_sent_all = state.pending.is_empty() && !state.lanes.has_kept();
+        let has_sent_all = state.lanes.has_sent_all(self.stream);
         if !has_sent_all {
             state.lanes.await_room(self.stream);
         }
