@@ -40,8 +40,6 @@ const PENDING_RESETS_MAX: usize = 20;
 const LOCAL_RESETS_MAX: usize = 64;
 /// How often a task looks around before it lets others run.
 const ROUNDS_MAX: usize = 8;
-/// What one look around does.
-const DONE: Calls = Calls::END.and(Calls::TIMER).and(Calls::HTTP);
 
 /// What others know of a connection.
 #[derive(Debug)]
@@ -231,6 +229,8 @@ impl Served {
                 Err(error) => return ControlFlow::Break(Err(error)),
             }
         }
+        // What has been answered is cleared before anything more is taken: that would be lost else.
+        calls = calls.without(Calls::END.and(Calls::TIMER));
         if calls.has(Calls::SOCKET) {
             calls = calls.without(Calls::SOCKET);
             match self.wire.turn() {
@@ -245,7 +245,7 @@ impl Served {
         if streams != Calls::NONE {
             self.poll_streams(|stream| streams.has(stream.calls));
             // Most often there is something to send now, and for that HTTP/2 has called.
-            calls = calls.and(self.task.take()).without(streams);
+            calls = calls.without(streams).and(self.task.take());
         }
         if calls.has(Calls::HTTP) {
             if let Poll::Ready(result) = self.poll_http() {
@@ -255,9 +255,9 @@ impl Served {
                 return ControlFlow::Break(result);
             }
             let more = self.wire.flush();
-            return ControlFlow::Continue(calls.without(DONE).and(more));
+            return ControlFlow::Continue(calls.without(Calls::HTTP).and(more));
         }
-        ControlFlow::Continue(calls.without(DONE))
+        ControlFlow::Continue(calls)
     }
 
     /// Has streams take in what has come, and send. Those that end are let go.
