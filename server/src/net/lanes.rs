@@ -326,7 +326,8 @@ impl Lanes {
         }
         if stream == 0 {
             self.pool += by;
-            if self.pool > WINDOW_BYTES_MAX - WINDOW_BYTES {
+            // What is owed to HTTP/2 is not in the client's window.
+            if self.pool - self.owed > WINDOW_BYTES_MAX - WINDOW_BYTES {
                 return Err(FlowControlError);
             }
             self.repay(1);
@@ -771,6 +772,16 @@ mod tests {
         assert_eq!(lanes.pool + 65_535 - lanes.owed, 80_000 + 65_535 - 6 * 16_384);
         lanes.receive(&window_update(0, 60_000)).expect("within the rules");
         assert_eq!(lanes.owed, 0);
+    }
+
+    #[test]
+    fn the_widest_window_may_be_filled_up_again() {
+        let widest = (WINDOW_BYTES_MAX - WINDOW_BYTES) as u32;
+        let mut lanes = opened(widest);
+        lanes.http_sends(Head { length: 10, kind: DATA, flags: 0, stream: 3 });
+        assert_eq!(lanes.receive(&window_update(0, 10)), Ok(()));
+        assert_eq!(take_for_http(&mut lanes), window_update(0, 10));
+        assert_eq!(lanes.receive(&window_update(0, 1)), Err(FlowControlError));
     }
 
     #[test]
