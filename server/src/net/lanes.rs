@@ -51,9 +51,15 @@ pub(super) struct Lanes {
     for_http: Vec<u8>,
     /// HTTP/2 has asked for more than has come.
     http_waits: bool,
-    /// The client's settings.
+    /// The client's settings as they count: what they lower does at once, what they raise once the client knows that HTTP/2 has
+    /// them all.
     initial_window: i64,
     frame_bytes_max: usize,
+    /// The settings as they came last.
+    said_initial_window: i64,
+    said_frame_bytes_max: usize,
+    /// Frames with settings that HTTP/2 has not acknowledged yet.
+    unacknowledged: usize,
     /// The connection's window for sending, beyond what HTTP/2 holds.
     pool: i64,
     /// What HTTP/2 has sent of its own and not got back.
@@ -125,6 +131,9 @@ impl Lanes {
             http_waits: false,
             initial_window: WINDOW_BYTES,
             frame_bytes_max: FRAME_BYTES_MIN,
+            said_initial_window: WINDOW_BYTES,
+            said_frame_bytes_max: FRAME_BYTES_MIN,
+            unacknowledged: 0,
             pool: 0,
             owed: 0,
             young: Vec::new(),
@@ -306,15 +315,31 @@ impl Lanes {
         for setting in settings.chunks_exact(6) {
             let value = u32::from_be_bytes([setting[2], setting[3], setting[4], setting[5]]);
             match u16::from_be_bytes([setting[0], setting[1]]) {
-                SETTING_INITIAL_WINDOW if i64::from(value) <= WINDOW_BYTES_MAX => self.initial_window = value.into(),
+                SETTING_INITIAL_WINDOW if i64::from(value) <= WINDOW_BYTES_MAX => {
+                    self.said_initial_window = value.into();
+                    self.initial_window = self.initial_window.min(value.into());
+                }
                 SETTING_FRAME_BYTES_MAX if (FRAME_BYTES_MIN..=FRAME_BYTES_LIMIT).contains(&(value as usize)) => {
-                    self.frame_bytes_max = value as usize;
+                    self.said_frame_bytes_max = value as usize;
+                    self.frame_bytes_max = self.frame_bytes_max.min(value as usize);
                 }
                 _ => {}
             }
         }
+        self.unacknowledged += 1;
         let widest = self.lanes.iter().map(|lane| lane.window).max().unwrap_or_default();
-        if self.initial_window + widest > WINDOW_BYTES_MAX { Err(FlowControlError) } else { Ok(()) }
+        if self.said_initial_window + widest > WINDOW_BYTES_MAX { Err(FlowControlError) } else { Ok(()) }
+    }
+
+    /// HTTP/2 acknowledges settings, which it does one after another.
+    fn acknowledge(&mut self) {
+        self.unacknowledged = self.unacknowledged.saturating_sub(1);
+        if self.unacknowledged == 0 {
+            self.initial_window = self.said_initial_window;
+            self.frame_bytes_max = self.said_frame_bytes_max;
+            // What waits for a window may go out.
+            self.calls = self.calls.and(Calls::SOCKET);
+        }
     }
 
     /// True: it is HTTP/2's to know.
@@ -383,6 +408,9 @@ impl Lanes {
 
     /// HTTP/2 begins a frame.
     pub(super) fn http_sends(&mut self, head: Head) {
+        if head.kind == SETTINGS && head.has(ACK) {
+            self.acknowledge();
+        }
         if head.kind != DATA {
             return;
         }
@@ -753,6 +781,27 @@ mod tests {
                 && !lanes.has_room(7)
                 && lanes.has_room(STREAM) == lanes.pay(STREAM, 10)
         );
+    }
+
+    #[test]
+    fn settings_that_raise_a_limit_count_once_they_are_acknowledged() {
+        let acknowledgement = Head { length: 0, kind: SETTINGS, flags: ACK, stream: 0 };
+        let mut lanes = opened(1 << 20);
+        lanes.receive(&setting(SETTING_INITIAL_WINDOW, 100)).expect("within the rules");
+        lanes.http_sends(acknowledgement);
+        lanes.receive(&setting(SETTING_INITIAL_WINDOW, 70_000)).expect("within the rules");
+        lanes.receive(&setting(SETTING_FRAME_BYTES_MAX, 20_000)).expect("within the rules");
+        lanes.receive(&setting(SETTING_INITIAL_WINDOW, 50_000)).expect("within the rules");
+        lanes.take_calls();
+        for _ in 0..3 {
+            assert_eq!((lanes.initial_window, lanes.frame_bytes_max), (100, FRAME_BYTES_MIN));
+            assert!(!lanes.take_calls().has(Calls::SOCKET));
+            lanes.http_sends(acknowledgement);
+        }
+        assert_eq!((lanes.initial_window, lanes.frame_bytes_max), (50_000, 20_000));
+        assert!(lanes.take_calls().has(Calls::SOCKET), "it sends what waited for that");
+        lanes.receive(&setting(SETTING_INITIAL_WINDOW, 10)).expect("within the rules");
+        assert_eq!(lanes.initial_window, 10, "what is lowered counts at once");
     }
 
     #[test]
