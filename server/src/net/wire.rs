@@ -108,6 +108,11 @@ impl Wire {
         result.map(|calls| calls.and(state.lanes.take_calls()))
     }
 
+    /// Whether HTTP/2 has more to write than it could.
+    pub(super) fn http_is_blocked(&self) -> bool {
+        self.lock().http_is_blocked
+    }
+
     /// HTTP/2 has done what it had to: what waited for that is written, if it can be.
     pub(super) fn flush(&self) -> Calls {
         let mut state = self.lock();
@@ -173,6 +178,10 @@ impl State {
                 return;
             }
         }
+        if self.http_is_blocked && !self.pending.is_empty() {
+            // HTTP/2 waited for that, and the socket need not call any more.
+            self.task.call(Calls::HTTP);
+        }
         self.written = 0;
         self.pending.clear();
         if self.pending.capacity() > KEPT_BYTES_MAX {
@@ -232,6 +241,7 @@ impl State {
         if let Some(error) = self.error.take() {
             return Poll::Ready(Err(error));
         }
+        self.http_is_blocked = false;
         self.flush();
         let mut cx = Context::from_waker(&self.waker);
         let stream = Pin::new(&mut self.stream);
