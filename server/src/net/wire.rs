@@ -241,6 +241,10 @@ impl State {
         if let Some(error) = self.error.take() {
             return Poll::Ready(Err(error));
         }
+        if self.has_ended && !self.pending.is_empty() {
+            // It never goes out, and nothing can before it.
+            return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
+        }
         self.http_is_blocked = false;
         self.flush();
         let mut cx = Context::from_waker(&self.waker);
@@ -412,5 +416,26 @@ impl Framed {
         self.0.clear();
         self.0.extend_from_slice(&[0; HEAD_BYTES]);
         &mut self.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::TcpListener;
+
+    use super::{super::wake::tests::resting, *};
+
+    #[tokio::test]
+    async fn what_cannot_go_out_any_more_does_not_hold_up_the_end() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
+        let client = TcpStream::connect(listener.local_addr().expect("it is bound")).await.expect("it listens");
+        let (stream, _) = listener.accept().await.expect("a client connects");
+        drop(client);
+        stream.readable().await.expect("its end comes");
+        let wire = Wire::new(stream, &resting());
+        wire.lock().pending.push(1);
+        wire.lock().read().expect("nothing comes");
+        let result = wire.lock().http_write(&[io::IoSlice::new(b"frame")]);
+        assert!(matches!(result, Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::BrokenPipe));
     }
 }
