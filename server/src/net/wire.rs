@@ -98,7 +98,8 @@ impl Wire {
         let result = state.read();
         if state.lanes.has_kept() {
             state.pump();
-        } else if state.pending.is_empty() {
+        }
+        if state.pending.is_empty() {
             // A window may have been opened.
             state.lanes.call_awaiting();
         }
