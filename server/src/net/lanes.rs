@@ -425,7 +425,8 @@ impl Lanes {
     /// A stream that may become a lane. False: its windows are not known.
     pub(super) fn register(&mut self, stream: u32, calls: Calls) -> bool {
         let Some(place) = self.young.iter().position(|(young, _)| *young == stream) else { return false };
-        let (_, window) = self.young.swap_remove(place);
+        // In their order: the oldest go first where they are too many.
+        let (_, window) = self.young.remove(place);
         self.lanes.push(Lane {
             stream,
             calls,
@@ -802,6 +803,20 @@ mod tests {
         assert!(lanes.take_calls().has(Calls::SOCKET), "it sends what waited for that");
         lanes.receive(&setting(SETTING_INITIAL_WINDOW, 10)).expect("within the rules");
         assert_eq!(lanes.initial_window, 10, "what is lowered counts at once");
+    }
+
+    #[test]
+    fn the_oldest_streams_that_nobody_has_named_are_forgotten_first() {
+        let mut lanes = opened(1 << 20);
+        let begin = |lanes: &mut Lanes, stream| {
+            lanes.receive(&frame(HEADERS, END_HEADERS, stream, b"post")).expect("within the rules");
+        };
+        let streams: Vec<u32> = (0..YOUNG_MAX as u32).map(|number| 7 + 2 * number).collect();
+        streams.iter().for_each(|stream| begin(&mut lanes, *stream));
+        assert!(lanes.register(streams[0], CALLS));
+        (0..2).for_each(|number| begin(&mut lanes, 1001 + 2 * number));
+        assert!(!lanes.register(streams[1], CALLS), "the oldest");
+        assert!(lanes.register(streams[YOUNG_MAX - 1], CALLS));
     }
 
     #[test]
