@@ -424,13 +424,36 @@ impl Framed {
 mod tests {
     use tokio::net::TcpListener;
 
-    use super::{super::wake::tests::resting, *};
+    use super::{
+        super::wake::tests::{is_called, resting},
+        *,
+    };
 
-    #[tokio::test]
-    async fn what_cannot_go_out_any_more_does_not_hold_up_the_end() {
+    /// Both ends of a connection, the server's first.
+    async fn connected() -> (TcpStream, TcpStream) {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
         let client = TcpStream::connect(listener.local_addr().expect("it is bound")).await.expect("it listens");
         let (stream, _) = listener.accept().await.expect("a client connects");
+        (stream, client)
+    }
+
+    #[tokio::test]
+    async fn http2_is_called_once_what_it_waited_for_is_written() {
+        let (stream, _client) = connected().await;
+        stream.writable().await.expect("it is connected");
+        let task = resting();
+        let wire = Wire::new(stream, &task);
+        let mut state = wire.lock();
+        (state.pending, state.http_is_blocked) = (vec![1], true);
+        state.flush();
+        assert!(state.pending.is_empty() && is_called(&task, Calls::HTTP));
+        state.flush();
+        assert!(is_called(&task, Calls::NONE), "once");
+    }
+
+    #[tokio::test]
+    async fn what_cannot_go_out_any_more_does_not_hold_up_the_end() {
+        let (stream, client) = connected().await;
         drop(client);
         stream.readable().await.expect("its end comes");
         let wire = Wire::new(stream, &resting());
