@@ -158,6 +158,50 @@ async fn a_player_with_little_room_gets_whole_snapshots_and_ends_as_any_other() 
 }
 
 #[tokio::test]
+async fn who_leaves_does_not_wait_for_a_stream_that_takes_nothing() {
+    let server = TestServer::arena(config()).await;
+    let socket = TcpStream::connect(server.address).await.expect("the server accepts");
+    let mut builder = h2::client::Builder::new();
+    builder.initial_window_size(20_000).initial_connection_window_size(1 << 20);
+    let (requests, connection) = builder.handshake::<_, Bytes>(socket).await.expect("it speaks HTTP/2");
+    tokio::spawn(connection);
+    let mut streams = Vec::new();
+    for _ in 0..2 {
+        let (response, mut up) = ask(&requests, PLAY, None).await;
+        up.send_data(framed(0, &said(Kind::Hello(hello()))), false).expect("the stream is open");
+        streams.push((up, response.into_body(), Vec::new()));
+    }
+    let (mut leaving, mut body, mut read) = streams.pop().expect("two");
+    let (mut stalled, stalled_body, _) = streams.pop().expect("two");
+    // What it is sent is held until its window is used up, by pongs where snapshots are few.
+    let (mut stalled_body, mut echo) = (stalled_body, 0);
+    let flow = stalled_body.flow_control().clone();
+    while flow.available_capacity() > 0 {
+        for (up, kind) in [
+            (&mut stalled, Kind::Ping(pb::Ping { echo: u64::MAX - echo })),
+            (&mut leaving, Kind::Ping(pb::Ping { echo })),
+        ] {
+            up.send_data(framed(0, &said(kind)), false).expect("the stream is open");
+        }
+        echo += 1;
+        loop {
+            let message = next_message(&mut body, &mut read).await.expect("it goes on");
+            if let Some(server_message::Kind::Pong(_)) = message.kind {
+                break;
+            }
+        }
+    }
+    leaving.send_data(Bytes::new(), true).expect("the stream is open");
+    while next_message(&mut body, &mut read).await.is_some() {}
+    let status = Status::from_header_map(&trailers(body).await.expect("a stream ends with trailers"));
+    assert_eq!(status.expect("with a status").code(), Code::Ok);
+    eventually("its seat is free", || server.probe.seats() == 1).await;
+    assert_eq!((server.probe.connections(), server.probe.streams()), (1, 1), "the other goes on");
+    drop(stalled);
+    server.stop().await;
+}
+
+#[tokio::test]
 async fn who_takes_nothing_is_still_heard() {
     let server = TestServer::arena(config()).await;
     // Not even a welcome goes through.

@@ -40,8 +40,6 @@ const PENDING_RESETS_MAX: usize = 20;
 const LOCAL_RESETS_MAX: usize = 64;
 /// How often a task looks around before it lets others run.
 const ROUNDS_MAX: usize = 8;
-/// What one look around does.
-const DONE: Calls = Calls::END.and(Calls::TIMER).and(Calls::HTTP);
 
 /// What others know of a connection.
 #[derive(Debug)]
@@ -231,6 +229,8 @@ impl Served {
                 Err(error) => return ControlFlow::Break(Err(error)),
             }
         }
+        // What has been answered is cleared before anything more is taken: that would be lost else.
+        calls = calls.without(Calls::END.and(Calls::TIMER));
         if calls.has(Calls::SOCKET) {
             calls = calls.without(Calls::SOCKET);
             match self.wire.turn() {
@@ -242,22 +242,30 @@ impl Served {
             }
         }
         let streams = calls.streams();
+        if streams != Calls::NONE && calls.has(Calls::HTTP) && self.wire.http_is_blocked() {
+            // It has its turn before streams fill what room there is.
+            calls = self.serve_http(calls)?;
+        }
         if streams != Calls::NONE {
             self.poll_streams(|stream| streams.has(stream.calls));
             // Most often there is something to send now, and for that HTTP/2 has called.
-            calls = calls.and(self.task.take()).without(streams);
+            calls = calls.without(streams).and(self.task.take());
         }
         if calls.has(Calls::HTTP) {
-            if let Poll::Ready(result) = self.poll_http() {
-                // What came before the end still counts.
-                self.wire.close_lanes();
-                self.poll_streams(|_| true);
-                return ControlFlow::Break(result);
-            }
-            let more = self.wire.flush();
-            return ControlFlow::Continue(calls.without(DONE).and(more));
+            calls = self.serve_http(calls)?;
         }
-        ControlFlow::Continue(calls.without(DONE))
+        ControlFlow::Continue(calls)
+    }
+
+    /// Has HTTP/2 do what it can: what else there is to do then.
+    fn serve_http(&mut self, calls: Calls) -> ControlFlow<Result<(), ConnectionError>, Calls> {
+        if let Poll::Ready(result) = self.poll_http() {
+            // What came before the end still counts.
+            self.wire.close_lanes();
+            self.poll_streams(|_| true);
+            return ControlFlow::Break(result);
+        }
+        ControlFlow::Continue(calls.without(Calls::HTTP).and(self.wire.flush()))
     }
 
     /// Has streams take in what has come, and send. Those that end are let go.

@@ -108,18 +108,20 @@ pub(super) struct Follower {
     head: PartialHead,
     /// Of the payload.
     left: usize,
+    /// Headers come in several frames, between which nothing else may come.
+    in_headers: bool,
 }
 
 impl Follower {
-    /// Nothing of a frame has gone by of which more is to come.
+    /// Nothing of a frame has gone by of which more is to come, nor of headers.
     pub(super) fn is_between_frames(&self) -> bool {
-        self.left == 0 && self.head.is_empty()
+        self.left == 0 && self.head.is_empty() && !self.in_headers
     }
 
-    /// How many of the next bytes surely belong to the frame that has begun.
+    /// How many of the next bytes surely belong to the frame, or to the headers, that have begun.
     pub(super) fn frame_rest(&self) -> usize {
         match self.left {
-            0 if self.head.is_empty() => 0,
+            0 if self.is_between_frames() => 0,
             0 => self.head.rest(),
             left => left,
         }
@@ -131,6 +133,9 @@ impl Follower {
                 let Some(head) = self.head.take(&mut bytes) else { return };
                 begin(head);
                 self.left = head.length;
+                if matches!(head.kind, HEADERS | PUSH_PROMISE | CONTINUATION) {
+                    self.in_headers = !head.has(END_HEADERS);
+                }
             }
             let count = self.left.min(bytes.len());
             bytes = &bytes[count..];
@@ -168,6 +173,21 @@ mod tests {
                 if at == bytes.len() { break }
             }
             prop_assert_eq!(begun, lengths.into_iter().map(head).collect::<Vec<_>>());
+        }
+    }
+    #[test]
+    fn headers_that_come_in_several_frames_count_as_one() {
+        let mut follower = Follower::default();
+        for (kind, flags, is_whole) in [
+            (HEADERS, 0, false),
+            (CONTINUATION, 0, false),
+            (CONTINUATION, END_HEADERS, true),
+            (HEADERS, END_HEADERS, true),
+        ] {
+            let head = Head { length: 2, kind, flags, stream: 5 }.bytes();
+            follower.follow(&[&head[..], b"ab"].concat(), |_| {});
+            assert_eq!(follower.is_between_frames(), is_whole);
+            assert_eq!(follower.frame_rest(), if is_whole { 0 } else { HEAD_BYTES });
         }
     }
 }

@@ -24,7 +24,8 @@ const SETTING_FRAME_BYTES_MAX: u16 = 5;
 /// The window that the lanes must have for one more to open. Clients that leave the connection's window as it is have none
 /// to spare.
 const POOL_BYTES_MIN: i64 = 64 * 1024;
-/// Bytes of a lane after which the client gets them back: with what HTTP/2 may owe it, less than a stream's window.
+/// Bytes of a lane, or of all lanes together, after which the client gets them back: with what HTTP/2 may owe it, less than
+/// the window.
 const UNREPORTED_BYTES_MAX: usize = 16 * 1024;
 /// What may wait on a lane to be taken in: a client that sends more does not keep to its window.
 const INBOX_BYTES_MAX: usize = 64 * 1024;
@@ -50,9 +51,15 @@ pub(super) struct Lanes {
     for_http: Vec<u8>,
     /// HTTP/2 has asked for more than has come.
     http_waits: bool,
-    /// The client's settings.
+    /// The client's settings as they count: what they lower does at once, what they raise once the client knows that HTTP/2 has
+    /// them all.
     initial_window: i64,
     frame_bytes_max: usize,
+    /// The settings as they came last.
+    said_initial_window: i64,
+    said_frame_bytes_max: usize,
+    /// Frames with settings that HTTP/2 has not acknowledged yet.
+    unacknowledged: usize,
     /// The connection's window for sending, beyond what HTTP/2 holds.
     pool: i64,
     /// What HTTP/2 has sent of its own and not got back.
@@ -60,6 +67,9 @@ pub(super) struct Lanes {
     /// Their windows beyond the initial one.
     young: Vec<(u32, i64)>,
     lanes: Vec<Lane>,
+    /// What came for lanes, and has not been given back to the connection's window. Of all together: shares of each, however
+    /// small, would add up to the whole window.
+    unreported: usize,
     /// Window updates for the client.
     reports: Vec<u8>,
     calls: Calls,
@@ -96,6 +106,8 @@ struct Lane {
     unreported: usize,
     /// The rest of a message that waits for a window.
     outbox: Vec<u8>,
+    /// Something of it waits for the kernel.
+    is_pending: bool,
     /// Who sends waits for room.
     is_awaited: bool,
 }
@@ -119,10 +131,14 @@ impl Lanes {
             http_waits: false,
             initial_window: WINDOW_BYTES,
             frame_bytes_max: FRAME_BYTES_MIN,
+            said_initial_window: WINDOW_BYTES,
+            said_frame_bytes_max: FRAME_BYTES_MIN,
+            unacknowledged: 0,
             pool: 0,
             owed: 0,
             young: Vec::new(),
             lanes: Vec::new(),
+            unreported: 0,
             reports: Vec::new(),
             calls: Calls::NONE,
         }
@@ -239,12 +255,14 @@ impl Lanes {
         Ok(())
     }
 
-    /// `window_bytes` is what it takes of the client's window.
+    /// `window_bytes` is what it takes of the client's windows. The connection's outlives the stream.
     fn deliver(&mut self, stream: u32, bytes: &[u8], window_bytes: usize) -> Result<(), FlowControlError> {
+        self.unreported += window_bytes;
+        report(0, &mut self.unreported, &mut self.reports);
         let Some(lane) = self.lanes.iter_mut().find(|lane| lane.stream == stream) else { return Ok(()) };
         lane.unreported += window_bytes;
         if lane.is_deaf {
-            lane.report(&mut self.reports);
+            report(stream, &mut lane.unreported, &mut self.reports);
             return Ok(());
         }
         if lane.inbox.len() + bytes.len() > INBOX_BYTES_MAX {
@@ -297,15 +315,31 @@ impl Lanes {
         for setting in settings.chunks_exact(6) {
             let value = u32::from_be_bytes([setting[2], setting[3], setting[4], setting[5]]);
             match u16::from_be_bytes([setting[0], setting[1]]) {
-                SETTING_INITIAL_WINDOW if i64::from(value) <= WINDOW_BYTES_MAX => self.initial_window = value.into(),
+                SETTING_INITIAL_WINDOW if i64::from(value) <= WINDOW_BYTES_MAX => {
+                    self.said_initial_window = value.into();
+                    self.initial_window = self.initial_window.min(value.into());
+                }
                 SETTING_FRAME_BYTES_MAX if (FRAME_BYTES_MIN..=FRAME_BYTES_LIMIT).contains(&(value as usize)) => {
-                    self.frame_bytes_max = value as usize;
+                    self.said_frame_bytes_max = value as usize;
+                    self.frame_bytes_max = self.frame_bytes_max.min(value as usize);
                 }
                 _ => {}
             }
         }
+        self.unacknowledged += 1;
         let widest = self.lanes.iter().map(|lane| lane.window).max().unwrap_or_default();
-        if self.initial_window + widest > WINDOW_BYTES_MAX { Err(FlowControlError) } else { Ok(()) }
+        if self.said_initial_window + widest > WINDOW_BYTES_MAX { Err(FlowControlError) } else { Ok(()) }
+    }
+
+    /// HTTP/2 acknowledges settings, which it does one after another.
+    fn acknowledge(&mut self) {
+        self.unacknowledged = self.unacknowledged.saturating_sub(1);
+        if self.unacknowledged == 0 {
+            self.initial_window = self.said_initial_window;
+            self.frame_bytes_max = self.said_frame_bytes_max;
+            // What waits for a window may go out.
+            self.calls = self.calls.and(Calls::SOCKET);
+        }
     }
 
     /// True: it is HTTP/2's to know.
@@ -317,7 +351,8 @@ impl Lanes {
         }
         if stream == 0 {
             self.pool += by;
-            if self.pool > WINDOW_BYTES_MAX - WINDOW_BYTES {
+            // What is owed to HTTP/2 is not in the client's window.
+            if self.pool - self.owed > WINDOW_BYTES_MAX - WINDOW_BYTES {
                 return Err(FlowControlError);
             }
             self.repay(1);
@@ -373,6 +408,9 @@ impl Lanes {
 
     /// HTTP/2 begins a frame.
     pub(super) fn http_sends(&mut self, head: Head) {
+        if head.kind == SETTINGS && head.has(ACK) {
+            self.acknowledge();
+        }
         if head.kind != DATA {
             return;
         }
@@ -387,7 +425,8 @@ impl Lanes {
     /// A stream that may become a lane. False: its windows are not known.
     pub(super) fn register(&mut self, stream: u32, calls: Calls) -> bool {
         let Some(place) = self.young.iter().position(|(young, _)| *young == stream) else { return false };
-        let (_, window) = self.young.swap_remove(place);
+        // In their order: the oldest go first where they are too many.
+        let (_, window) = self.young.remove(place);
         self.lanes.push(Lane {
             stream,
             calls,
@@ -398,6 +437,7 @@ impl Lanes {
             inbox: Vec::new(),
             unreported: 0,
             outbox: Vec::new(),
+            is_pending: false,
             is_awaited: false,
         });
         true
@@ -406,10 +446,7 @@ impl Lanes {
     /// A stream is none, or has ended.
     pub(super) fn forget(&mut self, stream: u32) {
         self.young.retain(|(young, _)| *young != stream);
-        for lane in self.lanes.extract_if(.., |lane| lane.stream == stream).filter(|lane| lane.unreported > 0) {
-            // The connection's window outlives the stream.
-            self.reports.extend_from_slice(&window_update(0, lane.unreported as u32));
-        }
+        self.lanes.retain(|lane| lane.stream != stream);
     }
 
     /// Opens a lane. False: not now. HTTP/2 must have nothing of what came, and have sent all it had of the stream.
@@ -429,10 +466,10 @@ impl Lanes {
         self.lanes.iter_mut().for_each(|lane| lane.is_closed = true);
     }
 
-    /// Moves what has come on a lane to `bytes`, and gives the client back what that took of its window.
+    /// Moves what has come on a lane to `bytes`, and gives the client back what that took of the stream's window.
     pub(super) fn take_in(&mut self, stream: u32, bytes: &mut Vec<u8>) -> Incoming {
         let Some(lane) = self.lanes.iter_mut().find(|lane| lane.stream == stream) else { return Incoming::Closed };
-        lane.report(&mut self.reports);
+        report(stream, &mut lane.unreported, &mut self.reports);
         if lane.inbox.is_empty() {
             return if lane.is_closed { Incoming::Closed } else { Incoming::Nothing };
         }
@@ -471,6 +508,24 @@ impl Lanes {
             lane.is_awaited = false;
             self.calls = self.calls.and(lane.calls);
         }
+    }
+
+    /// Something of a lane waits for the kernel.
+    pub(super) fn note_pending(&mut self, stream: u32) {
+        if let Some(lane) = self.lane(stream) {
+            lane.is_pending = true;
+        }
+    }
+
+    /// The kernel has taken all that waited for it.
+    pub(super) fn note_written(&mut self) {
+        self.lanes.iter_mut().for_each(|lane| lane.is_pending = false);
+        self.call_awaiting();
+    }
+
+    /// Whether all has been written that was sent on a lane, whatever waits on others.
+    pub(super) fn has_sent_all(&mut self, stream: u32) -> bool {
+        self.lane(stream).is_none_or(|lane| lane.outbox.is_empty() && !lane.is_pending)
     }
 
     /// Takes the windows of a frame of so many bytes, if they suffice for it.
@@ -516,6 +571,7 @@ impl Lanes {
                 lane.window -= length as i64;
                 self.pool -= length as i64;
             }
+            lane.is_pending |= sent > 0;
             lane.outbox.drain(..sent);
             if lane.outbox.is_empty() {
                 lane.outbox = Vec::new();
@@ -532,13 +588,11 @@ impl Lanes {
     }
 }
 
-impl Lane {
-    fn report(&mut self, reports: &mut Vec<u8>) {
-        if self.unreported >= UNREPORTED_BYTES_MAX {
-            let increment = u32::try_from(std::mem::take(&mut self.unreported)).expect("no window is longer");
-            reports.extend_from_slice(&window_update(self.stream, increment));
-            reports.extend_from_slice(&window_update(0, increment));
-        }
+/// Gives the client back what was taken of a window, where that is enough to be worth a frame.
+fn report(stream: u32, unreported: &mut usize, reports: &mut Vec<u8>) {
+    if *unreported >= UNREPORTED_BYTES_MAX {
+        let increment = u32::try_from(std::mem::take(unreported)).expect("no window is longer");
+        reports.extend_from_slice(&window_update(stream, increment));
     }
 }
 
@@ -731,6 +785,41 @@ mod tests {
     }
 
     #[test]
+    fn settings_that_raise_a_limit_count_once_they_are_acknowledged() {
+        let acknowledgement = Head { length: 0, kind: SETTINGS, flags: ACK, stream: 0 };
+        let mut lanes = opened(1 << 20);
+        lanes.receive(&setting(SETTING_INITIAL_WINDOW, 100)).expect("within the rules");
+        lanes.http_sends(acknowledgement);
+        lanes.receive(&setting(SETTING_INITIAL_WINDOW, 70_000)).expect("within the rules");
+        lanes.receive(&setting(SETTING_FRAME_BYTES_MAX, 20_000)).expect("within the rules");
+        lanes.receive(&setting(SETTING_INITIAL_WINDOW, 50_000)).expect("within the rules");
+        lanes.take_calls();
+        for _ in 0..3 {
+            assert_eq!((lanes.initial_window, lanes.frame_bytes_max), (100, FRAME_BYTES_MIN));
+            assert!(!lanes.take_calls().has(Calls::SOCKET));
+            lanes.http_sends(acknowledgement);
+        }
+        assert_eq!((lanes.initial_window, lanes.frame_bytes_max), (50_000, 20_000));
+        assert!(lanes.take_calls().has(Calls::SOCKET), "it sends what waited for that");
+        lanes.receive(&setting(SETTING_INITIAL_WINDOW, 10)).expect("within the rules");
+        assert_eq!(lanes.initial_window, 10, "what is lowered counts at once");
+    }
+
+    #[test]
+    fn the_oldest_streams_that_nobody_has_named_are_forgotten_first() {
+        let mut lanes = opened(1 << 20);
+        let begin = |lanes: &mut Lanes, stream| {
+            lanes.receive(&frame(HEADERS, END_HEADERS, stream, b"post")).expect("within the rules");
+        };
+        let streams: Vec<u32> = (0..YOUNG_MAX as u32).map(|number| 7 + 2 * number).collect();
+        streams.iter().for_each(|stream| begin(&mut lanes, *stream));
+        assert!(lanes.register(streams[0], CALLS));
+        (0..2).for_each(|number| begin(&mut lanes, 1001 + 2 * number));
+        assert!(!lanes.register(streams[1], CALLS), "the oldest");
+        assert!(lanes.register(streams[YOUNG_MAX - 1], CALLS));
+    }
+
+    #[test]
     fn http2_gets_back_what_it_sent_as_long_as_there_is_any() {
         let mut lanes = opened(80_000);
         let data = |length| Head { length, kind: DATA, flags: 0, stream: 3 };
@@ -750,6 +839,16 @@ mod tests {
     }
 
     #[test]
+    fn the_widest_window_may_be_filled_up_again() {
+        let widest = (WINDOW_BYTES_MAX - WINDOW_BYTES) as u32;
+        let mut lanes = opened(widest);
+        lanes.http_sends(Head { length: 10, kind: DATA, flags: 0, stream: 3 });
+        assert_eq!(lanes.receive(&window_update(0, 10)), Ok(()));
+        assert_eq!(take_for_http(&mut lanes), window_update(0, 10));
+        assert_eq!(lanes.receive(&window_update(0, 1)), Err(FlowControlError));
+    }
+
+    #[test]
     fn clients_get_their_windows_back() {
         let mut lanes = opened(1 << 20);
         lanes.receive(&frame(DATA, 0, STREAM, &[1; 16_000])).expect("within its window");
@@ -757,13 +856,66 @@ mod tests {
         assert!(pumped(&mut lanes).is_empty());
         lanes.receive(&frame(DATA, 0, STREAM, &[1; 400])).expect("within its window");
         taken_in(&mut lanes);
-        assert_eq!(pumped(&mut lanes), [window_update(STREAM, 16_400), window_update(0, 16_400)].concat());
+        assert_eq!(pumped(&mut lanes), [window_update(0, 16_400), window_update(STREAM, 16_400)].concat());
         lanes.deafen(STREAM);
         lanes.receive(&frame(DATA, 0, STREAM, &[1; 16_384])).expect("within its window");
-        assert_eq!(pumped(&mut lanes), [window_update(STREAM, 16_384), window_update(0, 16_384)].concat());
-        lanes.receive(&frame(DATA, 0, STREAM, &[1; 100])).expect("within its window");
+        assert_eq!(pumped(&mut lanes), [window_update(0, 16_384), window_update(STREAM, 16_384)].concat());
+    }
+
+    #[test]
+    fn the_rest_of_a_frame_whose_stream_has_ended_is_given_back_to_the_connection() {
+        let mut lanes = opened(1 << 20);
+        let data = frame(DATA, 0, STREAM, &[1; 16_384]);
+        lanes.receive(&data[..100]).expect("within its window");
         lanes.forget(STREAM);
-        assert_eq!(pumped(&mut lanes), window_update(0, 100));
+        lanes.receive(&data[100..]).expect("within its window");
+        assert_eq!(pumped(&mut lanes), window_update(0, 16_384));
+    }
+
+    #[test]
+    fn many_lanes_in_lockstep_never_use_up_the_window_of_their_connection() {
+        let mut lanes = opened(1 << 20);
+        let streams: Vec<u32> = (0..70).map(|number| 7 + 2 * number).collect();
+        for stream in &streams {
+            lanes.receive(&frame(HEADERS, END_HEADERS, *stream, b"post")).expect("within the rules");
+            take_for_http(&mut lanes);
+            assert!(lanes.register(*stream, CALLS) && lanes.open(*stream));
+        }
+        let (mut taken, mut given, mut bytes) = (0, 0, Vec::new());
+        for _ in 0..UNREPORTED_BYTES_MAX / 1000 {
+            for stream in &streams {
+                lanes.receive(&frame(DATA, 0, *stream, &[1; 1000])).expect("within its window");
+                taken += 1000;
+                while lanes.take_in(*stream, &mut bytes) == Incoming::Bytes {
+                    bytes.clear();
+                }
+            }
+            for update in pumped(&mut lanes).chunks_exact(HEAD_BYTES + 4) {
+                let (head, increment) = update.split_first_chunk().expect("a window update");
+                assert_eq!(Head::parse(head), Head { length: 4, kind: WINDOW_UPDATE, flags: 0, stream: 0 });
+                given += u31(increment.try_into().expect("it has four bytes")) as usize;
+            }
+            assert!(taken - given < UNREPORTED_BYTES_MAX, "{given} of {taken}");
+        }
+        assert!(taken > 1 << 20, "more than the window holds");
+    }
+
+    #[test]
+    fn who_has_sent_all_does_not_wait_for_another_lane() {
+        const OTHER: u32 = 7;
+        let mut lanes = opened(1 << 20);
+        lanes.receive(&frame(HEADERS, END_HEADERS, OTHER, b"post")).expect("within the rules");
+        take_for_http(&mut lanes);
+        assert!(lanes.register(OTHER, Calls::stream(1)) && lanes.open(OTHER));
+        lanes.keep(STREAM, &vec![1; 65_536]);
+        lanes.note_pending(OTHER);
+        assert!(!pumped(&mut lanes).is_empty());
+        assert!(!lanes.has_sent_all(STREAM) && !lanes.has_sent_all(OTHER));
+        lanes.await_room(OTHER);
+        lanes.note_written();
+        assert!(lanes.take_calls().has(Calls::stream(1)));
+        assert!(lanes.has_kept() && !lanes.has_sent_all(STREAM), "its window was too small");
+        assert!(lanes.has_sent_all(OTHER));
     }
 
     #[test]

@@ -98,7 +98,8 @@ impl Wire {
         let result = state.read();
         if state.lanes.has_kept() {
             state.pump();
-        } else if state.pending.is_empty() {
+        }
+        if state.pending.is_empty() {
             // A window may have been opened.
             state.lanes.call_awaiting();
         }
@@ -106,6 +107,11 @@ impl Wire {
             return result.map(|calls| calls.and(Calls::HTTP).and(state.lanes.take_calls()));
         }
         result.map(|calls| calls.and(state.lanes.take_calls()))
+    }
+
+    /// Whether HTTP/2 has more to write than it could.
+    pub(super) fn http_is_blocked(&self) -> bool {
+        self.lock().http_is_blocked
     }
 
     /// HTTP/2 has done what it had to: what waited for that is written, if it can be.
@@ -173,12 +179,16 @@ impl State {
                 return;
             }
         }
+        if self.http_is_blocked && !self.pending.is_empty() {
+            // HTTP/2 waited for that, and the socket need not call any more.
+            self.task.call(Calls::HTTP);
+        }
         self.written = 0;
         self.pending.clear();
         if self.pending.capacity() > KEPT_BYTES_MAX {
             self.pending = Vec::new();
         }
-        self.lanes.call_awaiting();
+        self.lanes.note_written();
     }
 
     fn write(&mut self, from: usize) -> Poll<usize> {
@@ -222,6 +232,7 @@ impl State {
         }
         if written < framed.len() {
             self.pending.extend_from_slice(&framed[written..]);
+            self.lanes.note_pending(stream);
             // So that its waker is set, or what HTTP/2 is in the midst of goes first.
             self.flush();
         }
@@ -231,6 +242,11 @@ impl State {
         if let Some(error) = self.error.take() {
             return Poll::Ready(Err(error));
         }
+        if self.has_ended && !self.pending.is_empty() {
+            // It never goes out, and nothing can before it.
+            return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
+        }
+        self.http_is_blocked = false;
         self.flush();
         let mut cx = Context::from_waker(&self.waker);
         let stream = Pin::new(&mut self.stream);
@@ -368,10 +384,11 @@ impl Lane {
         has_room
     }
 
-    /// Whether all has been written that was sent.
+    /// Whether all has been written that was sent on this stream. Others of the connection may wait, for their windows or for
+    /// the kernel.
     pub(crate) fn has_sent_all(&self) -> bool {
         let mut state = self.wire.lock();
-        let has_sent_all = state.pending.is_empty() && !state.lanes.has_kept();
+        let has_sent_all = state.lanes.has_sent_all(self.stream);
         if !has_sent_all {
             state.lanes.await_room(self.stream);
         }
@@ -400,5 +417,49 @@ impl Framed {
         self.0.clear();
         self.0.extend_from_slice(&[0; HEAD_BYTES]);
         &mut self.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::TcpListener;
+
+    use super::{
+        super::wake::tests::{is_called, resting},
+        *,
+    };
+
+    /// Both ends of a connection, the server's first.
+    async fn connected() -> (TcpStream, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
+        let client = TcpStream::connect(listener.local_addr().expect("it is bound")).await.expect("it listens");
+        let (stream, _) = listener.accept().await.expect("a client connects");
+        (stream, client)
+    }
+
+    #[tokio::test]
+    async fn http2_is_called_once_what_it_waited_for_is_written() {
+        let (stream, _client) = connected().await;
+        stream.writable().await.expect("it is connected");
+        let task = resting();
+        let wire = Wire::new(stream, &task);
+        let mut state = wire.lock();
+        (state.pending, state.http_is_blocked) = (vec![1], true);
+        state.flush();
+        assert!(state.pending.is_empty() && is_called(&task, Calls::HTTP));
+        state.flush();
+        assert!(is_called(&task, Calls::NONE), "once");
+    }
+
+    #[tokio::test]
+    async fn what_cannot_go_out_any_more_does_not_hold_up_the_end() {
+        let (stream, client) = connected().await;
+        drop(client);
+        stream.readable().await.expect("its end comes");
+        let wire = Wire::new(stream, &resting());
+        wire.lock().pending.push(1);
+        wire.lock().read().expect("nothing comes");
+        let result = wire.lock().http_write(&[io::IoSlice::new(b"frame")]);
+        assert!(matches!(result, Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::BrokenPipe));
     }
 }

@@ -23,6 +23,9 @@ const FULL_RETRY: Duration = Duration::from_secs(5);
 /// When somebody who finds a session overrun may try again.
 const BUSY_RETRY: Duration = Duration::from_secs(1);
 
+/// Of a game's name that a client sends, what it is told again.
+const ECHOED_CHARS_MAX: usize = 80;
+
 /// The session that a client asks for, if the client fits it.
 pub(crate) fn find_session(registry: &Registry, hello: &Hello) -> Result<Arc<SessionHandle>, Refusal> {
     let not_found = |field, message| Refusal::new(Code::NotFound, "NOT_FOUND", message).field(field);
@@ -32,7 +35,7 @@ pub(crate) fn find_session(registry: &Registry, hello: &Hello) -> Result<Arc<Ses
             .ok_or_else(|| not_found("hello.session", format!("there is no {name} on this server")))?,
         (None, Some(game)) => registry
             .default_for(Some(game))
-            .ok_or_else(|| not_found("hello.game", format!("this server hosts no game {game:?}")))?,
+            .ok_or_else(|| not_found("hello.game", format!("this server hosts no game {:?}", echo(game))))?,
         (None, None) => registry
             .default_for(None)
             .ok_or_else(|| not_found("hello.session", "this server has no session".to_owned()))?,
@@ -59,7 +62,7 @@ pub(crate) fn check_schema(
 ) -> Result<(), Refusal> {
     let does_not_fit = |field, reason, message| Refusal::new(Code::FailedPrecondition, reason, message).field(field);
     if let Some(game) = game.filter(|game| **game != schema.game) {
-        let message = format!("{name} plays {:?}, not {game:?}", schema.game);
+        let message = format!("{name} plays {:?}, not {:?}", schema.game, echo(game));
         return Err(does_not_fit("hello.game", "OTHER_GAME", message));
     }
     if let Some(hash) = schema_hash.filter(|hash| *hash != schema.hash()) {
@@ -72,6 +75,10 @@ pub(crate) fn check_schema(
         return Err(does_not_fit("hello.schema_hash", "OTHER_SCHEMA", message));
     }
     Ok(())
+}
+
+fn echo(text: &str) -> String {
+    text.chars().take(ECHOED_CHARS_MAX).collect()
 }
 
 /// Asks for a seat. The answer comes once the seat stands in a frame.
@@ -144,4 +151,20 @@ pub(super) fn sit_down(shared: &Shared, session: &SessionHandle, admitted: Admit
         welcome.max_stripes = 1;
     }
     playing(stripe, welcome)
+}
+
+#[cfg(test)]
+mod tests {
+    use tickwire_shared::SchemaParts;
+
+    use super::*;
+
+    #[test]
+    fn a_long_name_is_not_echoed_whole() {
+        let schema = Schema::new(SchemaParts { game: "t".into(), ..SchemaParts::default() }).expect("valid");
+        let game = "ö".repeat(16_000);
+        let refusal = check_schema(&"sessions/a", &schema, Some(&game), None).expect_err("it is another game");
+        assert_eq!(refusal.reason, "OTHER_GAME");
+        assert_eq!(refusal.message.matches('ö').count(), ECHOED_CHARS_MAX);
+    }
 }
