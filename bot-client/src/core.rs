@@ -680,6 +680,8 @@ impl Core {
         // What another stream has brought may be newer.
         let is_newest = tick > self.newest_tick;
         if is_newest {
+            // The time before it was lived through by the slip known then: a server that stood still was a stall.
+            self.ages.sample(now.as_secs_f64(), &self.clock, &mut self.stats);
             self.clock.slip(snapshot.slip_us);
         }
         self.note_lateness(stripe, tick, now);

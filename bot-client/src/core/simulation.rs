@@ -35,6 +35,10 @@ impl<T> Link<T> {
 
 struct SimServer {
     tick: u64,
+    /// While true the server's process stands still: it neither steps nor reads.
+    frozen: bool,
+    /// Inputs that were dropped because their ticks were too far ahead.
+    too_early: u64,
     slip: f64,
     epoch: u32,
     reset: bool,
@@ -56,6 +60,8 @@ impl SimServer {
         self.received = (input.sequence, (margin * 1e6) as i32);
         if input.target_tick <= self.tick {
             self.late += 1;
+        } else if input.target_tick > self.tick + u64::from(HZ) {
+            self.too_early += 1;
         } else {
             self.waiting.insert(input.target_tick, input.sequence);
         }
@@ -116,6 +122,8 @@ impl Match {
         let core = Core::new(&JoinOptions::default(), welcome(tick), Duration::from_secs_f64(now)).unwrap();
         let server = SimServer {
             tick,
+            frozen: false,
+            too_early: 0,
             slip: 0.0,
             epoch: 1,
             reset: true,
@@ -152,10 +160,12 @@ impl Match {
         let end = self.now + seconds;
         while self.now < end {
             self.now += STEP;
-            while let Some(message) = self.up.receive(self.now) {
+            while !self.server.frozen
+                && let Some(message) = self.up.receive(self.now)
+            {
                 self.serve(message);
             }
-            while self.now >= self.server.due(self.server.tick + 1) {
+            while !self.server.frozen && self.now >= self.server.due(self.server.tick + 1) {
                 let snapshot = self.server.step();
                 let way = self.way();
                 self.down.send(self.now, way, Down::Snapshot(snapshot));
@@ -206,6 +216,20 @@ impl Match {
         // A lost connection is asked for by the stripe.
         let waits = self.core.is_lost() || next.is_none_or(|next| next > now);
         assert!(waits, "a client that has nothing to do waits");
+    }
+
+    /// The server's process stands still, and then catches up with what it takes for five ticks, and slips by the rest.
+    fn freeze(&mut self, seconds: f64) {
+        const CATCH_UP_TICKS: u64 = 5;
+        self.server.frozen = true;
+        self.run(seconds);
+        self.server.frozen = false;
+        for _ in 0..CATCH_UP_TICKS {
+            let snapshot = self.server.step();
+            let way = self.way();
+            self.down.send(self.now, way, Down::Snapshot(snapshot));
+        }
+        self.server.slip += (self.now - self.server.due(self.server.tick + 1)).max(0.0);
     }
 
     /// Late inputs over all that arrive within `seconds`.
@@ -328,6 +352,19 @@ fn a_server_that_slipped_is_followed_without_late_inputs() {
     game.run(3.0);
     assert_eq!(game.late_share(3.0), 0.0);
     assert!(f64::from(game.server.received.1) * 1e-6 < 0.100);
+}
+
+#[test]
+fn a_server_that_stood_still_was_a_stall_for_as_long() {
+    let mut game = Match::new(0.010, 0.0, 15);
+    game.run(8.0);
+    game.freeze(4.0);
+    game.run(2.0);
+    game.core.sample_age(Duration::from_secs_f64(game.now));
+    let stats = game.core.stats();
+    assert!((3_900..4_600).contains(&stats.stalled_ms), "{}", stats.stalled_ms);
+    assert!(stats.snapshot_age_us.max() > 3_900_000, "{}", stats.snapshot_age_us.max());
+    assert!(stats.snapshot_age_us.value_at_quantile(0.5) < 40_000);
 }
 
 #[test]
