@@ -368,6 +368,49 @@ fn a_server_that_stood_still_was_a_stall_for_as_long() {
 }
 
 #[test]
+fn after_a_server_stood_still_control_is_back_within_about_a_second() {
+    for (seed, delay) in [(16, 0.001), (17, 0.020), (18, 0.150)] {
+        let mut game = Match::new(delay, 0.002, seed);
+        game.run(5.0);
+        game.freeze(2.0);
+        game.run(3.0);
+        let room = ((2.0 * delay + 0.004) * f64::from(HZ)).ceil() as u64;
+        let reached = game.server.tick;
+        // Edges are kept for the first input that is sent again.
+        game.server.frozen = true;
+        game.run(3.5);
+        let newest = game.sent.last().unwrap().input.target_tick;
+        assert!(newest <= reached + u64::from(HZ) + room + 1, "{delay}: {newest} at {reached}");
+        let jumped = jumps(&game.sent);
+        game.core.set_input(&[7, 1]).unwrap();
+        game.core.set_input(&[7, 0]).unwrap();
+        game.freeze(0.5);
+        game.run(1.0 + 4.0 * delay + 0.1);
+        assert_eq!(jumps(&game.sent), jumped + 1, "{delay}");
+        let consumed = game.server.consumed;
+        game.run(1.0);
+        assert!(game.server.consumed >= consumed + 57, "{delay}: {}", game.server.consumed - consumed);
+        assert!(f64::from(game.server.received.1) * 1e-6 < 0.100, "{delay}: {:?}", game.server.received);
+        assert!(game.server.too_early <= 2 * room + 2, "{delay}: {}", game.server.too_early);
+    }
+}
+
+#[test]
+fn a_downlink_that_stalls_for_a_while_holds_no_input_back() {
+    for delay in [0.005, 0.150] {
+        let mut game = Match::new(delay, 0.002, 19);
+        game.run(5.0);
+        let sent = game.sent.len();
+        // What comes after waits as long: the link keeps its order.
+        game.down.messages.back_mut().unwrap().0 += 0.7;
+        game.run(0.7);
+        assert!((41..=43).contains(&(game.sent.len() - sent)), "{delay}: {}", game.sent.len() - sent);
+        game.run(2.0);
+        assert_eq!((game.late_share(2.0), game.server.too_early), (0.0, 0));
+    }
+}
+
+#[test]
 fn inputs_take_acknowledgements_along_and_only_a_client_without_any_sends_them_alone() {
     let mut game = Match::new(0.020, 0.002, 8);
     game.run(3.0);
