@@ -768,6 +768,7 @@ impl Core {
         while let Some(sent) = self.inputs.pop_consumed(consumed_input) {
             self.stats.record_input_to_ack(now.saturating_sub(sent.at));
         }
+        self.ledger.received(Tick(snapshot.tick), received_input);
         self.ledger.settle(Tick(snapshot.tick), consumed_input, &mut self.stats);
     }
 
