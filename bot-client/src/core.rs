@@ -515,6 +515,12 @@ impl Core {
         self.resumption.has_given_up()
     }
 
+    /// How many streams there may be: no more than asked for, and no more than the server grants.
+    #[must_use]
+    pub fn stripes_max(&self) -> usize {
+        self.lanes.most()
+    }
+
     /// How many streams are open.
     #[must_use]
     pub fn stripes_open(&self) -> usize {

@@ -24,7 +24,7 @@ pub struct Report {
     pub tick_rate: u32,
     /// Snapshots that came.
     pub snapshots_received: u64,
-    /// Snapshots at the granted rate in the time for which each bot was connected.
+    /// Snapshots at the granted rate in the time for which each bot was connected, copies counted too.
     pub snapshots_expected: u64,
     /// All bytes that came, with HTTP/2's framing, without TCP's and IP's.
     pub bytes_received: u64,
