@@ -225,11 +225,13 @@ impl Match {
         self.run(seconds);
         self.server.frozen = false;
         for _ in 0..CATCH_UP_TICKS {
-            let snapshot = self.server.step();
-            let way = self.way();
-            self.down.send(self.now, way, Down::Snapshot(snapshot));
+            // Ticks that follow each other at once share a snapshot, the next one, which tells of the slip.
+            self.server.step();
         }
         self.server.slip += (self.now - self.server.due(self.server.tick + 1)).max(0.0);
+        // The loop may wake before what reads: the snapshot then comes before the pongs.
+        let (snapshot, way) = (self.server.step(), self.way());
+        self.down.send(self.now, way, Down::Snapshot(snapshot));
     }
 
     /// Late inputs over all that arrive within `seconds`.
