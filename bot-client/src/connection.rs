@@ -90,7 +90,7 @@ impl Client {
         let uri = server_uri(url)?;
         let (options_of_all, wire) = (connect_options.clone(), Arc::new(Wire::default()));
         let server = Server { url: url.to_owned(), uri, options: options_of_all, wire, connections: 0 };
-        let (stream, first) = server.clone().greet(options.hello(), WELCOME_TIMEOUT).await?;
+        let (stream, first) = server.clone().greet(options.hello(), connect_options.welcome_timeout).await?;
         let started = Instant::now();
         Ok(Self {
             core: Core::new(options, first, started.elapsed())?,
@@ -393,9 +393,10 @@ impl Client {
 
 fn server_uri(url: &str) -> Result<Uri, ClientError> {
     let invalid = |reason: String| ClientError::Url { url: url.to_owned(), reason };
-    let uri: Uri = url.parse().map_err(|error: http::uri::InvalidUri| invalid(error.to_string()))?;
+    let hint = "write it as http://HOST:PORT";
+    let uri: Uri = url.parse().map_err(|error: http::uri::InvalidUri| invalid(format!("{error}: {hint}")))?;
     if uri.scheme_str() != Some("http") || uri.host().is_none_or(str::is_empty) {
-        return Err(invalid("write it as http://HOST:PORT".to_owned()));
+        return Err(invalid(hint.to_owned()));
     }
     Ok(uri)
 }

@@ -51,7 +51,7 @@ pub use self::{
     stripes::{StripeChange, Stripes, StripesError},
 };
 use self::{
-    input_clock::InputClock,
+    input_clock::{InputClock, Reach},
     inputs::Inputs,
     interpolation::Interpolation,
     ledger::InputLedger,
@@ -126,6 +126,7 @@ pub struct Core {
     mirror: Mirror,
     clock: ServerClock,
     input_clock: InputClock,
+    reach: Reach,
     inputs: Inputs,
     ledger: InputLedger,
     prediction: Option<Prediction>,
@@ -198,6 +199,7 @@ impl Core {
             mirror: Mirror::new(Arc::clone(&schema)),
             clock: ServerClock::new(timeline),
             input_clock: InputClock::new(timeline),
+            reach: Reach::new(timeline, tick),
             ledger: InputLedger::new(Arc::clone(&schema), rate),
             prediction: None,
             interpolation: None,
@@ -475,6 +477,7 @@ impl Core {
         let epoch_changed = welcome.epoch != self.epoch;
         if epoch_changed {
             self.start_epoch(welcome.epoch, now);
+            self.told_of(tick);
             // What it holds is of no use, and is not to be shown until the first snapshot says so.
             self.mirror = Mirror::new(Arc::clone(self.mirror.schema()));
         } else if let Some(interpolation) = &mut self.interpolation {
@@ -512,6 +515,12 @@ impl Core {
         self.resumption.has_given_up()
     }
 
+    /// How many streams there may be: no more than asked for, and no more than the server grants.
+    #[must_use]
+    pub fn stripes_max(&self) -> usize {
+        self.lanes.most()
+    }
+
     /// How many streams are open.
     #[must_use]
     pub fn stripes_open(&self) -> usize {
@@ -528,7 +537,8 @@ impl Core {
         if !self.is_connected() {
             return self.resumption.next_timeout();
         }
-        let input = self.input_clock.due(self.inputs.last_target().next()).filter(|_| !self.paused);
+        let next = self.inputs.last_target().next();
+        let input = self.input_clock.due(next).filter(|_| !self.paused && next <= self.reach.limit());
         let input = input.and_then(|due| Duration::try_from_secs_f64((due + self.pairing_seconds()).max(0.0)).ok());
         [self.lanes.next_due(), self.lanes.next_timeout(), input].into_iter().flatten().min()
     }
@@ -680,7 +690,12 @@ impl Core {
         // What another stream has brought may be newer.
         let is_newest = tick > self.newest_tick;
         if is_newest {
+            // The time before it was lived through by the slip known then: a server that stood still was a stall.
+            self.ages.sample(now.as_secs_f64(), &self.clock, &mut self.stats);
+            let slip = self.clock.slip_seconds();
             self.clock.slip(snapshot.slip_us);
+            self.input_clock.slipped(now.as_secs_f64(), self.clock.slip_seconds() - slip);
+            self.told_of(tick);
         }
         self.note_lateness(stripe, tick, now);
         self.take_input_feedback(snapshot, now);
@@ -732,7 +747,13 @@ impl Core {
         self.input_announced = Tick::ZERO;
         self.lanes.forget_inputs();
         self.newest_tick = Tick::ZERO;
+        self.reach = Reach::new(self.clock.timeline(), Tick::ZERO);
         self.restart_clocks(now);
+    }
+
+    /// The server says that it has reached a tick.
+    fn told_of(&mut self, tick: Tick) {
+        self.reach.told(tick, self.clock.min_rtt().unwrap_or_default().as_secs_f64());
     }
 
     /// Whether there is a connection.
@@ -753,6 +774,7 @@ impl Core {
         while let Some(sent) = self.inputs.pop_consumed(consumed_input) {
             self.stats.record_input_to_ack(now.saturating_sub(sent.at));
         }
+        self.ledger.received(Tick(snapshot.tick), received_input);
         self.ledger.settle(Tick(snapshot.tick), consumed_input, &mut self.stats);
     }
 
@@ -797,7 +819,10 @@ impl Core {
         let Some(sent) = lane.pings.answered(pong.echo) else { return Ok(()) };
         let (sent, now) = (sent.as_secs_f64(), now.as_secs_f64());
         self.ages.sample(now, &self.clock, &mut self.stats);
+        let slip = self.clock.slip_seconds();
         self.clock.pong(sent, now, tick, pong.phase_us, pong.slip_us);
+        self.input_clock.slipped(now, self.clock.slip_seconds() - slip);
+        self.told_of(tick);
         if !self.input_clock.is_running()
             && !self.paused
             && let (Some(server), Some(rtt)) = (self.clock.server_time(now), self.clock.min_rtt())
@@ -848,6 +873,7 @@ impl Core {
         // One that was missed by waking late still comes in time, by the lead; where more were, the clock has moved.
         let last = self.inputs.last_target();
         let due = if last > Tick::ZERO && due == last.next().next() { last.next() } else { due };
+        let due = due.min(self.reach.limit());
         (self.end == End::No
             && self.is_connected()
             && !self.paused

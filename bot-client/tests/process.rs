@@ -50,11 +50,15 @@ fn quiet_prints_errors_only() {
 
 #[test]
 fn what_cannot_be_started_is_said_with_status_2() {
-    let cases: [(&[&str], &str); 4] = [
+    let cases: [(&[&str], &str); 8] = [
         (&["--behaviour", "trace:/nowhere/x.lmp"], "/nowhere/x.lmp"),
         (&["--behaviour", "trace:Cargo.toml"], "offset 0: version 91"),
         (&["--behaviour", "dance"], "choose idle, wander, chase, chaos or trace:FILE"),
         (&["--bots", "0"], "--bots"),
+        (&["--bots", "100001"], "choose 1 to 100000 bots"),
+        (&["--report", "/nowhere/x.json"], "cannot write the report /nowhere/x.json"),
+        (&["--connect", "", "--bots", "1", "--seconds", "1"], "http://HOST:PORT"),
+        (&["--bind", "192.0.2.1", "--bots", "1", "--seconds", "1"], "choose an address of this machine"),
     ];
     for (arguments, said) in cases {
         let output = bots(arguments);

@@ -24,7 +24,7 @@ pub struct Report {
     pub tick_rate: u32,
     /// Snapshots that came.
     pub snapshots_received: u64,
-    /// Snapshots at the granted rate in the time for which each bot was connected.
+    /// Snapshots at the granted rate in the time for which each bot was connected, copies counted too.
     pub snapshots_expected: u64,
     /// All bytes that came, with HTTP/2's framing, without TCP's and IP's.
     pub bytes_received: u64,
@@ -54,6 +54,8 @@ pub struct Report {
     pub inputs_sent: u64,
     /// Inputs that came after their tick had begun.
     pub inputs_late: u64,
+    /// Inputs that came more than a second before their tick, and were not taken.
+    pub inputs_too_early: u64,
     /// Ticks, from a bot's first input on, at which the server repeated what was held.
     pub inputs_repeated: u64,
     /// Ticks, from a bot's first input on, at which nothing was held any more.
@@ -121,6 +123,7 @@ impl Report {
             resyncs: stats.resyncs,
             inputs_sent: stats.inputs_sent,
             inputs_late: stats.inputs_late,
+            inputs_too_early: stats.inputs_too_early,
             inputs_repeated: stats.inputs_repeated,
             inputs_absent: stats.inputs_absent,
             ticks_predicted: stats.ticks_predicted,
@@ -166,7 +169,7 @@ mod tests {
     use super::*;
 
     /// The keys are read by others' programs: DESIGN's list, in its order.
-    const KEYS: [&str; 38] = [
+    const KEYS: [&str; 39] = [
         "bots_requested",
         "bots_connected",
         "bots_failed",
@@ -188,6 +191,7 @@ mod tests {
         "resyncs",
         "inputs_sent",
         "inputs_late",
+        "inputs_too_early",
         "inputs_repeated",
         "inputs_absent",
         "ticks_predicted",

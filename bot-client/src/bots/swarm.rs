@@ -1,7 +1,7 @@
 //! Many bots on few threads.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     future::poll_fn,
     io,
     net::IpAddr,
@@ -23,6 +23,7 @@ use tokio::{
     task::JoinSet,
     time::{Instant, sleep_until},
 };
+use tonic::Code;
 
 use super::{
     behaviour::{Behaviour, Moment},
@@ -81,6 +82,7 @@ impl SwarmConfig {
         ConnectOptions {
             local_address: self.local_addresses.get(bot % self.local_addresses.len().max(1)).copied(),
             conditions: Conditions { seed, ..self.conditions.clone() },
+            ..ConnectOptions::default()
         }
     }
 
@@ -119,6 +121,7 @@ struct Shared {
     failed: AtomicU64,
     snapshots: AtomicU64,
     timeline: Timeline,
+    notes: Mutex<BTreeSet<String>>,
 }
 
 impl Default for SwarmHandle {
@@ -132,6 +135,7 @@ impl Default for SwarmHandle {
                 failed: zero(),
                 snapshots: zero(),
                 timeline: Timeline::default(),
+                notes: Mutex::default(),
             }),
         }
     }
@@ -165,6 +169,16 @@ impl SwarmHandle {
     #[must_use]
     pub fn seconds(&self) -> Vec<Second> {
         self.shared.timeline.seconds().clone()
+    }
+
+    /// What bots found to be otherwise than it was asked for, each once.
+    #[must_use]
+    pub fn notes(&self) -> Vec<String> {
+        self.shared.notes.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
+    }
+
+    fn note(&self, text: String) {
+        self.shared.notes.lock().unwrap_or_else(PoisonError::into_inner).insert(text);
     }
 
     /// Until the swarm is to end.
@@ -338,12 +352,14 @@ impl Outcome {
         self.errors.entry(code).or_insert((0, first)).0 += 1;
     }
 
-    fn measure(&mut self, client: &Client) {
+    fn measure(&mut self, client: &Client, snapshot_copies: u32) {
         let (core, connected) = (client.core(), client.connected_for().as_secs_f64());
         self.connected = 1;
         self.connected_seconds = connected;
         self.tick_rate = core.tick_rate().hz();
-        self.snapshots_expected = (connected * f64::from(core.snapshot_rate())).ceil() as u64;
+        // The second copy takes a second stream.
+        let copies = snapshot_copies.clamp(1, core.stripes_open().max(1) as u32);
+        self.snapshots_expected = (connected * f64::from(core.snapshot_rate() * copies)).ceil() as u64;
         self.bytes_received = client.bytes_received();
         self.payload_bytes_received = client.snapshot_bytes_received();
         self.late_timers = client.late_timers();
@@ -374,7 +390,15 @@ impl Bot {
         };
         let joined = tokio::select! {
             biased;
-            () = &mut end => return outcome,
+            () = &mut end => {
+                // One that an early end kept from joining has not failed.
+                if Instant::now() >= self.deadline {
+                    handle.shared.failed.fetch_add(1, Ordering::Relaxed);
+                    let text = "the time was over before the server answered: is it a Tickwire server?";
+                    outcome.fail(code_name(Code::DeadlineExceeded), text.to_owned());
+                }
+                return outcome;
+            }
             joined = join => joined,
         };
         let failure = match joined {
@@ -386,7 +410,7 @@ impl Bot {
                     Err(failure) = self.act(&mut client, &handle) => Err(failure),
                 };
                 client.sample_age();
-                outcome.measure(&client);
+                outcome.measure(&client, self.options.snapshot_copies);
                 handle.shared.playing.fetch_sub(1, Ordering::Relaxed);
                 match played {
                     Ok(()) => client.leave().await,
@@ -405,8 +429,16 @@ impl Bot {
     /// Plays until the stream ends, which for a bot is a failure.
     async fn act(&self, client: &mut Client, handle: &SwarmHandle) -> Result<Never, ClientError> {
         if self.predict {
-            // Of another game there is nothing to predict by; the report says that nothing was.
-            let _ = client.predict(&Arena);
+            match client.predict(&Arena) {
+                Ok(_) => {}
+                Err(error) => handle.note(format!("nothing is predicted: {error}")),
+            }
+        }
+        let granted = client.core().stripes_max();
+        if let Stripes::Fixed(wanted) = self.options.stripes
+            && (granted as u64) < u64::from(wanted)
+        {
+            handle.note(format!("--stripes {wanted}: the server grants {granted}"));
         }
         let mut behaviour = Behaviour::new(&self.role, client.core().schema(), self.seed);
         let mut input = client.core().schema().neutral_input();
@@ -562,6 +594,41 @@ mod tests {
         assert_eq!((report.bots_connected, report.bots_failed, report.snapshots_expected), (0, 4, 0));
         assert_eq!(report.errors, BTreeMap::from([("UNAVAILABLE", 4)]));
         assert!(!report.is_clean() && failures["UNAVAILABLE"].1.contains("is a server running there?"));
+    }
+
+    #[tokio::test]
+    async fn bots_that_a_server_never_answers_have_failed_when_their_time_is_over() {
+        let listener = tokio::net::TcpListener::bind(LOOPBACK).await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let config = SwarmConfig { duration: Duration::from_millis(50), ..config(url, 3) };
+        let (report, failures) = spawn_blocking(move || run(&config, &SwarmHandle::default())).await.unwrap().unwrap();
+        assert_eq!((report.bots_connected, report.bots_failed), (0, 3));
+        assert_eq!(report.errors, BTreeMap::from([("DEADLINE_EXCEEDED", 3)]));
+        assert!(failures["DEADLINE_EXCEEDED"].1.contains("before the server answered"));
+    }
+
+    #[tokio::test]
+    async fn what_cannot_be_had_is_noted_once() {
+        let (url, mut accepted) = serve(None).await;
+        let handle = SwarmHandle::default();
+        let swarm = spawn_blocking({
+            let (handle, config) =
+                (handle.clone(), SwarmConfig { predict: true, stripes: Stripes::Fixed(4), ..config(url, 2) });
+            move || run(&config, &handle)
+        });
+        let (heard, mut all) = tokio::sync::mpsc::channel(2);
+        for _ in 0..2 {
+            tokio::spawn(host(accepted.recv().await.unwrap(), heard.clone()));
+        }
+        for _ in 0..2 {
+            all.recv().await.unwrap();
+        }
+        handle.stop();
+        swarm.await.unwrap().unwrap();
+        let notes = handle.notes();
+        assert_eq!(notes.len(), 2, "{notes:?}");
+        assert_eq!(notes[0], "--stripes 4: the server grants 1");
+        assert!(notes[1].starts_with("nothing is predicted: the session is of test"), "{notes:?}");
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Why a connection could not be made, or ended.
 
-use std::{fmt, time::Duration};
+use std::{fmt, net::IpAddr, time::Duration};
 
 use tickwire_proto::v1 as pb;
 use tonic::{Code, Status};
@@ -24,6 +24,14 @@ pub enum ClientError {
     Connect {
         /// The server's address.
         url: String,
+        /// What the operating system says.
+        reason: String,
+    },
+    /// This machine does not have the address to connect from, or no port of it is left.
+    #[error("cannot connect from {address}: {reason}; choose an address of this machine that reaches the server")]
+    LocalAddress {
+        /// The address.
+        address: IpAddr,
         /// What the operating system says.
         reason: String,
     },
@@ -118,7 +126,7 @@ impl ClientError {
     #[must_use]
     pub fn code(&self) -> Code {
         match self {
-            Self::Url { .. } | Self::Input(_) => Code::InvalidArgument,
+            Self::Url { .. } | Self::LocalAddress { .. } | Self::Input(_) => Code::InvalidArgument,
             Self::Connect { .. } | Self::Lost { .. } | Self::Goodbye { .. } | Self::Ended => Code::Unavailable,
             Self::Timeout { .. } => Code::DeadlineExceeded,
             Self::Status(status) => status.code,

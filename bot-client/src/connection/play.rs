@@ -91,7 +91,12 @@ impl PlayStream {
         wire: &Arc<Wire>,
         method: &'static str,
     ) -> Result<(Self, SendRequest<Bytes>), ClientError> {
-        let refused = |error: io::Error| ClientError::Connect { url: url.to_owned(), reason: error.to_string() };
+        let refused = |error: io::Error| match options.local_address {
+            Some(address) if error.kind() == io::ErrorKind::AddrNotAvailable => {
+                ClientError::LocalAddress { address, reason: error.to_string() }
+            }
+            _ => ClientError::Connect { url: url.to_owned(), reason: error.to_string() },
+        };
         let socket = connect(uri, options, wire).await.map_err(refused)?;
         let (requests, connection) = Builder::new()
             .enable_push(false)

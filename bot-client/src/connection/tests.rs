@@ -96,6 +96,7 @@ async fn a_client_plays_from_the_address_it_was_given_and_leaves_under_bad_condi
             stalls: Stalls::new(Duration::from_millis(100), Duration::from_millis(20)).ok(),
             seed: 1,
         },
+        ..ConnectOptions::default()
     };
     let server = async {
         let mut peer = accepted.recv().await.unwrap();
@@ -125,8 +126,16 @@ async fn an_address_that_is_not_this_machines_is_told_as_such() {
     for (local, said) in [("192.0.2.1", "192.0.2.1"), ("::1", "127.0.0.1 has no address that ::1 could connect to")] {
         let options = ConnectOptions { local_address: Some(local.parse().unwrap()), ..ConnectOptions::default() };
         let error = Client::connect_with(&url, &JoinOptions::default(), &options).await.unwrap_err();
-        assert!(matches!(error, ClientError::Connect { .. }) && error.to_string().contains(said), "{error}");
+        assert!(matches!(error, ClientError::LocalAddress { .. }) && error.to_string().contains(said), "{error}");
     }
+}
+
+#[tokio::test]
+async fn a_server_that_accepts_and_never_answers_is_an_error_in_bounded_time() {
+    let (url, _accepted) = serve(None).await;
+    let options = ConnectOptions { welcome_timeout: Duration::from_millis(30), ..ConnectOptions::default() };
+    let error = Client::connect_with(&url, &JoinOptions::default(), &options).await.unwrap_err();
+    assert_eq!((error.code(), error.to_string().as_str()), (Code::DeadlineExceeded, "no answer to hello within 30 ms"));
 }
 
 #[tokio::test]

@@ -19,19 +19,30 @@ use tokio::{
     time::timeout,
 };
 
-use super::conditioner::{Conditioned, Conditions};
+use super::{
+    WELCOME_TIMEOUT,
+    conditioner::{Conditioned, Conditions},
+};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// The port of an address that names none.
 const DEFAULT_PORT: u16 = 80;
 
 /// How a client connects. All of it may stay as it is by default.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct ConnectOptions {
     /// The address of this machine to connect from; `None`: the system's choice.
     pub local_address: Option<IpAddr>,
     /// What the connection is made to suffer; by default nothing, which costs nothing either.
     pub conditions: Conditions,
+    /// How long the server may take to let the player in, from connecting on; by default 10 s.
+    pub welcome_timeout: Duration,
+}
+
+impl Default for ConnectOptions {
+    fn default() -> Self {
+        Self { local_address: None, conditions: Conditions::default(), welcome_timeout: WELCOME_TIMEOUT }
+    }
 }
 
 /// What client and transport share.

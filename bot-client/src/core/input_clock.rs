@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use tickwire_shared::Tick;
+use tickwire_shared::{INPUT_LEAD_MS_MAX, Tick};
 
 use super::server_clock::Timeline;
 
@@ -42,6 +42,42 @@ pub(super) struct InputClock {
     scratch: Vec<f64>,
     next_review: f64,
     starving_until: f64,
+    /// Inputs that were sent before met a server that had not slipped yet: their ways say nothing.
+    counted_from: f64,
+}
+
+/// How far ahead inputs may be sent. The server drops those for ticks more than a second ahead of its own, and targets rise
+/// strictly: while it stands still, targets that went on with time would cost as long again once it goes on.
+#[derive(Debug)]
+pub(super) struct Reach {
+    timeline: Timeline,
+    /// The newest tick that the server is known to have reached.
+    told: Tick,
+    /// What may pass on the way, there and back. It grows no faster than ticks do: the first round trips after a standstill
+    /// are as long as that was.
+    room_ticks: u64,
+}
+
+impl Reach {
+    pub(super) fn new(timeline: Timeline, told: Tick) -> Self {
+        Self { timeline, told, room_ticks: 0 }
+    }
+
+    /// Takes in that the server is at a tick, with the shortest round trip that is known by now, in seconds.
+    pub(super) fn told(&mut self, tick: Tick, round_trip: f64) {
+        if tick <= self.told {
+            return;
+        }
+        let round_trip_ticks = (round_trip / self.timeline.tick_seconds()).ceil() as u64;
+        self.room_ticks = round_trip_ticks.min(self.room_ticks.saturating_add(tick.since(self.told)));
+        self.told = tick;
+    }
+
+    /// The last tick that an input may be sent for.
+    pub(super) fn limit(&self) -> Tick {
+        let lead_ticks = self.timeline.rate.ticks_in_ms(INPUT_LEAD_MS_MAX);
+        Tick(self.told.0.saturating_add(lead_ticks).saturating_add(self.room_ticks))
+    }
 }
 
 /// Where the clock stands: `simulation + (now − local) · speed`, in seconds.
@@ -67,6 +103,7 @@ impl InputClock {
             scratch: Vec::new(),
             next_review: 0.0,
             starving_until: f64::NEG_INFINITY,
+            counted_from: f64::NEG_INFINITY,
         }
     }
 
@@ -86,8 +123,23 @@ impl InputClock {
         self.hand = Some(Hand { local: now, simulation, speed: 1.0 });
     }
 
+    /// Takes in that the server has fallen behind its ideal clock by `seconds` more. The clock goes along at once where that is
+    /// further than it would run.
+    pub(super) fn slipped(&mut self, now: f64, seconds: f64) {
+        if seconds.abs() <= SNAP_TICKS * self.timeline.tick_seconds() {
+            return;
+        }
+        if let Some(hand) = self.hand {
+            self.hand = Some(Hand { local: now, simulation: hand.at(now) - seconds, speed: 1.0 });
+        }
+        self.counted_from = now;
+    }
+
     /// Takes in that the input for `target`, sent at `sent`, arrived `margin_us` early.
     pub(super) fn arrived(&mut self, now: f64, sent: f64, target: Tick, margin_us: i32, slip: f64) {
+        if sent < self.counted_from {
+            return;
+        }
         let arrival = self.timeline.seconds(target) + slip - f64::from(margin_us) * 1e-6;
         self.arrivals.push_back((now, arrival - sent));
         let too_old = |arrivals: &VecDeque<(f64, f64)>| {

@@ -3,7 +3,7 @@
 use std::{collections::VecDeque, sync::Arc};
 
 use tickwire_proto::v1 as pb;
-use tickwire_shared::{HOLD_REPEAT_MS, PlayerInput, Provenance, Schema, Tick, TickRate};
+use tickwire_shared::{HOLD_REPEAT_MS, INPUT_LEAD_MS_MAX, PlayerInput, Provenance, Schema, Tick, TickRate};
 
 use super::stats::Stats;
 
@@ -18,6 +18,7 @@ const GAP_TICKS_MAX: u64 = 1024;
 pub(super) struct InputLedger {
     schema: Arc<Schema>,
     repeat_ticks: u64,
+    lead_ticks: u64,
     sent: VecDeque<Sent>,
     /// The first tick that an input was sent for.
     first_target: Option<Tick>,
@@ -30,6 +31,8 @@ struct Sent {
     sequence: u64,
     target: Tick,
     values: Vec<i32>,
+    /// It arrived long before its tick: if that does not consume it, it was dropped as too early.
+    came_early: bool,
 }
 
 /// What a tick consumes.
@@ -47,6 +50,7 @@ impl InputLedger {
         Self {
             schema,
             repeat_ticks: rate.ticks_in_ms(HOLD_REPEAT_MS),
+            lead_ticks: rate.ticks_in_ms(INPUT_LEAD_MS_MAX),
             sent: VecDeque::new(),
             first_target: None,
             settled: Consumption { tick: Tick::ZERO, input, fresh_at: None },
@@ -65,9 +69,18 @@ impl InputLedger {
     pub(super) fn sent(&mut self, input: &pb::Input) {
         let target = Tick(input.target_tick);
         self.first_target.get_or_insert(target);
-        self.sent.push_back(Sent { sequence: input.sequence, target, values: input.values.clone() });
+        self.sent.push_back(Sent { sequence: input.sequence, target, values: input.values.clone(), came_early: false });
         if self.sent.len() > SENT_MAX {
             self.sent.pop_front();
+        }
+    }
+
+    /// Takes in that inputs up to a number had arrived when a tick's snapshot was sent.
+    pub(super) fn received(&mut self, tick: Tick, received_input: u64) {
+        // Far enough ahead that no tick can have begun between the two.
+        let early = tick.0.saturating_add(self.lead_ticks / 2);
+        for sent in self.sent.iter_mut().rev().take_while(|sent| sent.target.0 > early) {
+            sent.came_early |= sent.sequence <= received_input;
         }
     }
 
@@ -89,7 +102,10 @@ impl InputLedger {
             while self.sent.pop_front_if(|sent| sent.target < next).is_some() {}
             let sent = self.sent.pop_front_if(|sent| sent.target == next);
             let fresh = sent.as_ref().filter(|sent| sent.sequence <= consumed_input);
-            stats.inputs_late += u64::from(sent.is_some() && fresh.is_none());
+            if let (Some(sent), None) = (&sent, fresh) {
+                let dropped = if sent.came_early { &mut stats.inputs_too_early } else { &mut stats.inputs_late };
+                *dropped += 1;
+            }
             self.settled.advance(fresh.map(|sent| sent.values.as_slice()), &self.schema, self.repeat_ticks);
             if self.first_target.is_some_and(|first| next >= first) {
                 match self.settled.input.provenance {
@@ -172,6 +188,23 @@ mod tests {
         ledger.settle(Tick(12), 3, &mut stats);
         assert_eq!(ledger.settled().input.values(), [3, 1]);
         assert_eq!((stats.inputs_late, stats.inputs_repeated, stats.inputs_absent), (1, 1, 0));
+    }
+
+    #[test]
+    fn an_input_that_had_arrived_long_before_its_tick_was_dropped_as_too_early() {
+        let (mut ledger, mut stats) = (ledger(), Stats::default());
+        ledger.settle(Tick(9), 0, &mut stats);
+        for (sequence, target) in [(1, 10), (2, 60), (3, 80), (4, 81)] {
+            sent(&mut ledger, sequence, target, &[1]);
+        }
+        ledger.received(Tick(10), 3);
+        ledger.settle(Tick(10), 1, &mut stats);
+        ledger.settle(Tick(60), 2, &mut stats);
+        ledger.settle(Tick(80), 2, &mut stats);
+        assert_eq!((stats.inputs_too_early, stats.inputs_late), (1, 0));
+        ledger.received(Tick(81), 4);
+        ledger.settle(Tick(81), 2, &mut stats);
+        assert_eq!((stats.inputs_too_early, stats.inputs_late), (1, 1));
     }
 
     #[test]

@@ -35,6 +35,10 @@ impl<T> Link<T> {
 
 struct SimServer {
     tick: u64,
+    /// While true the server's process stands still: it neither steps nor reads.
+    frozen: bool,
+    /// Inputs that were dropped because their ticks were too far ahead.
+    too_early: u64,
     slip: f64,
     epoch: u32,
     reset: bool,
@@ -56,6 +60,8 @@ impl SimServer {
         self.received = (input.sequence, (margin * 1e6) as i32);
         if input.target_tick <= self.tick {
             self.late += 1;
+        } else if input.target_tick > self.tick + u64::from(HZ) {
+            self.too_early += 1;
         } else {
             self.waiting.insert(input.target_tick, input.sequence);
         }
@@ -116,6 +122,8 @@ impl Match {
         let core = Core::new(&JoinOptions::default(), welcome(tick), Duration::from_secs_f64(now)).unwrap();
         let server = SimServer {
             tick,
+            frozen: false,
+            too_early: 0,
             slip: 0.0,
             epoch: 1,
             reset: true,
@@ -152,10 +160,12 @@ impl Match {
         let end = self.now + seconds;
         while self.now < end {
             self.now += STEP;
-            while let Some(message) = self.up.receive(self.now) {
+            while !self.server.frozen
+                && let Some(message) = self.up.receive(self.now)
+            {
                 self.serve(message);
             }
-            while self.now >= self.server.due(self.server.tick + 1) {
+            while !self.server.frozen && self.now >= self.server.due(self.server.tick + 1) {
                 let snapshot = self.server.step();
                 let way = self.way();
                 self.down.send(self.now, way, Down::Snapshot(snapshot));
@@ -206,6 +216,22 @@ impl Match {
         // A lost connection is asked for by the stripe.
         let waits = self.core.is_lost() || next.is_none_or(|next| next > now);
         assert!(waits, "a client that has nothing to do waits");
+    }
+
+    /// The server's process stands still, and then catches up with what it takes for five ticks, and slips by the rest.
+    fn freeze(&mut self, seconds: f64) {
+        const CATCH_UP_TICKS: u64 = 5;
+        self.server.frozen = true;
+        self.run(seconds);
+        self.server.frozen = false;
+        for _ in 0..CATCH_UP_TICKS {
+            // Ticks that follow each other at once share a snapshot, the next one, which tells of the slip.
+            self.server.step();
+        }
+        self.server.slip += (self.now - self.server.due(self.server.tick + 1)).max(0.0);
+        // The loop may wake before what reads: the snapshot then comes before the pongs.
+        let (snapshot, way) = (self.server.step(), self.way());
+        self.down.send(self.now, way, Down::Snapshot(snapshot));
     }
 
     /// Late inputs over all that arrive within `seconds`.
@@ -328,6 +354,62 @@ fn a_server_that_slipped_is_followed_without_late_inputs() {
     game.run(3.0);
     assert_eq!(game.late_share(3.0), 0.0);
     assert!(f64::from(game.server.received.1) * 1e-6 < 0.100);
+}
+
+#[test]
+fn a_server_that_stood_still_was_a_stall_for_as_long() {
+    let mut game = Match::new(0.010, 0.0, 15);
+    game.run(8.0);
+    game.freeze(4.0);
+    game.run(2.0);
+    game.core.sample_age(Duration::from_secs_f64(game.now));
+    let stats = game.core.stats();
+    assert!((3_900..4_600).contains(&stats.stalled_ms), "{}", stats.stalled_ms);
+    assert!(stats.snapshot_age_us.max() > 3_900_000, "{}", stats.snapshot_age_us.max());
+    assert!(stats.snapshot_age_us.value_at_quantile(0.5) < 40_000);
+}
+
+#[test]
+fn after_a_server_stood_still_control_is_back_within_about_a_second() {
+    for (seed, delay) in [(16, 0.001), (17, 0.020), (18, 0.150)] {
+        let mut game = Match::new(delay, 0.002, seed);
+        game.run(5.0);
+        game.freeze(2.0);
+        game.run(3.0);
+        let room = ((2.0 * delay + 0.004) * f64::from(HZ)).ceil() as u64;
+        let reached = game.server.tick;
+        // Edges are kept for the first input that is sent again.
+        game.server.frozen = true;
+        game.run(3.5);
+        let newest = game.sent.last().unwrap().input.target_tick;
+        assert!(newest <= reached + u64::from(HZ) + room + 1, "{delay}: {newest} at {reached}");
+        let jumped = jumps(&game.sent);
+        game.core.set_input(&[7, 1]).unwrap();
+        game.core.set_input(&[7, 0]).unwrap();
+        game.freeze(0.5);
+        game.run(1.0 + 4.0 * delay + 0.1);
+        assert_eq!(jumps(&game.sent), jumped + 1, "{delay}");
+        let consumed = game.server.consumed;
+        game.run(1.0);
+        assert!(game.server.consumed >= consumed + 57, "{delay}: {}", game.server.consumed - consumed);
+        assert!(f64::from(game.server.received.1) * 1e-6 < 0.100, "{delay}: {:?}", game.server.received);
+        assert!(game.server.too_early <= 2 * room + 2, "{delay}: {}", game.server.too_early);
+    }
+}
+
+#[test]
+fn a_downlink_that_stalls_for_a_while_holds_no_input_back() {
+    for delay in [0.005, 0.150] {
+        let mut game = Match::new(delay, 0.002, 19);
+        game.run(5.0);
+        let sent = game.sent.len();
+        // What comes after waits as long: the link keeps its order.
+        game.down.messages.back_mut().unwrap().0 += 0.7;
+        game.run(0.7);
+        assert!((41..=43).contains(&(game.sent.len() - sent)), "{delay}: {}", game.sent.len() - sent);
+        game.run(2.0);
+        assert_eq!((game.late_share(2.0), game.server.too_early), (0.0, 0));
+    }
 }
 
 #[test]

@@ -43,6 +43,8 @@ pub struct Stats {
     pub inputs_sent: u64,
     /// Inputs that did not come before their tick.
     pub inputs_late: u64,
+    /// Inputs that came more than a second before their tick, which a server does not take.
+    pub inputs_too_early: u64,
     /// Ticks, from the first input on, at which the server repeated what was held.
     pub inputs_repeated: u64,
     /// Ticks, from the first input on, at which nothing was held any more.
@@ -89,6 +91,7 @@ impl Default for Stats {
             resumes: 0,
             inputs_sent: 0,
             inputs_late: 0,
+            inputs_too_early: 0,
             inputs_repeated: 0,
             inputs_absent: 0,
             ticks_predicted: 0,
@@ -126,6 +129,7 @@ impl Stats {
         self.resumes += other.resumes;
         self.inputs_sent += other.inputs_sent;
         self.inputs_late += other.inputs_late;
+        self.inputs_too_early += other.inputs_too_early;
         self.inputs_repeated += other.inputs_repeated;
         self.inputs_absent += other.inputs_absent;
         self.ticks_predicted += other.ticks_predicted;

@@ -261,6 +261,10 @@ impl Lanes {
     }
 
     /// Streams that are open.
+    pub(super) fn most(&self) -> usize {
+        self.lanes.len()
+    }
+
     pub(super) fn open_count(&self) -> usize {
         self.lanes.iter().filter(|lane| lane.state == State::Open).count()
     }

@@ -6,7 +6,7 @@ mod screen;
 mod watch;
 
 use std::{
-    fs,
+    fs, io,
     net::IpAddr,
     num::NonZeroUsize,
     path::{Path, PathBuf},
@@ -48,7 +48,7 @@ struct Options {
     #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:7777")]
     connect: String,
     /// How many bots.
-    #[arg(long, value_name = "N", default_value = "16")]
+    #[arg(long, value_name = "N", default_value = "16", value_parser = bots_count)]
     bots: NonZeroUsize,
     /// How long they all play, once the last one has joined.
     #[arg(long, value_name = "S", default_value = "30", value_parser = seconds)]
@@ -118,6 +118,14 @@ fn seconds(word: &str) -> Result<Duration, String> {
     }
 }
 
+/// No machine has ports for more to one server.
+const BOTS_MAX: usize = 100_000;
+
+fn bots_count(word: &str) -> Result<NonZeroUsize, String> {
+    let count = word.parse().ok().filter(|count: &NonZeroUsize| count.get() <= BOTS_MAX);
+    count.ok_or_else(|| format!("choose 1 to {BOTS_MAX} bots; start more from other machines"))
+}
+
 /// The longest latency that is simulated: no round trip on earth is longer than this.
 const LATENCY_MAX: Duration = Duration::from_secs(10);
 
@@ -176,10 +184,15 @@ fn main() -> ExitCode {
         resume: options.resume,
     };
     let screen = Screen::new(options.quiet, &config);
+    if let Err(error) = options.report.iter().chain(&options.html).try_for_each(|file| may_write(file)) {
+        screen.error(&error);
+        return EXIT_USAGE.into();
+    }
     let swarm = SwarmHandle::default();
     let code = match play(config, &swarm, &screen) {
         Ok((report, failures)) => {
             screen.finish(&report, &failures);
+            swarm.notes().iter().for_each(|note| screen.note(note));
             let json = options.report.map(|file| write(&file, &json(&report)));
             let html = options.html.map(|file| write(&file, &report.page(&swarm.seconds())));
             match json.into_iter().chain(html).collect::<Result<(), String>>() {
@@ -235,7 +248,17 @@ fn json(report: &Report) -> String {
 }
 
 fn write(file: &Path, text: &str) -> Result<(), String> {
-    fs::write(file, text).map_err(|error| format!("cannot write the report {}: {error}", file.display()))
+    fs::write(file, text).map_err(|error| cannot_write(file, &error))
+}
+
+/// Fails early where a report could not be written late. What a file holds stays until then.
+fn may_write(file: &Path) -> Result<(), String> {
+    let opened = fs::OpenOptions::new().append(true).create(true).open(file);
+    opened.map(drop).map_err(|error| cannot_write(file, &error))
+}
+
+fn cannot_write(file: &Path, error: &io::Error) -> String {
+    format!("cannot write the report {}: {error}", file.display())
 }
 
 #[cfg(test)]

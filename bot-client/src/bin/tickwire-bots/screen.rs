@@ -61,6 +61,12 @@ impl Screen {
         }
     }
 
+    /// Says what is otherwise than it was asked for.
+    pub(crate) fn note(&self, text: &str) {
+        self.bar.finish_and_clear();
+        eprintln!("note: {text}");
+    }
+
     /// Says what went wrong, even where all else is quiet.
     pub(crate) fn error(&self, text: &str) {
         self.bar.finish_and_clear();
@@ -100,6 +106,7 @@ fn table(report: &Report) -> Table {
             ),
         ),
         ("late inputs", format!("{} of {}", report.inputs_late, report.inputs_sent)),
+        ("inputs too early", format!("{} of {}", report.inputs_too_early, report.inputs_sent)),
         (
             "stripes",
             format!("{} open, {} opened, {} lost", report.stripes_open, report.stripes_opened, report.stripes_lost),
