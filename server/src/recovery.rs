@@ -102,12 +102,15 @@ impl Recoverer<'_> {
         let mut gone = 0_usize;
         let (tell, told) = channel();
         let mut numbers = 0_usize..;
-        let result = loop {
+        let result = 'all: loop {
             while running.len() < self.threads.get()
                 && let Some(job) = waiting.pop_front()
             {
                 let number = numbers.next().expect("as good as endless");
-                running.insert(number, self.start(number, job, tell.clone())?);
+                match self.start(number, job, tell.clone()) {
+                    Ok(started) => drop(running.insert(number, started)),
+                    Err(error) => break 'all Err(error),
+                }
             }
             if running.is_empty() {
                 break Ok(());
@@ -224,8 +227,9 @@ impl Recoverer<'_> {
     /// Leaves what is under way as it was.
     fn leave(&self, told: &Receiver<(usize, Outcome)>, mut running: BTreeMap<usize, Running>) {
         for Running { shared, .. } in running.values() {
-            shared.stop.store(true, Ordering::Relaxed);
+            // First, so that no thread takes its being stopped for the recording's fault.
             shared.decided.store(true, Ordering::Release);
+            shared.stop.store(true, Ordering::Release);
         }
         let deadline = Instant::now() + self.config.timeouts.end;
         while !running.is_empty()
