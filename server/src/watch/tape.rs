@@ -133,11 +133,11 @@ impl Deck {
         if self.missed > 0
             && let Err(error) = self.replay.read_on(&self.tape.recording)
         {
-            return self.miss(&error);
+            return self.miss(Played::Failed(error.to_string()));
         }
         let tick = match self.replay.next() {
-            None => return Played::End,
-            Some(Err(error)) => return self.miss(&error),
+            None => return self.miss(Played::End),
+            Some(Err(error)) => return self.miss(Played::Failed(error.to_string())),
             Some(Ok(tick)) => tick,
         };
         self.missed = 0;
@@ -149,9 +149,10 @@ impl Deck {
         }
     }
 
-    /// A file that grows is read up to its end now and then; reading it anew shows more.
-    fn miss(&mut self, error: &ReplayError) -> Played {
+    /// A file that grows is read up to its end now and then, and its last record may have become longer; reading it anew shows
+    /// more. `otherwise` is said of one that does not.
+    fn miss(&mut self, otherwise: Played) -> Played {
         self.missed += 1;
-        if self.tape.is_live() && self.missed <= READS_MAX { Played::NotYet } else { Played::Failed(error.to_string()) }
+        if self.tape.is_live() && self.missed <= READS_MAX { Played::NotYet } else { otherwise }
     }
 }
