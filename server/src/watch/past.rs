@@ -245,7 +245,7 @@ impl Player {
             match deck.play() {
                 Played::Frame(frame) => stretch.replicator.publish(frame),
                 Played::NotYet => {
-                    if catches_up && deck.frame().tick >= self.tape.last() {
+                    if catches_up && deck.frame().tick >= self.tape.last() && self.tape.leads_to_live() {
                         self.outcome = Outcome::CaughtUp;
                     }
                     return;
@@ -320,7 +320,7 @@ impl Pace {
 }
 
 /// Whoever plays a match goes before whoever watches one.
-fn yield_to_sessions() {
+pub(super) fn yield_to_sessions() {
     #[cfg(target_os = "linux")]
     {
         const NICE: i32 = 10;

@@ -70,10 +70,15 @@ impl Tape {
         match &self.extent {
             Extent::Finished(last) => *last,
             Extent::Live(session) => session.recorded_tick().min(session.live_tick()),
-            Extent::Edge(session) => {
-                let old_enough = session.clock.tick().0.saturating_sub(session.live.delay_ticks());
-                session.recorded_tick().min(Tick(old_enough))
-            }
+            Extent::Edge(session) => session.recorded_tick().min(session.live.due(session.clock.tick())),
+        }
+    }
+
+    /// Whether who has come to [`last`](Self::last) goes on among live spectators.
+    pub(super) fn leads_to_live(&self) -> bool {
+        match &self.extent {
+            Extent::Live(session) => session.is_live_due(),
+            Extent::Finished(_) | Extent::Edge(_) => true,
         }
     }
 
