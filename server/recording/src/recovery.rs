@@ -16,8 +16,8 @@ use tickwire_shared::{Game, PlayerId, Tick};
 use tickwire_simulation::{Session, SessionConfig, SessionLimits, TickPanic, TickResult};
 
 use crate::{
-    End, EndReason, Recording, RecordingError, RecordingMeta, Recovered, Repaired, Replay, ReplayedTick, SeatToken,
-    VerifyError,
+    End, EndReason, Recording, RecordingError, RecordingMeta, Recovered, Repaired, Replay, ReplayError, ReplayedTick,
+    SeatToken, VerifyError,
     attempt::{Attempt, Died},
     files,
     format::Topic,
@@ -98,7 +98,7 @@ pub enum RecoveryError {
     /// The file's header, or the numbers in it.
     #[error(transparent)]
     Recording(#[from] RecordingError),
-    /// What is to be written beside it, or into it, cannot be. It can be tried again as it is.
+    /// It cannot be read now, or what is to be written beside it, or into it, cannot be. It can be tried again as it is.
     #[error("{}: {source}", path.display())]
     Disk {
         /// The recording.
@@ -187,9 +187,9 @@ impl Unfinished {
                 return Ok(Recovery::GoesOn(Box::new(resumable)));
             }
             Ok(Err(end)) => self.finish_with(Some(&end)).map(|finished| Recovery::Over { finished, end }),
-            Err(error) => return Err((error, Box::new(self))),
+            Err(error) => return Err((error.or_disk(), Box::new(self))),
         };
-        finished.map_err(|error| (error.into(), Box::new(self)))
+        finished.map_err(|error| (RecoveryError::from(error).or_disk(), Box::new(self)))
     }
 
     /// Reads all of it, and cuts off what cannot be read. The inner error is the session's end, where that is on record. Of
@@ -355,6 +355,20 @@ impl Resumable {
     #[must_use]
     pub fn seat_tokens(&self) -> &[SeatToken] {
         &self.seat_tokens
+    }
+}
+
+impl RecoveryError {
+    /// What the disk has not let be read says nothing of the recording: it may be read the next time.
+    fn or_disk(self) -> Self {
+        match self {
+            Self::Recording(RecordingError::Io { path, source })
+            | Self::Replay(VerifyError::Replay {
+                source: ReplayError::Recording(RecordingError::Io { path, source }),
+                ..
+            }) => Self::Disk { path, source },
+            error => error,
+        }
     }
 }
 
