@@ -215,10 +215,10 @@ impl Unfinished {
         let sound = records.sound(self.meta().tick_rate);
         let length = fs::metadata(&self.path).map_err(self.disk_error())?.len();
         if length > sound.bytes {
-            // A kill leaves half a record, a loss of power zeros: there is nothing in either.
-            if let Some(damage) = damage.filter(|damage| !matches!(damage, RecordingError::Truncated { .. })) {
+            if !files::is_torn(&self.path, damage.as_ref(), sound.bytes).map_err(self.disk_error())? {
                 let copy = files::damaged_path(&self.path, sound.epoch);
-                tracing::warn!("{}: {damage}; it is kept as {}", self.path.display(), copy.display());
+                let damage = damage.map(|damage| format!("{damage}; ")).unwrap_or_default();
+                tracing::warn!("{}: {damage}it is kept as {}", self.path.display(), copy.display());
                 self.copy_to(&copy).map_err(self.disk_error())?;
             }
             self.disk.cut(sound.bytes).map_err(self.disk_error())?;
