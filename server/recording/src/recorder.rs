@@ -362,7 +362,8 @@ impl RecorderWatch {
 
 impl Open {
     fn record(self: &Arc<Self>, record: Record) {
-        let is_input = matches!(record, Record::Input(_));
+        // A keyframe takes a while to be compressed: between two ticks, so that the next input does not wait for it.
+        let is_urgent = matches!(record, Record::Input(_) | Record::Keyframe(_));
         let mut queue = lock(&self.queue);
         if queue.closed {
             return;
@@ -388,7 +389,7 @@ impl Open {
             }
         }
         // A result can wait for the next input: who has the inputs can have the results.
-        if (is_input || queue.closed) && !mem::replace(&mut queue.taken_on, true) {
+        if (is_urgent || queue.closed) && !mem::replace(&mut queue.taken_on, true) {
             drop(queue);
             self.recorders.write(Arc::clone(self));
         }
