@@ -273,7 +273,7 @@ impl Job {
         };
         let recovered = *resumable.recovered();
         let seat_tokens = resumable.seat_tokens().iter().map(SeatToken::from).collect();
-        match recorders.resume(*resumable, recorder_options(config, rate)) {
+        match recorders.resume(*resumable, recorder_options(config, rate, &session)) {
             Ok((state, recorder)) => {
                 let (tick, epoch, seats) = (recovered.tick, recovered.epoch, state.seats_taken());
                 info!(%session, %tick, epoch, seats, took = ?began.elapsed(), "session recovered");
