@@ -2,6 +2,7 @@
 
 use std::{io, path::Path, sync::Arc, thread};
 
+use tickwire_recording::ReplayError;
 use tokio::runtime::Handle;
 use tracing::warn;
 
@@ -48,7 +49,11 @@ fn play(session: &Arc<SessionHandle>, path: &Path, runtime: &Handle) -> Result<(
     let tape = Tape::of_session(Extent::Edge(Arc::clone(session)), session, path).map_err(|error| error.to_string())?;
     // Of a session that goes on after a crash nobody waits for more.
     let first = session.live.due(session.clock.tick());
-    let mut deck = Deck::at(&tape, first).map_err(|error| error.to_string())?;
+    let stop = || session.state() != SessionState::Running;
+    let mut deck = match Deck::at(&tape, first, stop) {
+        Err(ReplayError::Stopped { .. }) => return Ok(()),
+        deck => deck.map_err(|error| error.to_string())?,
+    };
     while session.state() == SessionState::Running {
         runtime.block_on(session.live.stepped());
         loop {

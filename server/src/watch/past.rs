@@ -222,7 +222,7 @@ impl Player {
 
     fn seek(&mut self, tick: Tick) {
         let tick = tick.min(self.tape.last()).max(Tick(1));
-        match Deck::at(&self.tape, tick) {
+        match Deck::at(&self.tape, tick, || self.past.lock().stop) {
             Ok(deck) => {
                 let frame = Arc::clone(deck.frame());
                 let meta = self.tape.meta();

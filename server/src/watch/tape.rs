@@ -115,9 +115,9 @@ pub(super) enum Played {
 }
 
 impl Deck {
-    /// At `tick`, or at the last that there is before it.
-    pub(super) fn at(tape: &Tape, tick: Tick) -> Result<Self, ReplayError> {
-        let at = |tick| Replay::at(&tape.recording, Arc::clone(&tape.game), tick);
+    /// At `tick`, or at the last that there is before it. Where nobody wants that any more, `stop` is true.
+    pub(super) fn at(tape: &Tape, tick: Tick, stop: impl Fn() -> bool) -> Result<Self, ReplayError> {
+        let at = |tick| Replay::at_unless(&tape.recording, Arc::clone(&tape.game), tick, &stop);
         let replay = match at(tick) {
             Err(ReplayError::BeyondEnd { last, .. }) => at(last)?,
             replay => replay?,
