@@ -32,6 +32,9 @@ use crate::{
 /// How often somebody who waits looks whether the server is to end.
 const LOOK_INTERVAL: Duration = Duration::from_millis(50);
 
+/// For how long recordings that somebody else has are asked for again: whoever lists them has each for a moment.
+const IN_USE_PATIENCE: Duration = Duration::from_secs(1);
+
 /// Sessions that go on.
 pub(crate) type RecoveredSessions = BTreeMap<SessionName, RecoveredSession>;
 
@@ -139,7 +142,8 @@ impl Recoverer<'_> {
 
     /// Takes the recordings. Of each session the newest goes on.
     fn jobs(&self, paths: Vec<PathBuf>) -> VecDeque<Job> {
-        let mut jobs: Vec<Job> = paths.iter().filter_map(|path| self.job(path)).collect();
+        let patience = Instant::now() + IN_USE_PATIENCE;
+        let mut jobs: Vec<Job> = paths.iter().filter_map(|path| self.job(path, patience)).collect();
         jobs.sort_by_key(|job| (job.session.clone(), std::cmp::Reverse(job.unfinished.meta().created)));
         for i in (1..jobs.len()).rev() {
             if jobs[i - 1].session == jobs[i].session {
@@ -149,8 +153,14 @@ impl Recoverer<'_> {
         jobs.into()
     }
 
-    fn job(&self, path: &Path) -> Option<Job> {
-        let unfinished = match Unfinished::open(path) {
+    fn job(&self, path: &Path, patience: Instant) -> Option<Job> {
+        let opened = loop {
+            match Unfinished::open(path) {
+                Err(RecordingError::InUse { .. }) if Instant::now() < patience => thread::sleep(LOOK_INTERVAL),
+                opened => break opened,
+            }
+        };
+        let unfinished = match opened {
             Ok(unfinished) => unfinished,
             Err(error @ (RecordingError::InUse { .. } | RecordingError::Io { .. })) => {
                 warn!(%error, "an unfinished recording is left as it is");
