@@ -483,7 +483,7 @@ impl Core {
         } else if let Some(interpolation) = &mut self.interpolation {
             interpolation.interrupted();
         }
-        self.resumption.resumed(&welcome.resume_token);
+        self.resumption.resumed(&welcome.resume_token, now);
         self.snapshot_rate = granted_rate(welcome.max_rate, self.rate);
         self.lanes.restart(welcome.max_stripes, welcome.attach_token, now);
         self.inputs.resume(welcome.last_consumed_input);

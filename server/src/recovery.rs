@@ -32,6 +32,9 @@ use crate::{
 /// How often somebody who waits looks whether the server is to end.
 const LOOK_INTERVAL: Duration = Duration::from_millis(50);
 
+/// For how long recordings that somebody else has are asked for again: whoever lists them has each for a moment.
+const IN_USE_PATIENCE: Duration = Duration::from_secs(1);
+
 /// Sessions that go on.
 pub(crate) type RecoveredSessions = BTreeMap<SessionName, RecoveredSession>;
 
@@ -102,12 +105,15 @@ impl Recoverer<'_> {
         let mut gone = 0_usize;
         let (tell, told) = channel();
         let mut numbers = 0_usize..;
-        let result = loop {
+        let result = 'all: loop {
             while running.len() < self.threads.get()
                 && let Some(job) = waiting.pop_front()
             {
                 let number = numbers.next().expect("as good as endless");
-                running.insert(number, self.start(number, job, tell.clone())?);
+                match self.start(number, job, tell.clone()) {
+                    Ok(started) => drop(running.insert(number, started)),
+                    Err(error) => break 'all Err(error),
+                }
             }
             if running.is_empty() {
                 break Ok(());
@@ -136,7 +142,8 @@ impl Recoverer<'_> {
 
     /// Takes the recordings. Of each session the newest goes on.
     fn jobs(&self, paths: Vec<PathBuf>) -> VecDeque<Job> {
-        let mut jobs: Vec<Job> = paths.iter().filter_map(|path| self.job(path)).collect();
+        let patience = Instant::now() + IN_USE_PATIENCE;
+        let mut jobs: Vec<Job> = paths.iter().filter_map(|path| self.job(path, patience)).collect();
         jobs.sort_by_key(|job| (job.session.clone(), std::cmp::Reverse(job.unfinished.meta().created)));
         for i in (1..jobs.len()).rev() {
             if jobs[i - 1].session == jobs[i].session {
@@ -146,8 +153,14 @@ impl Recoverer<'_> {
         jobs.into()
     }
 
-    fn job(&self, path: &Path) -> Option<Job> {
-        let unfinished = match Unfinished::open(path) {
+    fn job(&self, path: &Path, patience: Instant) -> Option<Job> {
+        let opened = loop {
+            match Unfinished::open(path) {
+                Err(RecordingError::InUse { .. }) if Instant::now() < patience => thread::sleep(LOOK_INTERVAL),
+                opened => break opened,
+            }
+        };
+        let unfinished = match opened {
             Ok(unfinished) => unfinished,
             Err(error @ (RecordingError::InUse { .. } | RecordingError::Io { .. })) => {
                 warn!(%error, "an unfinished recording is left as it is");
@@ -224,8 +237,9 @@ impl Recoverer<'_> {
     /// Leaves what is under way as it was.
     fn leave(&self, told: &Receiver<(usize, Outcome)>, mut running: BTreeMap<usize, Running>) {
         for Running { shared, .. } in running.values() {
-            shared.stop.store(true, Ordering::Relaxed);
+            // First, so that no thread takes its being stopped for the recording's fault.
             shared.decided.store(true, Ordering::Release);
+            shared.stop.store(true, Ordering::Release);
         }
         let deadline = Instant::now() + self.config.timeouts.end;
         while !running.is_empty()
@@ -269,7 +283,7 @@ impl Job {
         };
         let recovered = *resumable.recovered();
         let seat_tokens = resumable.seat_tokens().iter().map(SeatToken::from).collect();
-        match recorders.resume(*resumable, recorder_options(config, rate)) {
+        match recorders.resume(*resumable, recorder_options(config, rate, &session)) {
             Ok((state, recorder)) => {
                 let (tick, epoch, seats) = (recovered.tick, recovered.epoch, state.seats_taken());
                 info!(%session, %tick, epoch, seats, took = ?began.elapsed(), "session recovered");

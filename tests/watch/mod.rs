@@ -128,6 +128,20 @@ async fn a_delay_that_no_memory_keeps_is_played_from_the_recording() {
 }
 
 #[tokio::test]
+async fn what_plays_the_past_of_an_idle_session_goes_on_as_that_does() {
+    // All ticks without a player stand in one record, which becomes longer as the session goes on.
+    let (server, _directory) = recording_server(|_| {}).await;
+    eventually("there is a past", || newest(&server) > 40).await;
+    let request = pb::WatchRequest { from_tick: 1, ..watch_request() };
+    let mut spectator = Spectator::watch(&server, request).await.expect("there is room");
+    spectator.snapshots(1).await;
+    let read = newest(&server);
+    spectator.until(|spectator| spectator.mirror.tick().0 > read + 10).await;
+    assert!(!spectator.state.live && !spectator.state.ended, "{:?}", spectator.state);
+    server.stop().await;
+}
+
+#[tokio::test]
 async fn a_spectator_goes_back_in_time_stops_steps_and_comes_back_to_live() {
     let (server, directory) = recording_server(|_| {}).await;
     let mut witness = Witness::join(&server).await;

@@ -243,6 +243,23 @@ async fn a_recording_is_replayed_from_any_tick_and_a_live_one_as_far_as_spectato
 }
 
 #[tokio::test]
+async fn a_recording_that_ends_before_its_session_is_nobodys_until_that_ends() {
+    let (server, directory) = recording_server(|config| {
+        config.recordings_public = true;
+        // The header alone is larger.
+        config.recording.bytes_max = 1;
+    })
+    .await;
+    let path = super::finished(&server, &directory);
+    let name = format!("recordings/{}", path.file_stem().and_then(|stem| stem.to_str()).expect("a name"));
+    eventually("it is at its limit", || path.exists()).await;
+    let mut service = service(&server).await;
+    assert_eq!(reason_of(&download(&mut service, &name).await.expect_err("its session runs")), "LIVE");
+    assert_eq!(get(&mut service, &name).await.expect("it is there").state(), SavedState::Live);
+    server.stop().await;
+}
+
+#[tokio::test]
 async fn a_recording_of_another_game_cannot_be_shown() {
     let games: Vec<Arc<dyn tickwire_shared::Game>> = vec![Arc::new(crate::tiny_game::Beads)];
     let refused =

@@ -7,10 +7,13 @@ use rand::{RngExt as _, SeedableRng as _, rngs::Xoshiro256PlusPlus};
 #[cfg(doc)]
 use super::{Core, Event};
 
+/// A connection that has lasted so long was a good one: when it is lost, the back-off begins anew.
+const GOOD_AFTER: Duration = Duration::from_secs(5);
+
 /// How a client takes its seat back when its last connection is lost.
 ///
 /// The first attempt follows within [`backoff_min`](Self::backoff_min), at a random time; with each that fails the bound
-/// doubles, up to [`backoff_max`](Self::backoff_max).
+/// doubles, up to [`backoff_max`](Self::backoff_max). A connection that does not last 5 s counts as one that failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Resume {
     /// From the loss to the last attempt; 0: a loss is the end. The server keeps a seat for its grace period, 30 s by default.
@@ -69,6 +72,8 @@ pub(super) struct Resumption {
     /// The one that the newest was given for: a crash of the server may have lost the newest.
     previous: Vec<u8>,
     state: State,
+    /// When the seat was taken back last, and how many attempts had failed before.
+    resumed: Option<(Duration, u32)>,
     jitter: Xoshiro256PlusPlus,
 }
 
@@ -94,7 +99,7 @@ impl Resumption {
         let mut seed = [0; 8];
         seed.iter_mut().zip(&newest).for_each(|(seed, byte)| *seed = *byte);
         let jitter = Xoshiro256PlusPlus::seed_from_u64(u64::from_le_bytes(seed));
-        Self { policy, newest, previous, state: State::Connected, jitter }
+        Self { policy, newest, previous, state: State::Connected, resumed: None, jitter }
     }
 
     /// The newest token; empty where seats are not kept.
@@ -121,8 +126,12 @@ impl Resumption {
         if !self.is_possible() || self.state != State::Connected {
             return false;
         }
-        let next_at = now + self.backoff(0);
-        self.state = State::Lost(Lost { since: now, failures: 0, next_at: Some(next_at), by_previous: false });
+        let failures = match self.resumed.take() {
+            Some((at, failures)) if now.saturating_sub(at) < GOOD_AFTER => failures.saturating_add(1),
+            _ => 0,
+        };
+        let next_at = now + self.backoff(failures);
+        self.state = State::Lost(Lost { since: now, failures, next_at: Some(next_at), by_previous: false });
         true
     }
 
@@ -181,7 +190,10 @@ impl Resumption {
     }
 
     /// The seat is taken back, and the server has given a new token for it.
-    pub(super) fn resumed(&mut self, token: &[u8]) {
+    pub(super) fn resumed(&mut self, token: &[u8], now: Duration) {
+        if let State::Lost(Lost { failures, .. }) = self.state {
+            self.resumed = Some((now, failures));
+        }
         let used = self.token().to_vec();
         if token.is_empty() {
             // It could make none; the one that was good for this is good for more.
@@ -241,6 +253,30 @@ mod tests {
     }
 
     #[test]
+    fn a_connection_that_does_not_last_is_a_failure_too() {
+        let mut resumption = lost();
+        let mut waits = Vec::new();
+        for _ in 0..20 {
+            let at = resumption.next_timeout().expect("one is due");
+            assert!(resumption.poll(at));
+            resumption.resumed(&[3; 32], at);
+            let lost_at = at + MS(1);
+            assert!(resumption.lose(lost_at));
+            waits.push(resumption.next_timeout().expect("one is due") - lost_at);
+        }
+        for (i, wait) in waits.iter().enumerate() {
+            assert!(*wait <= MS(400 << i.min(4)).min(MS(4000)), "{i}: {waits:?}");
+        }
+        assert!(waits.iter().any(|wait| *wait > MS(1000)), "{waits:?}");
+        // One that lasts begins anew.
+        let at = resumption.next_timeout().expect("one is due");
+        assert!(resumption.poll(at));
+        resumption.resumed(&[4; 32], at);
+        assert!(resumption.lose(at + GOOD_AFTER));
+        assert!(resumption.next_timeout().expect("one is due") <= at + GOOD_AFTER + MS(200));
+    }
+
+    #[test]
     fn clients_that_were_lost_together_come_back_one_by_one() {
         let first = |seed: u8| {
             let mut resumption = Resumption::new(Resume::default(), vec![seed; 32], Vec::new());
@@ -279,12 +315,12 @@ mod tests {
         let mut resumption = lost();
         fail(&mut resumption, ResumeFailure::UnknownToken);
         assert!(resumption.poll(MS(99_000)));
-        resumption.resumed(&[3; 32]);
+        resumption.resumed(&[3; 32], MS(99_000));
         assert_eq!((resumption.newest.as_slice(), resumption.previous.as_slice()), (&[3; 32][..], &[1; 32][..]));
-        assert!(!resumption.is_lost() && resumption.lose(MS(99_000)), "it may be lost again");
+        assert!(!resumption.is_lost() && resumption.lose(MS(104_000)), "it may be lost again");
         // A server that has no token to give takes the same again.
-        assert!(resumption.poll(MS(99_200)));
-        resumption.resumed(&[]);
+        assert!(resumption.poll(MS(104_200)));
+        resumption.resumed(&[], MS(104_200));
         assert_eq!((resumption.newest.as_slice(), resumption.previous.len()), (&[3; 32][..], 0));
     }
 

@@ -129,6 +129,14 @@ pub enum ReplayError {
         /// The last one.
         last: Tick,
     },
+    /// Whoever wanted it wants it no more.
+    #[error("tick {at} of {of} had been played when it was told to stop")]
+    Stopped {
+        /// The newest tick.
+        at: Tick,
+        /// What was asked for.
+        of: Tick,
+    },
 }
 
 /// Why a recording is not what its replay yields.

@@ -2,7 +2,7 @@
 
 use std::{
     fs::{self, File, TryLockError},
-    io::{self, BufWriter},
+    io::{self, BufWriter, Read as _, Seek as _, SeekFrom},
     path::{Path, PathBuf},
 };
 
@@ -22,6 +22,8 @@ const FINISHED: &str = ".mcap";
 const PARTIAL: &str = ".mcap.partial";
 const DAMAGED: &str = ".damaged.mcap";
 const SET_ASIDE: &str = ".set-aside.mcap";
+/// A kill tears less than this off a file's end.
+const TORN_BYTES_MAX: u64 = 256 * 1024;
 /// Why a recording was set aside, beside it.
 const REASON: &str = ".set-aside.txt";
 const ATTEMPT: &str = ".attempt";
@@ -122,8 +124,9 @@ pub struct Repaired {
 
 /// Makes a finished recording of what a killed process, or a bad disk, has left of one.
 ///
-/// A live file becomes a finished one, and so does one that was set aside. A finished one that is damaged is rewritten with its readable part, and kept as
-/// `NAME.damaged.mcap`; one that is sound is left as it is. A recording without an end gets one: [`EndReason::Killed`].
+/// A live file becomes a finished one, and so does one that was set aside; a finished one that is damaged is rewritten with its
+/// readable part. What is damaged, and not only torn at its end, is kept as `NAME.damaged.mcap`. A finished one that is sound is
+/// left as it is. A recording without an end gets one: [`EndReason::Killed`].
 ///
 /// # Errors
 /// Where a session is still writing the file, its header cannot be read, or the disk fails.
@@ -149,7 +152,7 @@ pub fn repair(path: impl AsRef<Path>) -> Result<Repaired, RecordingError> {
     // Where the damage is in the midst of the file, how the session ended may be readable beyond it.
     let end = scan.end.or_else(|| Some(list::last_end(recording.source(), &indexes?).ok()??.0));
     let partial = with_ending(path, PARTIAL);
-    let (ticks, lost) = rewrite(storage, &recording, &partial, end.as_ref())?;
+    let Copied { ticks, lost, .. } = rewrite(storage, &recording, &partial, end.as_ref())?;
     let kept = (!sound).then(|| with_ending(path, DAMAGED));
     if let Some(kept) = &kept {
         fs::rename(path, kept).map_err(at(path))?;
@@ -175,20 +178,35 @@ pub(crate) fn lock(path: &Path) -> Result<File, RecordingError> {
 pub(crate) fn finalize(storage: &dyn Storage, live: &Path, end: Option<&End>) -> Result<Repaired, RecordingError> {
     let recording = Recording::open(live)?;
     let (path, partial) = (with_ending(live, FINISHED), with_ending(live, PARTIAL));
-    let (ticks, lost) = rewrite(storage, &recording, &partial, end)?;
+    let Copied { ticks, lost, sound_bytes } = rewrite(storage, &recording, &partial, end)?;
+    // What follows damage may be of use to somebody.
+    let is_damaged = lost.is_some() && !is_torn(live, lost.as_ref(), sound_bytes).map_err(at(live))?;
     put_in_place(storage, &partial, &path)?;
-    storage.remove(live).map_err(at(live))?;
-    Ok(Repaired { path, ticks, lost, kept: None })
+    let kept = is_damaged.then(|| with_ending(live, DAMAGED));
+    match &kept {
+        Some(kept) => storage.rename(live, kept).map_err(at(live))?,
+        None => storage.remove(live).map_err(at(live))?,
+    }
+    Ok(Repaired { path, ticks, lost, kept })
 }
 
-/// Copies what is readable of a recording into a finished one: how many whole ticks, and why the rest is not. `end` goes
-/// before the one in the file; where there is none, it is said to have been cut short.
+/// What is readable of a recording.
+struct Copied {
+    /// Whole ones.
+    ticks: u64,
+    /// Why the rest is not.
+    lost: Option<RecordingError>,
+    /// Where that begins, in a file without chunks.
+    sound_bytes: u64,
+}
+
+/// Copies what is readable of a recording into a finished one. `end` goes before the one in the file; where there is none, it is said to have been cut short.
 fn rewrite(
     storage: &dyn Storage,
     recording: &Recording,
     to: &Path,
     end: Option<&End>,
-) -> Result<(u64, Option<RecordingError>), RecordingError> {
+) -> Result<Copied, RecordingError> {
     let copied = copy(storage, recording, to, end).map_err(at(to));
     if copied.is_err() {
         // It would take room on a disk that may be full. If it cannot be removed, the next start does it.
@@ -197,18 +215,14 @@ fn rewrite(
     copied
 }
 
-fn copy(
-    storage: &dyn Storage,
-    recording: &Recording,
-    to: &Path,
-    end: Option<&End>,
-) -> io::Result<(u64, Option<RecordingError>)> {
+fn copy(storage: &dyn Storage, recording: &Recording, to: &Path, end: Option<&End>) -> io::Result<Copied> {
     let killed = |tick| End { reason: EndReason::Killed, tick, ticks_missing: 0 };
     let file = BufWriter::with_capacity(COPY_BYTES, Sequential::new(storage.create_partial(to)?));
     let mut writer = Writer::new(file, recording.meta(), Layout::Finished)?;
     let (mut ticks, mut lost) = (0, None);
     let (mut begun, mut ended) = (Tick::ZERO, false);
-    for record in recording.records().map_err(io::Error::other)? {
+    let mut records = recording.records().map_err(io::Error::other)?;
+    for record in records.by_ref() {
         match record {
             Ok(Record { topic: Topic::Header, .. }) => {}
             // Written anew, so that it has all that an end has by now.
@@ -242,7 +256,7 @@ fn copy(
     }
     let file = writer.finish()?.into_inner().map_err(io::IntoInnerError::into_error)?;
     file.into_inner().sync()?;
-    Ok((ticks, lost))
+    Ok(Copied { ticks, lost, sound_bytes: records.sound_bytes() })
 }
 
 /// Renames a file that is whole and on disk; the directory's entry is, too, when this returns.
@@ -252,6 +266,27 @@ fn put_in_place(storage: &dyn Storage, partial: &Path, path: &Path) -> Result<()
         return Err(at(path)(error));
     }
     storage.sync_directory(directory_of(path)).map_err(at(path))
+}
+
+/// Whether there is nothing in what follows the first `sound` bytes of a live file, whose reading ended with `damage`. A kill
+/// leaves half a record, a loss of power zeros; where a wrong length says that all of the rest is one record, there may be more.
+pub(crate) fn is_torn(live: &Path, damage: Option<&RecordingError>, sound: u64) -> io::Result<bool> {
+    if !matches!(damage, None | Some(RecordingError::Truncated { .. })) {
+        return Ok(false);
+    }
+    let mut file = File::open(live)?;
+    if file.metadata()?.len().saturating_sub(sound) <= TORN_BYTES_MAX {
+        return Ok(true);
+    }
+    file.seek(SeekFrom::Start(sound))?;
+    let mut bytes = vec![0; COPY_BYTES];
+    loop {
+        match file.read(&mut bytes)? {
+            0 => return Ok(true),
+            read if bytes[..read].iter().any(|byte| *byte != 0) => return Ok(false),
+            _ => {}
+        }
+    }
 }
 
 pub(crate) fn directory_of(path: &Path) -> &Path {

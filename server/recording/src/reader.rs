@@ -357,6 +357,11 @@ impl Records {
         Sound { bytes: self.sound_bytes, begun: self.begun, whole: self.whole, epoch: self.epoch, rate, channels }
     }
 
+    /// Where the newest record ends that has been read, of a file without chunks that is read from its start.
+    pub(crate) fn sound_bytes(&self) -> u64 {
+        self.sound_bytes
+    }
+
     fn take(&mut self, topic: Topic, data: Vec<u8>) -> Result<Record, RecordingError> {
         let follows = match topic {
             Topic::Header => self.before.is_none(),

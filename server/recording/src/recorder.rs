@@ -68,6 +68,8 @@ pub struct RecorderOptions {
     pub bytes_max: u64,
     /// How many ticks there are from one keyframe to the next, while something happens; 0: there are none.
     pub keyframe_ticks: u64,
+    /// How many ticks after the multiples of that: sessions that have different ones do not save all at once.
+    pub keyframe_offset_ticks: u64,
 }
 
 impl RecorderOptions {
@@ -80,7 +82,15 @@ impl RecorderOptions {
             durability: Durability::Sync,
             bytes_max: u64::MAX,
             keyframe_ticks: rate.ticks_in_ms(10_000),
+            keyframe_offset_ticks: 0,
         }
+    }
+
+    /// The first tick after `finished` of which a keyframe is due.
+    fn next_keyframe(&self, finished: u64) -> u64 {
+        let interval = self.keyframe_ticks.max(1);
+        let offset = self.keyframe_offset_ticks % interval;
+        finished.checked_sub(offset).map_or(offset, |since| offset + (since / interval + 1) * interval)
     }
 }
 
@@ -245,8 +255,7 @@ impl Recorders {
             progress,
             closed: Mutex::default(),
         };
-        let (finished, interval) = (result, options.keyframe_ticks);
-        let keyframe_due = finished.checked_div(interval).map_or(0, |intervals| (intervals + 1) * interval);
+        let (finished, keyframe_due) = (result, options.next_keyframe(result));
         // Of a match that goes on nobody knows what has happened since its last keyframe.
         Recorder { open: Arc::new(open), finished, keyframe_due, is_eventful: finished > 0 }
     }
@@ -293,8 +302,7 @@ impl Recorder {
     /// Records all that a session goes on from, as of the tick that has just been finished; `None`: it cannot be had, and the
     /// next one is asked for when it is due.
     pub fn keyframe(&mut self, keyframe: Option<Keyframe>) {
-        let interval = self.open.options.keyframe_ticks.max(1);
-        self.keyframe_due = (self.finished / interval + 1) * interval;
+        self.keyframe_due = self.open.options.next_keyframe(self.finished);
         self.is_eventful = false;
         if let Some(keyframe) = keyframe {
             self.open.record(Record::Keyframe(Box::new(keyframe)));
@@ -362,7 +370,8 @@ impl RecorderWatch {
 
 impl Open {
     fn record(self: &Arc<Self>, record: Record) {
-        let is_input = matches!(record, Record::Input(_));
+        // A keyframe takes a while to be compressed: between two ticks, so that the next input does not wait for it.
+        let is_urgent = matches!(record, Record::Input(_) | Record::Keyframe(_));
         let mut queue = lock(&self.queue);
         if queue.closed {
             return;
@@ -388,7 +397,7 @@ impl Open {
             }
         }
         // A result can wait for the next input: who has the inputs can have the results.
-        if (is_input || queue.closed) && !mem::replace(&mut queue.taken_on, true) {
+        if (is_urgent || queue.closed) && !mem::replace(&mut queue.taken_on, true) {
             drop(queue);
             self.recorders.write(Arc::clone(self));
         }

@@ -16,8 +16,8 @@ use tickwire_shared::{Game, PlayerId, Tick};
 use tickwire_simulation::{Session, SessionConfig, SessionLimits, TickPanic, TickResult};
 
 use crate::{
-    End, EndReason, Recording, RecordingError, RecordingMeta, Recovered, Repaired, Replay, ReplayedTick, SeatToken,
-    VerifyError,
+    End, EndReason, Recording, RecordingError, RecordingMeta, Recovered, Repaired, Replay, ReplayError, ReplayedTick,
+    SeatToken, VerifyError,
     attempt::{Attempt, Died},
     files,
     format::Topic,
@@ -98,7 +98,7 @@ pub enum RecoveryError {
     /// The file's header, or the numbers in it.
     #[error(transparent)]
     Recording(#[from] RecordingError),
-    /// What is to be written beside it, or into it, cannot be. It can be tried again as it is.
+    /// It cannot be read now, or what is to be written beside it, or into it, cannot be. It can be tried again as it is.
     #[error("{}: {source}", path.display())]
     Disk {
         /// The recording.
@@ -187,9 +187,9 @@ impl Unfinished {
                 return Ok(Recovery::GoesOn(Box::new(resumable)));
             }
             Ok(Err(end)) => self.finish_with(Some(&end)).map(|finished| Recovery::Over { finished, end }),
-            Err(error) => return Err((error, Box::new(self))),
+            Err(error) => return Err((error.or_disk(), Box::new(self))),
         };
-        finished.map_err(|error| (error.into(), Box::new(self)))
+        finished.map_err(|error| (RecoveryError::from(error).or_disk(), Box::new(self)))
     }
 
     /// Reads all of it, and cuts off what cannot be read. The inner error is the session's end, where that is on record. Of
@@ -215,10 +215,10 @@ impl Unfinished {
         let sound = records.sound(self.meta().tick_rate);
         let length = fs::metadata(&self.path).map_err(self.disk_error())?.len();
         if length > sound.bytes {
-            // A kill leaves half a record, a loss of power zeros: there is nothing in either.
-            if let Some(damage) = damage.filter(|damage| !matches!(damage, RecordingError::Truncated { .. })) {
+            if !files::is_torn(&self.path, damage.as_ref(), sound.bytes).map_err(self.disk_error())? {
                 let copy = files::damaged_path(&self.path, sound.epoch);
-                tracing::warn!("{}: {damage}; it is kept as {}", self.path.display(), copy.display());
+                let damage = damage.map(|damage| format!("{damage}; ")).unwrap_or_default();
+                tracing::warn!("{}: {damage}it is kept as {}", self.path.display(), copy.display());
                 self.copy_to(&copy).map_err(self.disk_error())?;
             }
             self.disk.cut(sound.bytes).map_err(self.disk_error())?;
@@ -355,6 +355,20 @@ impl Resumable {
     #[must_use]
     pub fn seat_tokens(&self) -> &[SeatToken] {
         &self.seat_tokens
+    }
+}
+
+impl RecoveryError {
+    /// What the disk has not let be read says nothing of the recording: it may be read the next time.
+    fn or_disk(self) -> Self {
+        match self {
+            Self::Recording(RecordingError::Io { path, source })
+            | Self::Replay(VerifyError::Replay {
+                source: ReplayError::Recording(RecordingError::Io { path, source }),
+                ..
+            }) => Self::Disk { path, source },
+            error => error,
+        }
     }
 }
 

@@ -89,12 +89,28 @@ impl Replay {
     /// As [`new`](Self::new); and where the recording does not reach `tick`, cannot be read so far, or its replay panics or
     /// differs on the way.
     pub fn at(recording: &Recording, game: Arc<dyn Game>, tick: Tick) -> Result<Self, ReplayError> {
+        Self::at_unless(recording, game, tick, || false)
+    }
+
+    /// As [`at`](Self::at), unless `stop` comes true on the way: it is asked before each tick.
+    ///
+    /// # Errors
+    /// As there; [`ReplayError::Stopped`] where it did.
+    pub fn at_unless(
+        recording: &Recording,
+        game: Arc<dyn Game>,
+        tick: Tick,
+        stop: impl Fn() -> bool,
+    ) -> Result<Self, ReplayError> {
         let mut replay = match Self::nearest(recording, &game, tick, &recording.meta().session_config()) {
             Some(replay) => replay,
             None => Self::new(recording, game)?,
         };
         while replay.session.tick() < tick {
             let last = replay.session.tick();
+            if stop() {
+                return Err(ReplayError::Stopped { at: last, of: tick });
+            }
             let ReplayedTick { outcome, divergence, .. } =
                 replay.next().unwrap_or(Err(ReplayError::BeyondEnd { tick, last }))?;
             outcome.map_err(ReplayError::Panicked)?;

@@ -182,7 +182,14 @@ impl SessionHandle {
 
     /// The newest tick that spectators may see.
     pub(crate) fn live_tick(&self) -> Tick {
-        self.live.late().map_or_else(|| self.clock.tick(), |late| late.newest().tick)
+        let newest = self.clock.tick();
+        self.live.late().map_or(newest, |late| late.newest().tick.min(self.live.due(newest)))
+    }
+
+    /// Whether live spectators may see their newest frame by now: not at once where the session goes on after a crash, which
+    /// has taken those that are old enough.
+    pub(crate) fn is_live_due(&self) -> bool {
+        self.live.late().is_none_or(|late| late.newest().tick <= self.live.due(self.clock.tick()))
     }
 
     /// What live spectators' snapshots are composed from.

@@ -62,7 +62,13 @@ impl LiveEdge {
         self.delay_ticks
     }
 
-    /// Whose frames are late, where any are.
+    /// The newest tick that is old enough to be shown when `newest` is the session's.
+    pub(crate) fn due(&self, newest: Tick) -> Tick {
+        Tick(newest.0.saturating_sub(self.delay_ticks))
+    }
+
+    /// Whose frames are late, where any are. The first one of a session that goes on after a crash is not [due](Self::due) at
+    /// first.
     pub(crate) fn late(&self) -> Option<&Replicator> {
         self.late.as_ref().map(|late| &late.replicator)
     }
@@ -94,9 +100,10 @@ impl LiveEdge {
     /// Shows what is old enough when `newest` is the session's newest tick.
     pub(crate) fn show_due(&self, newest: Tick) {
         let Some(late) = &self.late else { return };
+        let due = self.due(newest);
         loop {
-            let due = |frame: &mut Arc<Frame>| frame.tick.0 + self.delay_ticks <= newest.0;
-            let Some(frame) = self.waiting().and_then(|mut waiting| waiting.pop_front_if(due)) else { return };
+            let is_due = |frame: &mut Arc<Frame>| frame.tick <= due;
+            let Some(frame) = self.waiting().and_then(|mut waiting| waiting.pop_front_if(is_due)) else { return };
             late.replicator.publish(frame);
         }
     }

@@ -1,6 +1,7 @@
 //! A session's recording: its name, and its part in the session's life.
 
 use std::{
+    hash::{DefaultHasher, Hash as _, Hasher as _},
     path::{Path, PathBuf},
     sync::Arc,
     time::SystemTime,
@@ -33,7 +34,7 @@ impl SessionRecorder {
         let Some(directory) = config.recordings.as_deref() else { return Ok(Self(None)) };
         let meta = RecordingMeta::of(session, &name.to_string(), created);
         recorders
-            .start(directory, &file_name(name, created), &meta, recorder_options(config, meta.tick_rate))
+            .start(directory, &file_name(name, created), &meta, recorder_options(config, meta.tick_rate, name))
             .map(|recorder| Self(Some(recorder)))
             .map_err(|source| StartError::Recording { directory: directory.to_owned(), source })
     }
@@ -103,7 +104,9 @@ impl From<&tickwire_recording::SeatToken> for SeatToken {
 }
 
 /// How a session at `rate` is recorded.
-pub(crate) fn recorder_options(config: &ServerConfig, rate: TickRate) -> RecorderOptions {
+pub(crate) fn recorder_options(config: &ServerConfig, rate: TickRate, session: &SessionName) -> RecorderOptions {
+    let mut offset = DefaultHasher::new();
+    session.to_string().hash(&mut offset);
     RecorderOptions {
         durability: config.recording.durability,
         bytes_max: config.recording.bytes_max,
@@ -111,6 +114,7 @@ pub(crate) fn recorder_options(config: &ServerConfig, rate: TickRate) -> Recorde
             // Longer than any session.
             u64::try_from(config.recording.keyframe_interval.as_millis()).unwrap_or(u64::MAX).min(1 << 40),
         ),
+        keyframe_offset_ticks: offset.finish(),
         ..RecorderOptions::at(rate)
     }
 }

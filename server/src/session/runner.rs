@@ -233,6 +233,8 @@ impl Runner {
         }
         self.answer_admitted();
         self.handle.wake_streams();
+        // Last: nobody waits for it.
+        self.recorder.keyframe(&self.session);
         let took = begun.elapsed();
         if !late.is_zero() || took > self.handle.tick_rate.duration_of(1) {
             self.handle.note_overrun(tick, late, took);
@@ -295,8 +297,6 @@ impl Runner {
         self.handle.replicator.publish(output.frame);
         self.handle.clock.publish(tick);
         self.handle.counters.note_inputs(self.session.counters());
-        // Last: nobody waits for it.
-        self.recorder.keyframe(&self.session);
         Ok(())
     }
 

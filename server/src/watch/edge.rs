@@ -2,11 +2,14 @@
 
 use std::{io, path::Path, sync::Arc, thread};
 
-use tickwire_shared::Tick;
+use tickwire_recording::ReplayError;
 use tokio::runtime::Handle;
 use tracing::warn;
 
-use super::tape::{Deck, Extent, Played, Tape};
+use super::{
+    past::yield_to_sessions,
+    tape::{Deck, Extent, Played, Tape},
+};
 use crate::session::{SessionHandle, SessionState};
 
 /// Keeps it until the session ends: on a network thread, or where it is played from the recording, on a thread of its own.
@@ -40,15 +43,24 @@ async fn show(session: Arc<SessionHandle>) {
 }
 
 fn play(session: &Arc<SessionHandle>, path: &Path, runtime: &Handle) -> Result<(), String> {
+    yield_to_sessions();
     let late = session.live.late().expect("what is played is late");
     // The file has its header before its session has a tick.
     let tape = Tape::of_session(Extent::Edge(Arc::clone(session)), session, path).map_err(|error| error.to_string())?;
-    let mut deck = Deck::at(&tape, Tick::ZERO).map_err(|error| error.to_string())?;
+    // Of a session that goes on after a crash nobody waits for more.
+    let first = session.live.due(session.clock.tick());
+    let stop = || session.state() != SessionState::Running;
+    let mut deck = match Deck::at(&tape, first, stop) {
+        Err(ReplayError::Stopped { .. }) => return Ok(()),
+        deck => deck.map_err(|error| error.to_string())?,
+    };
     while session.state() == SessionState::Running {
         runtime.block_on(session.live.stepped());
         loop {
             match deck.play() {
-                Played::Frame(frame) => late.publish(frame),
+                Played::Frame(frame) if frame.tick > late.newest().tick => late.publish(frame),
+                // Its frames begin where the session went on.
+                Played::Frame(_) => {}
                 Played::NotYet => break,
                 Played::End => return Err("the recording has ended before the session".into()),
                 Played::Failed(reason) => return Err(reason),

@@ -235,10 +235,12 @@ impl Found {
         self.path.to_string_lossy().ends_with(LIVE)
     }
 
-    /// The session that is being recorded there.
+    /// The session that runs, and is or was being recorded there: at its limit of size a recording ends before its session
+    /// does.
     fn session<'a>(&self, registry: &'a Registry) -> Option<&'a Arc<SessionHandle>> {
         let is_recorded_here = |session: &&Arc<SessionHandle>| {
-            session.state() == SessionState::Running && session.recording.path() == Some(&self.path)
+            session.state() == SessionState::Running
+                && session.recording.path().and_then(RecordingName::of_file).as_ref() == Some(&self.name)
         };
         registry.iter().find(is_recorded_here)
     }

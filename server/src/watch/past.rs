@@ -222,7 +222,7 @@ impl Player {
 
     fn seek(&mut self, tick: Tick) {
         let tick = tick.min(self.tape.last()).max(Tick(1));
-        match Deck::at(&self.tape, tick) {
+        match Deck::at(&self.tape, tick, || self.past.lock().stop) {
             Ok(deck) => {
                 let frame = Arc::clone(deck.frame());
                 let meta = self.tape.meta();
@@ -245,7 +245,7 @@ impl Player {
             match deck.play() {
                 Played::Frame(frame) => stretch.replicator.publish(frame),
                 Played::NotYet => {
-                    if catches_up && deck.frame().tick >= self.tape.last() {
+                    if catches_up && deck.frame().tick >= self.tape.last() && self.tape.leads_to_live() {
                         self.outcome = Outcome::CaughtUp;
                     }
                     return;
@@ -320,7 +320,7 @@ impl Pace {
 }
 
 /// Whoever plays a match goes before whoever watches one.
-fn yield_to_sessions() {
+pub(super) fn yield_to_sessions() {
     #[cfg(target_os = "linux")]
     {
         const NICE: i32 = 10;

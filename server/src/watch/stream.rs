@@ -192,7 +192,11 @@ impl SpectatorStream {
 
     fn compose(&mut self, spectator: &Spectator, state: &mut State, place: &Place, now: Instant) -> Next {
         let since_start = spectator.since_start(now);
-        let has_news = state.view.sent() < place.tick;
+        let is_due = match (&state.stand, &spectator.source) {
+            (Stand::Live, Source::Session(session)) => session.is_live_due(),
+            _ => true,
+        };
+        let has_news = is_due && state.view.sent() < place.tick;
         if has_news {
             let State { view, stand, .. } = state;
             let replicator = match (stand, &spectator.source) {

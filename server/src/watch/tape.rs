@@ -70,10 +70,15 @@ impl Tape {
         match &self.extent {
             Extent::Finished(last) => *last,
             Extent::Live(session) => session.recorded_tick().min(session.live_tick()),
-            Extent::Edge(session) => {
-                let old_enough = session.clock.tick().0.saturating_sub(session.live.delay_ticks());
-                session.recorded_tick().min(Tick(old_enough))
-            }
+            Extent::Edge(session) => session.recorded_tick().min(session.live.due(session.clock.tick())),
+        }
+    }
+
+    /// Whether who has come to [`last`](Self::last) goes on among live spectators.
+    pub(super) fn leads_to_live(&self) -> bool {
+        match &self.extent {
+            Extent::Live(session) => session.is_live_due(),
+            Extent::Finished(_) | Extent::Edge(_) => true,
         }
     }
 
@@ -110,9 +115,9 @@ pub(super) enum Played {
 }
 
 impl Deck {
-    /// At `tick`, or at the last that there is before it.
-    pub(super) fn at(tape: &Tape, tick: Tick) -> Result<Self, ReplayError> {
-        let at = |tick| Replay::at(&tape.recording, Arc::clone(&tape.game), tick);
+    /// At `tick`, or at the last that there is before it. Where nobody wants that any more, `stop` is true.
+    pub(super) fn at(tape: &Tape, tick: Tick, stop: impl Fn() -> bool) -> Result<Self, ReplayError> {
+        let at = |tick| Replay::at_unless(&tape.recording, Arc::clone(&tape.game), tick, &stop);
         let replay = match at(tick) {
             Err(ReplayError::BeyondEnd { last, .. }) => at(last)?,
             replay => replay?,
@@ -133,11 +138,11 @@ impl Deck {
         if self.missed > 0
             && let Err(error) = self.replay.read_on(&self.tape.recording)
         {
-            return self.miss(&error);
+            return self.miss(Played::Failed(error.to_string()));
         }
         let tick = match self.replay.next() {
-            None => return Played::End,
-            Some(Err(error)) => return self.miss(&error),
+            None => return self.miss(Played::End),
+            Some(Err(error)) => return self.miss(Played::Failed(error.to_string())),
             Some(Ok(tick)) => tick,
         };
         self.missed = 0;
@@ -149,9 +154,10 @@ impl Deck {
         }
     }
 
-    /// A file that grows is read up to its end now and then; reading it anew shows more.
-    fn miss(&mut self, error: &ReplayError) -> Played {
+    /// A file that grows is read up to its end now and then, and its last record may have become longer; reading it anew shows
+    /// more. `otherwise` is said of one that does not.
+    fn miss(&mut self, otherwise: Played) -> Played {
         self.missed += 1;
-        if self.tape.is_live() && self.missed <= READS_MAX { Played::NotYet } else { Played::Failed(error.to_string()) }
+        if self.tape.is_live() && self.missed <= READS_MAX { Played::NotYet } else { otherwise }
     }
 }

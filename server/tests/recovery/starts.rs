@@ -4,7 +4,10 @@ use std::{fs, sync::Arc};
 
 use tickwire_proto::{
     PROTOCOL_VERSION,
-    v1::{ClientMessage, Hello, ServerMessage, client_message, game_service_client::GameServiceClient, server_message},
+    v1::{
+        ClientMessage, Hello, ServerMessage, WatchRequest, client_message, game_service_client::GameServiceClient,
+        server_message,
+    },
 };
 use tickwire_recording::{EndReason, Layout, Recording, RecordingMeta, RecordingState, Writer, live_path};
 use tickwire_shared::{Schema, SchemaParts};
@@ -80,6 +83,38 @@ async fn a_session_goes_on_after_a_kill_and_holds_its_seats_for_the_grace_period
     let shown: serde_json::Value = serde_json::from_str(&shown).expect("JSON");
     assert_eq!(shown["recovered"][0]["tick"].as_u64(), Some(recovered));
     assert_eq!(run(&["replay", "--verify"], &file).0, Some(0));
+}
+
+#[tokio::test]
+async fn spectators_see_a_session_that_goes_on_no_earlier_than_before() {
+    const DELAY_TICKS: u64 = 60;
+    let data = data();
+    let arguments = ["--spectator-delay-seconds", "1"];
+    let mut first = Listening::start(data.path(), &arguments).await;
+    first.until(ARENA_1, |session| session.tick > 20).await;
+    first.server.kill();
+
+    let second = Listening::start(data.path(), &arguments).await;
+    let hello = Hello { protocol_version: PROTOCOL_VERSION, ..Hello::default() };
+    let request = WatchRequest { hello: Some(hello), ..WatchRequest::default() };
+    let stream = GameServiceClient::new(second.channel.clone()).watch(request).await.expect("there is room");
+    let mut spectator = stream.into_inner();
+    loop {
+        let message = spectator.message().await.expect("the stream goes on").expect("it goes on");
+        let shown = match message.kind {
+            Some(server_message::Kind::Snapshot(snapshot)) => Some(snapshot.tick),
+            Some(server_message::Kind::Welcome(welcome)) => {
+                assert!(welcome.tick + DELAY_TICKS <= second.session(ARENA_1).await.tick.max(DELAY_TICKS));
+                None
+            }
+            _ => None,
+        };
+        if let Some(shown) = shown {
+            let newest = second.session(ARENA_1).await.tick;
+            assert!(shown + DELAY_TICKS <= newest, "tick {shown} is shown when {newest} is the newest");
+            break;
+        }
+    }
 }
 
 #[tokio::test]

@@ -46,6 +46,7 @@ const OPTIONS: RecorderOptions = RecorderOptions {
     durability: Durability::Sync,
     bytes_max: u64::MAX,
     keyframe_ticks: 0,
+    keyframe_offset_ticks: 0,
 };
 
 /// A session that is recorded to a disk with troubles.

@@ -82,6 +82,22 @@ fn what_a_killed_server_left_becomes_a_finished_recording() {
 }
 
 #[test]
+fn a_live_recording_that_is_damaged_in_its_midst_is_kept_when_it_is_finished() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let live = live_path(directory.path(), "a");
+    let mut bytes = play_match(40).bytes_with(Layout::Live, None);
+    let place = bytes.len() - 700;
+    bytes[place] ^= 0x10;
+    put(&live, &bytes);
+    let repaired = repair(&live).expect("a repair");
+    assert!((20..40).contains(&repaired.ticks), "{}", repaired.ticks);
+    let kept = repaired.kept.expect("kept");
+    assert_eq!(kept, directory.path().join("a.damaged.mcap"));
+    assert_eq!(fs::read(kept).expect("readable"), bytes);
+    assert!(!live.exists() && repaired.path.exists());
+}
+
+#[test]
 fn a_damaged_recording_is_kept_beside_its_readable_part() {
     let directory = tempfile::tempdir().expect("a directory");
     let path = finished_path(directory.path(), "a");

@@ -1,6 +1,6 @@
 //! Keyframes in recordings: a replay begins at any tick, and is the one that began at the first.
 
-use std::{path::Path, sync::Arc};
+use std::{cell::Cell, path::Path, sync::Arc};
 
 use tickwire_recording::{
     EndReason, Layout, RecordedTick, Recorder, RecorderOptions, Recording, RecordingMeta, RecordingState, Replay,
@@ -81,6 +81,15 @@ fn the_newest_keyframe_is_taken() {
     let recording = play_match_with_keyframes(150, 20).recording();
     let at = |tick| played_to(&recording, tick, Dots::default());
     assert_eq!([at(19), at(20), at(21), at(39), at(40), at(149)], [19, 0, 1, 19, 0, 9]);
+}
+
+#[test]
+fn on_the_way_to_a_tick_a_replay_can_be_stopped() {
+    let recording = play_match_with_keyframes(150, 20).recording();
+    let asked = Cell::new(0);
+    let stop = || asked.replace(asked.get() + 1) == 5;
+    let stopped = Replay::at_unless(&recording, dots(), Tick(149), stop).expect_err("it was told to stop");
+    assert!(matches!(stopped, ReplayError::Stopped { at: Tick(145), of: Tick(149) }), "{stopped}");
 }
 
 #[test]

@@ -279,6 +279,25 @@ fn a_session_goes_on_from_before_a_damaged_tick_and_the_file_is_kept() {
 }
 
 #[test]
+fn a_rest_that_a_wrong_length_makes_one_torn_record_is_kept() {
+    let mut bytes = play_match(40).bytes_with(Layout::Live, None);
+    bytes.push(5);
+    bytes.extend_from_slice(&(10_u64 << 20).to_le_bytes());
+    bytes.resize(bytes.len() + (300 << 10), 7);
+    let scene = Scene::new(&bytes);
+    let (session, recorder) = scene.resume();
+    assert_eq!(session.tick(), Tick(40));
+    assert_eq!(scene.files(), ["a.damaged-0.mcap", "a.live.mcap"]);
+    assert_eq!(fs::read(scene.directory.path().join("a.damaged-0.mcap")).expect("it is there"), bytes);
+    drop(recorder);
+
+    fs::write(scene.live(), &bytes).expect("it can be written");
+    let repaired = repair(scene.live()).expect("a repair");
+    assert!(matches!(repaired.lost, Some(RecordingError::Truncated { .. })), "{:?}", repaired.lost);
+    assert_eq!(fs::read(repaired.kept.expect("kept")).expect("readable"), bytes);
+}
+
+#[test]
 fn a_match_that_had_ended_is_finished_and_nobody_goes_on_with_it() {
     let played = play_match(40);
     let scene = Scene::new(&played.bytes(Layout::Live));
