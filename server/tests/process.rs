@@ -94,13 +94,21 @@ impl Running {
     /// The recording, once it has some ticks.
     fn growing_recording(&self) -> PathBuf {
         let file = only_recording(self.data.path());
-        let ticks = || Recording::open(&file).map_or(0, |recording| recording.scan().ticks);
-        let deadline = Instant::now() + PATIENCE;
-        while ticks() < 20 {
-            assert!(Instant::now() < deadline, "{} does not grow", file.display());
-            std::thread::sleep(Duration::from_millis(5));
-        }
+        wait_for_ticks(&file, 20);
         file
+    }
+}
+
+fn ticks(file: &Path) -> u64 {
+    Recording::open(file).map_or(0, |recording| recording.scan().ticks)
+}
+
+/// Waits until a running session's recording has so many ticks.
+fn wait_for_ticks(file: &Path, count: u64) {
+    let deadline = Instant::now() + PATIENCE;
+    while ticks(file) < count {
+        assert!(Instant::now() < deadline, "{} does not grow", file.display());
+        std::thread::sleep(Duration::from_millis(5));
     }
 }
 
@@ -198,12 +206,7 @@ fn a_server_whose_log_is_not_read_for_long_does_not_wait_for_it() {
         TcpStream::connect(&server.address).expect("it listens");
     }
     let file = server.growing_recording();
-    let ticks = || Recording::open(&file).map_or(0, |recording| recording.scan().ticks);
-    let (before, deadline) = (ticks(), Instant::now() + PATIENCE);
-    while ticks() < before + 20 {
-        assert!(Instant::now() < deadline, "the session waits");
-        std::thread::sleep(Duration::from_millis(5));
-    }
+    wait_for_ticks(&file, ticks(&file) + 20);
     server.signal("-TERM");
     assert_eq!(server.wait().0, Some(0));
 }

@@ -71,6 +71,28 @@ pub struct SwarmConfig {
 }
 
 impl SwarmConfig {
+    /// Bots that wander about the server's first session: one stream each, all at once, on one thread, with seed 1, by a
+    /// connection that suffers nothing.
+    #[must_use]
+    pub fn new(url: impl Into<String>, bots: usize, duration: Duration) -> Self {
+        Self {
+            url: url.into(),
+            bots,
+            duration,
+            session: String::new(),
+            behaviours: vec![BehaviourChoice::Wander],
+            seed: 1,
+            ramp_per_second: 0,
+            threads: 1,
+            predict: false,
+            local_addresses: Vec::new(),
+            conditions: Conditions::default(),
+            stripes: Stripes::ONE,
+            snapshot_copies: 1,
+            resume: Resume::default(),
+        }
+    }
+
     /// How long it takes until the last bot joins.
     #[must_use]
     pub fn ramp(&self) -> Duration {
@@ -485,20 +507,9 @@ mod tests {
 
     fn config(url: String, bots: usize) -> SwarmConfig {
         SwarmConfig {
-            url,
-            bots,
-            duration: Duration::from_secs(60),
-            session: String::new(),
             behaviours: vec![BehaviourChoice::Wander, BehaviourChoice::Idle],
-            seed: 1,
-            ramp_per_second: 0,
             threads: 2,
-            predict: false,
-            local_addresses: Vec::new(),
-            conditions: Conditions::default(),
-            stripes: Stripes::ONE,
-            snapshot_copies: 1,
-            resume: Resume::default(),
+            ..SwarmConfig::new(url, bots, Duration::from_secs(60))
         }
     }
 

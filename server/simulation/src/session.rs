@@ -62,16 +62,19 @@ impl Session {
         let Plan { blueprint, settings, saves } = Plan::of(&*game, &config)?;
         let schema = Arc::clone(&blueprint.schema);
         let simulation = Simulation::new(Arc::clone(&game), blueprint, &settings, &config, watch)?;
-        Ok(Self {
-            intake: Intake::new(config.limits, config.tick_rate),
-            frame: Arc::clone(simulation.frame()),
-            simulation: Ok(Box::new(simulation)),
-            game,
-            config,
-            schema,
-            settings,
-            saves,
-        })
+        let intake = Intake::new(config.limits, config.tick_rate);
+        Ok(Self::of(game, config, (schema, settings, saves), intake, simulation))
+    }
+
+    fn of(
+        game: Arc<dyn Game>,
+        config: SessionConfig,
+        (schema, settings, saves): (Arc<Schema>, Settings, Saves),
+        intake: Intake,
+        simulation: Simulation,
+    ) -> Self {
+        let frame = Arc::clone(simulation.frame());
+        Self { intake, frame, simulation: Ok(Box::new(simulation)), game, config, schema, settings, saves }
     }
 
     /// The session that `keyframe` was taken of, at its tick: from here on it yields the same as the other one, for the same
@@ -102,16 +105,7 @@ impl Session {
         let intake = intake.map_err(RestoreError::State)?;
         let simulation =
             Simulation::restore(Arc::clone(&game), (blueprint, &saves), (&settings, &config), simulation, frames)?;
-        Ok(Self {
-            intake,
-            frame: Arc::clone(simulation.frame()),
-            simulation: Ok(Box::new(simulation)),
-            game,
-            config,
-            schema,
-            settings,
-            saves,
-        })
+        Ok(Self::of(game, config, (schema, settings, saves), intake, simulation))
     }
 
     /// All of the session as it stands between two ticks; `None` before the first tick, at the session's end, and where the

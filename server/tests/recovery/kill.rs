@@ -11,9 +11,8 @@ use std::{
 use rand::{RngExt as _, SeedableRng as _, rngs::Xoshiro256PlusPlus};
 use serde_json::{Value as Json, json};
 use tickwire_client::{
-    Client, Event, JoinOptions, Resume, Stripes,
+    Client, Event, JoinOptions,
     bots::{self, BehaviourChoice, Report, SwarmConfig, SwarmHandle},
-    connection::Conditions,
 };
 use tickwire_recording::{EndReason, Recording, RecordingState};
 use tickwire_shared::PlayerStatus;
@@ -207,20 +206,9 @@ struct Swarm {
 impl Swarm {
     fn start(url: &str, bots: usize, seed: u64) -> Self {
         let config = SwarmConfig {
-            url: url.to_owned(),
-            bots,
-            duration: Duration::from_secs(24 * 60 * 60),
-            session: String::new(),
             behaviours: vec![BehaviourChoice::Wander, BehaviourChoice::Chase, BehaviourChoice::Chaos],
             seed,
-            ramp_per_second: 0,
-            threads: 1,
-            predict: false,
-            local_addresses: Vec::new(),
-            conditions: Conditions::default(),
-            stripes: Stripes::ONE,
-            snapshot_copies: 1,
-            resume: Resume::default(),
+            ..SwarmConfig::new(url, bots, Duration::from_secs(24 * 60 * 60))
         };
         let handle = SwarmHandle::default();
         let running = thread::spawn({

@@ -126,16 +126,7 @@ fn a_header_of_another_time_is_named() {
 
 /// Where the messages of a live file are that are neither a tick's input nor its result: header, and end.
 fn first_and_last_message(live: &[u8]) -> [std::ops::Range<usize>; 2] {
-    // Behind the magic: records of a kind, a length, and what it counts. Messages are of the kind 5.
-    let (mut at, mut messages) = (8, Vec::new());
-    while at < live.len() {
-        let length = u64::from_le_bytes(live[at + 1..at + 9].try_into().expect("8 bytes")) as usize;
-        if live[at] == 5 {
-            // Channel, sequence and times have 22 bytes.
-            messages.push(at + 9 + 22..at + 9 + length);
-        }
-        at += 9 + length;
-    }
+    let messages = crate::damaged::messages(live);
     [messages[0].clone(), messages[messages.len() - 1].clone()]
 }
 

@@ -135,7 +135,7 @@ fn forge(live: &mut [u8], luck: &mut Luck) {
 }
 
 /// Where the messages of a sound live file are.
-fn messages(live: &[u8]) -> Vec<Range<usize>> {
+pub(crate) fn messages(live: &[u8]) -> Vec<Range<usize>> {
     // Behind the magic: records of a kind, a length, and what it counts. Messages are of the kind 5, and start with 22 bytes of
     // channel, sequence and times.
     let (mut at, mut messages) = (8, Vec::new());
