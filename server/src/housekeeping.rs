@@ -119,6 +119,7 @@ impl Housekeeper {
         let mut plays = true;
         loop {
             // A server that shows a recording has no sessions.
+            let sessions = sessions.all();
             let now_plays = sessions.iter().next().is_none() || sessions.iter().any(|session| session.runs());
             if plays != now_plays {
                 plays = now_plays;

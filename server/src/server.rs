@@ -14,6 +14,7 @@ use std::{
     time::Instant,
 };
 
+use arc_swap::{ArcSwap, Guard};
 use tickwire_proto::v1::{self as pb, session_service_server::SessionServiceServer};
 use tickwire_recording::{DirectoryLockError, RecorderStatus, Recording, Replay, ReplayError, game_of};
 use tickwire_shared::{Game, Tick};
@@ -110,7 +111,7 @@ pub enum RunError {
 pub(crate) struct Shared {
     pub(crate) registry: Registry,
     pub(crate) timeouts: Timeouts,
-    pub(crate) limits: Limits,
+    limits: ArcSwap<Limits>,
     pub(crate) phase: watched::Sender<Phase>,
     pub(crate) notices: Notices,
     pub(crate) attach_tokens: Arc<AttachTokens>,
@@ -126,6 +127,13 @@ pub(crate) struct Shared {
     pub(crate) streams: AtomicUsize,
     /// A stream or a connection has ended.
     pub(crate) something_ended: Notify,
+}
+
+impl Shared {
+    /// The limits of now: they may change while the server runs.
+    pub(crate) fn limits(&self) -> Guard<Arc<Limits>> {
+        self.limits.load()
+    }
 }
 
 /// What a connection needs.
@@ -275,7 +283,7 @@ impl Server {
             timeouts: config.timeouts,
             replays: Arc::new(Semaphore::new(config.limits.replays_max)),
             downloads: Arc::new(Semaphore::new(config.limits.downloads_max)),
-            limits: config.limits,
+            limits: ArcSwap::from_pointee(config.limits),
             phase: watched::Sender::new(Phase::Serving),
             notices: Notices::default(),
             attach_tokens: Arc::default(),
@@ -299,7 +307,9 @@ impl Server {
 
     /// The sessions' names, in the order in which they were asked for.
     pub fn sessions(&self) -> impl Iterator<Item = String> {
-        self.serving.shared.registry.iter().map(|session| session.name.to_string())
+        let names: Vec<String> =
+            self.serving.shared.registry.all().iter().map(|session| session.name.to_string()).collect();
+        names.into_iter()
     }
 
     /// The files that the sessions are being recorded to.
@@ -357,7 +367,7 @@ async fn drain(shared: &Shared) {
         deadline_ms: u32::try_from(deadline.as_millis()).unwrap_or(u32::MAX),
         text: "the server is shutting down".into(),
     });
-    for session in shared.registry.iter() {
+    for session in shared.registry.all().iter() {
         session.wake_streams();
     }
     // It says no more than that waiting is over.
@@ -483,7 +493,7 @@ fn random_seed() -> u64 {
 }
 
 fn routes(shared: &Arc<Shared>, health: &HealthReporter) -> Routes {
-    let bytes_max = shared.limits.message_bytes_max;
+    let bytes_max = shared.limits().message_bytes_max;
     let reflection = || {
         tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(tickwire_proto::FILE_DESCRIPTOR_SET)
@@ -547,7 +557,7 @@ impl Probe {
     /// Seats taken in all sessions, those of lost connections within their grace period among them.
     #[must_use]
     pub fn seats(&self) -> u32 {
-        self.shared.registry.iter().map(|session| session.seats_taken()).sum()
+        self.shared.registry.all().iter().map(|session| session.seats_taken()).sum()
     }
 
     /// The newest tick of each session, and how often its loop has given up catching up.
@@ -559,7 +569,7 @@ impl Probe {
     /// How each session's recording does, where it has one, in the same order as [`sessions`](Self::sessions).
     #[must_use]
     pub fn recordings(&self) -> Vec<Option<RecorderStatus>> {
-        self.shared.registry.iter().map(|session| session.recording.status()).collect()
+        self.shared.registry.all().iter().map(|session| session.recording.status()).collect()
     }
 
     /// How each session does, in the order in which they were asked for.
@@ -572,6 +582,6 @@ impl Probe {
             slips: session.counters.slips.load(Ordering::Relaxed),
             stuck: session.is_stuck(),
         };
-        self.shared.registry.iter().map(of).collect()
+        self.shared.registry.all().iter().map(of).collect()
     }
 }

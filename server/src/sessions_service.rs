@@ -37,7 +37,7 @@ impl Sessions {
         let not_found =
             || Refusal::new(Code::NotFound, "NOT_FOUND", format!("there is no {name} on this server")).field("name");
         let hosted = || self.hosted().filter(|hosted| hosted.name == name.to_string());
-        self.shared.registry.get(&name).map(|session| self.describe(session)).or_else(hosted).ok_or_else(not_found)
+        self.shared.registry.get(&name).map(|session| self.describe(&session)).or_else(hosted).ok_or_else(not_found)
     }
 
     fn list(&self, request: ListSessionsRequest) -> Result<ListSessionsResponse, Refusal> {
@@ -55,7 +55,8 @@ impl Sessions {
             })?),
         };
         let wanted = |session: &&Arc<SessionHandle>| game.is_empty() || session.schema.game == game;
-        let mut rest = self.shared.registry.after(after.as_ref()).filter(wanted).peekable();
+        let listing = self.shared.registry.all();
+        let mut rest = listing.after(after.as_ref()).filter(wanted).peekable();
         let page: Vec<&Arc<SessionHandle>> = rest.by_ref().take(page_size).collect();
         let next_page_token = match (page.last(), rest.peek()) {
             (Some(last), Some(_)) => last.name.to_string(),

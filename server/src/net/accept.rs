@@ -33,7 +33,7 @@ pub(crate) async fn accept(listener: &TcpListener, threads: &NetworkThreads, ser
 
 fn hand_over(stream: TcpStream, threads: &NetworkThreads, server: &Arc<Serving>) -> io::Result<()> {
     let open = threads.connections();
-    if open >= server.shared.limits.connections_max {
+    if open >= server.shared.limits().connections_max {
         warn!(open, "connections_max is reached: a connection is closed at once");
         return Ok(());
     }

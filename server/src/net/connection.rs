@@ -397,7 +397,7 @@ fn http2_builder(shared: &Shared) -> h2::server::Builder {
         .initial_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
         .max_frame_size(FRAME_BYTES_MAX)
-        .max_concurrent_streams(shared.limits.requests_per_connection_max)
+        .max_concurrent_streams(shared.limits().requests_per_connection_max)
         .max_header_list_size(HEADER_LIST_BYTES_MAX)
         .max_pending_accept_reset_streams(PENDING_RESETS_MAX)
         .max_local_error_reset_streams(Some(LOCAL_RESETS_MAX));

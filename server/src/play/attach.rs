@@ -87,7 +87,7 @@ pub(super) fn playing(stripe: Stripe, welcome: pb::Welcome) -> Playing {
 
 /// What a hello's wishes come to.
 pub(super) fn grant(shared: &Shared, session: &SessionHandle, hello: &Hello) -> Granted {
-    granted(&shared.limits, session.tick_rate, session.replicator.config().snapshot_bytes_max, hello)
+    granted(&shared.limits(), session.tick_rate, session.replicator.config().snapshot_bytes_max, hello)
 }
 
 /// What they come to where ticks go by at `rate`, with so many bytes in a snapshot at most.

@@ -40,8 +40,8 @@ pub(crate) fn find_session(registry: &Registry, hello: &Hello) -> Result<Arc<Ses
             .default_for(None)
             .ok_or_else(|| not_found("hello.session", "this server has no session".to_owned()))?,
     };
-    check_session(session, hello.game.as_ref(), hello.schema_hash)?;
-    Ok(Arc::clone(session))
+    check_session(&session, hello.game.as_ref(), hello.schema_hash)?;
+    Ok(session)
 }
 
 /// Whether a client that was built for a game or a schema fits a session.

@@ -202,7 +202,7 @@ impl Uplink {
         if let Stage::Arriving { .. } = &self.stage {
             match ready!(self.poll_arrival(peer, now, cx)) {
                 Ok(seated) => {
-                    let limits = &peer.shared.limits;
+                    let limits = peer.shared.limits();
                     let rate = MessageRate::new(limits.messages_per_second_max, limits.messages_burst_max);
                     self.stage = Stage::Playing { seated, rate };
                     self.due = Some(now);
@@ -227,7 +227,7 @@ impl Uplink {
             return Poll::Pending;
         };
         if seat.is_none() {
-            match inbox.poll_message(peer.shared.limits.message_bytes_max, None, cx) {
+            match inbox.poll_message(peer.shared.limits().message_bytes_max, None, cx) {
                 Poll::Ready(message) => {
                     let hello = read_hello(message)?;
                     self.heard_at = now;
@@ -260,7 +260,7 @@ impl Uplink {
         let (Stage::Playing { seated, rate }, Some(inbox)) = (&mut self.stage, &mut self.inbox) else {
             return Poll::Pending;
         };
-        let limits = &peer.shared.limits;
+        let limits = peer.shared.limits();
         for _ in 0..MESSAGES_IN_A_ROW_MAX {
             let message = match inbox.poll_message(limits.message_bytes_max, lane, cx) {
                 Poll::Pending => {

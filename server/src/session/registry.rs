@@ -2,6 +2,8 @@
 
 use std::{collections::BTreeMap, fmt, str::FromStr, sync::Arc};
 
+use arc_swap::ArcSwap;
+
 use super::SessionHandle;
 
 /// A session's name: `sessions/` and an id of lower-case letters, digits, `_` and `-`.
@@ -54,9 +56,15 @@ impl fmt::Display for SessionName {
     }
 }
 
-/// The server's sessions.
+/// The server's sessions. Who looks sees them as they were at one moment, and keeps nobody waiting.
 #[derive(Debug)]
 pub(crate) struct Registry {
+    listing: ArcSwap<Listing>,
+}
+
+/// The sessions of one moment.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Listing {
     by_name: BTreeMap<SessionName, Arc<SessionHandle>>,
     first: Vec<Arc<SessionHandle>>,
 }
@@ -65,20 +73,28 @@ impl Registry {
     /// Of sessions in the order in which they were asked for.
     pub(crate) fn new(sessions: Vec<Arc<SessionHandle>>) -> Self {
         let by_name = sessions.iter().map(|session| (session.name.clone(), Arc::clone(session))).collect();
-        Self { by_name, first: sessions }
+        Self { listing: ArcSwap::from_pointee(Listing { by_name, first: sessions }) }
+    }
+
+    /// All sessions of this moment.
+    pub(crate) fn all(&self) -> Arc<Listing> {
+        self.listing.load_full()
     }
 
     /// The session of this name.
-    pub(crate) fn get(&self, name: &SessionName) -> Option<&Arc<SessionHandle>> {
-        self.by_name.get(name)
+    pub(crate) fn get(&self, name: &SessionName) -> Option<Arc<SessionHandle>> {
+        self.listing.load().by_name.get(name).map(Arc::clone)
     }
 
     /// The session for those who name none: the first of the game, or of all.
-    pub(crate) fn default_for(&self, game: Option<&str>) -> Option<&Arc<SessionHandle>> {
-        self.first.iter().find(|session| game.is_none_or(|game| session.schema.game == game))
+    pub(crate) fn default_for(&self, game: Option<&str>) -> Option<Arc<SessionHandle>> {
+        let listing = self.listing.load();
+        listing.iter().find(|session| game.is_none_or(|game| session.schema.game == game)).map(Arc::clone)
     }
+}
 
-    /// All, in the order in which they were asked for.
+impl Listing {
+    /// In the order in which they were asked for.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Arc<SessionHandle>> {
         self.first.iter()
     }

@@ -123,7 +123,7 @@ fn let_in(
     let seat = match source.session() {
         None => None,
         Some(session) => {
-            let most = shared.limits.spectators_max;
+            let most = shared.limits().spectators_max;
             if !session.live.admit(most) {
                 let message = format!("{} has {most} spectators, which is the most", session.name);
                 return Err(Refusal::new(Code::ResourceExhausted, "SPECTATORS", message).retry_after(FULL_RETRY));
@@ -132,7 +132,7 @@ fn let_in(
         }
     };
     let replication = source.replication();
-    let granted = granted(&shared.limits, source.tick_rate(), replication.snapshot_bytes_max, hello);
+    let granted = granted(&shared.limits(), source.tick_rate(), replication.snapshot_bytes_max, hello);
     let follow = words::player_of(wishes.follow_player);
     let spectator = Arc::new(Spectator::new(Arc::clone(shared), source.clone(), &granted, follow));
     let (token, listing) = shared.spectators.list(&spectator)?;

@@ -160,7 +160,7 @@ impl Library {
     /// What can be watched of a recording.
     pub(super) fn source(&self, found: &Found, registry: &Registry) -> Result<Source, Refusal> {
         if let Some(session) = found.session(registry) {
-            return Ok(Source::Session(Arc::clone(session)));
+            return Ok(Source::Session(session));
         }
         let wrong = |error: &dyn fmt::Display| {
             Refusal::new(Code::FailedPrecondition, "UNREADABLE", format!("{}: {error}", found.name)).field("name")
@@ -237,12 +237,12 @@ impl Found {
 
     /// The session that runs, and is or was being recorded there: at its limit of size a recording ends before its session
     /// does.
-    fn session<'a>(&self, registry: &'a Registry) -> Option<&'a Arc<SessionHandle>> {
+    fn session(&self, registry: &Registry) -> Option<Arc<SessionHandle>> {
         let is_recorded_here = |session: &&Arc<SessionHandle>| {
             session.state() == SessionState::Running
                 && session.recording.path().and_then(RecordingName::of_file).as_ref() == Some(&self.name)
         };
-        registry.iter().find(is_recorded_here)
+        registry.all().iter().find(is_recorded_here).map(Arc::clone)
     }
 
     fn is_of_another(&self) -> Refusal {

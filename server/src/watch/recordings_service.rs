@@ -47,7 +47,7 @@ impl RecordingService {
 
     async fn answer(self, request: http::Request<Body>) -> http::Response<Body> {
         let Self { shared } = self;
-        let bytes_max = shared.limits.message_bytes_max;
+        let bytes_max = shared.limits().message_bytes_max;
         let none = EnabledCompressionEncodings::default();
         match request.uri().path() {
             "/tickwire.v1.RecordingService/GetRecording" => {
@@ -134,7 +134,7 @@ async fn download(
     let file = blocking(shared, move |shared| {
         let found = find(&shared.library, &name)?;
         let permit = Arc::clone(&shared.downloads).try_acquire_owned().map_err(|_| {
-            let message = format!("{} downloads are under way, which is the most", shared.limits.downloads_max);
+            let message = format!("{} downloads are under way, which is the most", shared.limits().downloads_max);
             Refusal::new(Code::ResourceExhausted, "DOWNLOADS", message).retry_after(DOWNLOADS_RETRY)
         })?;
         let opened = File::open(found.file(&shared.registry)?).map_err(|error| unreadable(&error))?;

@@ -31,7 +31,7 @@ impl GameService {
 
     async fn answer(self, request: http::Request<Body>) -> http::Response<Body> {
         let Self { shared } = self;
-        let bytes_max = shared.limits.message_bytes_max;
+        let bytes_max = shared.limits().message_bytes_max;
         match request.uri().path() {
             "/tickwire.v1.GameService/Watch" => {
                 let none = EnabledCompressionEncodings::default();

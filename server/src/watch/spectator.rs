@@ -81,7 +81,7 @@ impl Spectator {
             bytes_per_second: Some(granted.bytes_per_second),
             in_flight_bytes_max: source.replication().in_flight_bytes_max,
         };
-        let limits = &shared.limits;
+        let limits = shared.limits();
         let state = State {
             view: View::of_spectator(view, followed(follow)),
             stand: Stand::Nowhere,
@@ -119,7 +119,7 @@ impl Spectator {
         let (now, mut state) = (self.since_start(Instant::now()), self.lock());
         for word in words {
             if !state.rate.allows(now) {
-                let most = self.shared.limits.messages_per_second_max;
+                let most = self.shared.limits().messages_per_second_max;
                 let message = format!("more than {most} messages per second");
                 return Err(Refusal::new(Code::ResourceExhausted, "FLOODING", message));
             }
@@ -201,7 +201,7 @@ impl Spectator {
             Refusal::new(Code::FailedPrecondition, "NOT_RECORDED", message)
         })?;
         let permit = Arc::clone(&self.shared.replays).try_acquire_owned().map_err(|_| {
-            let most = self.shared.limits.replays_max;
+            let most = self.shared.limits().replays_max;
             let message = format!("{most} spectators of this server are in the past, which is the most");
             Refusal::new(Code::ResourceExhausted, "REPLAYS", message).retry_after(REPLAYS_RETRY)
         })?;
