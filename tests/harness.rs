@@ -20,7 +20,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{
     Request, Status, Streaming,
     codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder},
-    transport::{Channel, Endpoint},
+    transport::{Certificate, Channel, ClientTlsConfig, Endpoint},
 };
 use tonic_health::pb::{
     HealthCheckRequest, HealthCheckResponse, health_check_response::ServingStatus, health_client::HealthClient,
@@ -37,6 +37,8 @@ pub(crate) struct TestServer {
     pub(crate) address: SocketAddr,
     pub(crate) probe: Probe,
     pub(crate) recordings: Vec<PathBuf>,
+    /// Whom clients trust, where connections are encrypted.
+    trust: Option<Certificate>,
     stop: oneshot::Sender<()>,
     served: JoinHandle<()>,
 }
@@ -63,7 +65,9 @@ impl TestServer {
     }
 
     pub(crate) async fn start(config: ServerConfig, games: Vec<Arc<dyn Game>>) -> Self {
-        Self::serve(Server::start(config, games).expect("the configuration is good")).await
+        let trust = config.tls.as_ref().map(|files| std::fs::read(&files.certificates).expect("it is there"));
+        let server = Server::start(config, games).expect("the configuration is good");
+        Self { trust: trust.map(Certificate::from_pem), ..Self::serve(server).await }
     }
 
     /// Serves on a port of its own.
@@ -77,7 +81,7 @@ impl TestServer {
             // A test that fails drops the sender; that is a reason to stop, too.
             let _ = stopped.await;
         }));
-        Self { address, probe, recordings, stop, served }
+        Self { address, probe, recordings, trust: None, stop, served }
     }
 
     /// A connection of its own.
@@ -86,7 +90,14 @@ impl TestServer {
     }
 
     pub(crate) fn endpoint(&self) -> Endpoint {
-        Endpoint::from_shared(format!("http://{}", self.address)).expect("an address makes a URL")
+        let endpoint = Endpoint::from_shared(self.url()).expect("an address makes a URL");
+        let Some(trust) = &self.trust else { return endpoint };
+        let tls = ClientTlsConfig::new().ca_certificate(trust.clone());
+        endpoint.tls_config(tls).expect("the certificate is good")
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("{}://{}", if self.trust.is_some() { "https" } else { "http" }, self.address)
     }
 
     /// How a service's health is now, and how it changes.

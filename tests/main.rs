@@ -17,4 +17,5 @@ mod services;
 mod stalled_reader;
 mod stripes;
 mod tiny_game;
+mod tls;
 mod watch;

@@ -1,6 +1,11 @@
 //! A client that stops reading: nothing stale piles up for it, and nobody else can tell.
 
-use crate::harness::{RawClient, TestServer, config};
+use tickwire_server::ServerConfig;
+
+use crate::{
+    harness::{RawClient, TestServer, config},
+    tls::self_signed,
+};
 
 /// The window of a client whose round trip is shorter than half a tick: the smallest of docs/wire.md.
 const CREDIT: usize = 3;
@@ -9,7 +14,17 @@ const STALLED_TICKS: u64 = 150;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_reader_that_stalls_gets_at_most_its_credit_of_stale_snapshots_and_others_go_on() {
-    let server = TestServer::arena(config()).await;
+    stall(config()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reader_that_stalls_behind_tls_does_no_worse() {
+    let directory = tempfile::tempdir().expect("there is room");
+    stall(ServerConfig { tls: Some(self_signed(directory.path())), ..config() }).await;
+}
+
+async fn stall(config: ServerConfig) {
+    let server = TestServer::arena(config).await;
     let (mut stalled, _) = RawClient::join(&server).await;
     let (mut other, _) = RawClient::join(&server).await;
     let mut read = 0;

@@ -10,6 +10,7 @@ pub(crate) mod scripted;
 mod stripes;
 #[cfg(test)]
 mod tests;
+mod tls;
 mod transport;
 mod watch;
 
@@ -27,7 +28,7 @@ use tonic::Status;
 pub use self::{
     conditioner::{Conditions, Stalls, StallsError},
     error::{ClientError, ServerStatus, code_name},
-    transport::ConnectOptions,
+    transport::{ConnectOptions, Trust},
     watch::{Spectator, WatchEvent, WatchOptions, WatchStats},
 };
 use self::{
@@ -393,9 +394,9 @@ impl Client {
 
 fn server_uri(url: &str) -> Result<Uri, ClientError> {
     let invalid = |reason: String| ClientError::Url { url: url.to_owned(), reason };
-    let hint = "write it as http://HOST:PORT";
+    let hint = "write it as http://HOST:PORT, or https://HOST:PORT";
     let uri: Uri = url.parse().map_err(|error: http::uri::InvalidUri| invalid(format!("{error}: {hint}")))?;
-    if uri.scheme_str() != Some("http") || uri.host().is_none_or(str::is_empty) {
+    if !matches!(uri.scheme_str(), Some("http" | "https")) || uri.host().is_none_or(str::is_empty) {
         return Err(invalid(hint.to_owned()));
     }
     Ok(uri)

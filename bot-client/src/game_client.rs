@@ -14,7 +14,7 @@ use tickwire_shared::{Game, InputId, Schema, schema_of};
 use tokio::{runtime, sync::Notify};
 
 use crate::{
-    connection::{Client, ClientError},
+    connection::{Client, ClientError, ConnectOptions},
     core::{ClientEvent, Core, Event, Feed, InputError, JoinOptions, Scene, Stats},
 };
 
@@ -122,7 +122,20 @@ impl GameClient {
     ///
     /// # Errors
     /// Where no thread can be started, or the game's definition is wrong.
-    pub fn connect(url: &str, mut options: JoinOptions, game: Option<Arc<dyn Game>>) -> Result<Self, GameClientError> {
+    pub fn connect(url: &str, options: JoinOptions, game: Option<Arc<dyn Game>>) -> Result<Self, GameClientError> {
+        Self::connect_with(url, options, ConnectOptions::default(), game)
+    }
+
+    /// The same, as `connect_options` say.
+    ///
+    /// # Errors
+    /// As [`connect`](Self::connect).
+    pub fn connect_with(
+        url: &str,
+        mut options: JoinOptions,
+        connect_options: ConnectOptions,
+        game: Option<Arc<dyn Game>>,
+    ) -> Result<Self, GameClientError> {
         if let Some(game) = &game {
             let schema = schema_of(&**game)?;
             options.schema_hash.get_or_insert(schema.hash());
@@ -130,7 +143,7 @@ impl GameClient {
         let shared = Arc::new(Shared::default());
         let runtime = runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
         let (url, theirs) = (url.to_owned(), Arc::clone(&shared));
-        let play = move || runtime.block_on(play(&url, &options, game.as_deref(), &theirs));
+        let play = move || runtime.block_on(play(&url, &options, &connect_options, game.as_deref(), &theirs));
         let thread = thread::Builder::new().name("tickwire-client".into()).spawn(play)?;
         Ok(Self { shared, thread: Some(thread), now: Instant::now(), scene: None })
     }
@@ -260,11 +273,17 @@ impl PlayerActions {
 }
 
 /// The connection's thread.
-async fn play(url: &str, options: &JoinOptions, game: Option<&dyn Game>, shared: &Shared) {
+async fn play(
+    url: &str,
+    options: &JoinOptions,
+    connect_options: &ConnectOptions,
+    game: Option<&dyn Game>,
+    shared: &Shared,
+) {
     let joined = tokio::select! {
         biased;
         () = shared.leaving.notified() => Ok(None),
-        joined = Client::connect(url, options) => joined.map(Some),
+        joined = Client::connect_with(url, options, connect_options) => joined.map(Some),
     };
     let mut client = match joined {
         Ok(Some(client)) => Box::new(client),

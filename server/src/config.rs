@@ -45,10 +45,23 @@ pub struct ServerConfig {
     pub simulation_threads: Option<NonZeroUsize>,
     /// Network threads, each with a runtime of its own; none: one per core.
     pub network_threads: Option<NonZeroUsize>,
+    /// What connections are encrypted with; none: they are not.
+    pub tls: Option<TlsFiles>,
     /// How long the server waits for what.
     pub timeouts: Timeouts,
     /// How much a peer may take.
     pub limits: Limits,
+}
+
+/// The files of TLS, in PEM. They are read again when they are replaced: connections of before go on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TlsFiles {
+    /// The server's certificate, and behind it those that lead to one that clients trust.
+    pub certificates: PathBuf,
+    /// The private key of the first of them.
+    pub key: PathBuf,
+    /// The certificates of those who sign clients': each client must show one of theirs then. None: clients show none.
+    pub client_authorities: Option<PathBuf>,
 }
 
 /// How matches are recorded, and for how long that is kept.
@@ -176,6 +189,7 @@ impl Default for ServerConfig {
             exclusive_dir: None,
             simulation_threads: None,
             network_threads: None,
+            tls: None,
             timeouts: Timeouts::default(),
             limits: Limits::default(),
         }

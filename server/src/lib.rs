@@ -38,5 +38,6 @@ mod status;
 mod watch;
 
 pub use cli::cli_main;
-pub use config::{Limits, RecordingConfig, ServerConfig, Timeouts};
+pub use config::{Limits, RecordingConfig, ServerConfig, Timeouts, TlsFiles};
+pub use net::TlsError;
 pub use server::{Probe, RunError, Server, SessionProgress, run};

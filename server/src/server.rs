@@ -2,7 +2,8 @@
 
 use std::{
     collections::BTreeMap,
-    future::Future,
+    convert::Infallible,
+    future::{Future, pending},
     io,
     num::{NonZeroU32, NonZeroUsize},
     path::{Path, PathBuf},
@@ -30,7 +31,7 @@ use tracing::{info, warn};
 use crate::{
     config::{Limits, ServerConfig, Timeouts},
     housekeeping::Housekeeper,
-    net::{self, NetworkThread, NetworkThreads, Relay},
+    net::{self, NetworkThread, NetworkThreads, Relay, Tls, TlsError},
     recovery::{RecoveredSessions, Recoverer},
     session::{
         self, AttachTokens, Origin, RecoveredSession, Registry, ResumeTokens, SessionHandle, SessionHost, SessionName,
@@ -98,6 +99,9 @@ pub enum RunError {
         /// Why.
         source: ReplayError,
     },
+    /// A file that connections cannot be encrypted with.
+    #[error("TLS: {0}")]
+    Tls(#[from] TlsError),
     /// A thread or runtime that cannot be created.
     #[error("cannot start threads: {0}")]
     Threads(io::Error),
@@ -141,6 +145,7 @@ impl Shared {
 pub(crate) struct Serving {
     pub(crate) shared: Arc<Shared>,
     pub(crate) routes: Routes,
+    pub(crate) tls: Option<Tls>,
 }
 
 /// How far a server is from its end.
@@ -218,6 +223,7 @@ impl Server {
     ) -> Result<Self, RunError> {
         let library = Library::new(config.recordings.clone(), config.recordings_public, games.as_slice().into());
         let hosted = choose_games(&config.games, &games)?;
+        let tls = config.tls.clone().map(Tls::load).transpose()?;
         let cores = available_parallelism().unwrap_or(NonZeroUsize::MIN);
         let threads =
             NetworkThreads::start(config.network_threads.unwrap_or(cores).get()).map_err(RunError::Threads)?;
@@ -239,7 +245,7 @@ impl Server {
         for (session, runtime) in host.sessions().zip(runtimes.into_iter().cycle()) {
             watch::keep_edge(session, runtime).map_err(RunError::Threads)?;
         }
-        Ok(Self::of(config, library, None, host, housekeeper, threads))
+        Ok(Self::of(config, library, None, host, housekeeper, threads, tls))
     }
 
     /// A server that shows a recording as if it were a session: spectators who do not say start at `from`, and go at
@@ -260,6 +266,7 @@ impl Server {
         let game = game_of(&recording, &games).map_err(unplayable)?;
         // Whether it can be played at all is found out before anybody watches.
         Replay::new(&recording, Arc::clone(&game)).map_err(unplayable)?;
+        let tls = config.tls.clone().map(Tls::load).transpose()?;
         let hosted = Hosted { tape: Arc::new(Tape::finished(recording, game)), from, speed };
         let library = Library::of_file(path.to_owned(), games.into());
         let cores = available_parallelism().unwrap_or(NonZeroUsize::MIN);
@@ -267,7 +274,7 @@ impl Server {
             NetworkThreads::start(config.network_threads.unwrap_or(cores).get()).map_err(RunError::Threads)?;
         let housekeeper = Housekeeper::new(&config)?;
         let host = housekeeper.host(NonZeroUsize::MIN, config.timeouts.stuck).map_err(RunError::Threads)?;
-        Ok(Self::of(config, library, Some(hosted), host, housekeeper, threads))
+        Ok(Self::of(config, library, Some(hosted), host, housekeeper, threads, tls))
     }
 
     fn of(
@@ -277,6 +284,7 @@ impl Server {
         host: SessionHost,
         housekeeper: Housekeeper,
         threads: NetworkThreads,
+        tls: Option<Tls>,
     ) -> Self {
         let shared = Arc::new(Shared {
             registry: Registry::new(host.sessions().map(Arc::clone).collect()),
@@ -296,7 +304,7 @@ impl Server {
         });
         let health = HealthReporter::new();
         let routes = routes(&shared, &health);
-        Self { serving: Arc::new(Serving { shared, routes }), host, health, housekeeper, threads }
+        Self { serving: Arc::new(Serving { shared, routes, tls }), host, health, housekeeper, threads }
     }
 
     /// Watches the server from outside.
@@ -326,6 +334,7 @@ impl Server {
         tokio::select! {
             never = net::accept(&listener, &threads, &serving) => match never {},
             never = housekeeper.keep(&shared.registry, &health) => match never {},
+            never = keep_fresh(serving.tls.as_ref()) => match never {},
             () = shutdown => {}
         }
         info!("draining: nobody may join");
@@ -356,6 +365,14 @@ impl Server {
 async fn set_health(health: &HealthReporter, status: ServingStatus) {
     for service in ["", GameService::NAME, RecordingService::NAME, SessionServiceServer::<Sessions>::NAME] {
         health.set_service_status(service, status).await;
+    }
+}
+
+/// Sees to it that connections are encrypted with the certificates that there are now.
+async fn keep_fresh(tls: Option<&Tls>) -> Infallible {
+    match tls {
+        Some(tls) => tls.keep_fresh().await,
+        None => pending().await,
     }
 }
 
@@ -407,6 +424,7 @@ fn choose_games(names: &[String], games: &[Arc<dyn Game>]) -> Result<Vec<Arc<dyn
 
 /// Whether the sessions that are asked for can be created: as far as that can be said without hosting them.
 pub(crate) fn check(config: &ServerConfig, games: Vec<Arc<dyn Game>>) -> Result<(), RunError> {
+    config.tls.clone().map(Tls::load).transpose()?;
     for game in choose_games(&config.games, &games)? {
         let name = game.name().to_owned();
         session::create(game, config, config.seed.unwrap_or(0)).map_err(|source| RunError::Session { name, source })?;

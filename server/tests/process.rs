@@ -386,6 +386,31 @@ fn a_file_that_is_no_recording_gets_a_clear_error() {
 }
 
 #[test]
+fn tls_takes_two_files_that_belong_together() {
+    let directory = tempfile::tempdir().expect("there is room");
+    let own = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("the name is good");
+    let file = |name, text: &str| {
+        let path = directory.path().join(name);
+        fs::write(&path, text).expect("there is room");
+        path.into_os_string().into_string().expect("UTF-8")
+    };
+    let (cert, key) = (file("a.pem", &own.cert.pem()), file("a.key", &own.signing_key.serialize_pem()));
+    let other = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("the name is good");
+    let other = file("b.key", &other.signing_key.serialize_pem());
+
+    let said = |arguments: &[&str]| {
+        let output = run(&[&["--print-config"], arguments].concat());
+        assert!(!output.status.success(), "{arguments:?}");
+        stderr(&output)
+    };
+    assert!(said(&["--tls-cert", &cert]).contains("tls_key"));
+    assert!(said(&["--tls-key", &key]).contains("tls_cert"));
+    let error = said(&["--tls-cert", &cert, "--tls-key", &other]);
+    assert!(error.contains(&other) && error.contains(&cert), "{error}");
+    assert!(run(&["--print-config", "--tls-cert", &cert, "--tls-key", &key]).status.success());
+}
+
+#[test]
 fn listening_beyond_this_machine_needs_a_word() {
     let output = run(&["--listen", "0.0.0.0:0"]);
     assert_eq!(output.status.code(), Some(2));

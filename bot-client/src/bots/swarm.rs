@@ -33,7 +33,7 @@ use super::{
     trace::TraceFileError,
 };
 use crate::{
-    connection::{Client, ClientError, Conditions, ConnectOptions, code_name},
+    connection::{Client, ClientError, Conditions, ConnectOptions, Trust, code_name},
     core::{Event, JoinOptions, Resume, Stats, Stripes},
 };
 
@@ -68,6 +68,8 @@ pub struct SwarmConfig {
     pub snapshot_copies: u32,
     /// How bots take back seats whose connections are lost.
     pub resume: Resume,
+    /// Whom to trust to be the server of an `https` address.
+    pub trust: Trust,
 }
 
 impl SwarmConfig {
@@ -90,6 +92,7 @@ impl SwarmConfig {
             stripes: Stripes::ONE,
             snapshot_copies: 1,
             resume: Resume::default(),
+            trust: Trust::System,
         }
     }
 
@@ -104,6 +107,7 @@ impl SwarmConfig {
         ConnectOptions {
             local_address: self.local_addresses.get(bot % self.local_addresses.len().max(1)).copied(),
             conditions: Conditions { seed, ..self.conditions.clone() },
+            trust: self.trust.clone(),
             ..ConnectOptions::default()
         }
     }

@@ -27,6 +27,16 @@ pub enum ClientError {
         /// What the operating system says.
         reason: String,
     },
+    /// The server does not prove to be the one that was meant, or the connection cannot be encrypted.
+    #[error(
+        "cannot connect to {url} safely: {reason}; see that its certificate is for that name, and that it is trusted here"
+    )]
+    Tls {
+        /// The server's address.
+        url: String,
+        /// What is wrong.
+        reason: String,
+    },
     /// This machine does not have the address to connect from, or no port of it is left.
     #[error("cannot connect from {address}: {reason}; choose an address of this machine that reaches the server")]
     LocalAddress {
@@ -127,6 +137,7 @@ impl ClientError {
     pub fn code(&self) -> Code {
         match self {
             Self::Url { .. } | Self::LocalAddress { .. } | Self::Input(_) => Code::InvalidArgument,
+            Self::Tls { .. } => Code::Unauthenticated,
             Self::Connect { .. } | Self::Lost { .. } | Self::Goodbye { .. } | Self::Ended => Code::Unavailable,
             Self::Timeout { .. } => Code::DeadlineExceeded,
             Self::Status(status) => status.code,

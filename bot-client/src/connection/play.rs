@@ -15,7 +15,7 @@ use h2::{
     RecvStream, SendStream,
     client::{Builder, ResponseFuture, SendRequest},
 };
-use http::{Method, Request, StatusCode, Uri, header};
+use http::{Method, Request, StatusCode, Uri, header, uri::Scheme};
 use prost::Message;
 use tickwire_proto::v1 as pb;
 use tokio::task::AbortHandle;
@@ -23,7 +23,7 @@ use tonic::{Code, Status};
 
 use super::{
     error::ClientError,
-    transport::{ConnectOptions, Connection, Wire, connect},
+    transport::{ConnectError, ConnectOptions, Connection, Wire, connect},
 };
 
 const PLAY: &str = "/tickwire.v1.GameService/Play";
@@ -91,11 +91,12 @@ impl PlayStream {
         wire: &Arc<Wire>,
         method: &'static str,
     ) -> Result<(Self, SendRequest<Bytes>), ClientError> {
-        let refused = |error: io::Error| match options.local_address {
-            Some(address) if error.kind() == io::ErrorKind::AddrNotAvailable => {
+        let refused = |error: ConnectError| match (error, options.local_address) {
+            (ConnectError::Tls(reason), _) => ClientError::Tls { url: url.to_owned(), reason },
+            (ConnectError::Io(error), Some(address)) if error.kind() == io::ErrorKind::AddrNotAvailable => {
                 ClientError::LocalAddress { address, reason: error.to_string() }
             }
-            _ => ClientError::Connect { url: url.to_owned(), reason: error.to_string() },
+            (ConnectError::Io(error), _) => ClientError::Connect { url: url.to_owned(), reason: error.to_string() },
         };
         let socket = connect(uri, options, wire).await.map_err(refused)?;
         let (requests, connection) = Builder::new()
@@ -270,7 +271,8 @@ fn request_to(server: &Uri, method: &'static str) -> Result<Request<()>, ClientE
 
 fn method_uri(server: &Uri, method: &'static str) -> Result<Uri, ClientError> {
     let authority = server.authority().map_or("", http::uri::Authority::as_str);
-    let uri = Uri::builder().scheme("http").authority(authority).path_and_query(method).build();
+    let scheme = server.scheme().unwrap_or(&Scheme::HTTP).clone();
+    let uri = Uri::builder().scheme(scheme).authority(authority).path_and_query(method).build();
     uri.map_err(|error| ClientError::Url { url: server.to_string(), reason: error.to_string() })
 }
 

@@ -1,4 +1,4 @@
-//! The TCP connection under a client: it counts its bytes, which only the transport sees.
+//! The connection under a client, plain or encrypted: it counts its bytes, which only the transport sees.
 
 use std::{
     io,
@@ -12,21 +12,23 @@ use std::{
     time::Duration,
 };
 
-use http::Uri;
+use http::{Uri, uri::Scheme};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpSocket, TcpStream, lookup_host},
     time::timeout,
 };
+use tokio_rustls::client::TlsStream;
 
 use super::{
     WELCOME_TIMEOUT,
     conditioner::{Conditioned, Conditions},
+    tls,
 };
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// The port of an address that names none.
-const DEFAULT_PORT: u16 = 80;
+/// The ports of addresses that name none, of `http` and of `https`.
+const DEFAULT_PORTS: [u16; 2] = [80, 443];
 
 /// How a client connects. All of it may stay as it is by default.
 #[derive(Clone, Debug, PartialEq)]
@@ -37,11 +39,28 @@ pub struct ConnectOptions {
     pub conditions: Conditions,
     /// How long the server may take to let the player in, from connecting on; by default 10 s.
     pub welcome_timeout: Duration,
+    /// Whom to trust to be the server of an `https` address.
+    pub trust: Trust,
+}
+
+/// Whom a client trusts to be the server of an address that begins with `https`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Trust {
+    /// Whoever shows a certificate that this machine's system trusts.
+    #[default]
+    System,
+    /// Whoever shows a certificate that one of these has signed, or is: certificates in PEM.
+    Certificates(Vec<u8>),
 }
 
 impl Default for ConnectOptions {
     fn default() -> Self {
-        Self { local_address: None, conditions: Conditions::default(), welcome_timeout: WELCOME_TIMEOUT }
+        Self {
+            local_address: None,
+            conditions: Conditions::default(),
+            welcome_timeout: WELCOME_TIMEOUT,
+            trust: Trust::System,
+        }
     }
 }
 
@@ -62,25 +81,46 @@ impl Wire {
     }
 }
 
-/// Opens a client's one connection.
-pub(super) async fn connect(uri: &Uri, options: &ConnectOptions, wire: &Arc<Wire>) -> io::Result<Connection> {
+/// Why there is no connection.
+#[derive(Debug)]
+pub(super) enum ConnectError {
+    Io(io::Error),
+    /// The server is not who it should be, or does not encrypt.
+    Tls(String),
+}
+
+impl From<io::Error> for ConnectError {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
+    }
+}
+
+/// Opens one of a client's connections.
+pub(super) async fn connect(uri: &Uri, options: &ConnectOptions, wire: &Arc<Wire>) -> Result<Connection, ConnectError> {
     // A literal IPv6 address stands in brackets.
     let host = uri.host().unwrap_or_default().trim_matches(['[', ']']);
-    let server = (host, uri.port_u16().unwrap_or(DEFAULT_PORT));
+    let is_encrypted = uri.scheme() == Some(&Scheme::HTTPS);
+    let server = (host, uri.port_u16().unwrap_or(DEFAULT_PORTS[usize::from(is_encrypted)]));
     let connect = async {
         match options.local_address {
             None => TcpStream::connect(server).await,
             Some(local) => connect_from(local, server).await,
         }
     };
-    let socket = timeout(CONNECT_TIMEOUT, connect).await.map_err(|_| io::ErrorKind::TimedOut)??;
+    let socket = timeout(CONNECT_TIMEOUT, connect).await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
     // Inputs are small, and due now.
     socket.set_nodelay(true)?;
     let stream = match options.conditions.is_none() {
         true => Transport::Plain(socket),
         false => Transport::Conditioned(Conditioned::new(socket, &options.conditions)),
     };
-    Ok(Connection { stream, wire: Arc::clone(wire) })
+    let counted = Counted { stream, wire: Arc::clone(wire) };
+    if !is_encrypted {
+        return Ok(Connection::Plain(counted));
+    }
+    let encrypted = timeout(CONNECT_TIMEOUT, tls::encrypt(counted, host, &options.trust));
+    let encrypted = encrypted.await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
+    Ok(Connection::Encrypted(Box::new(encrypted)))
 }
 
 async fn connect_from(local: IpAddr, server: (&str, u16)) -> io::Result<TcpStream> {
@@ -98,8 +138,16 @@ async fn connect_from(local: IpAddr, server: (&str, u16)) -> io::Result<TcpStrea
     Err(failure)
 }
 
+/// What HTTP/2 reads from and writes to.
 #[derive(Debug)]
-pub(super) struct Connection {
+pub(super) enum Connection {
+    Plain(Counted),
+    Encrypted(Box<TlsStream<Counted>>),
+}
+
+/// A socket, with its bytes counted.
+#[derive(Debug)]
+pub(super) struct Counted {
     stream: Transport,
     wire: Arc<Wire>,
 }
@@ -112,15 +160,15 @@ enum Transport {
 
 /// Calls a method of whichever stream there is.
 macro_rules! on_stream {
-    ($connection:expr, $method:ident($($argument:expr),*)) => {
-        match &mut $connection.stream {
+    ($counted:expr, $method:ident($($argument:expr),*)) => {
+        match &mut $counted.stream {
             Transport::Plain(stream) => Pin::new(stream).$method($($argument),*),
             Transport::Conditioned(conditioned) => Pin::new(conditioned.stream()).$method($($argument),*),
         }
     };
 }
 
-impl AsyncRead for Connection {
+impl AsyncRead for Counted {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
         ready!(on_stream!(self, poll_read(cx, buf)))?;
@@ -129,14 +177,14 @@ impl AsyncRead for Connection {
     }
 }
 
-impl Connection {
+impl Counted {
     fn count_sent(&self, written: usize) -> Poll<io::Result<usize>> {
         self.wire.sent.fetch_add(written as u64, Ordering::Relaxed);
         Poll::Ready(Ok(written))
     }
 }
 
-impl AsyncWrite for Connection {
+impl AsyncWrite for Counted {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let written = ready!(on_stream!(self, poll_write(cx, buf)))?;
         self.count_sent(written)
@@ -164,5 +212,50 @@ impl AsyncWrite for Connection {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         on_stream!(self, poll_shutdown(cx))
+    }
+}
+
+/// Calls a method of the connection, plain or encrypted.
+macro_rules! on_connection {
+    ($connection:expr, $method:ident($($argument:expr),*)) => {
+        match $connection.get_mut() {
+            Connection::Plain(stream) => Pin::new(stream).$method($($argument),*),
+            Connection::Encrypted(stream) => Pin::new(stream).$method($($argument),*),
+        }
+    };
+}
+
+impl AsyncRead for Connection {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        on_connection!(self, poll_read(cx, buf))
+    }
+}
+
+impl AsyncWrite for Connection {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        on_connection!(self, poll_write(cx, buf))
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        on_connection!(self, poll_write_vectored(cx, bufs))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        match self {
+            Self::Plain(stream) => stream.is_write_vectored(),
+            Self::Encrypted(stream) => stream.is_write_vectored(),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        on_connection!(self, poll_flush(cx))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        on_connection!(self, poll_shutdown(cx))
     }
 }

@@ -11,7 +11,7 @@ use tickwire_shared::{PlayerId, Tick, TickRate};
 use tickwire_wire::{Applied, Mirror, MirrorError};
 use tokio::time::timeout;
 
-use super::{ClientError, ConnectOptions, WELCOME_TIMEOUT, decode, play::PlayStream, server_uri, transport::Wire};
+use super::{ClientError, ConnectOptions, decode, play::PlayStream, server_uri, transport::Wire};
 use crate::core::{JoinOptions, ProtocolError};
 
 const WATCH: &str = "/tickwire.v1.GameService/Watch";
@@ -29,6 +29,8 @@ pub struct WatchOptions {
     pub from: Tick,
     /// How fast the past goes by, 0.1 to 64; 0: as the server likes.
     pub speed: f64,
+    /// How to connect.
+    pub connect: ConnectOptions,
 }
 
 /// What happened, as [`Spectator::next`] tells it.
@@ -91,17 +93,18 @@ impl Spectator {
             from_tick: options.from.0,
             speed: options.speed,
         };
-        let (wire, connect) = (Arc::<Wire>::default(), ConnectOptions::default());
+        let wire = Arc::<Wire>::default();
         let greet = async {
-            let (mut stream, requests) = PlayStream::request(url, &uri, &connect, &wire, WATCH).await?;
+            let (mut stream, requests) = PlayStream::request(url, &uri, &options.connect, &wire, WATCH).await?;
             stream.push(&request);
             stream.flush(true).map_err(|error| ClientError::Lost { reason: error.to_string() })?;
             let first = poll_fn(|cx| stream.poll_message(cx)).await?.ok_or(ClientError::Ended)?;
             Ok::<_, ClientError>((stream, requests, decode(&first)?))
         };
-        let greeted = timeout(WELCOME_TIMEOUT, greet).await;
+        let patience = options.connect.welcome_timeout;
+        let greeted = timeout(patience, greet).await;
         let (stream, requests, first) =
-            greeted.map_err(|_| ClientError::Timeout { what: "watch", after: WELCOME_TIMEOUT })??;
+            greeted.map_err(|_| ClientError::Timeout { what: "watch", after: patience })??;
         let Some(Kind::Welcome(welcome)) = first.kind else { return Err(ProtocolError::NotWelcome.into()) };
         let schema = welcome.schema.as_ref().ok_or(ProtocolError::NoSchema)?;
         let schema = tickwire_wire::schema::from_proto(schema).map_err(ProtocolError::from)?;

@@ -26,7 +26,7 @@ use super::{
     values::{self, OnOff},
 };
 use crate::{
-    config::{BYTES_PER_SECOND_MIN, Limits, RecordingConfig, ServerConfig},
+    config::{BYTES_PER_SECOND_MIN, Limits, RecordingConfig, ServerConfig, TlsFiles},
     session::DELAY_IN_MEMORY_MAX,
 };
 
@@ -55,6 +55,14 @@ pub(super) struct ServeFlags {
     #[arg(long)]
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     insecure: bool,
+    /// The PEM file of the server's certificate and those behind it: connections are encrypted then
+    #[arg(long, value_name = "FILE")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tls_cert: Option<PathBuf>,
+    /// The PEM file of its private key
+    #[arg(long, value_name = "FILE")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tls_key: Option<PathBuf>,
     /// The game to host; may be given several times [default: the first of the build]
     #[arg(long, value_name = "NAME")]
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -208,6 +216,8 @@ struct Options {
     listen: SocketAddr,
     #[serde(deserialize_with = "values::flag")]
     insecure: bool,
+    tls_cert: Option<PathBuf>,
+    tls_key: Option<PathBuf>,
     #[serde(deserialize_with = "values::one_or_many")]
     game: Vec<String>,
     sessions: u32,
@@ -244,6 +254,8 @@ impl Default for Options {
         Self {
             listen: SocketAddr::from(([127, 0, 0, 1], 7777)),
             insecure: false,
+            tls_cert: None,
+            tls_key: None,
             game: config.games,
             sessions: config.sessions.get(),
             tick_rate: config.tick_rate.hz(),
@@ -350,10 +362,28 @@ impl Layers {
             }
         };
 
+        let tls = match (options.tls_cert.clone(), options.tls_key.clone()) {
+            (None, None) => None,
+            (Some(certificates), Some(key)) => Some(TlsFiles { certificates, key, client_authorities: None }),
+            (Some(path), None) => {
+                let problem = "needs the private key that belongs to it: name it with tls_key";
+                return Err(invalid("tls_cert", path.display().to_string(), problem.into()));
+            }
+            (None, Some(path)) => {
+                let problem = "needs the certificate that belongs to it: name it with tls_cert";
+                return Err(invalid("tls_key", path.display().to_string(), problem.into()));
+            }
+        };
         if !options.listen.ip().is_loopback() && !options.insecure {
-            let problem = "can be reached from other machines, but nothing is encrypted and nobody is asked who they are: \
-                           listen on 127.0.0.1 or [::1], or say --insecure where you trust the network";
-            return Err(invalid("listen", options.listen.to_string(), problem.into()));
+            let lack = match tls {
+                None => "nothing is encrypted and nobody is asked who they are",
+                Some(_) => "nobody is asked who they are",
+            };
+            let problem = format!(
+                "can be reached from other machines, but {lack}: listen on 127.0.0.1 or [::1], or say --insecure where you \
+                 trust the network"
+            );
+            return Err(invalid("listen", options.listen.to_string(), problem));
         }
         let tick_rate = TickRate::new(options.tick_rate).map_err(|_| {
             invalid("tick_rate", options.tick_rate.to_string(), "is out of range: choose 1 to 240".into())
@@ -448,6 +478,7 @@ impl Layers {
                 exclusive_dir: Some(options.data_dir),
                 simulation_threads: threads("simulation_threads", options.simulation_threads)?,
                 network_threads: threads("network_threads", options.network_threads)?,
+                tls,
                 limits,
                 ..ServerConfig::default()
             },

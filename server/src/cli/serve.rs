@@ -2,9 +2,7 @@
 
 use std::{
     convert::Infallible,
-    io,
-    net::SocketAddr,
-    panic,
+    io, panic,
     path::Path,
     process,
     sync::{
@@ -50,11 +48,12 @@ async fn host(config: ServeConfig, games: Vec<Arc<dyn Game>>) -> Result<(), CliE
     // Before anything is created on disk: most often it is the port that is taken.
     let listener = TcpListener::bind(listen).await.map_err(|source| CliError::Listen { address: listen, source })?;
     let recordings = config.recordings.clone();
+    let scheme = if config.tls.is_some() { "https" } else { "http" };
     let mut signals = Signals::new()?;
     let Some(server) = start(config, games, &mut signals).await? else { return Ok(()) };
 
     // A server goes on though nobody reads what it prints.
-    let _ = greet(listener.local_addr()?, &server, recordings.as_deref());
+    let _ = greet(&format!("{scheme}://{}", listener.local_addr()?), &server, recordings.as_deref());
     let shutdown = async move {
         let signal = signals.next().await;
         info!(signal, "ending");
@@ -65,15 +64,15 @@ async fn host(config: ServeConfig, games: Vec<Arc<dyn Game>>) -> Result<(), CliE
 }
 
 /// Says where to go.
-fn greet(address: SocketAddr, server: &Server, recordings: Option<&Path>) -> io::Result<()> {
-    output::line(format_args!("Tickwire {} on http://{address} (gRPC)", env!("CARGO_PKG_VERSION")))?;
+fn greet(url: &str, server: &Server, recordings: Option<&Path>) -> io::Result<()> {
+    output::line(format_args!("Tickwire {} on {url} (gRPC)", env!("CARGO_PKG_VERSION")))?;
     for session in server.sessions() {
         output::line(format_args!("  session     {session}"))?;
     }
     if let Some(directory) = recordings {
         output::line(format_args!("  recordings  {}", directory.display()))?;
     }
-    output::line(format_args!("  play        tickwire-bots --connect http://{address} --bots 64 --seconds 30"))?;
+    output::line(format_args!("  play        tickwire-bots --connect {url} --bots 64 --seconds 30"))?;
     output::line("  stop        Ctrl-C; twice to stop without a clean end")
 }
 

@@ -15,7 +15,7 @@ use h2::{Ping, PingPong, Reason, RecvStream, server::SendResponse};
 use http::Request;
 use tokio::{
     net::TcpStream,
-    time::{Sleep, sleep_until},
+    time::{Sleep, sleep_until, timeout},
 };
 use tracing::debug;
 
@@ -23,6 +23,7 @@ use super::{
     Bell, Lane, NetworkThread, Outgoing,
     lanes::FlowControlError,
     requests,
+    transport::Transport,
     wake::{Calls, Task},
     wire::{Socket, Wire},
 };
@@ -108,9 +109,9 @@ impl Drop for ConnectionGuard {
 pub(super) async fn serve(stream: std::net::TcpStream, guard: ConnectionGuard, server: Arc<Serving>) {
     let connection = Arc::new(Connection::new(Arc::clone(&guard.thread)));
     let registered = Registered::new(Arc::clone(&connection));
-    let served = match TcpStream::from_std(stream) {
-        Ok(stream) => Served::new(stream, connection, Arc::clone(&server)).await,
-        Err(error) => Err(error.into()),
+    let served = match establish(stream, &server).await {
+        Ok(transport) => Served::new(transport, connection, Arc::clone(&server)).await,
+        Err(error) => Err(error),
     };
     match served {
         Ok(()) => debug!("connection closed"),
@@ -120,12 +121,32 @@ pub(super) async fn serve(stream: std::net::TcpStream, guard: ConnectionGuard, s
     server.shared.something_ended.notify_one();
 }
 
+/// Brings a socket to where HTTP/2 begins.
+async fn establish(stream: std::net::TcpStream, server: &Serving) -> Result<Transport, ConnectionError> {
+    let stream = TcpStream::from_std(stream)?;
+    let Some(tls) = &server.tls else { return Ok(Transport::Plain(stream)) };
+    let mut phase = server.shared.phase.subscribe();
+    let agreed = timeout(server.shared.timeouts.hello, tls.accept(stream));
+    tokio::select! {
+        agreed = agreed => {
+            let stream = agreed.map_err(|_| ConnectionError::NoHandshake)?.map_err(ConnectionError::Tls)?;
+            Ok(Transport::encrypted(stream))
+        }
+        // An error says that the server is gone.
+        _ = phase.wait_for(|phase| *phase == Phase::Ending) => Err(ConnectionError::Aborted),
+    }
+}
+
 #[derive(Debug, thiserror::Error)]
 enum ConnectionError {
     #[error(transparent)]
     Io(#[from] io::Error),
     #[error(transparent)]
     Http2(#[from] h2::Error),
+    #[error("TLS: {0}")]
+    Tls(io::Error),
+    #[error("TLS was not agreed on in time")]
+    NoHandshake,
     #[error("no request came in time")]
     NoRequest,
     #[error("no ping was answered in time")]
@@ -189,10 +210,10 @@ impl Future for Served {
 }
 
 impl Served {
-    fn new(stream: TcpStream, connection: Arc<Connection>, server: Arc<Serving>) -> Self {
+    fn new(transport: Transport, connection: Arc<Connection>, server: Arc<Serving>) -> Self {
         let now = Instant::now();
         let shared = &server.shared;
-        let wire = Wire::new(stream, &connection.task);
+        let wire = Wire::new(transport, &connection.task);
         let socket = Socket::new(&wire);
         let first_request_due = now + shared.timeouts.hello;
         if *shared.phase.borrow() == Phase::Ending {

@@ -9,6 +9,8 @@ mod relay;
 mod requests;
 mod runtime;
 mod socket;
+mod tls;
+mod transport;
 mod wake;
 mod wire;
 
@@ -19,5 +21,7 @@ pub(crate) use outbox::{Message, Outbox, Outgoing};
 pub(crate) use relay::Relay;
 pub(crate) use requests::date;
 pub(crate) use runtime::{NetworkThread, NetworkThreads};
+pub(crate) use tls::Tls;
+pub use tls::TlsError;
 pub(crate) use wake::Bell;
 pub(crate) use wire::{Framed, Lane};

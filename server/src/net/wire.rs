@@ -9,15 +9,13 @@ use std::{
 };
 
 use h2::StreamId;
-use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::TcpStream,
-};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::{
     Bell,
     frames::{DATA, Follower, HEAD_BYTES, Head},
     lanes::{FlowControlError, Incoming, Lanes},
+    transport::Transport,
     wake::{Calls, Task},
 };
 
@@ -40,7 +38,7 @@ pub(super) struct Wire(Mutex<State>);
 
 #[derive(Debug)]
 struct State {
-    stream: TcpStream,
+    transport: Transport,
     lanes: Lanes,
     /// What the kernel has not taken yet. It goes out between two frames of HTTP/2.
     pending: Vec<u8>,
@@ -76,9 +74,9 @@ pub(crate) struct Lane {
 pub(crate) struct Framed(Vec<u8>);
 
 impl Wire {
-    pub(super) fn new(stream: TcpStream, task: &Arc<Task>) -> Arc<Self> {
+    pub(super) fn new(transport: Transport, task: &Arc<Task>) -> Arc<Self> {
         Arc::new(Self(Mutex::new(State {
-            stream,
+            transport,
             lanes: Lanes::new(),
             pending: Vec::new(),
             written: 0,
@@ -99,7 +97,7 @@ impl Wire {
         if state.lanes.has_kept() {
             state.pump();
         }
-        if state.pending.is_empty() {
+        if state.has_written_all() {
             // A window may have been opened.
             state.lanes.call_awaiting();
         }
@@ -148,7 +146,7 @@ impl State {
                     return Ok(Calls::NONE);
                 }
                 let mut buffer = ReadBuf::new(bytes);
-                match Pin::new(&mut self.stream).poll_read(&mut cx, &mut buffer) {
+                match self.transport.poll_read(&mut cx, &mut buffer) {
                     Poll::Pending => return Ok(Calls::NONE),
                     Poll::Ready(Ok(())) if buffer.filled().is_empty() => self.has_ended = true,
                     Poll::Ready(Ok(())) => {
@@ -167,7 +165,7 @@ impl State {
 
     /// Writes what waits, as far as that is possible now.
     fn flush(&mut self) {
-        if !self.http.is_between_frames() || self.has_ended {
+        if self.has_ended || !self.flush_transport() || !self.http.is_between_frames() {
             return;
         }
         while self.written < self.pending.len() {
@@ -191,9 +189,30 @@ impl State {
         self.lanes.note_written();
     }
 
+    /// Whether the kernel has all that the transport has accepted.
+    fn flush_transport(&mut self) -> bool {
+        if self.transport.is_flushed() {
+            return true;
+        }
+        let mut cx = Context::from_waker(&self.waker);
+        match self.transport.poll_flush(&mut cx) {
+            Poll::Pending => false,
+            Poll::Ready(Ok(())) => true,
+            Poll::Ready(Err(error)) => {
+                self.fail(error);
+                false
+            }
+        }
+    }
+
+    /// Whether the kernel has all that was sent.
+    fn has_written_all(&self) -> bool {
+        self.pending.is_empty() && self.transport.is_flushed()
+    }
+
     fn write(&mut self, from: usize) -> Poll<usize> {
         let mut cx = Context::from_waker(&self.waker);
-        let result = ready!(Pin::new(&mut self.stream).poll_write(&mut cx, &self.pending[from..]));
+        let result = ready!(self.transport.poll_write(&mut cx, &self.pending[from..]));
         Poll::Ready(self.count(result))
     }
 
@@ -226,7 +245,7 @@ impl State {
         let mut written = 0;
         if self.pending.is_empty() && self.http.is_between_frames() {
             let mut cx = Context::from_waker(&self.waker);
-            if let Poll::Ready(result) = Pin::new(&mut self.stream).poll_write(&mut cx, framed) {
+            if let Poll::Ready(result) = self.transport.poll_write(&mut cx, framed) {
                 written = self.count(result);
             }
         }
@@ -249,7 +268,6 @@ impl State {
         self.http_is_blocked = false;
         self.flush();
         let mut cx = Context::from_waker(&self.waker);
-        let stream = Pin::new(&mut self.stream);
         let mut given = parts.iter().filter(|part| !part.is_empty());
         let first = given.next().map_or(&[][..], |part| &**part);
         let result = if !self.pending.is_empty() {
@@ -259,11 +277,11 @@ impl State {
                 self.http_is_blocked = true;
                 return Poll::Pending;
             }
-            stream.poll_write(&mut cx, &first[..rest])
+            self.transport.poll_write(&mut cx, &first[..rest])
         } else if given.next().is_none() {
-            stream.poll_write(&mut cx, first)
+            self.transport.poll_write(&mut cx, first)
         } else {
-            stream.poll_write_vectored(&mut cx, parts)
+            self.transport.poll_write_vectored(&mut cx, parts)
         };
         self.http_is_blocked = result.is_pending();
         let written = ready!(result)?;
@@ -330,7 +348,7 @@ impl AsyncWrite for Socket {
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0.lock().stream).poll_shutdown(cx)
+        self.0.lock().transport.poll_shutdown(cx)
     }
 }
 
@@ -377,7 +395,7 @@ impl Lane {
     /// called when there may be.
     pub(crate) fn has_room(&self) -> bool {
         let mut state = self.wire.lock();
-        let has_room = state.pending.is_empty() && state.lanes.has_room(self.stream);
+        let has_room = state.has_written_all() && state.lanes.has_room(self.stream);
         if !has_room {
             state.lanes.await_room(self.stream);
         }
@@ -388,7 +406,7 @@ impl Lane {
     /// the kernel.
     pub(crate) fn has_sent_all(&self) -> bool {
         let mut state = self.wire.lock();
-        let has_sent_all = state.lanes.has_sent_all(self.stream);
+        let has_sent_all = state.transport.is_flushed() && state.lanes.has_sent_all(self.stream);
         if !has_sent_all {
             state.lanes.await_room(self.stream);
         }
@@ -422,7 +440,7 @@ impl Framed {
 
 #[cfg(test)]
 mod tests {
-    use tokio::net::TcpListener;
+    use tokio::net::{TcpListener, TcpStream};
 
     use super::{
         super::wake::tests::{is_called, resting},
@@ -442,7 +460,7 @@ mod tests {
         let (stream, _client) = connected().await;
         stream.writable().await.expect("it is connected");
         let task = resting();
-        let wire = Wire::new(stream, &task);
+        let wire = Wire::new(Transport::Plain(stream), &task);
         let mut state = wire.lock();
         (state.pending, state.http_is_blocked) = (vec![1], true);
         state.flush();
@@ -456,7 +474,7 @@ mod tests {
         let (stream, client) = connected().await;
         drop(client);
         stream.readable().await.expect("its end comes");
-        let wire = Wire::new(stream, &resting());
+        let wire = Wire::new(Transport::Plain(stream), &resting());
         wire.lock().pending.push(1);
         wire.lock().read().expect("nothing comes");
         let result = wire.lock().http_write(&[io::IoSlice::new(b"frame")]);

@@ -20,11 +20,11 @@ use clap::Parser;
 use tickwire_client::{
     Resume, Stripes,
     bots::{self, BehaviourChoice, Report, SwarmConfig, SwarmError, SwarmHandle},
-    connection::{Conditions, Stalls},
+    connection::{Conditions, Stalls, Trust},
 };
 use tokio::{runtime, signal, sync::oneshot, time};
 
-use self::screen::Screen;
+use self::screen::{Screen, complain};
 
 /// Every bot that started played to the end, and every mirror agreed with the server.
 const EXIT_CLEAN: u8 = 0;
@@ -96,6 +96,9 @@ struct Options {
     /// Whether bots take their seats back when their connections are lost: on, or off, where a loss is a failure.
     #[arg(long, value_name = "on|off", default_value = "on", value_parser = resume)]
     resume: Resume,
+    /// The PEM file of certificates that the server's of an https address is trusted by; without it those of the system.
+    #[arg(long, value_name = "FILE")]
+    tls_ca: Option<PathBuf>,
     /// Writes the figures to a file, as flat JSON.
     #[arg(long, value_name = "FILE.json")]
     report: Option<PathBuf>,
@@ -159,8 +162,15 @@ fn threads_for(bots: usize) -> usize {
 
 fn main() -> ExitCode {
     let options = Options::parse();
+    let trust = match options.tls_ca.as_deref().map(fs::read).transpose() {
+        Ok(certificates) => certificates.map_or(Trust::System, Trust::Certificates),
+        Err(error) => {
+            complain(&format!("tls_ca: the file cannot be read: {error}"));
+            return EXIT_USAGE.into();
+        }
+    };
     if let Some(count) = options.watch {
-        return watch::watch(&options.connect, &options.session, count, options.seconds, options.quiet);
+        return watch::watch(&options.connect, &options.session, &trust, count, options.seconds, options.quiet);
     }
     let config = SwarmConfig {
         url: options.connect,
@@ -182,6 +192,7 @@ fn main() -> ExitCode {
         stripes: options.stripes,
         snapshot_copies: options.snapshot_copies,
         resume: options.resume,
+        trust,
     };
     let screen = Screen::new(options.quiet, &config);
     if let Err(error) = options.report.iter().chain(&options.html).try_for_each(|file| may_write(file)) {

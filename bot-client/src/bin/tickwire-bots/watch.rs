@@ -2,7 +2,10 @@
 
 use std::{num::NonZeroUsize, process::ExitCode, time::Duration};
 
-use tickwire_client::{ClientError, JoinOptions, Spectator, WatchEvent, WatchOptions, connection::WatchStats};
+use tickwire_client::{
+    ClientError, JoinOptions, Spectator, WatchEvent, WatchOptions,
+    connection::{ConnectOptions, Trust, WatchStats},
+};
 use tokio::{runtime, task::JoinSet, time};
 
 use super::{
@@ -11,7 +14,14 @@ use super::{
 };
 
 /// Watches for a while, and says what was seen.
-pub(super) fn watch(url: &str, session: &str, count: NonZeroUsize, length: Duration, quiet: bool) -> ExitCode {
+pub(super) fn watch(
+    url: &str,
+    session: &str,
+    trust: &Trust,
+    count: NonZeroUsize,
+    length: Duration,
+    quiet: bool,
+) -> ExitCode {
     let runtime = match runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -19,7 +29,7 @@ pub(super) fn watch(url: &str, session: &str, count: NonZeroUsize, length: Durat
             return ExitCode::from(EXIT_USAGE);
         }
     };
-    let (all, failed) = runtime.block_on(watch_all(url, session, count, length));
+    let (all, failed) = runtime.block_on(watch_all(url, session, trust, count, length));
     let WatchStats { snapshots, hash_checks, desyncs, jumps: _ } = all;
     if !quiet {
         say(&format!("{count} spectators: {snapshots} snapshots, {hash_checks} hashes checked, {desyncs} differ"));
@@ -32,13 +42,21 @@ pub(super) fn watch(url: &str, session: &str, count: NonZeroUsize, length: Durat
     ExitCode::from(code)
 }
 
-async fn watch_all(url: &str, session: &str, count: NonZeroUsize, length: Duration) -> (WatchStats, usize) {
+async fn watch_all(
+    url: &str,
+    session: &str,
+    trust: &Trust,
+    count: NonZeroUsize,
+    length: Duration,
+) -> (WatchStats, usize) {
     let mut spectators = JoinSet::new();
     for _ in 0..count.get() {
+        let connect = ConnectOptions { trust: trust.clone(), ..ConnectOptions::default() };
         let (url, session) = (url.to_owned(), session.to_owned());
         spectators.spawn(async move {
             let join = JoinOptions { session, ..JoinOptions::default() };
-            let mut spectator = Spectator::connect(&url, &WatchOptions { join, ..WatchOptions::default() }).await?;
+            let mut spectator =
+                Spectator::connect(&url, &WatchOptions { join, connect, ..WatchOptions::default() }).await?;
             let watched = time::timeout(length, watch_on(&mut spectator)).await;
             watched.unwrap_or(Ok(())).map(|()| *spectator.stats())
         });
