@@ -61,7 +61,7 @@ pub enum RecordingError {
 }
 
 fn readable(tick: Tick) -> String {
-    if tick == Tick::ZERO { "no tick is readable".to_owned() } else { format!("ticks 1 to {tick} are readable") }
+    if tick == Tick::ZERO { "no tick is readable".to_owned() } else { format!("its ticks up to {tick} are readable") }
 }
 
 /// Why a recording cannot be played again, or no further.
@@ -176,5 +176,5 @@ pub enum VerifyError {
 }
 
 fn verified_ticks(tick: Tick) -> String {
-    if tick == Tick::ZERO { "no tick was verified".to_owned() } else { format!("ticks 1 to {tick} are verified") }
+    if tick == Tick::ZERO { "no tick was verified".to_owned() } else { format!("its ticks up to {tick} are verified") }
 }

@@ -95,7 +95,7 @@ impl Open {
         self.recorders.note_live_bytes(0, mark.bytes);
         // What syncs meanwhile syncs the one or the other, and notes it of that.
         let mut current = lock(&self.disk);
-        let disk = mem::replace(&mut *current, Some(disk));
+        let disk = current.replace(disk);
         self.progress.note_place(place);
         self.progress.note_written(mark);
         self.progress.note_synced(self.progress.written());
