@@ -192,8 +192,8 @@ impl Recoverer<'_> {
             // Somebody has taken it away.
             Err(RecordingError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(RecordingError::Io { source, .. }) if !is_lost(&source) => {
-                error!(path = %path.display(), error = %source, "an unfinished recording cannot be read now");
-                return Err(source);
+                let problem = format!("the unfinished recording {} cannot be read now: {source}", path.display());
+                return Err(io::Error::new(source.kind(), problem));
             }
             Err(error @ RecordingError::InUse { .. }) => {
                 return Err(io::Error::new(io::ErrorKind::WouldBlock, error));

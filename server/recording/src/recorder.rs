@@ -74,15 +74,12 @@ pub struct RecorderOptions {
     pub keyframe_ticks: u64,
     /// How many ticks after the multiples of that: sessions that have different ones do not save all at once.
     pub keyframe_offset_ticks: u64,
-    /// The size, in bytes of the live file, from which on the recording goes on in another file, at its next keyframe.
+    /// The size, in bytes of the live file, from which on the recording goes on in another file, behind a keyframe.
     /// [`u64::MAX`], here and below: in none; a recording without keyframes does so at either.
     pub segment_bytes: u64,
     /// After how many ticks it does so whatever the size.
     pub segment_ticks: u64,
 }
-
-/// How often a keyframe is asked for where they are only to begin segments.
-const SEGMENT_KEYFRAME_TICKS: u64 = 600;
 
 impl RecorderOptions {
     /// 10 s, 1 s, [`Durability::Sync`], no limit of size, keyframes every 10 s, one file.
@@ -102,7 +99,7 @@ impl RecorderOptions {
 
     /// The first tick after `finished` of which a keyframe is due.
     fn next_keyframe(&self, finished: u64) -> u64 {
-        let interval = if self.keyframe_ticks == 0 { SEGMENT_KEYFRAME_TICKS } else { self.keyframe_ticks };
+        let interval = self.keyframe_ticks.max(1);
         let offset = self.keyframe_offset_ticks % interval;
         finished.checked_sub(offset).map_or(offset, |since| offset + (since / interval + 1) * interval)
     }
@@ -124,6 +121,8 @@ pub struct Recorder {
     finished: u64,
     /// When the next keyframe is due.
     keyframe_due: u64,
+    /// When the newest one was asked for.
+    keyframe_asked: u64,
     /// Whether anything has happened since the last one.
     is_eventful: bool,
 }
@@ -287,7 +286,8 @@ impl Recorders {
         };
         let (finished, keyframe_due) = (result, options.next_keyframe(result));
         // Of a match that goes on nobody knows what has happened since its last keyframe.
-        Recorder { open: Arc::new(open), finished, keyframe_due, is_eventful: finished > 0 }
+        let (open, is_eventful) = (Arc::new(open), finished > 0);
+        Recorder { open, finished, keyframe_due, keyframe_asked: finished, is_eventful }
     }
 }
 
@@ -320,20 +320,24 @@ impl Recorder {
         self.open.record(Record::Result(Box::new(result)));
     }
 
-    /// Whether a keyframe of the tick that has just been finished is due: not where nothing has happened since the last one,
-    /// nor while the disk is behind.
+    /// Whether a keyframe of the tick that has just been finished is due, or needed for the next segment to begin with: not
+    /// where nothing has happened since the last one, nor while the disk is behind.
     #[must_use]
     pub fn wants_keyframe(&self) -> bool {
         let RecorderOptions { keyframe_ticks, behind_ticks, .. } = self.open.options;
         let is_behind = || self.open.progress.waiting.load(Ordering::Relaxed) > behind_ticks.saturating_mul(2).max(4);
-        let is_wanted = || keyframe_ticks > 0 || self.open.progress.full.load(Ordering::Relaxed);
-        self.is_eventful && self.finished >= self.keyframe_due && is_wanted() && !is_behind()
+        let is_due = || keyframe_ticks > 0 && self.finished >= self.keyframe_due;
+        // A game may have none to give, and is not to be asked at each tick.
+        let may_ask = || self.finished >= self.keyframe_asked.saturating_add(behind_ticks);
+        let begins_segment = || may_ask() && self.open.progress.full.load(Ordering::Relaxed);
+        self.is_eventful && (is_due() || begins_segment()) && !is_behind()
     }
 
     /// Records all that a session goes on from, as of the tick that has just been finished; `None`: it cannot be had, and the
     /// next one is asked for when it is due.
     pub fn keyframe(&mut self, keyframe: Option<Keyframe>) {
         self.keyframe_due = self.open.options.next_keyframe(self.finished);
+        self.keyframe_asked = self.finished;
         self.is_eventful = false;
         if let Some(keyframe) = keyframe {
             self.open.record(Record::Keyframe(Box::new(keyframe)));
@@ -584,9 +588,7 @@ impl Open {
 
     fn note_written(&self, Writing { live, counted_bytes, .. }: &mut Writing) {
         self.progress.note_written(live.mark());
-        if self.options.keyframe_ticks == 0 && self.is_segment_full(live) {
-            self.progress.full.store(true, Ordering::Relaxed);
-        }
+        self.progress.full.store(self.is_segment_full(live), Ordering::Relaxed);
         // One that is at its limit gives its room to the others at once.
         let bytes = if self.progress.stopped() == Some(Stop::Limited) { 0 } else { live.mark().bytes };
         self.recorders.note_live_bytes(mem::replace(counted_bytes, bytes), bytes);

@@ -56,6 +56,8 @@ struct Threads {
     storage: Arc<dyn Storage>,
     queue_bytes: AtomicU64,
     live_bytes: AtomicU64,
+    /// Recordings that are open.
+    open: AtomicU64,
     ended: Mutex<EndedSegments>,
     /// Whoever finishes those holds it.
     finishing: Mutex<()>,
@@ -127,6 +129,7 @@ impl Recorders {
             storage,
             queue_bytes: AtomicU64::new(0),
             live_bytes: AtomicU64::new(0),
+            open: AtomicU64::new(0),
             ended: Mutex::default(),
             finishing: Mutex::default(),
             changed: Box::new(changed),
@@ -141,8 +144,7 @@ impl Recorders {
 
     /// How large a recording's live file may be, so that those of all fit, and a second one of each that is being finished.
     pub(super) fn live_bytes_share(&self) -> u64 {
-        let open = self.0.pool.lock().open.max(1) as u64;
-        self.0.options.live_bytes_max / 4 / open
+        self.0.options.live_bytes_max / 4 / self.0.open.load(Ordering::Relaxed).max(1)
     }
 
     pub(super) fn ended_segments(&self) -> MutexGuard<'_, EndedSegments> {
@@ -201,12 +203,15 @@ impl Recorders {
             state.writers += 1;
         }
         state.open += 1;
+        self.0.open.store(state.open as u64, Ordering::Relaxed);
         Ok(())
     }
 
     /// A recording is over.
     pub(super) fn leave(&self) {
-        self.0.pool.lock().open -= 1;
+        let mut state = self.0.pool.lock();
+        state.open -= 1;
+        self.0.open.store(state.open as u64, Ordering::Relaxed);
     }
 
     /// Has a recording written that says that it is ready.
