@@ -1,7 +1,7 @@
 //! What a server is told before it starts. Every value that exists is one that the server can run with.
 
 use std::{
-    num::{NonZeroU32, NonZeroUsize},
+    num::{NonZeroU32, NonZeroU64, NonZeroUsize},
     path::PathBuf,
     time::Duration,
 };
@@ -69,8 +69,14 @@ pub struct TlsFiles {
 pub struct RecordingConfig {
     /// What a recording survives.
     pub durability: Durability,
-    /// The size of a running session's file, in bytes, at which its recording ends. The session goes on.
+    /// The size of a running session's file, in bytes, at which its recording ends, where it cannot go on in another
+    /// [segment](Self::segment_bytes). The session goes on.
     pub bytes_max: u64,
+    /// The size of a running session's file, in bytes, from which on its recording goes on in another one, at the next
+    /// keyframe. None: whatever the size. A game that [saves](tickwire_shared::Game::saves) nothing has one file.
+    pub segment_bytes: Option<NonZeroU64>,
+    /// After how much of a match its recording goes on in another file, whatever the size; zero: never for that.
+    pub segment_time: Duration,
     /// How much of a match there is between two keyframes, at which replays can begin, while something happens; zero: there
     /// are none.
     pub keyframe_interval: Duration,
@@ -82,12 +88,14 @@ pub struct RecordingConfig {
 }
 
 impl Default for RecordingConfig {
-    /// Synced, 4 GiB, keyframes every 10 s, and what [`Retention`] says; no recovery, which is for servers whose directory
+    /// Synced, 4 GiB, segments of 256 MiB or an hour, keyframes every 10 s, and what [`Retention`] says; no recovery, which is for servers whose directory
     /// outlives them: the program's default.
     fn default() -> Self {
         Self {
             durability: Durability::default(),
             bytes_max: 4 << 30,
+            segment_bytes: NonZeroU64::new(256 << 20),
+            segment_time: Duration::from_secs(60 * 60),
             keyframe_interval: Duration::from_secs(10),
             retention: Retention::default(),
             recovery: false,
@@ -114,8 +122,8 @@ pub struct Timeouts {
     /// How long a session may take for one tick before it counts as stuck: another thread takes over from its own then, and
     /// it takes nobody in until it goes on.
     pub stuck: Duration,
-    /// How long a session of a killed server may take until it is where it was: the server starts without one that takes
-    /// longer, and its recording is set aside.
+    /// How long a session of a killed server may take without getting further, until it is where it was: the server starts
+    /// without one that gets through fewer ticks in this time than a match has, and its recording is set aside.
     pub recovery: Duration,
     /// How long a peer may take to accept the end of its stream or connection before it is cut off; and how long the server's
     /// end waits for a session that is stuck.

@@ -3,6 +3,7 @@
 
 use std::{
     any::Any,
+    cmp::Reverse,
     collections::{BTreeMap, VecDeque},
     io,
     num::NonZeroUsize,
@@ -10,7 +11,7 @@ use std::{
     path::{Path, PathBuf},
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
         mpsc::{Receiver, RecvTimeoutError, Sender, channel},
     },
     thread,
@@ -18,9 +19,10 @@ use std::{
 };
 
 use tickwire_recording::{
-    Recorders, RecordingError, Recovery, RecoveryError, RecoveryOptions, Unfinished, game_of, set_aside,
+    Recorders, RecordingError, RecordingMeta, Recovery, RecoveryError, RecoveryOptions, Unfinished, game_of, is_lost,
+    remove_stillborn, set_aside,
 };
-use tickwire_shared::Game;
+use tickwire_shared::{Game, TickRate};
 use tracing::{error, info, warn};
 
 use crate::{
@@ -57,13 +59,17 @@ struct Job {
     unfinished: Unfinished,
     /// `None`: an older one of its session. It is only finished.
     game: Option<Arc<dyn Game>>,
+    /// Of an older one: what the next newer one's header says, where that is there.
+    next: Option<RecordingMeta>,
 }
 
 /// One that a thread has.
 struct Running {
     session: SessionName,
     path: PathBuf,
-    began: Instant,
+    rate: TickRate,
+    /// How far it was, and when, for as long as it may take without getting further.
+    mark: (u64, Instant),
     shared: Arc<Shared>,
 }
 
@@ -72,6 +78,8 @@ struct Running {
 struct Shared {
     /// It is to come to an end.
     stop: AtomicBool,
+    /// How many ticks have been read, or played.
+    ticks_done: AtomicU64,
     /// Somebody has taken on what becomes of the recording: the thread, or who waited for it.
     decided: AtomicBool,
 }
@@ -99,7 +107,7 @@ impl Recoverer<'_> {
     /// Where the disk does not let a session go on that could, or `stop` comes true. All can be tried again then.
     pub(crate) fn recover(&self, unfinished: Vec<PathBuf>, stop: &AtomicBool) -> Result<RecoveredSessions, RunError> {
         let began = Instant::now();
-        let mut waiting = self.jobs(unfinished);
+        let mut waiting = self.jobs(unfinished)?;
         let mut sessions = RecoveredSessions::new();
         let mut running = BTreeMap::new();
         let mut gone = 0_usize;
@@ -141,60 +149,86 @@ impl Recoverer<'_> {
     }
 
     /// Takes the recordings. Of each session the newest goes on.
-    fn jobs(&self, paths: Vec<PathBuf>) -> VecDeque<Job> {
+    ///
+    /// # Errors
+    /// Where one cannot be read now, so that nobody knows whose it is: its session is not to begin anew beside it.
+    fn jobs(&self, paths: Vec<PathBuf>) -> Result<VecDeque<Job>, RunError> {
         let patience = Instant::now() + IN_USE_PATIENCE;
-        let mut jobs: Vec<Job> = paths.iter().filter_map(|path| self.job(path, patience)).collect();
-        jobs.sort_by_key(|job| (job.session.clone(), std::cmp::Reverse(job.unfinished.meta().created)));
-        for i in (1..jobs.len()).rev() {
-            if jobs[i - 1].session == jobs[i].session {
-                jobs[i].game = None;
+        let fails = |source| RunError::Recording { directory: self.directory.to_owned(), source };
+        let mut jobs: Vec<Job> = Vec::new();
+        for path in &paths {
+            jobs.extend(self.job(path, patience).map_err(fails)?);
+        }
+        let age = |meta: &RecordingMeta| Reverse((meta.created, meta.segment.number));
+        jobs.sort_by_key(|job| (job.session.clone(), age(job.unfinished.meta())));
+        for i in (0..jobs.len()).rev() {
+            let newer = i.checked_sub(1).map(|newer| &jobs[newer]).filter(|newer| newer.session == jobs[i].session);
+            let next = newer.map(|newer| newer.unfinished.meta().clone());
+            // One whose end could not be written may still be here, and the next segment finished.
+            if next.is_some() || jobs[i].unfinished.has_successor() {
+                (jobs[i].game, jobs[i].next) = (None, next);
             }
         }
-        jobs.into()
+        Ok(jobs.into())
     }
 
-    fn job(&self, path: &Path, patience: Instant) -> Option<Job> {
+    fn job(&self, path: &Path, patience: Instant) -> io::Result<Option<Job>> {
         let opened = loop {
-            match Unfinished::open(path) {
+            let opened = match remove_stillborn(path) {
+                Ok(true) => {
+                    info!(path = %path.display(), "removed a segment that a killed server was beginning");
+                    return Ok(None);
+                }
+                Ok(false) => Unfinished::open(path),
+                Err(error) => Err(error),
+            };
+            match opened {
                 Err(RecordingError::InUse { .. }) if Instant::now() < patience => thread::sleep(LOOK_INTERVAL),
                 opened => break opened,
             }
         };
         let unfinished = match opened {
             Ok(unfinished) => unfinished,
-            Err(error @ (RecordingError::InUse { .. } | RecordingError::Io { .. })) => {
-                warn!(%error, "an unfinished recording is left as it is");
-                return None;
+            // Somebody has taken it away.
+            Err(RecordingError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(RecordingError::Io { source, .. }) if !is_lost(&source) => {
+                let problem = format!("the unfinished recording {} cannot be read now: {source}", path.display());
+                return Err(io::Error::new(source.kind(), problem));
+            }
+            Err(error @ RecordingError::InUse { .. }) => {
+                return Err(io::Error::new(io::ErrorKind::WouldBlock, error));
             }
             Err(error) => {
                 put_aside(path, &error.to_string());
-                return None;
+                return Ok(None);
             }
         };
         let session = match unfinished.meta().session.parse::<SessionName>() {
             Ok(session) => session,
             Err(error) => {
                 put_aside(path, &error.to_string());
-                return None;
+                return Ok(None);
             }
         };
         match game_of(unfinished.recording(), self.games) {
             Err(error) => {
                 put_aside(path, &error.to_string());
-                None
+                Ok(None)
             }
             Ok(game) if !self.hosted.iter().any(|hosted| hosted.name() == game.name()) => {
                 warn!(%session, path = %path.display(), "its game is not hosted: the unfinished recording is left as it is");
-                None
+                Ok(None)
             }
-            Ok(game) => Some(Job { session, unfinished, game: Some(game) }),
+            Ok(game) => Ok(Some(Job { session, unfinished, game: Some(game), next: None })),
         }
     }
 
     fn start(&self, number: usize, job: Job, tell: Sender<(usize, Outcome)>) -> Result<Running, RunError> {
         let (session, path) = (job.session.clone(), job.unfinished.path().to_owned());
         let shared = Arc::<Shared>::default();
-        let running = Running { session, path: path.clone(), began: Instant::now(), shared: Arc::clone(&shared) };
+        let rate = job.unfinished.meta().tick_rate;
+        let mark = (0, Instant::now());
+        let running = Running { session, path: path.clone(), rate, mark, shared: Arc::clone(&shared) };
         let (config, recorders) = (self.config.clone(), self.recorders.clone());
         let work = move || {
             let outcome = catch_unwind(AssertUnwindSafe(|| job.run(&config, &recorders, &shared)));
@@ -221,9 +255,16 @@ impl Recoverer<'_> {
             Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {}
         }
         let (limit, now) = (self.config.timeouts.recovery, Instant::now());
-        let late = |running: &Running| now.saturating_duration_since(running.began);
-        for running in running.values().filter(|running| late(running) > limit) {
-            running.shared.stop.store(true, Ordering::Relaxed);
+        let late = |running: &Running| now.saturating_duration_since(running.mark.1);
+        for running in running.values_mut().filter(|running| late(running) > limit) {
+            // As long as it is faster than the match was, it comes to an end some day.
+            let done = running.shared.ticks_done.load(Ordering::Relaxed);
+            let least = u128::from(running.rate.hz()) * late(running).as_millis() / 1000;
+            if !running.shared.stop.load(Ordering::Relaxed) && u128::from(done - running.mark.0) > least {
+                running.mark = (done, now);
+            } else {
+                running.shared.stop.store(true, Ordering::Relaxed);
+            }
         }
         // It has been told to stop between two ticks, and does not come back from one.
         let given_up = limit.saturating_add(self.config.timeouts.end);
@@ -252,15 +293,19 @@ impl Recoverer<'_> {
 
 impl Job {
     fn run(self, config: &ServerConfig, recorders: &Recorders, shared: &Shared) -> Outcome {
-        let Self { session, unfinished, game } = self;
-        let Some(game) = game else { return finish(&session, &unfinished, shared) };
+        let Self { session, unfinished, game, next } = self;
+        let Some(game) = game else { return finish(&session, &unfinished, next.as_ref(), shared) };
         let began = Instant::now();
         let (path, rate) = (unfinished.path().to_owned(), unfinished.meta().tick_rate);
         let created = unfinished.meta().created;
         let file = path.display();
         info!(%session, %file, "recovering a session that a killed server has left");
-        let options =
-            RecoveryOptions { grace_ticks: grace_ticks(config, rate), now: SystemTime::now(), stop: &shared.stop };
+        let options = RecoveryOptions {
+            grace_ticks: grace_ticks(config, rate),
+            now: SystemTime::now(),
+            stop: &shared.stop,
+            ticks_done: &shared.ticks_done,
+        };
         let recovered = unfinished.recover(game, options);
         if !shared.decide() {
             return Outcome::Gone;
@@ -298,11 +343,11 @@ impl Job {
 }
 
 /// Makes a finished recording of one that another has taken the place of.
-fn finish(session: &SessionName, unfinished: &Unfinished, shared: &Shared) -> Outcome {
+fn finish(session: &SessionName, unfinished: &Unfinished, next: Option<&RecordingMeta>, shared: &Shared) -> Outcome {
     if !shared.decide() {
         return Outcome::Gone;
     }
-    match unfinished.finish() {
+    match next.map_or_else(|| unfinished.finish(), |next| unfinished.finish_before(next)) {
         Ok(finished) => info!(%session, path = %finished.path.display(), "finished an older recording of the session"),
         Err(error) => error!(%session, %error, "an older recording of the session cannot be finished"),
     }

@@ -248,8 +248,8 @@ impl Server {
         Ok(Self::of(config, library, None, host, housekeeper, threads, tls))
     }
 
-    /// A server that shows a recording as if it were a session: spectators who do not say start at `from`, and go at
-    /// `speed`. It has no sessions, and records nothing.
+    /// A server that shows a recording as if it were a session: spectators who do not say start at `from` (0: the first
+    /// tick), and go at `speed`. It has no sessions, and records nothing.
     ///
     /// # Errors
     /// Where the recording is of no game of `games`, or a thread cannot be created.
@@ -267,6 +267,10 @@ impl Server {
         // Whether it can be played at all is found out before anybody watches.
         Replay::new(&recording, Arc::clone(&game)).map_err(unplayable)?;
         let tls = config.tls.clone().map(Tls::load).transpose()?;
+        let origin = recording.meta().segment.origin();
+        if from > Tick::ZERO && from <= origin {
+            return Err(unplayable(ReplayError::BeforeOrigin { tick: from, origin }));
+        }
         let hosted = Hosted { tape: Arc::new(Tape::finished(recording, game)), from, speed };
         let library = Library::of_file(path.to_owned(), games.into());
         let cores = available_parallelism().unwrap_or(NonZeroUsize::MIN);

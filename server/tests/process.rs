@@ -503,6 +503,7 @@ fn options_that_are_wrong_are_named_with_their_origin() {
     let rewind = run(&["--rewind-ms", "1001"]);
     let missing = run(&["--config", "/nowhere/at/all.toml"]);
     let bytes = run(&["--recording-bytes-max", "100"]);
+    let segment = run(&["--segment-bytes", "65535"]);
     let durability = command().env("TICKWIRE_DURABILITY", "always").output().expect("the binary runs");
     for (output, words) in [
         (from_file, ["tick_rat: there is no such option; did you mean tick_rate? (from ", "server.toml"]),
@@ -522,6 +523,7 @@ fn options_that_are_wrong_are_named_with_their_origin() {
         (too_much, ["settings.cover: 7 is out of range", "choose 0 to 1"]),
         (strange, ["\"chess\"", "arena"]),
         (misspelt, ["TICKWIRE_TICKRATE: ", "did you mean TICKWIRE_TICK_RATE?"]),
+        (segment, ["segment_bytes: 65535 are too few: choose 65536 or more, or 0", "(from flag)"]),
         (bytes, ["recording_bytes_max: 100 are too few: choose 65536 or more", "(from flag)"]),
         (
             durability,

@@ -211,7 +211,8 @@ async fn a_full_disk_stops_no_match_and_is_told() {
 #[tokio::test]
 async fn a_recording_at_its_limit_is_closed_and_the_match_goes_on() {
     let data = data();
-    let arguments = ["--tick-rate", "240", "--recording-bytes-max", "65536"];
+    let one_file = ["--segment-bytes", "0", "--segment-minutes", "0"];
+    let arguments = [&["--tick-rate", "240", "--recording-bytes-max", "65536"], &one_file[..]].concat();
     let server = Running::start(data.path(), &arguments).await;
     let _seated = server.take_a_seat().await;
     let Session { tick, .. } = server.until_recording_is(RecordingState::Limited).await;

@@ -2,6 +2,7 @@
 
 mod change;
 mod parts;
+mod shape;
 
 use std::any::type_name;
 
@@ -14,7 +15,10 @@ use bevy_ecs::{
 };
 use serde::{Serialize, de::DeserializeOwned};
 
-use self::parts::{ComponentPart, OfComponent, OfResource, ResourcePart, put};
+use self::{
+    parts::{ComponentPart, OfComponent, OfResource, ResourcePart, put},
+    shape::shape_of,
+};
 use crate::{Digest, NetId, Owner, PlayerId};
 
 pub use change::{ChangeTimes, SavedTicks};
@@ -47,6 +51,8 @@ pub struct Saves {
 
 struct Part {
     name: String,
+    /// What it is made of.
+    shape: u64,
     how: How,
 }
 
@@ -110,7 +116,7 @@ impl Saves {
     /// # Panics
     /// Where it is named twice.
     pub fn component<C: Component + Serialize + DeserializeOwned>(&mut self) -> &mut Self {
-        self.add(type_name::<C>(), How::Component(Box::new(OfComponent::<C>::default())))
+        self.add(type_name::<C>(), shape_of::<C>(), How::Component(Box::new(OfComponent::<C>::default())))
     }
 
     /// A resource.
@@ -121,7 +127,7 @@ impl Saves {
     where
         R: Resource + Component<Mutability = Mutable> + Serialize + DeserializeOwned,
     {
-        self.add(type_name::<R>(), How::Resource(Box::new(OfResource::<R>::default())))
+        self.add(type_name::<R>(), shape_of::<R>(), How::Resource(Box::new(OfResource::<R>::default())))
     }
 
     /// Anything else, under a name of its own: `save` puts it into bytes, and `load` finds a world in which all components
@@ -138,12 +144,12 @@ impl Saves {
         save: impl Fn(&World) -> Result<Vec<u8>, String> + Send + Sync + 'static,
         load: impl Fn(&mut World, &[u8]) -> Result<(), String> + Send + Sync + 'static,
     ) -> &mut Self {
-        self.add(name, How::Custom { save: Box::new(save), load: Box::new(load) })
+        self.add(name, 0, How::Custom { save: Box::new(save), load: Box::new(load) })
     }
 
-    fn add(&mut self, name: &str, how: How) -> &mut Self {
+    fn add(&mut self, name: &str, shape: u64, how: How) -> &mut Self {
         assert!(self.parts.iter().all(|part| part.name != name), "{name} is saved twice; name it once");
-        self.parts.push(Part { name: name.to_owned(), how });
+        self.parts.push(Part { name: name.to_owned(), shape, how });
         self
     }
 
@@ -153,13 +159,15 @@ impl Saves {
         self.parts.is_empty()
     }
 
-    /// A number for what is saved, by name and in order: bytes of another one are not to be loaded.
+    /// A number for what is saved, by name and in order, with the names of its fields: bytes of another one are not to be loaded.
+    /// A field that has the same name and another type does not show in it: rename it, or raise the game's version.
     #[must_use]
     pub fn layout(&self) -> u64 {
         let mut digest = Digest::default();
-        for Part { name, .. } in &self.parts {
+        for Part { name, shape, .. } in &self.parts {
             name.bytes().for_each(|byte| digest.write(byte.into()));
             digest.write(u64::MAX);
+            digest.write(*shape);
         }
         digest.finish()
     }
@@ -192,7 +200,7 @@ impl Saves {
             put(&mut out, &(net_id.0 - before, numbered.changed, owner)).map_err(failed(ENTITIES))?;
             before = net_id.0;
         }
-        for Part { name, how } in &self.parts {
+        for Part { name, how, .. } in &self.parts {
             match how {
                 How::Component(part) => part.save(world, &entities, times, &mut out),
                 How::Resource(part) => part.save(world, times, &mut out),
@@ -215,7 +223,7 @@ impl Saves {
         let mut from = Reader { part: ENTITIES, rest: bytes };
         let mut load = Load::entities(world, &mut from)?;
         let mut hooks = Vec::new();
-        for Part { name, how } in &self.parts {
+        for Part { name, how, .. } in &self.parts {
             from.part = name;
             match how {
                 How::Component(part) => part.read(world, &mut from, &mut load)?,

@@ -174,7 +174,8 @@ impl Spectator {
     pub(super) fn check(&self, path: &Path, game: Arc<dyn Game>) {
         let frames = frames(path, game);
         for ((tick, cell), state) in &self.held {
-            let frame = &frames[tick.0 as usize];
+            // A segment behind the first one begins with its keyframe's.
+            let frame = &frames[tick.since(frames[0].tick) as usize];
             assert_eq!(
                 state,
                 frame.cell(*cell).expect("it is in the frame").state.as_ref(),

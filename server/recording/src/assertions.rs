@@ -5,7 +5,7 @@ use std::{fmt::Display, path::Path, sync::Arc};
 use tickwire_shared::Game;
 use tickwire_simulation::Session;
 
-use crate::{Recording, ReplayError, find_cause, replay::session_of, verify};
+use crate::{Recording, ReplayError, find_cause, origin::Origin, verify};
 
 /// The recording at `path`, played again, is what was recorded, tick by tick.
 ///
@@ -47,7 +47,8 @@ pub fn assert_deterministic(path: impl AsRef<Path>, game: impl Game) {
 fn play(path: &Path, game: Arc<dyn Game>, runs: usize) {
     let failed = |error: &dyn Display| -> ! { panic!("{} does not play: {error}", path.display()) };
     let recording = Recording::open(path).unwrap_or_else(|error| failed(&error));
-    let session = || session_of(&recording, |config| Session::new(Arc::clone(&game), config));
+    let origin = Origin::of(&recording).unwrap_or_else(|error| failed(&error));
+    let session = || origin.session(&recording, &game, recording.meta().session_config(), None);
     let sessions: Result<Vec<Session>, ReplayError> = (0..runs).map(|_| session()).collect();
     let mut sessions = sessions.unwrap_or_else(|error| failed(&error));
     for tick in recording.ticks().unwrap_or_else(|error| failed(&error)) {

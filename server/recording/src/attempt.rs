@@ -100,7 +100,13 @@ impl Attempt {
 
     /// Whether the process has died of keyframes.
     pub(crate) fn shuns_keyframes(&self) -> bool {
-        self.note.suspect == RESTORING && self.note.deaths >= RESTORING_DEATHS_MAX
+        self.deaths_of_keyframes().is_some()
+    }
+
+    /// How often it has, in a row, where that is too often.
+    pub(crate) fn deaths_of_keyframes(&self) -> Option<u32> {
+        let Note { suspect, deaths, .. } = self.note;
+        (suspect == RESTORING && deaths >= RESTORING_DEATHS_MAX).then_some(deaths)
     }
 
     /// Notes that a keyframe is about to be restored.

@@ -6,8 +6,9 @@ use tickwire_shared::{PlayerId, Schema, Tick, Truth, TruthError};
 use tickwire_simulation::{SeatInput, TickInput};
 
 use crate::{
-    Difference, RecordedResult, Recording, RecordingError, RecordingMeta, Value,
+    Difference, RecordedResult, Recording, RecordingError, RecordingMeta, ReplayError, Value,
     divergence::{Sides, event_difference, truth_difference},
+    origin::Origin,
     words,
 };
 
@@ -67,6 +68,23 @@ pub enum DiffError {
         /// What is wrong with it.
         source: RecordingError,
     },
+    /// They are segments that begin at different ticks.
+    #[error("A begins with tick {a}, B with tick {b}: compare segments that begin with the same one")]
+    Segments {
+        /// The first tick of A.
+        a: Tick,
+        /// The first tick of B.
+        b: Tick,
+    },
+    /// What their first tick follows cannot be read.
+    #[error(transparent)]
+    Origin(ReplayError),
+    /// They begin with keyframes that are not the same: they differ before their first tick.
+    #[error("the keyframes of tick {tick} that they begin with are not the same: they differ before that")]
+    Origins {
+        /// Of the keyframes.
+        tick: Tick,
+    },
     /// Both change what is not there.
     #[error("both recordings contradict themselves: tick {tick}: {source}")]
     Truth {
@@ -90,12 +108,20 @@ pub fn diff(a: &Recording, b: &Recording) -> Result<RecordingDiff, DiffError> {
         });
         return Err(DiffError::Schema { a, b });
     }
+    if a.origin_tick() != b.origin_tick() {
+        let [a, b] = [a, b].map(|recording| recording.meta().segment.first_tick);
+        return Err(DiffError::Segments { a, b });
+    }
     let mut found = RecordingDiff { header: header_diff(a.meta(), b.meta()), ticks_same: 0, first: None };
+    let before = a.origin_tick().0;
     let unreadable = |is_first, same| move |source| DiffError::Recording { is_first, same: Tick(same), source };
-    let mut ticks = [a.ticks().map_err(unreadable(true, 0))?, b.ticks().map_err(unreadable(false, 0))?];
-    let mut truth = Truth::default();
+    let mut ticks = [a.ticks().map_err(unreadable(true, before))?, b.ticks().map_err(unreadable(false, before))?];
+    let mut truth = Origin::of(a).map_err(DiffError::Origin)?.truth(a);
+    if Origin::of(b).map_err(DiffError::Origin)?.truth(b) != truth {
+        return Err(DiffError::Origins { tick: a.origin_tick() });
+    }
     loop {
-        let same = found.ticks_same;
+        let same = before + found.ticks_same;
         let [ticks_a, ticks_b] = &mut ticks;
         let a = ticks_a.next().transpose().map_err(unreadable(true, same))?;
         let b = ticks_b.next().transpose().map_err(unreadable(false, same))?;

@@ -7,10 +7,9 @@ use std::{
 
 use serde_json::{Map, Value as Json, json};
 use tickwire_shared::{Game, Roster, RosterRow, Tick, Truth};
-use tickwire_simulation::Session;
 
 use crate::{
-    RecordedTick, Recording, RecordingMeta, ReplayError, Value, divergence::event_in_words, replay::session_of, words,
+    RecordedTick, Recording, RecordingMeta, ReplayError, Value, divergence::event_in_words, origin::Origin, words,
 };
 
 /// Everything that is known of one tick.
@@ -55,14 +54,19 @@ pub fn dump_tick(
     tick: Tick,
 ) -> Result<TickDump, DumpError> {
     let mut problem = None;
-    let mut session = match game.and_then(|game| session_of(recording, |config| Session::new(game, config))) {
+    let origin = Origin::of(recording)?;
+    let config = recording.meta().session_config();
+    let mut session = match game.and_then(|game| origin.session(recording, &game, config, None)) {
         Ok(session) => Some(session),
         Err(error) => {
             problem = Some(format!("it cannot be played again: {error}"));
             None
         }
     };
-    let (mut truth, mut last) = (Truth::default(), Tick::ZERO);
+    let (mut truth, mut last) = (origin.truth(recording), recording.origin_tick());
+    if last > Tick::ZERO && tick <= last {
+        return Err(ReplayError::BeforeOrigin { tick, origin: last }.into());
+    }
     for recorded in recording.ticks().map_err(ReplayError::from)? {
         let recorded = recorded.map_err(ReplayError::from)?;
         let now = recorded.input.tick;

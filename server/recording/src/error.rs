@@ -61,7 +61,7 @@ pub enum RecordingError {
 }
 
 fn readable(tick: Tick) -> String {
-    if tick == Tick::ZERO { "no tick is readable".to_owned() } else { format!("ticks 1 to {tick} are readable") }
+    if tick == Tick::ZERO { "no tick is readable".to_owned() } else { format!("its ticks up to {tick} are readable") }
 }
 
 /// Why a recording cannot be played again, or no further.
@@ -129,6 +129,20 @@ pub enum ReplayError {
         /// The last one.
         last: Tick,
     },
+    /// The recording begins later: it is not the first segment of its session's.
+    #[error("there is no tick {tick}: the recording begins with tick {}", .origin.next())]
+    BeforeOrigin {
+        /// What was asked for.
+        tick: Tick,
+        /// That of the keyframe that it begins with.
+        origin: Tick,
+    },
+    /// A segment behind the first one whose first keyframe is missing or damaged: nothing says what its first tick follows.
+    #[error("the recording does not begin with a sound keyframe of tick {tick}, which its ticks follow")]
+    NoOrigin {
+        /// The keyframe's.
+        tick: Tick,
+    },
     /// Whoever wanted it wants it no more.
     #[error("tick {at} of {of} had been played when it was told to stop")]
     Stopped {
@@ -162,5 +176,5 @@ pub enum VerifyError {
 }
 
 fn verified_ticks(tick: Tick) -> String {
-    if tick == Tick::ZERO { "no tick was verified".to_owned() } else { format!("ticks 1 to {tick} are verified") }
+    if tick == Tick::ZERO { "no tick was verified".to_owned() } else { format!("its ticks up to {tick} are verified") }
 }

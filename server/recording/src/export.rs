@@ -13,9 +13,9 @@ use std::{
 use tickwire_shared::{
     EventKind, Field, InputField, InputId, Inputs, Kind, KindId, PlayerId, Quantity, Schema, Tick, Truth, TruthError,
 };
-use tickwire_simulation::{SeatChange, SeatInput, TickInput};
+use tickwire_simulation::{Keyframe, SeatChange, SeatInput, TickInput};
 
-use crate::{RecordedTick, Recording, RecordingError, Ticks};
+use crate::{RecordedTick, Recording, RecordingError, Recovered, ReplayError, Ticks, origin::Origin};
 
 pub use json::describe;
 
@@ -43,6 +43,9 @@ pub enum ExportError {
         /// Those that there are.
         known: String,
     },
+    /// A segment behind the first one, of which the keyframe that it begins with cannot be read.
+    #[error(transparent)]
+    Origin(ReplayError),
     /// The output's fault.
     #[error("the export cannot be written: {0}")]
     Output(#[from] io::Error),
@@ -98,8 +101,13 @@ impl Default for Selection {
 /// {"type":"despawned","tick":9,"kind":"player","net_id":1}
 /// {"type":"event","tick":9,"event":"death","ordinal":0,"player":null,"values":{"victim":1}}
 /// {"type":"tick","tick":9,"state_hash":"00c0ffee00c0ffee"}
+/// {"type":"recovered","tick":8,"epoch":1,"unix_seconds":1700000000.5}
 /// {"type":"end","reason":"shutdown","tick":9,"ticks_missing":0}
 /// ```
+///
+/// A `recovered` says that a server was killed after that tick, and another one went on with the session. A segment behind the
+/// first one has in its header's `segment` and `first_tick` where it stands; what is there before its first tick is not in the
+/// export, only how it changes.
 ///
 /// # Errors
 /// Where the recording is damaged, or has nothing of a selected name, or `out` fails.
@@ -203,15 +211,17 @@ fn check(what: &'static str, names: &[String], known: &[&str]) -> Result<(), Exp
     }
 }
 
-/// Hands over each tick up to the last one that is chosen, with the truth after it; and those that have been read.
+/// Hands over each tick up to the last one that is chosen, with the truth after it, and the recoveries before it; and those
+/// that have been read.
 fn each_tick(
-    recording: &Recording,
+    (recording, origin): (&Recording, &Origin),
     chosen: &Chosen<'_>,
-    mut each: impl FnMut(&RecordedTick, &Truth) -> Result<(), ExportError>,
+    mut each: impl FnMut(&RecordedTick, &Truth, &[Recovered]) -> Result<(), ExportError>,
 ) -> Result<Option<Ticks>, ExportError> {
-    let mut truth = Truth::default();
+    let mut truth = origin.truth(recording);
     let mut ticks = recording.ticks()?;
-    for tick in ticks.by_ref() {
+    let mut told = 0;
+    while let Some(tick) = ticks.next() {
         let tick = tick?;
         let now = tick.input.tick;
         if now > *chosen.selection.ticks.end() {
@@ -220,7 +230,8 @@ fn each_tick(
         if let Some(result) = &tick.result {
             truth.apply(&result.truth).map_err(|source| ExportError::Truth { tick: now, source })?;
         }
-        each(&tick, &truth)?;
+        each(&tick, &truth, &ticks.recovered()[told..])?;
+        told = ticks.recovered().len();
     }
     Ok(Some(ticks))
 }
@@ -229,8 +240,13 @@ fn each_tick(
 struct Held(Inputs);
 
 impl Held {
-    fn new(schema: &Schema) -> Self {
-        Self(Inputs::new(schema.inputs.clone()))
+    fn new(schema: &Schema, origin: &Origin) -> Self {
+        let mut inputs = Inputs::new(schema.inputs.clone());
+        for (player, input) in origin.keyframe().into_iter().flat_map(Keyframe::inputs) {
+            // One that does not fit the schema counts as none.
+            inputs.seat_again(player, input.clone());
+        }
+        Self(inputs)
     }
 
     fn advance(&mut self, TickInput { seat_changes, inputs, .. }: &TickInput) {

@@ -6,8 +6,6 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use tickwire_shared::Tick;
-
 use crate::{
     End, EndReason, Layout, Recording, RecordingError, Writer,
     format::Topic,
@@ -67,6 +65,11 @@ pub(crate) fn damaged_path(live: &Path, epoch: u32) -> PathBuf {
     with_ending(live, &format!(".damaged-{epoch}.mcap"))
 }
 
+/// Where a live file goes that no server could go on with.
+pub(crate) fn set_aside_path(recording: &Path) -> PathBuf {
+    with_ending(recording, SET_ASIDE)
+}
+
 /// The text that says why a recording was set aside.
 pub(crate) fn reason_path(set_aside: &Path) -> PathBuf {
     with_ending(set_aside, REASON)
@@ -74,7 +77,7 @@ pub(crate) fn reason_path(set_aside: &Path) -> PathBuf {
 
 /// Takes a live file out of the way of servers, and leaves it whole: where to. The reason is for people.
 pub(crate) fn set_aside(storage: &dyn Storage, live: &Path, reason: &str) -> io::Result<PathBuf> {
-    let (path, text) = (with_ending(live, SET_ASIDE), reason_path(live));
+    let (path, text) = (set_aside_path(live), reason_path(live));
     // First, so that there is none without.
     let disk = storage.create_partial(&text)?;
     write_all_at(&*disk, 0, format!("{reason}\n").as_bytes())?;
@@ -97,16 +100,20 @@ pub(crate) fn finished_elsewhere(path: &Path) -> Option<PathBuf> {
     is_live(path).then(|| with_ending(path, FINISHED)).filter(|finished| finished.exists())
 }
 
+/// A recording's name: that of its file, without directory and ending.
+pub(crate) fn recording_name(path: &Path) -> String {
+    let name = name_of(path);
+    let endings = [LIVE, SET_ASIDE, FINISHED];
+    endings.iter().find_map(|ending| name.strip_suffix(ending)).unwrap_or(&name).to_owned()
+}
+
 fn name_of(path: &Path) -> String {
     path.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
 
 /// The recording's file with another ending.
 fn with_ending(path: &Path, ending: &str) -> PathBuf {
-    let name = name_of(path);
-    let endings = [LIVE, SET_ASIDE, FINISHED];
-    let name = endings.iter().find_map(|ending| name.strip_suffix(ending)).unwrap_or(&name);
-    path.with_file_name(format!("{name}{ending}"))
+    path.with_file_name(format!("{}{ending}", recording_name(path)))
 }
 
 /// What became of a recording that was repaired.
@@ -220,7 +227,7 @@ fn copy(storage: &dyn Storage, recording: &Recording, to: &Path, end: Option<&En
     let file = BufWriter::with_capacity(COPY_BYTES, Sequential::new(storage.create_partial(to)?));
     let mut writer = Writer::new(file, recording.meta(), Layout::Finished)?;
     let (mut ticks, mut lost) = (0, None);
-    let (mut begun, mut ended) = (Tick::ZERO, false);
+    let (mut begun, mut ended) = (recording.origin_tick(), false);
     let mut records = recording.records().map_err(io::Error::other)?;
     for record in records.by_ref() {
         match record {
@@ -287,6 +294,19 @@ pub(crate) fn is_torn(live: &Path, damage: Option<&RecordingError>, sound: u64) 
             _ => {}
         }
     }
+}
+
+/// Whether a live file, which does not start as a recording does, ends where its header would: a kill leaves that of one that
+/// was being begun, a loss of power zeros.
+pub(crate) fn is_without_header(live: &Path) -> io::Result<bool> {
+    if fs::metadata(live)?.len() > TORN_BYTES_MAX {
+        return Ok(false);
+    }
+    let bytes = fs::read(live)?;
+    let is_cut_off = matches!(Recording::from_bytes(bytes.as_slice()), Err(RecordingError::Truncated { .. }));
+    // What stands before the header is schemas and channels: whatever ends there has no records.
+    let has_none = || Recording::has_no_records(&bytes);
+    Ok(is_cut_off || bytes.iter().all(|byte| *byte == 0) || has_none())
 }
 
 pub(crate) fn directory_of(path: &Path) -> &Path {

@@ -46,12 +46,14 @@ mod keyframe;
 mod list;
 mod meta;
 mod minimise;
+mod origin;
 mod reader;
 mod record;
 mod recorder;
 mod recovery;
 mod replay;
 mod retention;
+mod segments;
 mod soak;
 mod storage;
 mod systems;
@@ -71,7 +73,7 @@ pub use files::{Repaired, finished_path, live_path, repair};
 pub use format::{FORMAT_VERSION, RECORD_BYTES_MAX};
 pub use keyframe::{RecordedKeyframe, RecordedKeyframeError};
 pub use list::{Listed, RecordingState, RecordingSummary, list};
-pub use meta::{End, EndReason, RecordingMeta};
+pub use meta::{End, EndReason, RecordingMeta, Segment};
 pub use minimise::{Failure, MinimiseError, Minimised, RecordingSize, minimise};
 pub use reader::{RecordedTick, Recording, Ticks};
 pub use record::{RecordedEvent, RecordedResult, Recovered, SeatToken, TokenKey};
@@ -79,9 +81,12 @@ pub use recorder::{
     Closed, Durability, Recorder, RecorderCloser, RecorderOptions, RecorderState, RecorderStatus, RecorderWatch,
     Recorders, RecordersOptions,
 };
-pub use recovery::{Recovery, RecoveryError, RecoveryOptions, Resumable, Unfinished, set_aside};
+pub use recovery::{
+    Recovery, RecoveryError, RecoveryOptions, Resumable, Unfinished, is_lost, remove_stillborn, set_aside,
+};
 pub use replay::{Replay, ReplayedTick, Verified, game_of, verify};
 pub use retention::{Deleted, Retention, Tidied, retain, tidy};
+pub use segments::{Segments, is_same_recording};
 pub use soak::{SoakError, SoakOptions, Soaked, assert_rebuilds, soak};
 pub use systems::{Repeated, SystemEvidence, SystemFinding, find_cause, find_panic, find_system};
 pub use writer::{Layout, Writer};

@@ -14,6 +14,8 @@ use mcap::{
     sans_io::{LinearReadEvent, LinearReader, SummaryReadEvent, SummaryReader},
 };
 
+use tickwire_shared::Tick;
+
 use crate::{
     End, EndReason, Recording, RecordingError, RecordingMeta, Recovered, files,
     format::{self, Topic},
@@ -36,7 +38,7 @@ pub struct Listed {
 pub struct RecordingSummary {
     /// What the session was created with.
     pub meta: RecordingMeta,
-    /// How many ticks are whole.
+    /// How many ticks are whole: those from its [first](crate::Segment::first_tick) on.
     pub ticks: u64,
     /// The time that they took.
     pub length: Duration,
@@ -46,6 +48,14 @@ pub struct RecordingSummary {
     pub state: RecordingState,
     /// Where servers were killed, and others went on with the session.
     pub recovered: Vec<Recovered>,
+}
+
+impl RecordingSummary {
+    /// The newest tick that is whole; that before its first one, where none is.
+    #[must_use]
+    pub fn last_tick(&self) -> Tick {
+        Tick(self.meta.segment.origin().0.saturating_add(self.ticks))
+    }
 }
 
 /// Whether a recording is all there.
@@ -130,7 +140,7 @@ impl Recording {
             None => count(Topic::TickResult)?,
         };
         let recovered = recovered(self.source(), &summary).ok()?;
-        Some(self.summary_of(ticks, count(Topic::Keyframe)?, state_of(ticks, Some(&end)), recovered))
+        Some(self.summary_of(ticks, count(Topic::Keyframe)?, self.state_of(ticks, Some(&end)), recovered))
     }
 
     fn scanned(&self) -> RecordingSummary {
@@ -147,7 +157,7 @@ impl Recording {
             // So it is where the server was killed while it wrote.
             Some(RecordingError::Truncated { .. }) if self.is_live() => RecordingState::Unfinished,
             Some(error) => RecordingState::Damaged(error.to_string()),
-            None => state_of(ticks, end.as_ref()),
+            None => self.state_of(ticks, end.as_ref()),
         };
         self.summary_of(ticks, keyframes, state, recovered)
     }
@@ -162,17 +172,20 @@ impl Recording {
         let length = self.meta().tick_rate.duration_of(ticks);
         RecordingSummary { meta: self.meta().clone(), ticks, length, keyframes, state, recovered }
     }
-}
 
-fn state_of(ticks: u64, end: Option<&End>) -> RecordingState {
-    let Some(End { reason, tick, ticks_missing }) = end else { return RecordingState::Unfinished };
-    // A tick that panicked, or was cut short, is not whole, and not missing.
-    let cut_short = u64::from(matches!(reason, EndReason::Failed { .. } | EndReason::Killed));
-    let ticks_missing = tick.0.saturating_sub(ticks.saturating_add(cut_short)).max(*ticks_missing);
-    match reason {
-        EndReason::Stopped { problem } => RecordingState::Incomplete { ticks_missing, problem: Some(problem.clone()) },
-        reason if ticks_missing == 0 => RecordingState::Complete(reason.clone()),
-        _ => RecordingState::Incomplete { ticks_missing, problem: None },
+    fn state_of(&self, ticks: u64, end: Option<&End>) -> RecordingState {
+        let Some(End { reason, tick, ticks_missing }) = end else { return RecordingState::Unfinished };
+        // A tick that panicked, or was cut short, is not whole, and not missing.
+        let cut_short = u64::from(matches!(reason, EndReason::Failed { .. } | EndReason::Killed));
+        let here = self.origin_tick().0.saturating_add(ticks).saturating_add(cut_short);
+        let ticks_missing = tick.0.saturating_sub(here).max(*ticks_missing);
+        match reason {
+            EndReason::Stopped { problem } => {
+                RecordingState::Incomplete { ticks_missing, problem: Some(problem.clone()) }
+            }
+            reason if ticks_missing == 0 => RecordingState::Complete(reason.clone()),
+            _ => RecordingState::Incomplete { ticks_missing, problem: None },
+        }
     }
 }
 

@@ -33,6 +33,37 @@ pub struct RecordingMeta {
     pub max_players: u32,
     /// How far the session rewinds at most, in milliseconds.
     pub rewind_ms: u32,
+    /// Which part of the session's recording this is.
+    pub segment: Segment,
+}
+
+/// Which part of a session's recording a file is. Each is a recording by itself: one behind the first begins with a keyframe.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Segment {
+    /// From 1.
+    pub number: u32,
+    /// The first tick that there can be in it.
+    pub first_tick: Tick,
+    /// Behind the first one: the name of the one before, without directory and ending.
+    pub predecessor: Option<String>,
+}
+
+impl Default for Segment {
+    /// The only one, or the first.
+    fn default() -> Self {
+        Self::FIRST
+    }
+}
+
+impl Segment {
+    /// The only one, or the first.
+    pub const FIRST: Self = Self { number: 1, first_tick: Tick(1), predecessor: None };
+
+    /// The tick that it goes on from: 0, or that of the keyframe that it begins with.
+    #[must_use]
+    pub const fn origin(&self) -> Tick {
+        Tick(self.first_tick.0 - 1)
+    }
 }
 
 /// How a recording ended.
@@ -68,6 +99,8 @@ pub enum EndReason {
         /// Why.
         problem: String,
     },
+    /// It is whole, and the session goes on in the next [segment](Segment).
+    Continued,
 }
 
 impl RecordingMeta {
@@ -86,6 +119,7 @@ impl RecordingMeta {
             created,
             max_players: limits.max_players,
             rewind_ms: limits.rewind_ms,
+            segment: Segment::FIRST,
         }
     }
 
@@ -108,6 +142,11 @@ impl RecordingMeta {
 
     /// The header as it stands in a file.
     pub(crate) fn encode(&self) -> Vec<u8> {
+        // What a recording of one file has said all along.
+        let (segment, first_tick) = match &self.segment {
+            Segment { number: 1, first_tick: Tick(1), .. } => (0, 0),
+            Segment { number, first_tick, .. } => (*number, first_tick.0),
+        };
         record::with_checksum(&pb::RecordingHeader {
             format_version: FORMAT_VERSION,
             session: self.session.clone(),
@@ -120,6 +159,9 @@ impl RecordingMeta {
             create_time: Some(self.created.into()),
             max_players: self.max_players,
             rewind_ms: Some(self.rewind_ms),
+            segment,
+            first_tick,
+            predecessor: self.segment.predecessor.clone().unwrap_or_default(),
             crc32: 0,
         })
     }
@@ -140,6 +182,12 @@ impl RecordingMeta {
         let created = header.create_time.ok_or_else(|| wrong(&"create_time: missing"))?;
         let created = SystemTime::try_from(created).map_err(|error| wrong(&error))?;
         let pb::RecordingHeader { session, tickwire_version, settings, seed, epoch, max_players, .. } = header;
+        let first_tick = Tick(header.first_tick.max(1));
+        if first_tick > Tick::MAX {
+            return Err(wrong(&format_args!("first_tick: {first_tick} is beyond 2^53")));
+        }
+        let predecessor = Some(header.predecessor).filter(|name| !name.is_empty());
+        let segment = Segment { number: header.segment.max(1), first_tick, predecessor };
         // Nothing of an older recording says what anybody saw.
         let rewind_ms = header.rewind_ms.unwrap_or(REWIND_MS_DEFAULT);
         Ok(Self {
@@ -153,6 +201,7 @@ impl RecordingMeta {
             created,
             max_players,
             rewind_ms,
+            segment,
         })
     }
 }
@@ -167,6 +216,7 @@ impl End {
             EndReason::Killed => (pb::RecordingEndReason::Killed, String::new()),
             EndReason::Limited => (pb::RecordingEndReason::Limited, String::new()),
             EndReason::Stopped { problem } => (pb::RecordingEndReason::Stopped, problem.clone()),
+            EndReason::Continued => (pb::RecordingEndReason::Continued, String::new()),
         };
         let (reason, tick, ticks_missing) = (reason as i32, self.tick.0, self.ticks_missing);
         record::with_checksum(&pb::RecordingEnd { reason, tick, message, ticks_missing, ticks, crc32: 0 })
@@ -189,6 +239,7 @@ impl End {
             pb::RecordingEndReason::Killed => EndReason::Killed,
             pb::RecordingEndReason::Limited => EndReason::Limited,
             pb::RecordingEndReason::Stopped => EndReason::Stopped { problem: end.message },
+            pb::RecordingEndReason::Continued => EndReason::Continued,
         };
         Ok((Self { reason, tick: Tick(end.tick), ticks_missing: end.ticks_missing }, ticks))
     }

@@ -14,7 +14,8 @@ use tickwire_simulation::{Session, TickInput};
 
 use self::{reduce::reduce, script::Script};
 use crate::{
-    End, EndReason, Layout, RecordedResult, Recording, RecordingMeta, ReplayError, Writer, replay::session_of,
+    End, EndReason, Layout, RecordedKeyframe, RecordedResult, Recording, RecordingMeta, ReplayError, Writer,
+    origin::Origin,
 };
 
 /// How a recording fails, which is how each smaller one has to fail, too.
@@ -57,6 +58,8 @@ pub struct Minimised {
     /// Whether it stopped at the limit of runs, so that more runs might make it smaller.
     pub stopped: bool,
     meta: RecordingMeta,
+    /// What a segment behind the first one begins with, and so do all that are made of it.
+    origin: Option<RecordedKeyframe>,
     ticks: Vec<(TickInput, Option<RecordedResult>)>,
     end: End,
 }
@@ -94,6 +97,7 @@ enum Outcome {
 
 /// Makes a recording as small as it can be while it fails in the same way: cuts what comes after the failure, drops players and
 /// ticks, and makes inputs absent or neutral. It plays at most `runs_max` matches; `progress` hears of each size that is reached.
+/// A segment behind the first one stays that, with the keyframe that it begins with and whoever sat there.
 ///
 /// # Errors
 /// Where the recording does not fail, or cannot be played.
@@ -113,9 +117,10 @@ pub fn minimise(
             Err(error) => return Err(ReplayError::from(error).into()),
         }
     }
-    let player = Player { recording, game };
+    let origin = Origin::of(recording)?;
+    let player = Player { recording, game, origin };
     let (tick, failure) = player.failure_of(&recorded, ticks.end())?;
-    let mut script = Script(recorded.iter().map(|(input, _)| input.clone()).collect());
+    let mut script = player.script(&recorded);
     let before = size(&script);
     script.cut(tick);
 
@@ -130,7 +135,7 @@ pub fn minimise(
     };
     let mut meta = recording.meta().clone();
     let ticks = if search.failure == Failure::Divergence {
-        recorded.truncate(search.smallest.0.len());
+        recorded.truncate(search.smallest.ticks.len());
         recorded
     } else {
         search.run();
@@ -139,7 +144,7 @@ pub fn minimise(
         player.results(&search.smallest)?
     };
     let Search { failure, runs, smallest, .. } = search;
-    let last = Tick(smallest.0.len() as u64);
+    let last = smallest.last();
     let reason = match &failure {
         Failure::Panic { message } => EndReason::Failed { message: message.clone() },
         // It is whole up to there, and went on.
@@ -152,24 +157,34 @@ pub fn minimise(
         runs,
         stopped: runs >= runs_max,
         meta,
+        origin: player.origin.recorded().cloned(),
         ticks,
         end: End { reason, tick: last, ticks_missing: 0 },
     })
 }
 
 fn size(script: &Script) -> RecordingSize {
-    RecordingSize { ticks: script.0.len(), players: script.players().len(), inputs: script.input_count() }
+    RecordingSize { ticks: script.ticks.len(), players: script.players().len(), inputs: script.input_count() }
 }
 
 /// Plays scripts.
 struct Player<'a> {
     recording: &'a Recording,
     game: &'a Arc<dyn Game>,
+    origin: Origin,
 }
 
 impl Player<'_> {
     fn session(&self) -> Result<Session, ReplayError> {
-        session_of(self.recording, |config| Session::new(Arc::clone(self.game), config))
+        self.origin.session(self.recording, self.game, self.recording.meta().session_config(), None)
+    }
+
+    /// What a match consumed.
+    fn script(&self, recorded: &[(TickInput, Option<RecordedResult>)]) -> Script {
+        Script {
+            origin: self.recording.origin_tick(),
+            ticks: recorded.iter().map(|(input, _)| input.clone()).collect(),
+        }
     }
 
     /// How the recording fails, and at which tick.
@@ -199,7 +214,7 @@ impl Player<'_> {
                 _ => MinimiseError::Sound { ticks: recorded.len() as u64 },
             });
         };
-        let mut script = Script(recorded.iter().map(|(input, _)| input.clone()).collect());
+        let mut script = self.script(recorded);
         script.cut(tick);
         Ok(match self.play_twice(&script)? {
             Outcome::Failed(tick, failure) => (tick, failure),
@@ -216,7 +231,7 @@ impl Player<'_> {
 
     fn play_once(&self, script: &Script) -> Result<Outcome, ReplayError> {
         let mut session = self.session()?;
-        for input in &script.0 {
+        for input in &script.ticks {
             if session.check_tick(input).is_err() {
                 return Ok(Outcome::Impossible);
             }
@@ -229,7 +244,7 @@ impl Player<'_> {
 
     fn play_twice(&self, script: &Script) -> Result<Outcome, ReplayError> {
         let (mut one, mut other) = (self.session()?, self.session()?);
-        for input in &script.0 {
+        for input in &script.ticks {
             if one.check_tick(input).is_err() {
                 return Ok(Outcome::Impossible);
             }
@@ -247,8 +262,8 @@ impl Player<'_> {
     /// What comes out of the script's ticks; nothing of one that panics.
     fn results(&self, script: &Script) -> Result<Vec<(TickInput, Option<RecordedResult>)>, ReplayError> {
         let mut session = self.session()?;
-        let mut ticks = Vec::with_capacity(script.0.len());
-        for input in &script.0 {
+        let mut ticks = Vec::with_capacity(script.ticks.len());
+        for input in &script.ticks {
             session.check_tick(input)?;
             let result = session.finish_tick(input).ok().map(|output| output.result.into());
             let panicked = result.is_none();
@@ -351,6 +366,9 @@ impl Minimised {
     /// Those of `to`.
     pub fn write<W: Write + Seek>(&self, to: W) -> io::Result<W> {
         let mut writer = Writer::new(to, &self.meta, Layout::Finished)?;
+        if let Some(origin) = &self.origin {
+            writer.keyframe(origin)?;
+        }
         for (input, result) in &self.ticks {
             writer.tick_input(input)?;
             if let Some(result) = result {

@@ -76,6 +76,11 @@ impl Recording {
         Ok(Self { source, meta })
     }
 
+    /// Whether a file's bytes are sound, and end before any record of a recording.
+    pub(crate) fn has_no_records(bytes: &[u8]) -> bool {
+        Records::of(&Source::Bytes(bytes.into())).is_ok_and(|mut records| records.next().is_none())
+    }
+
     /// What the session was created with.
     #[must_use]
     pub fn meta(&self) -> &RecordingMeta {
@@ -90,6 +95,11 @@ impl Recording {
         Ok(Ticks::of(self.records()?, &self.meta))
     }
 
+    /// The tick that its first one follows: 0, or that of the keyframe that a later segment begins with.
+    pub(crate) fn origin_tick(&self) -> Tick {
+        self.meta.segment.origin()
+    }
+
     pub(crate) fn records(&self) -> Result<Records, RecordingError> {
         Records::of(&self.source)
     }
@@ -99,7 +109,8 @@ impl Recording {
     }
 }
 
-/// The ticks of a recording, one by one, in order from 1, without a gap. An error is the last item.
+/// The ticks of a recording, one by one, in order from its [first](crate::Segment::first_tick), without a gap. An error is the
+/// last item.
 pub struct Ticks {
     records: Records,
     schema: Arc<Schema>,
@@ -261,6 +272,8 @@ pub(crate) struct Sound {
     /// The epoch of that tick.
     pub(crate) epoch: u32,
     pub(crate) rate: TickRate,
+    /// What the first tick that there can be follows.
+    pub(crate) origin: Tick,
     pub(crate) channels: Vec<Arc<mcap::Channel<'static>>>,
 }
 
@@ -348,13 +361,22 @@ impl Records {
         })
     }
 
-    /// What has been read of a file without chunks, at the rate `rate`, from its start.
-    pub(crate) fn sound(&self, rate: TickRate) -> Sound {
+    /// What has been read of a file without chunks, from its start.
+    pub(crate) fn sound(&self, meta: &RecordingMeta) -> Sound {
         let channels = match &self.messages {
             From::Start(messages) => (0..=u16::MAX).filter_map(|id| messages.get_channel(id)).collect(),
             From::Midst(_) => Vec::new(),
         };
-        Sound { bytes: self.sound_bytes, begun: self.begun, whole: self.whole, epoch: self.epoch, rate, channels }
+        let (rate, origin) = (meta.tick_rate, meta.segment.origin());
+        Sound {
+            bytes: self.sound_bytes,
+            begun: self.begun,
+            whole: self.whole,
+            epoch: self.epoch,
+            rate,
+            origin,
+            channels,
+        }
     }
 
     /// Where the newest record ends that has been read, of a file without chunks that is read from its start.
@@ -369,6 +391,8 @@ impl Records {
                 use Topic::{Header, IdleTicks, Keyframe, Recovered, TickResult};
                 matches!(self.before, Some(Header | TickResult | IdleTicks | Recovered | Keyframe))
             }
+            // Of a session's segments all but the first begin with one.
+            Topic::Keyframe if self.before == Some(Topic::Header) => self.whole > Tick::ZERO,
             Topic::Keyframe => matches!(self.before, Some(Topic::TickResult | Topic::IdleTicks | Topic::Keyframe)),
             Topic::TickResult => self.before == Some(Topic::TickInput),
             Topic::End | Topic::SeatToken => !matches!(self.before, None | Some(Topic::End)),
@@ -382,6 +406,8 @@ impl Records {
                 let header = pb::RecordingHeader::decode(data.as_slice());
                 let header = header.map_err(|error| RecordingError::Header(error.to_string()))?;
                 (self.version, self.epoch) = (header.format_version, header.epoch);
+                let origin = Tick(header.first_tick.saturating_sub(1));
+                (self.begun, self.whole) = (origin, origin);
             }
             // The first version had no checksum there.
             Topic::End if self.version < 2 => {}

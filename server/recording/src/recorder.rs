@@ -2,6 +2,7 @@
 
 mod live;
 mod pool;
+mod segments;
 mod status;
 #[cfg(test)]
 mod tests;
@@ -23,6 +24,7 @@ use tickwire_simulation::{Keyframe, Session, TickInput, TickResult};
 use self::{
     live::{Live, Record, Ticks},
     pool::Written,
+    segments::Place,
     status::{Fault, Progress, Stop},
 };
 use crate::{
@@ -31,6 +33,8 @@ use crate::{
     recovery::{Resumable, Unfinished},
     storage::Disk,
 };
+
+pub(crate) use segments::NAMES_MAX;
 
 pub use pool::{Recorders, RecordersOptions};
 pub use status::{RecorderState, RecorderStatus};
@@ -70,10 +74,15 @@ pub struct RecorderOptions {
     pub keyframe_ticks: u64,
     /// How many ticks after the multiples of that: sessions that have different ones do not save all at once.
     pub keyframe_offset_ticks: u64,
+    /// The size, in bytes of the live file, from which on the recording goes on in another file, behind a keyframe.
+    /// [`u64::MAX`], here and below: in none; a recording without keyframes does so at either.
+    pub segment_bytes: u64,
+    /// After how many ticks it does so whatever the size.
+    pub segment_ticks: u64,
 }
 
 impl RecorderOptions {
-    /// 10 s, 1 s, [`Durability::Sync`], no limit of size, keyframes every 10 s.
+    /// 10 s, 1 s, [`Durability::Sync`], no limit of size, keyframes every 10 s, one file.
     #[must_use]
     pub const fn at(rate: TickRate) -> Self {
         Self {
@@ -83,6 +92,8 @@ impl RecorderOptions {
             bytes_max: u64::MAX,
             keyframe_ticks: rate.ticks_in_ms(10_000),
             keyframe_offset_ticks: 0,
+            segment_bytes: u64::MAX,
+            segment_ticks: u64::MAX,
         }
     }
 
@@ -110,6 +121,8 @@ pub struct Recorder {
     finished: u64,
     /// When the next keyframe is due.
     keyframe_due: u64,
+    /// When the newest one was asked for.
+    keyframe_asked: u64,
     /// Whether anything has happened since the last one.
     is_eventful: bool,
 }
@@ -139,7 +152,8 @@ pub struct Closed {
 
 /// A recording, as the session and the threads that write share it.
 struct Open {
-    path: PathBuf,
+    /// What each file's header says, but for its segment.
+    meta: RecordingMeta,
     recorders: Recorders,
     options: RecorderOptions,
     queue: Mutex<Queue>,
@@ -210,7 +224,8 @@ impl Recorders {
             // Nobody would know what it is. The error is told, whatever comes of this.
             let _ = storage.remove(&path);
         })?;
-        Ok(self.record(path, live, disk, options))
+        let place = Place { path, segment: meta.segment.clone() };
+        Ok(self.record(place, meta.clone(), live, disk, options))
     }
 
     /// Goes on with the recording of a session that has been recovered, which follows from here on.
@@ -220,9 +235,14 @@ impl Recorders {
     /// # Errors
     /// Where the file cannot be written, or a thread cannot be had. The next start finds it as this one has.
     pub fn resume(&self, recovered: Resumable, options: RecorderOptions) -> io::Result<(Session, Recorder)> {
-        let Resumable { session, unfinished, sound, pending, recovered, attempt, .. } = recovered;
+        let Resumable { session, unfinished, sound, pending, recovered, attempt, seat_tokens } = recovered;
+        let meta = RecordingMeta {
+            epoch: recovered.epoch,
+            tickwire_version: env!("CARGO_PKG_VERSION").to_owned(),
+            ..unfinished.meta().clone()
+        };
         let Unfinished { path, disk, .. } = unfinished;
-        let mut live = Live::resume(Arc::clone(&disk), &sound)?;
+        let mut live = Live::resume(Arc::clone(&disk), &sound, &seat_tokens)?;
         if let Some(result) = pending {
             live.write(Record::Result(result))?;
         }
@@ -231,12 +251,21 @@ impl Recorders {
         disk.sync()?;
         self.enter()?;
         attempt.end(&*self.storage());
-        Ok((session, self.record(path, live, disk, options)))
+        let place = Place { path, segment: meta.segment.clone() };
+        Ok((session, self.record(place, meta, live, disk, options)))
     }
 
     /// Records to a file whose beginning is on the disk.
-    fn record(&self, path: PathBuf, live: Live, disk: Arc<dyn Disk>, options: RecorderOptions) -> Recorder {
+    fn record(
+        &self,
+        place: Place,
+        meta: RecordingMeta,
+        live: Live,
+        disk: Arc<dyn Disk>,
+        options: RecorderOptions,
+    ) -> Recorder {
         let progress = Arc::<Progress>::default();
+        progress.note_place(place);
         let Ticks { input, result } = live.mark().ticks;
         progress.begun.store(input, Ordering::Relaxed);
         progress.note_written(live.mark());
@@ -244,7 +273,7 @@ impl Recorders {
         self.note_live_bytes(0, counted_bytes);
         progress.note_synced(progress.written());
         let open = Open {
-            path,
+            meta,
             recorders: self.clone(),
             options,
             queue: Mutex::default(),
@@ -257,7 +286,8 @@ impl Recorders {
         };
         let (finished, keyframe_due) = (result, options.next_keyframe(result));
         // Of a match that goes on nobody knows what has happened since its last keyframe.
-        Recorder { open: Arc::new(open), finished, keyframe_due, is_eventful: finished > 0 }
+        let (open, is_eventful) = (Arc::new(open), finished > 0);
+        Recorder { open, finished, keyframe_due, keyframe_asked: finished, is_eventful }
     }
 }
 
@@ -290,19 +320,24 @@ impl Recorder {
         self.open.record(Record::Result(Box::new(result)));
     }
 
-    /// Whether a keyframe of the tick that has just been finished is due: not where nothing has happened since the last one,
-    /// nor while the disk is behind.
+    /// Whether a keyframe of the tick that has just been finished is due, or needed for the next segment to begin with: not
+    /// where nothing has happened since the last one, nor while the disk is behind.
     #[must_use]
     pub fn wants_keyframe(&self) -> bool {
         let RecorderOptions { keyframe_ticks, behind_ticks, .. } = self.open.options;
         let is_behind = || self.open.progress.waiting.load(Ordering::Relaxed) > behind_ticks.saturating_mul(2).max(4);
-        keyframe_ticks > 0 && self.is_eventful && self.finished >= self.keyframe_due && !is_behind()
+        let is_due = || keyframe_ticks > 0 && self.finished >= self.keyframe_due;
+        // A game may have none to give, and is not to be asked at each tick.
+        let may_ask = || self.finished >= self.keyframe_asked.saturating_add(behind_ticks);
+        let begins_segment = || may_ask() && self.open.progress.full.load(Ordering::Relaxed);
+        self.is_eventful && (is_due() || begins_segment()) && !is_behind()
     }
 
     /// Records all that a session goes on from, as of the tick that has just been finished; `None`: it cannot be had, and the
     /// next one is asked for when it is due.
     pub fn keyframe(&mut self, keyframe: Option<Keyframe>) {
         self.keyframe_due = self.open.options.next_keyframe(self.finished);
+        self.keyframe_asked = self.finished;
         self.is_eventful = false;
         if let Some(keyframe) = keyframe {
             self.open.record(Record::Keyframe(Box::new(keyframe)));
@@ -315,10 +350,10 @@ impl Recorder {
         self.open.progress.status()
     }
 
-    /// The live file.
+    /// The live file: that of the newest segment.
     #[must_use]
-    pub fn path(&self) -> &Path {
-        &self.open.path
+    pub fn path(&self) -> PathBuf {
+        self.open.progress.place().path.clone()
     }
 
     /// Watches it from elsewhere.
@@ -365,6 +400,12 @@ impl RecorderWatch {
     #[must_use]
     pub fn status(&self) -> RecorderStatus {
         self.progress.status()
+    }
+
+    /// As [`Recorder::path`].
+    #[must_use]
+    pub fn path(&self) -> PathBuf {
+        self.progress.place().path.clone()
     }
 }
 
@@ -460,7 +501,14 @@ impl Open {
                 && let Some(record) = writing.records.pop_front()
             {
                 let (is_result, bytes) = (matches!(record, Record::Result(_)), record.bytes());
-                let encoded = writing.live.write(record);
+                let encoded = match &record {
+                    Record::Keyframe(keyframe)
+                        if !all && self.is_segment_full(&writing.live) && self.begin_segment(writing, keyframe) =>
+                    {
+                        Ok(())
+                    }
+                    _ => writing.live.write(record),
+                };
                 if gathers {
                     self.note_taken(1, bytes);
                 } else {
@@ -540,6 +588,7 @@ impl Open {
 
     fn note_written(&self, Writing { live, counted_bytes, .. }: &mut Writing) {
         self.progress.note_written(live.mark());
+        self.progress.full.store(self.is_segment_full(live), Ordering::Relaxed);
         // One that is at its limit gives its room to the others at once.
         let bytes = if self.progress.stopped() == Some(Stop::Limited) { 0 } else { live.mark().bytes };
         self.recorders.note_live_bytes(mem::replace(counted_bytes, bytes), bytes);
@@ -590,7 +639,8 @@ impl Open {
         if let Err(error) = ended {
             problem.get_or_insert(format!("its end could not be written: {error}"));
         }
-        let path = match files::finalize(&*self.recorders.storage(), &self.path, Some(&end)) {
+        let live = self.progress.place().path.clone();
+        let path = match files::finalize(&*self.recorders.storage(), &live, Some(&end)) {
             Ok(finished) => {
                 if let Some(lost) = finished.lost {
                     problem.get_or_insert(lost.to_string());
@@ -598,11 +648,13 @@ impl Open {
                 finished.path
             }
             Err(error) => {
-                tracing::error!("{} could not be finished: {error}", self.path.display());
+                tracing::error!("{} could not be finished: {error}", live.display());
                 problem.get_or_insert(format!("it could not be finished, repair it later: {error}"));
-                self.path.clone()
+                live
             }
         };
+        // The segments before it, which may be on their way.
+        self.recorders.finish_ended();
         if is_open {
             self.let_go();
         }
@@ -637,7 +689,7 @@ impl Open {
 
 impl fmt::Debug for Open {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Open").field("path", &self.path).field("progress", &self.progress).finish_non_exhaustive()
+        f.debug_struct("Open").field("progress", &self.progress).finish_non_exhaustive()
     }
 }
 

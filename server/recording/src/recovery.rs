@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::SystemTime,
 };
@@ -21,7 +21,10 @@ use crate::{
     attempt::{Attempt, Died},
     files,
     format::Topic,
+    list,
     reader::{Record, Sound},
+    recorder::NAMES_MAX,
+    segments::{recording_of, segment_name},
     storage::{Disk, FileSystem, Storage},
 };
 
@@ -43,6 +46,8 @@ pub struct RecoveryOptions<'a> {
     pub now: SystemTime,
     /// Comes true where it takes too long.
     pub stop: &'a AtomicBool,
+    /// How many ticks have been read, or played, so far: who waits sees whether it comes any further.
+    pub ticks_done: &'a AtomicU64,
 }
 
 /// What has become of an unfinished recording.
@@ -70,7 +75,7 @@ pub struct Resumable {
     pub(crate) pending: Option<Box<TickResult>>,
     pub(crate) recovered: Recovered,
     pub(crate) attempt: Attempt,
-    seat_tokens: Vec<SeatToken>,
+    pub(crate) seat_tokens: Vec<SeatToken>,
 }
 
 /// Why nobody can go on with a session.
@@ -143,12 +148,58 @@ impl Unfinished {
         self.recording.meta()
     }
 
+    /// Whether it has nothing yet that a session could go on from.
+    fn is_stillborn(&self) -> Result<bool, RecordingError> {
+        if self.recording.origin_tick() == Tick::ZERO {
+            return Ok(false);
+        }
+        for record in self.recording.records()? {
+            match record {
+                Ok(Record { topic: Topic::Header | Topic::SeatToken, .. }) => {}
+                Err(error @ RecordingError::Io { .. }) => return Err(error),
+                Err(_) => break,
+                Ok(_) => return Ok(false),
+            }
+        }
+        Ok(true)
+    }
+
+    /// Whether there is a next segment of the session's recording, in whatever state, so that nobody is to go on with this
+    /// one.
+    #[must_use]
+    pub fn has_successor(&self) -> bool {
+        let (directory, name) = (files::directory_of(&self.path), files::recording_name(&self.path));
+        let (recording, number) = recording_of(&name);
+        let next = number.saturating_add(1);
+        (next..next.saturating_add(NAMES_MAX)).any(|number| {
+            let name = segment_name(recording, number);
+            let live = files::live_path(directory, &name);
+            [files::finished_path(directory, &name), files::set_aside_path(&live), live]
+                .iter()
+                .any(|path| path.exists())
+        })
+    }
+
     /// Makes a finished recording of it, which nobody goes on with.
     ///
     /// # Errors
     /// Those of the disk.
     pub fn finish(&self) -> Result<Repaired, RecordingError> {
         self.finish_with(None)
+    }
+
+    /// As [`finish`](Self::finish), of a segment behind which `next` follows: where it comes to that, its session has not ended
+    /// with it.
+    ///
+    /// # Errors
+    /// Those of the disk.
+    pub fn finish_before(&self, next: &RecordingMeta) -> Result<Repaired, RecordingError> {
+        let list::Scan { ticks, end, .. } = list::scan(&self.recording);
+        let tick = Tick(self.recording.origin_tick().0.saturating_add(ticks));
+        let (this, next_origin) = (self.meta(), next.segment.origin());
+        let goes_on = end.is_none() && (&this.session, this.created) == (&next.session, next.created);
+        let end = End { reason: EndReason::Continued, tick, ticks_missing: 0 };
+        self.finish_with((goes_on && tick == next_origin).then_some(&end))
     }
 
     fn finish_with(&self, end: Option<&End>) -> Result<Repaired, RecordingError> {
@@ -173,7 +224,7 @@ impl Unfinished {
         options: RecoveryOptions<'_>,
     ) -> Result<Recovery, (RecoveryError, Box<Self>)> {
         let mut seat_tokens = BTreeMap::new();
-        let recovered = self.sound(&mut seat_tokens).and_then(|sound| match sound {
+        let recovered = self.sound(&mut seat_tokens, options.ticks_done).and_then(|sound| match sound {
             Ok(sound) => self.play(sound, game, options),
             Err(end) => Ok(Err(end)),
         });
@@ -194,10 +245,19 @@ impl Unfinished {
 
     /// Reads all of it, and cuts off what cannot be read. The inner error is the session's end, where that is on record. Of
     /// each player the newest tokens are put among `seat_tokens`.
-    fn sound(&self, seat_tokens: &mut BTreeMap<PlayerId, SeatToken>) -> Result<Result<Sound, End>, RecoveryError> {
+    fn sound(
+        &self,
+        seat_tokens: &mut BTreeMap<PlayerId, SeatToken>,
+        ticks_done: &AtomicU64,
+    ) -> Result<Result<Sound, End>, RecoveryError> {
         let (mut end, mut damage) = (None, None);
         let mut records = self.recording.records()?;
+        let mut before = self.recording.origin_tick();
         for record in records.by_ref() {
+            if let Ok(Record { tick, .. }) = &record {
+                ticks_done.fetch_add(tick.since(before), Ordering::Relaxed);
+                before = before.max(*tick);
+            }
             match record {
                 Ok(Record { topic: Topic::End, data, .. }) => end = End::decode(&data).ok().map(|(end, _)| end),
                 Ok(Record { topic: Topic::SeatToken, data, .. }) => {
@@ -212,7 +272,7 @@ impl Unfinished {
         if let Some(end) = end {
             return Ok(Err(end));
         }
-        let sound = records.sound(self.meta().tick_rate);
+        let sound = records.sound(self.meta());
         let length = fs::metadata(&self.path).map_err(self.disk_error())?.len();
         if length > sound.bytes {
             if !files::is_torn(&self.path, damage.as_ref(), sound.bytes).map_err(self.disk_error())? {
@@ -237,18 +297,17 @@ impl Unfinished {
         &self,
         sound: Sound,
         game: Arc<dyn Game>,
-        RecoveryOptions { grace_ticks, now, stop }: RecoveryOptions<'_>,
+        options: RecoveryOptions<'_>,
     ) -> Result<Result<Played, End>, RecoveryError> {
         let attempt = Attempt::begin(&*self.storage, &files::attempt_path(&self.path)).map_err(self.disk_error())?;
         let mut attempt = attempt.map_err(|Died { tick, times }| RecoveryError::Died { tick, times })?;
         let config = self.meta().session_config();
-        let limits = SessionLimits { grace_ticks, ..config.limits };
+        let limits = SessionLimits { grace_ticks: options.grace_ticks, ..config.limits };
         let config = SessionConfig { limits, ..config };
-        let replayed = self.replay_from_keyframe(&sound, &game, &config, stop, &mut attempt).unwrap_or_else(|| {
-            let replay = Replay::with(&self.recording, game, config)
-                .map_err(|source| VerifyError::Replay { verified: Tick::ZERO, source })?;
-            self.replay(replay, sound.begun, stop, &mut attempt)
-        });
+        let replayed = match self.replay_from_keyframe(&sound, &game, &config, options, &mut attempt) {
+            Some(replayed) => replayed,
+            None => self.replay_from_origin(&sound, game, config, options, &mut attempt),
+        };
         attempt.rests().map_err(self.disk_error())?;
         let Replayed { mut session, pending } = match replayed? {
             Ok(replayed) => replayed,
@@ -260,7 +319,7 @@ impl Unfinished {
         let epoch = sound.epoch.checked_add(1).ok_or_else(used)?;
         session.begin_epoch(epoch);
         session.disconnect_all();
-        let recovered = Recovered { tick: session.tick(), epoch, time: now };
+        let recovered = Recovered { tick: session.tick(), epoch, time: options.now };
         Ok(Ok(Played { session, sound, pending, recovered, attempt }))
     }
 
@@ -270,7 +329,7 @@ impl Unfinished {
         sound: &Sound,
         game: &Arc<dyn Game>,
         config: &SessionConfig,
-        stop: &AtomicBool,
+        options: RecoveryOptions<'_>,
         attempt: &mut Attempt,
     ) -> Option<Result<Result<Replayed, TickPanic>, RecoveryError>> {
         if attempt.shuns_keyframes() {
@@ -285,8 +344,8 @@ impl Unfinished {
         }
         let replay = replay?;
         let tick = replay.session().tick();
-        match self.replay(replay, sound.begun, stop, attempt) {
-            Err(RecoveryError::Replay(error)) => {
+        match self.replay(replay, sound.begun, options, attempt) {
+            Err(RecoveryError::Replay(error)) if tick > self.recording.origin_tick() => {
                 tracing::warn!(%tick, "a keyframe is of no use, all is played again: {error}");
                 None
             }
@@ -294,11 +353,33 @@ impl Unfinished {
         }
     }
 
+    /// From the first tick: of a segment behind the first one that is from the keyframe that it begins with.
+    fn replay_from_origin(
+        &self,
+        sound: &Sound,
+        game: Arc<dyn Game>,
+        config: SessionConfig,
+        options: RecoveryOptions<'_>,
+        attempt: &mut Attempt,
+    ) -> Result<Result<Replayed, TickPanic>, RecoveryError> {
+        let origin = self.recording.origin_tick();
+        if origin > Tick::ZERO {
+            if let Some(times) = attempt.deaths_of_keyframes() {
+                return Err(RecoveryError::Died { tick: origin, times });
+            }
+            attempt.restores().map_err(self.disk_error())?;
+        }
+        let replay = Replay::with(&self.recording, game, config);
+        attempt.rests().map_err(self.disk_error())?;
+        let replay = replay.map_err(|source| VerifyError::Replay { verified: origin, source })?;
+        self.replay(replay, sound.begun, options, attempt)
+    }
+
     fn replay(
         &self,
         mut replay: Replay,
         last: Tick,
-        stop: &AtomicBool,
+        RecoveryOptions { stop, ticks_done, .. }: RecoveryOptions<'_>,
         attempt: &mut Attempt,
     ) -> Result<Result<Replayed, TickPanic>, RecoveryError> {
         let (mut pending, mut noted) = (None, Ok(()));
@@ -316,6 +397,7 @@ impl Unfinished {
                 (None, Ok(output)) => pending = Some(Box::new(output.result)),
                 (None, Err(panic)) => return Ok(Err(panic)),
             }
+            ticks_done.fetch_add(1, Ordering::Relaxed);
             if stop.load(Ordering::Relaxed) && at < last {
                 return Err(RecoveryError::Stopped { at, of: last });
             }
@@ -359,14 +441,15 @@ impl Resumable {
 }
 
 impl RecoveryError {
-    /// What the disk has not let be read says nothing of the recording: it may be read the next time.
+    /// What the disk has not let be read says nothing of the recording: it may be read the next time. What the disk has lost
+    /// will not be.
     fn or_disk(self) -> Self {
         match self {
             Self::Recording(RecordingError::Io { path, source })
             | Self::Replay(VerifyError::Replay {
                 source: ReplayError::Recording(RecordingError::Io { path, source }),
                 ..
-            }) => Self::Disk { path, source },
+            }) if !is_lost(&source) => Self::Disk { path, source },
             error => error,
         }
     }
@@ -385,6 +468,44 @@ struct Played {
     pending: Option<Box<TickResult>>,
     recovered: Recovered,
     attempt: Attempt,
+}
+
+/// Removes a live file, if it is a segment that was being begun when its server was killed: it has no whole keyframe yet, and
+/// nothing else, so that the session goes on from the one before.
+///
+/// # Errors
+/// Where somebody else has it, or it cannot be read, or removed.
+pub fn remove_stillborn(live: &Path) -> Result<bool, RecordingError> {
+    remove_stillborn_on(Arc::new(FileSystem), live)
+}
+
+fn remove_stillborn_on(storage: Arc<dyn Storage>, live: &Path) -> Result<bool, RecordingError> {
+    let is_later = recording_of(&files::recording_name(live)).1 > 1;
+    // Held until it is gone.
+    let unfinished = Unfinished::on(Arc::clone(&storage), live);
+    let is_stillborn = match &unfinished {
+        Ok(unfinished) => unfinished.is_stillborn()?,
+        Err(RecordingError::Truncated { .. } | RecordingError::NotARecording(_)) if is_later => {
+            files::is_without_header(live).map_err(files::at(live))?
+        }
+        Err(_) => return unfinished.map(|_| false),
+    };
+    if is_stillborn {
+        storage.remove(live).map_err(files::at(live))?;
+        storage.sync_directory(files::directory_of(live)).map_err(files::at(live))?;
+    }
+    Ok(is_stillborn)
+}
+
+/// Whether an error of reading says that the disk has lost what stood there, as where a sector is bad: it is no use to wait
+/// until it can be read.
+#[must_use]
+pub fn is_lost(error: &io::Error) -> bool {
+    #[cfg(unix)]
+    const LOST: &[i32] = &[5]; // EIO
+    #[cfg(windows)]
+    const LOST: &[i32] = &[23, 27, 30]; // ERROR_CRC, ERROR_SECTOR_NOT_FOUND, ERROR_READ_FAULT
+    error.raw_os_error().is_some_and(|code| LOST.contains(&code))
 }
 
 /// As [`Unfinished::set_aside`], of a live file that cannot even be opened.

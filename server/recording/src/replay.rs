@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use tickwire_shared::{Digest, Game, Schema, Tick, Truth};
-use tickwire_simulation::{Session, SessionConfig, SessionError, TickOutput, TickPanic};
+use tickwire_simulation::{Session, SessionConfig, TickOutput, TickPanic};
 
 use crate::{
     Divergence, End, EndReason, RecordedKeyframe, RecordedResult, RecordedTick, Recording, ReplayError, Ticks,
-    VerifyError,
+    VerifyError, origin::Origin,
 };
 
 /// A recording that is being played again, tick by tick.
@@ -53,7 +53,7 @@ pub struct Verified {
 }
 
 impl Replay {
-    /// A session as the recording's was created.
+    /// A session as the recording's was created; of a segment behind the first one, as it was before its first tick.
     ///
     /// # Errors
     /// Where `game` is not the recording's, or the session cannot be created.
@@ -63,20 +63,11 @@ impl Replay {
 
     /// As [`new`](Self::new), with what no tick's outcome depends on as `config` has it.
     pub(crate) fn with(recording: &Recording, game: Arc<dyn Game>, config: SessionConfig) -> Result<Self, ReplayError> {
-        if game.name() != recording.meta().schema.game {
-            return Err(unknown_game(recording, &[game]));
-        }
-        let session = session_of(recording, |_| Session::new(game, config))?;
-        let (truth, begun_at) = (Truth::default(), Tick::ZERO);
-        Ok(Self {
-            session,
-            ticks: recording.ticks()?,
-            last: Tick::MAX,
-            truth,
-            settled: begun_at,
-            begun_at,
-            over: false,
-        })
+        check_game(recording, &game)?;
+        let origin = Origin::of(recording)?;
+        let session = origin.session(recording, &game, config, None)?;
+        let (ticks, truth, begun_at) = (recording.ticks()?, origin.truth(recording), recording.origin_tick());
+        Ok(Self { session, ticks, last: Tick::MAX, truth, settled: begun_at, begun_at, over: false })
     }
 
     /// A session as the recording's was after `tick`: what is played from here on is the ticks after it.
@@ -106,6 +97,9 @@ impl Replay {
             Some(replay) => replay,
             None => Self::new(recording, game)?,
         };
+        if replay.session.tick() > tick {
+            return Err(ReplayError::BeforeOrigin { tick, origin: replay.session.tick() });
+        }
         while replay.session.tick() < tick {
             let last = replay.session.tick();
             if stop() {
@@ -165,7 +159,7 @@ impl Replay {
     /// Where the recording cannot be read up to there.
     pub fn read_on(&mut self, recording: &Recording) -> Result<(), ReplayError> {
         let mut ticks = recording.ticks()?;
-        for _ in 0..self.session.tick().0 {
+        for _ in recording.origin_tick().0..self.session.tick().0 {
             let Some(tick) = ticks.next().transpose()? else { break };
             // The newest may have been read before its result was written.
             if let Some(result) = tick.result.filter(|result| result.tick > self.settled) {
@@ -173,6 +167,20 @@ impl Replay {
             }
         }
         (self.ticks, self.over) = (ticks, false);
+        Ok(())
+    }
+
+    /// Goes on in the next segment of the session's recording, once all ticks of this one are played. Not after a tick that
+    /// broke.
+    ///
+    /// # Errors
+    /// Where it cannot be read, or is not the next one.
+    pub fn go_on_in(&mut self, next: &Recording) -> Result<(), ReplayError> {
+        let (tick, origin) = (self.session.tick(), next.origin_tick());
+        if origin != tick {
+            return Err(ReplayError::BeforeOrigin { tick, origin });
+        }
+        (self.ticks, self.over) = (next.ticks()?, false);
         Ok(())
     }
 
@@ -300,16 +308,6 @@ impl Replay {
     }
 }
 
-/// A session as a recording's was created, of the same schema.
-pub(crate) fn session_of(
-    recording: &Recording,
-    create: impl FnOnce(SessionConfig) -> Result<Session, SessionError>,
-) -> Result<Session, ReplayError> {
-    let session = create(recording.meta().session_config())?;
-    check_schema(&recording.meta().schema, session.schema())?;
-    Ok(session)
-}
-
 impl Iterator for Replay {
     type Item = Result<ReplayedTick, ReplayError>;
 
@@ -318,7 +316,14 @@ impl Iterator for Replay {
     }
 }
 
-fn check_schema(recorded: &Schema, present: &Schema) -> Result<(), ReplayError> {
+pub(crate) fn check_game(recording: &Recording, game: &Arc<dyn Game>) -> Result<(), ReplayError> {
+    if game.name() == recording.meta().schema.game {
+        return Ok(());
+    }
+    Err(unknown_game(recording, std::slice::from_ref(game)))
+}
+
+pub(crate) fn check_schema(recorded: &Schema, present: &Schema) -> Result<(), ReplayError> {
     if recorded.hash() == present.hash() {
         return Ok(());
     }

@@ -3,13 +3,13 @@
 use std::{fmt, sync::Arc};
 
 use tickwire_shared::{Field, Game, KindId, Schema, Tick};
-use tickwire_simulation::{Session, SystemWatch, TickPanic, WatchedTick, WorldState};
+use tickwire_simulation::{SystemWatch, TickPanic, WatchedTick, WorldState};
 
 use crate::{
     Difference, Divergence, Recording, ReplayError, Value, VerifyError,
     divergence::{Sides, event_difference, truth_difference},
+    origin::Origin,
     record::RecordedEvent,
-    replay::session_of,
 };
 
 /// What playing a tick again, system by system, says about it.
@@ -164,7 +164,8 @@ enum Outcome {
 
 fn run(recording: &Recording, game: &Arc<dyn Game>, tick: Tick) -> Result<Run, ReplayError> {
     let watch = SystemWatch::default();
-    let mut session = session_of(recording, |config| Session::watched(Arc::clone(game), config, &watch))?;
+    let config = recording.meta().session_config();
+    let mut session = Origin::of(recording)?.session(recording, game, config, Some(&watch))?;
     let mut outcome = Outcome::Same;
     for recorded in recording.ticks()? {
         let recorded = recorded?;

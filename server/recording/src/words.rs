@@ -1,8 +1,12 @@
 //! What recordings consist of, in words and in JSON, for all that prints them.
 
+use std::time::UNIX_EPOCH;
+
 use serde_json::{Map, Value as Json, json};
 use tickwire_shared::{PlayerStatus, Provenance, Quantity, Seen};
 use tickwire_simulation::SeatChange;
+
+use crate::Recovered;
 
 pub(crate) const fn provenance(provenance: Provenance) -> &'static str {
     match provenance {
@@ -45,6 +49,12 @@ pub(crate) fn seat_change_json(seat_change: &SeatChange) -> Json {
         object["name"] = json!(&**name);
     }
     object
+}
+
+/// As in `{"tick":8,"epoch":1,"unix_seconds":1700000000.5}`.
+pub(crate) fn recovered_json(Recovered { tick, epoch, time }: &Recovered) -> Json {
+    let seconds = time.duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64());
+    json!({ "tick": tick.0, "epoch": epoch, "unix_seconds": seconds })
 }
 
 /// A moment that a player was shown, in ticks.

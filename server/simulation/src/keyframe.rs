@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use tickwire_shared::{
-    Digest, Frame, FrameState, FrameStateError, LoadError, NetId, Saves, Schema, SchemaHash, Tick, Truth,
+    Digest, Frame, FrameState, FrameStateError, LoadError, NetId, PlayerId, PlayerInput, Saves, Schema, SchemaHash,
+    Tick, Truth,
 };
 
 use crate::{SessionError, intake::SavedIntake, simulation::SavedSimulation};
@@ -144,6 +145,11 @@ impl Keyframe {
     #[must_use]
     pub fn frame(&self) -> &Arc<Frame> {
         self.frames.frame()
+    }
+
+    /// What the inputs of everybody who sits counted as in its tick.
+    pub fn inputs(&self) -> impl Iterator<Item = (PlayerId, &PlayerInput)> {
+        self.simulation.inputs()
     }
 
     /// About how much memory it takes beside what it shares with frames, in bytes.

@@ -87,6 +87,28 @@ impl Session {
     /// Where there could be no new session either; where the game's build is not the one that saved, or the keyframe is not
     /// of this session; and where the restored world is not exactly what it was.
     pub fn restore(game: Arc<dyn Game>, config: SessionConfig, keyframe: &Keyframe) -> Result<Self, RestoreError> {
+        Self::restore_with(game, config, keyframe, None)
+    }
+
+    /// As [`restore`](Self::restore), with `watch` between its systems: all ticks come out as those of any other session.
+    ///
+    /// # Errors
+    /// As [`restore`](Self::restore).
+    pub fn restore_watched(
+        game: Arc<dyn Game>,
+        config: SessionConfig,
+        keyframe: &Keyframe,
+        watch: &SystemWatch,
+    ) -> Result<Self, RestoreError> {
+        Self::restore_with(game, config, keyframe, Some(watch))
+    }
+
+    fn restore_with(
+        game: Arc<dyn Game>,
+        config: SessionConfig,
+        keyframe: &Keyframe,
+        watch: Option<&SystemWatch>,
+    ) -> Result<Self, RestoreError> {
         let Plan { blueprint, settings, saves } = Plan::of(&*game, &config)?;
         if saves.is_empty() {
             return Err(RestoreError::NothingSaved { game: game.name().to_owned() });
@@ -103,8 +125,14 @@ impl Session {
         let limits = (config.limits, config.tick_rate);
         let intake = Intake::restore(intake, limits, &schema, keyframe.tick(), &simulation.seated());
         let intake = intake.map_err(RestoreError::State)?;
-        let simulation =
-            Simulation::restore(Arc::clone(&game), (blueprint, &saves), (&settings, &config), simulation, frames)?;
+        let simulation = Simulation::restore(
+            Arc::clone(&game),
+            (blueprint, &saves),
+            (&settings, &config),
+            simulation,
+            frames,
+            watch,
+        )?;
         Ok(Self::of(game, config, (schema, settings, saves), intake, simulation))
     }
 

@@ -20,7 +20,12 @@ use tickwire_shared::{
 
 use crate::{
     SeatChange, SeatInput, SessionConfig, SessionError, TickInput, TickInputError, TickOutput, TickResult,
-    input::check_ranges, name, roster::RosterKeeper, session::guarded, sight::Sight, watch::SystemWatch,
+    input::check_ranges,
+    name,
+    roster::RosterKeeper,
+    session::guarded,
+    sight::Sight,
+    watch::{self, SystemWatch},
 };
 
 pub(crate) use saved::SavedSimulation;
@@ -331,7 +336,9 @@ fn assemble(game: &Arc<dyn Game>, world: &mut World, watch: Option<&SystemWatch>
         Some(watch) => watch.chain(systems, game),
     });
     schedule.graph_mut().initialize(world);
-    let mut keys: Vec<SystemKey> = schedule.graph().systems.iter().map(|(key, ..)| key).collect();
+    // What looks between them is none of the game's.
+    let of_game = schedule.graph().systems.iter().filter(|(_, system, ..)| !watch::is_look(&system.name().to_string()));
+    let mut keys: Vec<SystemKey> = of_game.map(|(key, ..)| key).collect();
     keys.sort_unstable();
     (schedule, keys)
 }

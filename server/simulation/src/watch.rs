@@ -16,8 +16,8 @@ use tickwire_shared::{Audience, Blueprint, Digest, Event, Game, Outbox, Place, P
 /// Looks at a session's world after each of the game's systems, at the ticks for which it is asked to.
 ///
 /// A session that is watched runs the systems in the order, and applies their commands at the places, that any session does;
-/// between them stands what looks, and does nothing at other ticks. It is there from the first tick, since a system that is
-/// put in later takes everything for changed.
+/// between them stands what looks, and does nothing at other ticks. It is there from the session's first tick, or from the
+/// keyframe that it is restored from, since a system that is put in later takes everything for changed.
 #[derive(Clone, Debug, Default)]
 pub struct SystemWatch(Arc<Mutex<Watched>>);
 
@@ -77,7 +77,7 @@ impl SystemWatch {
         let mut groups: Vec<Vec<String>> = Vec::new();
         for (_, system) in schedule.systems().expect("the schedule has been initialized") {
             let name = system.name().to_string();
-            if name.starts_with(LOOK) {
+            if is_look(&name) {
                 groups.push(Vec::new());
             } else if system.system_type() != TypeId::of::<ApplyDeferred>()
                 && let Some(group) = groups.last_mut()
@@ -97,6 +97,11 @@ impl SystemWatch {
 
 /// How the names of the systems that look begin: they are closures of [`look_through`].
 const LOOK: &str = concat!(module_path!(), "::look_through");
+
+/// Whether a system of this name is no game's, but looks between them.
+pub(crate) fn is_look(name: &str) -> bool {
+    name.starts_with(LOOK)
+}
 
 /// What all looks of a session share.
 struct Eye {

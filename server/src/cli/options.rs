@@ -3,7 +3,7 @@
 
 use std::{
     net::SocketAddr,
-    num::{NonZeroU32, NonZeroUsize},
+    num::{NonZeroU32, NonZeroU64, NonZeroUsize},
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -104,10 +104,20 @@ pub(super) struct ServeFlags {
     #[arg(long, value_name = "HOW")]
     #[serde(skip_serializing_if = "Option::is_none")]
     durability: Option<DurabilityOption>,
-    /// Bytes of a running session's recording at which it ends, 65536 or more; 0: any [default: 4294967296]
+    /// Bytes of a running session's recording at which it ends, where it cannot go on in another file, 65536 or more; 0: any
+    /// [default: 4294967296]
     #[arg(long, value_name = "N")]
     #[serde(skip_serializing_if = "Option::is_none")]
     recording_bytes_max: Option<u64>,
+    /// Bytes of a running session's recording from which on it goes on in another file, at the next keyframe, 65536 or more;
+    /// 0: any [default: 268435456]
+    #[arg(long, value_name = "N")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    segment_bytes: Option<u64>,
+    /// Minutes of a match after which its recording goes on in another file; 0: any [default: 60]
+    #[arg(long, value_name = "N")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    segment_minutes: Option<u32>,
     /// Seconds of a match between two keyframes of its recording, at which replays can begin; 0: none [default: 10]
     #[arg(long, value_name = "N")]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -231,6 +241,8 @@ struct Options {
     recovery: OnOff,
     durability: DurabilityOption,
     recording_bytes_max: u64,
+    segment_bytes: u64,
+    segment_minutes: u32,
     keyframe_seconds: u32,
     retain_bytes: u64,
     retain_count: usize,
@@ -267,6 +279,8 @@ impl Default for Options {
             recovery: OnOff::On,
             durability: DurabilityOption::Sync,
             recording_bytes_max: config.recording.bytes_max,
+            segment_bytes: config.recording.segment_bytes.map_or(0, NonZeroU64::get),
+            segment_minutes: 60,
             keyframe_seconds: 10,
             retain_bytes: config.recording.retention.bytes_max,
             retain_count: config.recording.retention.count_max,
@@ -439,9 +453,15 @@ impl Layers {
                 return Err(invalid("recording_bytes_max", bytes.to_string(), problem));
             }
         };
+        if (1..RECORDING_BYTES_MIN).contains(&options.segment_bytes) {
+            let problem = format!("are too few: choose {RECORDING_BYTES_MIN} or more, or 0 for no limit");
+            return Err(invalid("segment_bytes", options.segment_bytes.to_string(), problem));
+        }
         let recording = RecordingConfig {
             durability: options.durability.into(),
             bytes_max: recording_bytes_max,
+            segment_bytes: NonZeroU64::new(options.segment_bytes),
+            segment_time: Duration::from_secs(60 * u64::from(options.segment_minutes)),
             keyframe_interval: Duration::from_secs(options.keyframe_seconds.into()),
             retention: Retention {
                 bytes_max: if options.retain_bytes == 0 { u64::MAX } else { options.retain_bytes },

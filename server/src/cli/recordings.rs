@@ -9,10 +9,10 @@ use std::{
 
 use comfy_table::{Table, presets::NOTHING};
 use tickwire_recording::{
-    DirectoryLock, EndReason, Listed, Recording, RecordingMeta, RecordingState, RecordingSummary, Recovered, describe,
-    list, repair,
+    DirectoryLock, EndReason, Listed, Recording, RecordingMeta, RecordingState, RecordingSummary, Recovered, Segment,
+    describe, list, repair,
 };
-use tickwire_shared::{Game, Settings};
+use tickwire_shared::{Game, Settings, Tick};
 
 use super::{
     CliError, bytes,
@@ -94,7 +94,7 @@ fn print_list(directory: &Path) -> Result<(), CliError> {
         return Ok(());
     }
     let mut table = Table::new();
-    table.load_style(NOTHING).set_header(["file", "game", "length", "ticks", "KiB", "state"]);
+    table.load_style(NOTHING).set_header(["file", "game", "segment", "length", "ticks", "KiB", "state"]);
     for Listed { path, bytes, summary } in listed {
         let file = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
         let kib = bytes.div_ceil(1024).to_string();
@@ -102,12 +102,15 @@ fn print_list(directory: &Path) -> Result<(), CliError> {
             Ok(summary) => [
                 file,
                 summary.meta.schema.game.clone(),
+                listed_segment(&summary),
                 format!("{:.1} s", summary.length.as_secs_f64()),
                 summary.ticks.to_string(),
                 kib,
-                state_words(&summary.state, summary.ticks),
+                state_words(&summary.state, summary.last_tick()),
             ],
-            Err(error) => [file, String::new(), String::new(), String::new(), kib, format!("unreadable: {error}")],
+            Err(error) => {
+                [file, String::new(), String::new(), String::new(), String::new(), kib, format!("unreadable: {error}")]
+            }
         });
     }
     output::line(table)?;
@@ -117,7 +120,9 @@ fn print_list(directory: &Path) -> Result<(), CliError> {
 fn show(file: &Path) -> Result<(), CliError> {
     let recording = Recording::open(file).map_err(CliError::of_recording(file))?;
     // All of it is read: the indexes of a finished file know nothing of damage before them.
-    let RecordingSummary { meta, ticks, length, keyframes, state, recovered } = recording.scan();
+    let summary = recording.scan();
+    let last_tick = summary.last_tick();
+    let RecordingSummary { meta, ticks, length, keyframes, state, recovered } = summary;
     let RecordingMeta {
         session,
         tickwire_version,
@@ -129,6 +134,7 @@ fn show(file: &Path) -> Result<(), CliError> {
         created,
         max_players,
         rewind_ms,
+        segment,
     } = meta;
     let mut table = Table::new();
     table.load_style(NOTHING);
@@ -143,9 +149,10 @@ fn show(file: &Path) -> Result<(), CliError> {
         ("rewinds", format!("up to {rewind_ms} ms")),
         ("seed", seed.to_string()),
         ("epoch", epoch.to_string()),
+        ("segment", segment_words(&segment, ticks)),
         ("length", format!("{:.1} s, {ticks} ticks", length.as_secs_f64())),
         ("keyframes", keyframes.to_string()),
-        ("state", state_words(&state, ticks)),
+        ("state", state_words(&state, last_tick)),
     ];
     for (name, value) in rows {
         table.add_row([name.to_owned(), value]);
@@ -174,14 +181,17 @@ fn show(file: &Path) -> Result<(), CliError> {
 
 fn show_json(file: &Path) -> Result<(), CliError> {
     let recording = Recording::open(file).map_err(CliError::of_recording(file))?;
-    let RecordingSummary { meta, ticks, length, keyframes, state, recovered } = recording.scan();
+    let summary = recording.scan();
+    let last_tick = summary.last_tick();
+    let RecordingSummary { meta, ticks, length, keyframes, state, recovered } = summary;
     let mut line = describe(&meta);
     line["file"] = file.display().to_string().into();
     line["ticks"] = ticks.into();
     line["keyframes"] = keyframes.into();
     line["seconds"] = length.as_secs_f64().into();
     line["state"] = state_name(&state).into();
-    line["state_text"] = state_words(&state, ticks).into();
+    line["last_tick"] = last_tick.0.into();
+    line["state_text"] = state_words(&state, last_tick).into();
     line["recovered"] = recovered.iter().map(recovered_json).collect();
     line["lacks_indexes"] = recording.lacks_indexes().into();
     output::line(line)?;
@@ -191,6 +201,28 @@ fn show_json(file: &Path) -> Result<(), CliError> {
 fn recovered_json(Recovered { tick, epoch, time }: &Recovered) -> serde_json::Value {
     let seconds = time.duration_since(SystemTime::UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64());
     serde_json::json!({ "tick": tick.0, "epoch": epoch, "unix_seconds": seconds })
+}
+
+/// As in `3 of sessions/arena-1, ticks 108001 to 162000`; nothing of a recording that is in one file.
+fn listed_segment(
+    RecordingSummary { meta: RecordingMeta { session, segment, .. }, ticks, state, .. }: &RecordingSummary,
+) -> String {
+    let is_only = segment.number == 1 && *state != RecordingState::Complete(EndReason::Continued);
+    if is_only {
+        return String::new();
+    }
+    format!("{} of {session}, {}", segment.number, ticks_words(segment.first_tick, *ticks))
+}
+
+/// As in `3, ticks 108001 to 162000, after arena-1-20260131T184502123Z_00002`.
+fn segment_words(Segment { number, first_tick, predecessor }: &Segment, ticks: u64) -> String {
+    let after = predecessor.as_ref().map_or(String::new(), |predecessor| format!(", after {predecessor}"));
+    format!("{number}, {}{after}", ticks_words(*first_tick, ticks))
+}
+
+/// As in `ticks 108001 to 162000`.
+fn ticks_words(first_tick: Tick, ticks: u64) -> String {
+    if ticks == 0 { "no whole tick".to_owned() } else { format!("ticks {first_tick} to {}", first_tick.0 + ticks - 1) }
 }
 
 /// A state for scripts.
@@ -205,23 +237,26 @@ const fn state_name(state: &RecordingState) -> &'static str {
     }
 }
 
-fn state_words(state: &RecordingState, ticks: u64) -> String {
+fn state_words(state: &RecordingState, last_tick: Tick) -> String {
     match state {
         RecordingState::Complete(EndReason::Shutdown) => "complete: the server was shut down".into(),
         RecordingState::Complete(EndReason::Ended) => "complete: the match was over".into(),
         RecordingState::Complete(EndReason::Failed { message }) => format!("complete: the game panicked: {message}"),
         RecordingState::Complete(EndReason::Killed) => {
-            format!("complete until the server was killed after tick {ticks}, or gave up a game that hung there")
+            format!("complete until the server was killed after tick {last_tick}, or gave up a game that hung there")
         }
         RecordingState::Complete(EndReason::Limited) => {
-            format!("complete to tick {ticks}: there it had reached its limit of size, and the session went on")
+            format!("complete to tick {last_tick}: there it had reached its limit of size, and the session went on")
         }
-        RecordingState::Complete(EndReason::Stopped { problem }) => format!("complete to tick {ticks}: {problem}"),
+        RecordingState::Complete(EndReason::Continued) => "complete: the session goes on in the next segment".into(),
+        RecordingState::Complete(EndReason::Stopped { problem }) => format!("complete to tick {last_tick}: {problem}"),
         RecordingState::Incomplete { ticks_missing, problem: None } => {
             format!("incomplete: {ticks_missing} ticks are missing")
         }
         RecordingState::Incomplete { ticks_missing, problem: Some(problem) } => {
-            format!("incomplete: it stopped after tick {ticks}, {ticks_missing} or more ticks are missing: {problem}")
+            format!(
+                "incomplete: it stopped after tick {last_tick}, {ticks_missing} or more ticks are missing: {problem}"
+            )
         }
         RecordingState::Live => "live: the session is running".into(),
         RecordingState::Unfinished => {

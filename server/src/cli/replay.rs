@@ -28,7 +28,8 @@ pub(super) struct ReplayArgs {
     /// Compare every tick; print the result alone, with exit code 1 at the first difference
     #[arg(long)]
     verify: bool,
-    /// The first tick to play, from the keyframe before it; those between are played in silence [default: 1]
+    /// The first tick to play, from the keyframe before it; those between are played in silence [default: the
+    /// recording's first]
     #[arg(long, value_name = "TICK")]
     from: Option<u64>,
     /// The last tick to play [default: the recording's last]
@@ -56,7 +57,7 @@ pub(super) fn replay(arguments: &ReplayArgs, games: &[Arc<dyn Game>]) -> Result<
         };
     }
     if arguments.serve {
-        let from = Tick(arguments.from.unwrap_or(1));
+        let from = Tick(arguments.from.unwrap_or(0));
         return show(&arguments.files, from, &arguments.show, games);
     }
     let (from, to) = (arguments.from.unwrap_or(1), arguments.to.unwrap_or(Tick::MAX.0));

@@ -2,9 +2,10 @@
 
 use std::{
     hash::{DefaultHasher, Hash as _, Hasher as _},
+    num::NonZeroU64,
     path::{Path, PathBuf},
     sync::Arc,
-    time::SystemTime,
+    time::{Duration, SystemTime},
 };
 
 use tickwire_recording::{
@@ -16,7 +17,7 @@ use tickwire_simulation::{Session, TickInput, TickResult};
 use tracing::{error, info, warn};
 
 use super::{SeatToken, SessionName, StartError, tokens::TokenKey};
-use crate::config::ServerConfig;
+use crate::config::{RecordingConfig, ServerConfig};
 
 /// Records a session, or does nothing.
 #[derive(Debug)]
@@ -46,7 +47,7 @@ impl SessionRecorder {
 
     /// The file that grows.
     pub(super) fn path(&self) -> Option<PathBuf> {
-        self.0.as_ref().map(|recorder| recorder.path().to_owned())
+        self.0.as_ref().map(Recorder::path)
     }
 
     pub(super) fn tick_input(&mut self, input: &Arc<TickInput>) {
@@ -80,7 +81,7 @@ impl SessionRecorder {
 
     /// Tells how it does.
     pub(super) fn watch(&self) -> RecordingWatch {
-        RecordingWatch(self.0.as_ref().map(|recorder| (recorder.watch(), recorder.path().to_owned())))
+        RecordingWatch(self.0.as_ref().map(Recorder::watch))
     }
 
     /// Closes it from anywhere.
@@ -107,31 +108,33 @@ impl From<&tickwire_recording::SeatToken> for SeatToken {
 pub(crate) fn recorder_options(config: &ServerConfig, rate: TickRate, session: &SessionName) -> RecorderOptions {
     let mut offset = DefaultHasher::new();
     session.to_string().hash(&mut offset);
+    // Longer than any session.
+    let ticks = |time: Duration| rate.ticks_in_ms(u64::try_from(time.as_millis()).unwrap_or(u64::MAX).min(1 << 40));
+    let RecordingConfig { segment_bytes, segment_time, .. } = config.recording;
     RecorderOptions {
         durability: config.recording.durability,
         bytes_max: config.recording.bytes_max,
-        keyframe_ticks: rate.ticks_in_ms(
-            // Longer than any session.
-            u64::try_from(config.recording.keyframe_interval.as_millis()).unwrap_or(u64::MAX).min(1 << 40),
-        ),
+        keyframe_ticks: ticks(config.recording.keyframe_interval),
         keyframe_offset_ticks: offset.finish(),
+        segment_bytes: segment_bytes.map_or(u64::MAX, NonZeroU64::get),
+        segment_ticks: if segment_time.is_zero() { u64::MAX } else { ticks(segment_time).max(1) },
         ..RecorderOptions::at(rate)
     }
 }
 
 /// Tells how a session's recording does.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct RecordingWatch(Option<(RecorderWatch, PathBuf)>);
+pub(crate) struct RecordingWatch(Option<RecorderWatch>);
 
 impl RecordingWatch {
     /// `None` where the session is not recorded.
     pub(crate) fn status(&self) -> Option<RecorderStatus> {
-        self.0.as_ref().map(|(recorder, _)| recorder.status())
+        self.0.as_ref().map(RecorderWatch::status)
     }
 
-    /// The file that grows, where there is one.
-    pub(crate) fn path(&self) -> Option<&Path> {
-        self.0.as_ref().map(|(_, path)| path.as_path())
+    /// The file that grows, where there is one: that of the newest segment.
+    pub(crate) fn path(&self) -> Option<PathBuf> {
+        self.0.as_ref().map(RecorderWatch::path)
     }
 }
 
@@ -178,8 +181,6 @@ fn file_name(session: &SessionName, created: SystemTime) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     #[test]

@@ -8,7 +8,7 @@ use tracing::warn;
 
 use super::{
     past::yield_to_sessions,
-    tape::{Deck, Extent, Played, Tape},
+    tape::{Deck, Extent, Played, Tape, TapeError},
 };
 use crate::session::{SessionHandle, SessionState};
 
@@ -18,7 +18,7 @@ pub(crate) fn keep(session: &Arc<SessionHandle>, runtime: &Handle) -> io::Result
         runtime.spawn(show(Arc::clone(session)));
         return Ok(());
     }
-    let Some(path) = session.recording.path().map(Path::to_owned) else {
+    let Some(path) = session.recording.path() else {
         session
             .live
             .fail("the session is not recorded, and its spectators' delay is longer than frames are kept".into());
@@ -51,7 +51,7 @@ fn play(session: &Arc<SessionHandle>, path: &Path, runtime: &Handle) -> Result<(
     let first = session.live.due(session.clock.tick());
     let stop = || session.state() != SessionState::Running;
     let mut deck = match Deck::at(&tape, first, stop) {
-        Err(ReplayError::Stopped { .. }) => return Ok(()),
+        Err(TapeError::Replay(ReplayError::Stopped { .. })) => return Ok(()),
         deck => deck.map_err(|error| error.to_string())?,
     };
     while session.state() == SessionState::Running {

@@ -79,7 +79,7 @@ pub(super) fn replay(
     let pb::ReplayRequest { name: _, hello, from_tick, speed, follow_player } = request;
     let hello = hello_of(hello)?;
     check_schema(&source.name(), source.schema(), hello.game.as_ref(), hello.schema_hash)?;
-    Ok(let_in(shared, source, &hello, &Wishes { follow_player, from_tick: from_tick.max(1), speed })?)
+    Ok(let_in(shared, source, &hello, &Wishes { follow_player, from_tick, speed })?)
 }
 
 fn hello_of(hello: Option<pb::Hello>) -> Result<Hello, Refusal> {
@@ -120,6 +120,10 @@ fn let_in(
         let message = format!("{} is beyond 2^53", wishes.from_tick);
         return Err(Refusal::new(Code::InvalidArgument, "OUT_OF_RANGE", message).field("from_tick"));
     }
+    let first = source.first();
+    if (1..first.0).contains(&wishes.from_tick) {
+        return Err(words::before_first(Tick(wishes.from_tick), first, "from_tick"));
+    }
     let seat = match source.session() {
         None => None,
         Some(session) => {
@@ -140,7 +144,7 @@ fn let_in(
     let newest = source.newest();
     let from = Tick(wishes.from_tick);
     let is_past = source.session().is_none() || (from > Tick::ZERO && from < newest);
-    let tick = if is_past { from.max(Tick(1)) } else { newest };
+    let tick = if is_past { from.max(first) } else { newest };
     if is_past {
         spectator.go_back(&mut spectator.lock(), tick, speed, false)?;
     }

@@ -9,8 +9,10 @@ use std::{
 };
 
 use tickwire_proto::v1::{self as pb, SavedState};
-use tickwire_recording::{Recording, RecordingState, RecordingSummary, finished_path, game_of, live_path};
-use tickwire_shared::Game;
+use tickwire_recording::{
+    Recording, RecordingState, RecordingSummary, finished_path, game_of, is_same_recording, live_path,
+};
+use tickwire_shared::{Game, Tick};
 use tonic::Code;
 
 use super::{source::Source, tape::Tape};
@@ -162,6 +164,7 @@ impl Library {
         if let Some(session) = found.session(registry) {
             return Ok(Source::Session(session));
         }
+        found.check_seen(registry)?;
         let wrong = |error: &dyn fmt::Display| {
             Refusal::new(Code::FailedPrecondition, "UNREADABLE", format!("{}: {error}", found.name)).field("name")
         };
@@ -181,6 +184,7 @@ impl Found {
             let message = format!("the session of {} runs: watch it, or ask again when it has ended", self.name);
             return Err(Refusal::new(Code::FailedPrecondition, "LIVE", message).field("name"));
         }
+        self.check_seen(registry)?;
         if self.is_live() && Recording::open(&self.path).is_ok_and(|it| it.summary().state == RecordingState::Live) {
             return Err(self.is_of_another());
         }
@@ -191,16 +195,20 @@ impl Found {
     pub(super) fn describe(&self, registry: &Registry) -> pb::Recording {
         let name = self.name.to_string();
         if let Some(session) = self.session(registry) {
+            let status = session.recording.status();
+            let (segment, first_tick) = status.map_or((1, Tick(1)), |status| (status.segment, status.first_tick));
             return pb::Recording {
                 name,
                 session: session.name.to_string(),
                 game: session.schema.game.clone(),
                 state: SavedState::Live.into(),
                 state_text: "the session runs".into(),
-                ticks: session.live_tick().0,
+                ticks: (session.live_tick().0 + 1).saturating_sub(first_tick.0),
                 tick_rate: session.tick_rate.hz(),
                 bytes: 0,
                 create_time: Some(session.create_time.into()),
+                segment,
+                first_tick: first_tick.0,
             };
         }
         let bytes = fs::metadata(&self.path).map_or(0, |metadata| metadata.len());
@@ -214,7 +222,10 @@ impl Found {
             },
             Ok(recording) => {
                 let RecordingSummary { meta, ticks, state, .. } = recording.summary();
-                let (saved, state_text) = saved(&state);
+                let (mut saved, mut state_text) = saved(&state);
+                if self.check_seen(registry).is_err() {
+                    (saved, state_text) = (SavedState::Live, "spectators have not seen all of it".into());
+                }
                 pb::Recording {
                     name,
                     session: meta.session,
@@ -226,9 +237,27 @@ impl Found {
                     tick_rate: meta.tick_rate.hz(),
                     bytes: if saved == SavedState::Live { 0 } else { bytes },
                     create_time: Some(meta.created.into()),
+                    segment: meta.segment.number,
+                    first_tick: meta.segment.first_tick.0,
                 }
             }
         }
+    }
+
+    /// A finished segment of a session that runs is for those only who have been shown all of it.
+    fn check_seen(&self, registry: &Registry) -> Result<(), Refusal> {
+        let is_segment_of = |session: &&Arc<SessionHandle>| {
+            let path = session.recording.path().filter(|_| session.state() == SessionState::Running);
+            path.is_some_and(|path| is_same_recording(&path, &self.path))
+        };
+        let Some(session) = registry.iter().find(is_segment_of) else { return Ok(()) };
+        let last = Recording::open(&self.path).map(|recording| recording.summary().last_tick());
+        if last.is_ok_and(|last| last > session.live_tick()) {
+            let message =
+                format!("spectators of {} have not seen all of {} yet: ask again later", session.name, self.name);
+            return Err(Refusal::new(Code::FailedPrecondition, "LIVE", message).field("name"));
+        }
+        Ok(())
     }
 
     fn is_live(&self) -> bool {
@@ -240,7 +269,7 @@ impl Found {
     fn session(&self, registry: &Registry) -> Option<Arc<SessionHandle>> {
         let is_recorded_here = |session: &&Arc<SessionHandle>| {
             session.state() == SessionState::Running
-                && session.recording.path().and_then(RecordingName::of_file).as_ref() == Some(&self.name)
+                && session.recording.path().and_then(|path| RecordingName::of_file(&path)).as_ref() == Some(&self.name)
         };
         registry.all().iter().find(is_recorded_here).map(Arc::clone)
     }

@@ -221,7 +221,7 @@ impl Player {
     }
 
     fn seek(&mut self, tick: Tick) {
-        let tick = tick.min(self.tape.last()).max(Tick(1));
+        let tick = tick.min(self.tape.last()).max(self.tape.first());
         match Deck::at(&self.tape, tick, || self.past.lock().stop) {
             Ok(deck) => {
                 let frame = Arc::clone(deck.frame());

@@ -1,6 +1,6 @@
 //! What can be watched: a session that runs, or a recording.
 
-use std::{path::Path, sync::Arc};
+use std::sync::Arc;
 
 use tickwire_proto::v1 as pb;
 use tickwire_replication::ReplicationConfig;
@@ -83,6 +83,14 @@ impl Source {
         }
     }
 
+    /// The first tick that there is; of a session that runs the first that there ever was.
+    pub(super) fn first(&self) -> Tick {
+        match self {
+            Self::Session(_) => Tick(1),
+            Self::Recording(tape) => tape.first(),
+        }
+    }
+
     /// Whether there is a past to go to.
     pub(super) fn has_past(&self) -> bool {
         match self {
@@ -99,7 +107,7 @@ impl Source {
                 Some(Box::new(|| Ok(tape)))
             }
             Self::Session(session) => {
-                let path = session.recording.path().map(Path::to_owned)?;
+                let path = session.recording.path()?;
                 let session = Arc::clone(session);
                 Some(Box::new(move || {
                     let extent = Extent::Live(Arc::clone(&session));

@@ -14,7 +14,7 @@ use tonic::Code;
 use super::{
     past::{Past, Stretch},
     source::Source,
-    words::{Control, Word},
+    words::{self, Control, Word},
 };
 use crate::{play::MessageRate, server::Shared, session::Granted, status::Refusal};
 
@@ -178,6 +178,10 @@ impl Spectator {
     }
 
     fn seek(&self, state: &mut State, tick: Tick) -> Result<(), Refusal> {
+        let first = self.source.first();
+        if tick < first {
+            return Err(words::before_first(tick, first, "watch_control.seek_tick"));
+        }
         if self.source.session().is_some() && tick >= self.source.newest() {
             return self.go_live(state);
         }

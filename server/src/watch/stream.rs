@@ -309,7 +309,7 @@ fn watch_state(source: &Source, state: &State, place: &Place) -> pb::WatchState 
         speed: place.told.speed,
         paused: place.told.paused,
         live: matches!(state.stand, Stand::Live),
-        first_tick: u64::from(source.has_past()),
+        first_tick: if source.has_past() { source.first().0 } else { 0 },
         last_tick: source.newest().0,
         delay_ticks: source.session().map_or(0, |session| session.live.delay_ticks()),
         jumps: state.jumps,

@@ -1,12 +1,10 @@
 //! What is played of the past: a recording, finished or of a session that runs.
 
-use std::{
-    fmt,
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+use std::{fmt, io, path::Path, sync::Arc};
 
-use tickwire_recording::{Recording, RecordingError, RecordingMeta, Replay, ReplayError};
+use tickwire_recording::{
+    End, EndReason, Recording, RecordingError, RecordingMeta, Replay, ReplayError, Segment, Segments,
+};
 use tickwire_shared::{Frame, Game, Tick};
 
 use crate::session::SessionHandle;
@@ -14,9 +12,10 @@ use crate::session::SessionHandle;
 /// How often a tick that is said to be written is read in vain before the recording counts as broken.
 const READS_MAX: u32 = 20;
 
-/// A recording, and how far it may be played.
+/// A recording, and how far it may be played: of a session that runs all of its segments, else one.
 #[derive(Clone)]
 pub(crate) struct Tape {
+    /// Of a session that runs, the newest segment when the tape was made.
     pub(super) recording: Recording,
     pub(super) game: Arc<dyn Game>,
     pub(super) extent: Extent,
@@ -45,17 +44,13 @@ impl fmt::Debug for Tape {
 impl Tape {
     /// That of a finished recording.
     pub(crate) fn finished(recording: Recording, game: Arc<dyn Game>) -> Self {
-        let last = Tick(recording.summary().ticks);
+        let last = recording.summary().last_tick();
         Self { recording, game, extent: Extent::Finished(last) }
     }
 
-    /// That of a session that is being recorded to `path`.
-    pub(super) fn of_session(extent: Extent, session: &SessionHandle, path: &Path) -> Result<Self, RecordingError> {
-        let recording = match Recording::open(path) {
-            // It has come to its end before the session has.
-            Err(RecordingError::Io { .. }) => Recording::open(finished(path))?,
-            opened => opened?,
-        };
+    /// That of a session that is being recorded to `path`, as its newest segment.
+    pub(super) fn of_session(extent: Extent, session: &SessionHandle, path: &Path) -> Result<Self, TapeError> {
+        let recording = Segments::beside(path)?.at(Tick::MAX)?;
         let game = Arc::clone(session.replicator.game());
         Ok(Self { recording, game, extent })
     }
@@ -82,20 +77,46 @@ impl Tape {
         }
     }
 
+    /// The first tick that there is; of a session that runs the first that there ever was: its oldest segments may be gone.
+    pub(crate) fn first(&self) -> Tick {
+        if self.is_live() { Tick(1) } else { self.recording.meta().segment.first_tick }
+    }
+
+    /// All segments, where they belong to it.
+    fn segments(&self) -> io::Result<Option<Segments>> {
+        match &self.extent {
+            Extent::Finished(_) => Ok(None),
+            Extent::Live(session) | Extent::Edge(session) => {
+                session.recording.path().map(|path| Segments::beside(&path)).transpose()
+            }
+        }
+    }
+
     fn is_live(&self) -> bool {
         !matches!(self.extent, Extent::Finished(_))
     }
 }
 
-/// The name that a live file gets at its end.
-fn finished(live: &Path) -> PathBuf {
-    live.with_extension("").with_extension("mcap")
+/// Why there is no tape, or no more of it.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum TapeError {
+    #[error(transparent)]
+    Recording(#[from] RecordingError),
+    #[error(transparent)]
+    Replay(#[from] ReplayError),
+    #[error("the segments of the recording cannot be listed: {0}")]
+    Directory(#[from] io::Error),
+    /// Older segments are deleted while newer ones are kept.
+    #[error("there is no tick {tick} any more: the recording begins with tick {first}")]
+    Deleted { tick: Tick, first: Tick },
 }
 
 /// Plays a tape.
 #[derive(Debug)]
 pub(super) struct Deck {
     tape: Tape,
+    /// Which segment is being played.
+    segment: Segment,
     replay: Replay,
     /// Times that the next tick was not there.
     missed: u32,
@@ -116,13 +137,24 @@ pub(super) enum Played {
 
 impl Deck {
     /// At `tick`, or at the last that there is before it. Where nobody wants that any more, `stop` is true.
-    pub(super) fn at(tape: &Tape, tick: Tick, stop: impl Fn() -> bool) -> Result<Self, ReplayError> {
-        let at = |tick| Replay::at_unless(&tape.recording, Arc::clone(&tape.game), tick, &stop);
-        let replay = match at(tick) {
-            Err(ReplayError::BeyondEnd { last, .. }) => at(last)?,
-            replay => replay?,
+    pub(super) fn at(tape: &Tape, tick: Tick, stop: impl Fn() -> bool) -> Result<Self, TapeError> {
+        let segments = tape.segments()?;
+        let at = |tick| {
+            let recording = match &segments {
+                Some(segments) => segments.at(tick)?,
+                None => tape.recording.clone(),
+            };
+            let replay = Replay::at_unless(&recording, Arc::clone(&tape.game), tick, &stop);
+            Ok::<_, TapeError>((recording.meta().segment.clone(), replay))
         };
-        Ok(Self { tape: tape.clone(), replay, missed: 0 })
+        let (segment, replay) = match at(tick)? {
+            (_, Err(ReplayError::BeyondEnd { last, .. })) => at(last)?,
+            (_, Err(ReplayError::BeforeOrigin { tick, origin })) => {
+                return Err(TapeError::Deleted { tick, first: origin.next() });
+            }
+            found => found,
+        };
+        Ok(Self { tape: tape.clone(), segment, replay: replay?, missed: 0 })
     }
 
     /// The newest frame.
@@ -136,11 +168,19 @@ impl Deck {
             return Played::NotYet;
         }
         if self.missed > 0
-            && let Err(error) = self.replay.read_on(&self.tape.recording)
+            && let Err(error) = self.read_on()
         {
             return self.miss(Played::Failed(error.to_string()));
         }
-        let tick = match self.replay.next() {
+        let mut next = self.replay.next();
+        if next.is_none() && self.tape.is_live() {
+            match self.turn_over() {
+                Ok(true) => next = self.replay.next(),
+                Ok(false) => {}
+                Err(error) => return self.miss(Played::Failed(error.to_string())),
+            }
+        }
+        let tick = match next {
             None => return self.miss(Played::End),
             Some(Err(error)) => return self.miss(Played::Failed(error.to_string())),
             Some(Ok(tick)) => tick,
@@ -152,6 +192,28 @@ impl Deck {
             // As it did when it was recorded.
             (None, Err(_)) => Played::End,
         }
+    }
+
+    /// Reads the segment anew that is being played: its file has grown, or has been finished.
+    fn read_on(&mut self) -> Result<(), TapeError> {
+        let recording = match self.tape.segments()? {
+            Some(segments) => segments.open(self.segment.number)?,
+            None => self.tape.recording.clone(),
+        };
+        Ok(self.replay.read_on(&recording)?)
+    }
+
+    /// Goes on in the next segment, where this one is said to be over. False: it is not.
+    fn turn_over(&mut self) -> Result<bool, TapeError> {
+        let is_over = matches!(self.replay.end(), Some(End { reason: EndReason::Continued, .. }));
+        let Some(segments) = is_over.then(|| self.tape.segments()).transpose()?.flatten() else { return Ok(false) };
+        let numbers = segments.numbers();
+        let next = numbers.iter().find(|number| **number > self.segment.number);
+        let Some(&next) = next else { return Ok(false) };
+        let recording = segments.open(next)?;
+        self.replay.go_on_in(&recording)?;
+        self.segment = recording.meta().segment.clone();
+        Ok(true)
     }
 
     /// A file that grows is read up to its end now and then, and its last record may have become longer; reading it anew shows

@@ -101,6 +101,12 @@ pub(super) fn player_of(player: u32) -> Option<PlayerId> {
     (player > 0).then_some(PlayerId(player))
 }
 
+/// Of a recording that begins later: it is not the first segment of its session's.
+pub(super) fn before_first(tick: Tick, first: Tick, field: &'static str) -> Refusal {
+    let message = format!("there is no tick {tick}: the recording begins with tick {first}");
+    Refusal::new(Code::OutOfRange, "OUT_OF_RANGE", message).field(field)
+}
+
 fn out_of_range(field: &'static str, value: impl std::fmt::Display, range: &str) -> Refusal {
     Refusal::new(Code::InvalidArgument, "OUT_OF_RANGE", format!("{value} is out of range: choose {range}")).field(field)
 }

@@ -18,7 +18,7 @@ use tickwire_recording::{EndReason, Recording, RecordingState};
 use tickwire_shared::PlayerStatus;
 use tokio::{sync::watch, time::timeout};
 
-use crate::server::{ARENA_1, Listening, PATIENCE, Server, data, only_file, verified};
+use crate::server::{ARENA_1, Listening, PATIENCE, Server, data, files, verified};
 
 /// What is done to a server.
 struct Plan {
@@ -28,6 +28,7 @@ struct Plan {
     recovering: usize,
     bots: usize,
     seed: u64,
+    arguments: &'static [&'static str],
 }
 
 /// What an onlooker, who plays, too, sees of the match.
@@ -43,20 +44,28 @@ struct Seen {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn bots_play_on_over_kills_at_any_moment() {
-    torment(Plan { kills: 6, recovering: 3, bots: 4, seed: 11 }).await;
+    torment(Plan { kills: 6, recovering: 3, bots: 4, seed: 11, arguments: &[] }).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn bots_play_on_over_kills_while_the_recording_goes_from_file_to_file() {
+    let arguments = &["--segment-bytes", "65536", "--keyframe-seconds", "1"];
+    let segments = torment(Plan { kills: 8, recovering: 2, bots: 12, seed: 13, arguments }).await;
+    assert!(segments > 2, "{segments}");
 }
 
 /// `cargo test --release -p tickwire-server --test recovery -- --ignored --nocapture`, in a few minutes.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "takes minutes, and needs a release build to be worth them"]
 async fn thirty_two_bots_play_on_over_a_hundred_kills() {
-    torment(Plan { kills: 100, recovering: 50, bots: 32, seed: 12 }).await;
+    torment(Plan { kills: 100, recovering: 50, bots: 32, seed: 12, arguments: &[] }).await;
 }
 
-async fn torment(Plan { kills, recovering, bots, seed }: Plan) {
+/// In how many files the match is at its end.
+async fn torment(Plan { kills, recovering, bots, seed, arguments }: Plan) -> usize {
     let data = data();
     let mut random = Xoshiro256PlusPlus::seed_from_u64(seed);
-    let mut server = Listening::start(data.path(), &[]).await;
+    let mut server = Listening::start(data.path(), arguments).await;
     let (address, url) = (server.address.clone(), format!("http://{}", server.address));
     let created = server.session(ARENA_1).await.create_time;
     let swarm = Swarm::start(&url, bots, seed);
@@ -83,7 +92,7 @@ async fn torment(Plan { kills, recovering, bots, seed }: Plan) {
         left[1] = left[1].saturating_sub(1);
 
         let mut began = Instant::now();
-        let mut next = respawn(data.path(), &address);
+        let mut next = respawn(data.path(), &address, arguments);
         // Some of them while they recover, several in a row now and then.
         while left[0] > 0 && (left[1] == 0 || random.random_bool(0.6)) {
             next.logs("recovering a session that a killed server has left").expect("it finds it");
@@ -95,7 +104,7 @@ async fn torment(Plan { kills, recovering, bots, seed }: Plan) {
             }
             assert_nothing_is_lost(&next);
             began = Instant::now();
-            next = respawn(data.path(), &address);
+            next = respawn(data.path(), &address, arguments);
         }
         next.logs("recovering a session that a killed server has left").expect("it finds it");
         // Nobody can be back as yet.
@@ -119,16 +128,25 @@ async fn torment(Plan { kills, recovering, bots, seed }: Plan) {
     let report = swarm.end();
     server.server.end();
 
-    let file = only_file(data.path());
-    let summary = Recording::open(&file).expect("a recording").scan();
-    assert_eq!(summary.state, RecordingState::Complete(EndReason::Shutdown));
-    assert_eq!(verified(&file).ticks, summary.ticks);
+    let files = files(data.path());
+    let (mut ticks, mut epochs) = (0, 0);
+    for file in &files {
+        let summary = Recording::open(file).expect("a recording").scan();
+        assert_eq!(summary.meta.segment.origin().0, ticks, "{}", file.display());
+        let is_last = Some(file) == files.last();
+        let reason = if is_last { EndReason::Shutdown } else { EndReason::Continued };
+        assert_eq!(summary.state, RecordingState::Complete(reason), "{}", file.display());
+        assert_eq!(verified(file).ticks, summary.ticks);
+        ticks += summary.ticks;
+        epochs += summary.recovered.len();
+    }
     let told = json!({
         "kills": kills,
         "kills_amid_recovery": amid_recovery,
         "sessions_lost": 0,
-        "ticks": summary.ticks,
-        "epochs": summary.recovered.len(),
+        "ticks": ticks,
+        "epochs": epochs,
+        "segments": files.len(),
         "ticks_lost_per_kill": losses,
         "ticks_lost_max": losses.iter().max(),
         "spawn_to_listening_ms": spread(&listening),
@@ -138,10 +156,11 @@ async fn torment(Plan { kills, recovering, bots, seed }: Plan) {
     tell(kills, &told);
     assert_eq!((report.bots_connected, report.bots_failed, report.hash_mismatches), (bots as u64, 0, 0), "{told}");
     assert!(report.hash_checks > 0 && report.resumes >= bots as u64, "{told}");
+    files.len()
 }
 
-fn respawn(data: &Path, address: &str) -> Server {
-    Server::spawn(data, &["--listen", address])
+fn respawn(data: &Path, address: &str, arguments: &[&str]) -> Server {
+    Server::spawn(data, &[&["--listen", address], arguments].concat())
 }
 
 /// Of a recovery that fails the log tells.

@@ -255,3 +255,28 @@ async fn a_kill_amid_a_recovery_is_no_loss() {
     last.server.end();
     assert!(verified(&only_file(data.path())).ticks >= there.tick);
 }
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_file_that_the_disk_has_lost_is_set_aside_and_one_that_cannot_be_opened_keeps_its_sessions_name() {
+    use std::os::unix::fs::symlink;
+
+    let data = data();
+    Listening::start(data.path(), &[]).await.server.end();
+    let lost = live_path(&data.path().join("recordings"), "arena-1-lost");
+    // Whoever reads its own memory from 0 on is told that it is not there: EIO.
+    symlink("/proc/self/mem", &lost).expect("a disk");
+    let mut server = Listening::start(data.path(), &[]).await;
+    let line = server.server.logs("an unfinished recording is set aside").expect("it says so");
+    assert!(line["reason"].as_str().is_some_and(|reason| reason.contains("os error 5")), "{line}");
+    assert_eq!(server.session(ARENA_1).await.epoch, 0);
+    server.server.end();
+    assert!(!lost.is_symlink());
+
+    let unknown = live_path(&data.path().join("recordings"), "arena-1-unknown");
+    symlink(&unknown, &unknown).expect("a disk");
+    let before = files(data.path());
+    let mut server = Server::spawn(data.path(), &["--listen", "127.0.0.1:0"]);
+    assert_ne!(server.wait().code(), Some(0), "nobody knows whose it is");
+    assert_eq!(files(data.path()), before, "no new session takes its place");
+}

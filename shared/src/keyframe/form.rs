@@ -15,6 +15,9 @@ use crate::{
 
 /// The most frames that games look back at: a second at 240 Hz.
 const MOMENTS_MAX: usize = 240;
+/// The most that older frames may have of their own, all together: cells, entities of changed columns, and places. In a file a
+/// frame takes a few bytes that differs in one entity from the next, and in memory it is as large as that.
+const PAST_ROWS_MAX: usize = 1 << 23;
 
 #[derive(Serialize, Deserialize)]
 struct Form {
@@ -120,6 +123,15 @@ fn older(older: &Moment, newer: &Moment) -> OlderCells {
 }
 
 pub(super) fn decode(schema: &Schema, roster: Arc<Roster>, bytes: &[u8]) -> Result<FrameState, FrameStateError> {
+    decode_within(Allowance(PAST_ROWS_MAX), schema, roster, bytes)
+}
+
+fn decode_within(
+    rows: Allowance,
+    schema: &Schema,
+    roster: Arc<Roster>,
+    bytes: &[u8],
+) -> Result<FrameState, FrameStateError> {
     let form: Form = postcard::from_bytes(bytes).map_err(|error| wrong("form", error.to_string()))?;
     if form.tick > Tick::MAX {
         return Err(wrong("tick", format!("{} is beyond 2^53", form.tick)));
@@ -140,7 +152,7 @@ pub(super) fn decode(schema: &Schema, roster: Arc<Roster>, bytes: &[u8]) -> Resu
         roster,
         state_hash: form.state_hash,
     };
-    let past = past(form.past, &frame, &shapes)?;
+    let past = past(form.past, &frame, &shapes, rows)?;
     Ok(FrameState { frame: Arc::new(frame), truth, past })
 }
 
@@ -242,7 +254,12 @@ fn seats(forms: Vec<Seat>, places: &Places, truth: &[TruthRows]) -> Result<Vec<S
     Ok(forms.into_iter().zip(owners).map(seat).collect())
 }
 
-fn past(forms: Option<Vec<OlderCells>>, frame: &Frame, shapes: &[Shape]) -> Result<Vec<Moment>, FrameStateError> {
+fn past(
+    forms: Option<Vec<OlderCells>>,
+    frame: &Frame,
+    shapes: &[Shape],
+    mut rows: Allowance,
+) -> Result<Vec<Moment>, FrameStateError> {
     let Some(forms) = forms else { return Ok(Vec::new()) };
     if forms.len() >= MOMENTS_MAX || forms.len() as u64 >= frame.tick.0.max(1) {
         return Err(wrong("past", format!("{} frames before tick {}", forms.len(), frame.tick)));
@@ -251,15 +268,26 @@ fn past(forms: Option<Vec<OlderCells>>, frame: &Frame, shapes: &[Shape]) -> Resu
     let mut past = vec![newest];
     for form in forms {
         let newer = past.last().expect("the newest is there");
-        let moment = form.moment(newer, shapes).map_err(|problem| wrong("past", problem))?;
+        let moment = form.moment(newer, shapes, &mut rows).map_err(|problem| wrong("past", problem))?;
         past.push(moment);
     }
     past.reverse();
     Ok(past)
 }
 
+/// How much more there may be.
+struct Allowance(usize);
+
+impl Allowance {
+    fn spend(&mut self, rows: usize) -> Result<(), String> {
+        let left = self.0.checked_sub(rows);
+        self.0 = left.ok_or("older frames have more cells and entities of their own than they may")?;
+        Ok(())
+    }
+}
+
 impl OlderCells {
-    fn moment(self, newer: &Moment, shapes: &[Shape]) -> Result<Moment, String> {
+    fn moment(self, newer: &Moment, shapes: &[Shape], rows: &mut Allowance) -> Result<Moment, String> {
         let Self { count, changes } = self;
         let tick = Tick(newer.tick.0 - 1);
         let count = count as usize;
@@ -269,6 +297,7 @@ impl OlderCells {
         if count == newer.cells.len() && changes.is_empty() {
             return Ok(Moment { tick, cells: Arc::clone(&newer.cells), places: Arc::clone(&newer.places) });
         }
+        rows.spend(count)?;
         // Nobody asks an older frame for its events.
         let bare = |cell: &CellFrame| CellFrame { state: Arc::clone(&cell.state), ..CellFrame::default() };
         let mut cells: Vec<CellFrame> = newer.cells[..count].iter().map(bare).collect();
@@ -281,7 +310,11 @@ impl OlderCells {
                 .ok_or_else(|| format!("cell {cell} of kind {kind} is not there, or comes twice"))?;
             moved |= change.moves();
             let columns = &mut Arc::make_mut(&mut state.state).kinds[kind.index()];
+            rows.spend(columns.ids.len())?;
             *columns = Arc::new(change.apply(columns, shape, tick)?);
+        }
+        if moved {
+            rows.spend(newer.places.entries().len())?;
         }
         let places =
             if moved { Arc::new(places(&cells).map_err(|error| error.problem)?) } else { Arc::clone(&newer.places) };
@@ -291,4 +324,42 @@ impl OlderCells {
 
 fn wrong(what: &'static str, problem: String) -> FrameStateError {
     FrameStateError { what, problem }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Field, Kind, Quantity, SchemaParts};
+
+    #[test]
+    fn bytes_that_say_that_they_are_far_larger_in_memory_are_refused() {
+        let fields = vec![Field::plain("hue", Quantity::count(0..=9))];
+        let parts = SchemaParts { game: "t".into(), kinds: vec![Kind::new("dot", fields)], ..Default::default() };
+        let schema = Schema::new(parts).expect("a schema");
+        // Each older frame has a cell less, so that it shares no list of them.
+        let bytes = |cells: u32| {
+            let rows = || vec![Rows::of(&crate::Columns::empty(&schema.kinds[0]))];
+            let cell = || Cell { age: 0, events: None, events_lost: 0, kinds: rows() };
+            let older = (1..MOMENTS_MAX as u32).map(|age| OlderCells { count: cells - age, changes: Vec::new() });
+            let truth = Truth { fine: Vec::new(), rates: Vec::new(), ramps: Vec::new() };
+            let form = Form {
+                tick: Tick(1000),
+                state_hash: 0,
+                keys: (1..cells).map(|cell| CellKey(cell.into())).collect(),
+                cells: (0..cells).map(|_| cell()).collect(),
+                seats: Vec::new(),
+                truth: vec![truth],
+                past: Some(older.collect()),
+            };
+            postcard::to_stdvec(&form).expect("it goes into memory")
+        };
+        let read = |rows, bytes: &[u8]| decode_within(Allowance(rows), &schema, Arc::default(), bytes);
+        let bytes = bytes(1000);
+        assert!(bytes.len() < 10_000, "{}", bytes.len());
+        // 999 cells, then 998, and so on.
+        let all = (1..MOMENTS_MAX).map(|age| 1000 - age).sum();
+        assert_eq!(read(all, &bytes).expect("they are frames").past.len(), MOMENTS_MAX);
+        let error = read(all - 1, &bytes).expect_err("they are too many").to_string();
+        assert!(error.contains("past: older frames have more cells and entities of their own"), "{error}");
+    }
 }

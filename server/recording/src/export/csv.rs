@@ -6,7 +6,7 @@ use tickwire_shared::{KindId, Quantity, Tick};
 use tickwire_simulation::SeatInput;
 
 use super::{Chosen, ExportError, ExportPart, Held, Selection, each_tick};
-use crate::{RecordedTick, Recording, words};
+use crate::{RecordedTick, Recording, origin::Origin, words};
 
 pub(super) fn export(
     recording: &Recording,
@@ -83,7 +83,8 @@ fn fields<W: Write>(chosen: &Chosen<'_>, table: &mut Table<'_, W>) -> Result<(),
     let columns = kinds.flat_map(|kind| chosen.fields(kind)).map(|(_, field)| (&field.name, &field.quantity));
     table.header(&["kind", "net_id"], columns)?;
     let recording = table.recording;
-    each_tick(recording, chosen, |RecordedTick { input, result }, truth| {
+    let origin = Origin::of(recording).map_err(ExportError::Origin)?;
+    each_tick((recording, &origin), chosen, |RecordedTick { input, result }, truth, _| {
         if result.is_none() || !chosen.has_tick(input.tick) {
             return Ok(());
         }
@@ -100,9 +101,10 @@ fn fields<W: Write>(chosen: &Chosen<'_>, table: &mut Table<'_, W>) -> Result<(),
 fn inputs<W: Write>(chosen: &Chosen<'_>, table: &mut Table<'_, W>) -> Result<(), ExportError> {
     let columns = chosen.inputs().map(|(_, field)| (&field.name, &field.quantity));
     table.header(&["player", "provenance", "sequence", "seen_tick"], columns)?;
-    let mut held = Held::new(chosen.schema);
     let recording = table.recording;
-    each_tick(recording, chosen, |RecordedTick { input, .. }, _| {
+    let origin = Origin::of(recording).map_err(ExportError::Origin)?;
+    let mut held = Held::new(chosen.schema, &origin);
+    each_tick((recording, &origin), chosen, |RecordedTick { input, .. }, _, _| {
         held.advance(input);
         if !chosen.has_tick(input.tick) {
             return Ok(());
@@ -128,7 +130,8 @@ fn events<W: Write>(chosen: &Chosen<'_>, table: &mut Table<'_, W>) -> Result<(),
     let columns = chosen.schema.events.iter().flat_map(|event| chosen.event_fields(event));
     table.header(&["event", "ordinal", "to_player"], columns.map(|(_, name, quantity)| (name, quantity)))?;
     let recording = table.recording;
-    each_tick(recording, chosen, |RecordedTick { input, result }, _| {
+    let origin = Origin::of(recording).map_err(ExportError::Origin)?;
+    each_tick((recording, &origin), chosen, |RecordedTick { input, result }, _, _| {
         let happened = result.iter().flat_map(|result| &result.events).filter(|_| chosen.has_tick(input.tick));
         for event in happened.filter(|event| event.player.is_none_or(|player| chosen.has_player(player))) {
             let kind = &chosen.schema.events[event.kind.index()];

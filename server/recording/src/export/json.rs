@@ -7,7 +7,7 @@ use tickwire_shared::{KindId, NetId, Provenance, Truth};
 use tickwire_simulation::{SeatInput, TickInput};
 
 use super::{Chosen, ExportError, ExportPart, Selection, each_tick};
-use crate::{EndReason, RecordedResult, Recording, RecordingMeta, Ticks, words};
+use crate::{EndReason, RecordedResult, Recording, RecordingMeta, Recovered, Ticks, origin::Origin, words};
 
 pub(super) fn export(
     recording: &Recording,
@@ -18,8 +18,12 @@ pub(super) fn export(
     let mut header = describe(recording.meta());
     header["type"] = json!("header");
     line(out, header)?;
-    let ticks = each_tick(recording, &chosen, |tick, truth| {
+    let origin = Origin::of(recording).map_err(ExportError::Origin)?;
+    let mut told = 0;
+    let ticks = each_tick((recording, &origin), &chosen, |tick, truth, recovered| {
+        told += recovered.len();
         if chosen.has_tick(tick.input.tick) {
+            export_recovered(recovered, out)?;
             export_input(&chosen, &tick.input, out)?;
             if let Some(result) = &tick.result {
                 export_result(&chosen, truth, result, out)?;
@@ -27,6 +31,9 @@ pub(super) fn export(
         }
         Ok(())
     })?;
+    // Behind the last tick.
+    let behind = ticks.as_ref().and_then(|ticks| ticks.recovered().get(told..));
+    export_recovered(behind.unwrap_or_default(), out)?;
     if let Some(end) = ticks.as_ref().and_then(Ticks::end) {
         let (reason, message) = match &end.reason {
             EndReason::Shutdown => ("shutdown", None),
@@ -35,6 +42,7 @@ pub(super) fn export(
             EndReason::Killed => ("killed", None),
             EndReason::Limited => ("limited", None),
             EndReason::Stopped { problem } => ("stopped", Some(problem)),
+            EndReason::Continued => ("continued", None),
         };
         let mut object = json!({
             "type": "end", "reason": reason, "tick": end.tick.0, "ticks_missing": end.ticks_missing
@@ -65,6 +73,17 @@ pub fn describe(meta: &RecordingMeta) -> Json {
         "created_unix_seconds": created,
         "max_players": meta.max_players,
         "rewind_ms": meta.rewind_ms,
+        "segment": meta.segment.number,
+        "first_tick": meta.segment.first_tick.0,
+        "predecessor": meta.segment.predecessor,
+    })
+}
+
+fn export_recovered(recovered: &[Recovered], out: &mut (impl Write + ?Sized)) -> io::Result<()> {
+    recovered.iter().try_for_each(|recovered| {
+        let mut object = words::recovered_json(recovered);
+        object["type"] = json!("recovered");
+        line(out, object)
     })
 }
 

@@ -10,7 +10,7 @@ use serde_json::{Map, Value as Json, json};
 use tickwire_shared::{KindId, Quantity, Tick};
 
 use super::{Chosen, ExportError, ExportPart, Held, Selection, each_tick};
-use crate::{RecordedTick, Recording, words};
+use crate::{RecordedTick, Recording, origin::Origin, words};
 
 pub(super) fn export<W: Write + Seek>(recording: &Recording, selection: &Selection, out: W) -> Result<W, ExportError> {
     let chosen = Chosen::new(&recording.meta().schema, selection)?;
@@ -30,8 +30,9 @@ pub(super) fn export<W: Write + Seek>(recording: &Recording, selection: &Selecti
         let text = message.to_string();
         Ok(writer.write_to_known_channel(&header, text.as_bytes()).map_err(io_error)?)
     };
-    let mut held = Held::new(chosen.schema);
-    each_tick(recording, &chosen, |RecordedTick { input: record, result }, truth| {
+    let origin = Origin::of(recording).map_err(ExportError::Origin)?;
+    let mut held = Held::new(chosen.schema, &origin);
+    each_tick((recording, &origin), &chosen, |RecordedTick { input: record, result }, truth, _| {
         let tick = record.tick;
         held.advance(record);
         if !chosen.has_tick(tick) {

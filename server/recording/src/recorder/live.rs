@@ -1,13 +1,13 @@
 //! A live recording: what is written while its session runs.
 
 use std::{
-    collections::VecDeque,
+    collections::{BTreeMap, VecDeque},
     io::{self, Seek, SeekFrom, Write},
     sync::{Arc, Mutex, PoisonError},
 };
 
-use tickwire_shared::Tick;
-use tickwire_simulation::{Keyframe, TickInput, TickResult};
+use tickwire_shared::{PlayerId, Tick};
+use tickwire_simulation::{Keyframe, SeatChange, TickInput, TickResult};
 
 use crate::{
     End, Layout, RecordedKeyframe, RecordingMeta, Recovered, SeatToken, Writer,
@@ -80,6 +80,12 @@ pub(super) struct Live {
     marks: VecDeque<Mark>,
     /// The same of what is encoded.
     coming: VecDeque<Mark>,
+    /// The tick that the file's first one follows.
+    origin: u64,
+    /// What it began with, before its first tick.
+    head_bytes: u64,
+    /// Of those who have not left, by which tokens they come back: what the next segment is to know.
+    tokens: BTreeMap<PlayerId, SeatToken>,
     /// A write has failed since the last one that did not: there may be anything beyond the newest mark.
     torn: bool,
     ended: bool,
@@ -102,29 +108,68 @@ pub(super) struct Mark {
 impl Live {
     /// Starts it with its header.
     pub(super) fn new(disk: Arc<dyn Disk>, meta: &RecordingMeta) -> io::Result<Self> {
+        Self::begin(disk, meta, None, BTreeMap::new())
+    }
+
+    /// The one that follows this one behind `keyframe`, with all that it takes to go on from there.
+    pub(super) fn next(
+        &self,
+        disk: Arc<dyn Disk>,
+        meta: &RecordingMeta,
+        keyframe: &RecordedKeyframe,
+    ) -> io::Result<Self> {
+        Self::begin(disk, meta, Some(keyframe), self.tokens.clone())
+    }
+
+    fn begin(
+        disk: Arc<dyn Disk>,
+        meta: &RecordingMeta,
+        keyframe: Option<&RecordedKeyframe>,
+        tokens: BTreeMap<PlayerId, SeatToken>,
+    ) -> io::Result<Self> {
         let encoded = Encoded::default();
-        let writer = Writer::new(encoded.clone(), meta, Layout::Live)?;
-        let mut live = Self::with(disk, encoded, writer, Ticks::default());
+        let mut writer = Writer::new(encoded.clone(), meta, Layout::Live)?;
+        let origin = meta.segment.origin();
+        if let Some(keyframe) = keyframe {
+            writer.keyframe(keyframe)?;
+        }
+        for token in tokens.values() {
+            writer.seat_token(origin, token)?;
+        }
+        let mut live = Self::with(disk, encoded, writer, Ticks { input: origin.0, result: origin.0 }, tokens);
+        live.origin = origin.0;
         live.note_coming();
         live.flush()?;
+        live.head_bytes = live.mark().bytes;
         Ok(live)
     }
 
     /// Goes on with one of which `sound` is left.
-    pub(super) fn resume(disk: Arc<dyn Disk>, sound: &Sound) -> io::Result<Self> {
+    pub(super) fn resume(disk: Arc<dyn Disk>, sound: &Sound, tokens: &[SeatToken]) -> io::Result<Self> {
         disk.cut(sound.bytes)?;
         let encoded = Encoded::default();
         let seek = || encoded.restart(sound.bytes);
         let mut writer = Writer::resume(encoded.clone(), sound.rate, &sound.channels, seek)?;
-        writer.set_ticks(sound.whole.0);
+        writer.set_ticks(sound.whole.since(sound.origin));
         let ticks = Ticks { input: sound.begun.0, result: sound.whole.0 };
-        let mut live = Self::with(disk, encoded, writer, ticks);
+        let tokens = tokens.iter().map(|token| (token.player, *token)).collect();
+        let mut live = Self::with(disk, encoded, writer, ticks, tokens);
+        live.origin = sound.origin.0;
         live.marks.push_back(Mark { bytes: sound.bytes, ticks });
         Ok(live)
     }
 
-    fn with(disk: Arc<dyn Disk>, encoded: Encoded, writer: Writer<Encoded>, ticks: Ticks) -> Self {
+    fn with(
+        disk: Arc<dyn Disk>,
+        encoded: Encoded,
+        writer: Writer<Encoded>,
+        ticks: Ticks,
+        tokens: BTreeMap<PlayerId, SeatToken>,
+    ) -> Self {
         Self {
+            origin: 0,
+            head_bytes: 0,
+            tokens,
             writer,
             encoded,
             disk,
@@ -145,6 +190,7 @@ impl Live {
             Record::Input(input) if IdleTicks::may_have(&input) => self.held = Some(input),
             Record::Input(input) => self.write_input(&input)?,
             Record::Token(tick, token) => {
+                self.tokens.insert(token.player, *token);
                 self.writer.seat_token(tick, &token)?;
                 self.idle = None;
                 self.note_coming();
@@ -179,6 +225,11 @@ impl Live {
 
     fn write_input(&mut self, input: &TickInput) -> io::Result<()> {
         self.writer.tick_input(input)?;
+        for change in &input.seat_changes {
+            if let SeatChange::Left { player } = change {
+                self.tokens.remove(player);
+            }
+        }
         self.idle = None;
         self.ticks.input = input.tick.0;
         self.note_coming();
@@ -197,7 +248,7 @@ impl Live {
         let Tick(tick) = keyframe.tick();
         // Encoded and compressed only here, where nobody waits for it.
         match RecordedKeyframe::of(keyframe) {
-            Some(recorded) if self.ticks == (Ticks { input: tick, result: tick }) => {
+            Some(recorded) if self.stands_at(Tick(tick)) => {
                 self.writer.keyframe(&recorded)?;
                 // What comes is no longer the newest record's.
                 self.idle = None;
@@ -228,6 +279,16 @@ impl Live {
         self.writer.idle_ticks(&idle)?;
         self.note_coming();
         Ok(())
+    }
+
+    /// Whether `tick` is the newest one that there is an input of, and a result.
+    pub(super) fn stands_at(&self, Tick(tick): Tick) -> bool {
+        self.ticks == Ticks { input: tick, result: tick }
+    }
+
+    /// How many ticks it has, and the bytes of all that came behind its head.
+    pub(super) fn length(&self) -> (u64, u64) {
+        (self.ticks.result.saturating_sub(self.origin), self.bytes().saturating_sub(self.head_bytes))
     }
 
     fn note_coming(&mut self) {
@@ -284,7 +345,7 @@ impl Live {
             self.encoded.restart(mark.bytes);
             self.coming.clear();
             (self.held, self.idle, self.longer) = (None, None, None);
-            self.writer.set_ticks(mark.ticks.result);
+            self.writer.set_ticks(mark.ticks.result.saturating_sub(self.origin));
             self.writer.end(&end(mark.ticks))?;
             let Err(error) = self.disk_takes_end(mark.bytes) else {
                 (self.ended, self.torn) = (true, false);
@@ -298,6 +359,14 @@ impl Live {
             }
             self.marks.pop_back();
         }
+    }
+
+    /// Ends one that is whole on the disk, and goes on in another file: nothing gives way here.
+    pub(super) fn end_whole(mut self, end: &End) -> io::Result<()> {
+        self.writer.end(end)?;
+        let ended = self.flush();
+        self.cut();
+        ended
     }
 
     pub(super) fn has_ended(&self) -> bool {

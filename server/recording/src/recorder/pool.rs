@@ -12,7 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::Open;
+use super::{Open, segments::EndedSegments};
 use crate::storage::{FileSystem, Storage};
 
 /// How often what is written is made to survive a loss of power; less often where the disk takes longer than that for all.
@@ -56,6 +56,11 @@ struct Threads {
     storage: Arc<dyn Storage>,
     queue_bytes: AtomicU64,
     live_bytes: AtomicU64,
+    /// Recordings that are open.
+    open: AtomicU64,
+    ended: Mutex<EndedSegments>,
+    /// Whoever finishes those holds it.
+    finishing: Mutex<()>,
     /// Told when a recorder's state has changed.
     changed: Box<dyn Fn() + Send + Sync>,
 }
@@ -124,6 +129,9 @@ impl Recorders {
             storage,
             queue_bytes: AtomicU64::new(0),
             live_bytes: AtomicU64::new(0),
+            open: AtomicU64::new(0),
+            ended: Mutex::default(),
+            finishing: Mutex::default(),
             changed: Box::new(changed),
         }))
     }
@@ -132,6 +140,19 @@ impl Recorders {
     #[must_use]
     pub fn live_bytes(&self) -> u64 {
         self.0.live_bytes.load(Ordering::Relaxed)
+    }
+
+    /// How large a recording's live file may be, so that those of all fit, and a second one of each that is being finished.
+    pub(super) fn live_bytes_share(&self) -> u64 {
+        self.0.options.live_bytes_max / 4 / self.0.open.load(Ordering::Relaxed).max(1)
+    }
+
+    pub(super) fn ended_segments(&self) -> MutexGuard<'_, EndedSegments> {
+        self.0.ended.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn finishing(&self) -> MutexGuard<'_, ()> {
+        self.0.finishing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn storage(&self) -> Arc<dyn Storage> {
@@ -182,12 +203,15 @@ impl Recorders {
             state.writers += 1;
         }
         state.open += 1;
+        self.0.open.store(state.open as u64, Ordering::Relaxed);
         Ok(())
     }
 
     /// A recording is over.
     pub(super) fn leave(&self) {
-        self.0.pool.lock().open -= 1;
+        let mut state = self.0.pool.lock();
+        state.open -= 1;
+        self.0.open.store(state.open as u64, Ordering::Relaxed);
     }
 
     /// Has a recording written that says that it is ready.

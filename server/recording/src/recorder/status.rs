@@ -1,14 +1,17 @@
 //! How a recorder does, for whoever asks.
 
 use std::sync::{
-    Mutex, PoisonError,
+    Arc, Mutex, PoisonError,
     atomic::{AtomicBool, AtomicU64, Ordering},
 };
 
 use tickwire_shared::Tick;
 
-use super::live::{Mark, Ticks};
-use crate::{End, EndReason};
+use super::{
+    live::{Mark, Ticks},
+    segments::Place,
+};
+use crate::{End, EndReason, Segment};
 
 /// How a recorder does.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,6 +33,10 @@ pub struct RecorderStatus {
     pub bytes: u64,
     /// How often the disk has refused something.
     pub failures: u64,
+    /// Which segment of the session's recording that file is, from 1.
+    pub segment: u32,
+    /// The first tick that there can be in it.
+    pub first_tick: Tick,
 }
 
 /// Whether a recorder records.
@@ -79,7 +86,10 @@ pub(super) struct Progress {
     /// More has come than the disk takes in good time.
     slow: AtomicBool,
     closed: AtomicBool,
+    /// The file has all that a segment is to have.
+    pub(super) full: AtomicBool,
     trouble: Mutex<Trouble>,
+    place: Mutex<Arc<Place>>,
 }
 
 #[derive(Debug, Default)]
@@ -108,6 +118,7 @@ impl Progress {
             &self.waiting_bytes,
         ]
         .map(|number| number.load(Ordering::Relaxed));
+        let Segment { number, first_tick, .. } = self.place().segment;
         let trouble = self.trouble();
         let state = match &trouble.stop {
             Some(Stop::Limited) => RecorderState::Limited,
@@ -133,7 +144,18 @@ impl Progress {
             unsynced_bytes: bytes.saturating_sub(synced_bytes),
             bytes,
             failures,
+            segment: number,
+            first_tick,
         }
+    }
+
+    /// The file that grows.
+    pub(super) fn place(&self) -> Arc<Place> {
+        Arc::clone(&self.place.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    pub(super) fn note_place(&self, place: Place) {
+        *self.place.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(place);
     }
 
     /// What is in the file.

@@ -2,6 +2,7 @@
 
 mod disk;
 mod recovery;
+mod segments;
 
 use std::{
     fs,
@@ -10,7 +11,9 @@ use std::{
     time::SystemTime,
 };
 
-use tickwire_shared::{Clock, Definition, Digest, Game, Settings, Systems, Tick};
+use bevy_ecs::{resource::Resource, system::ResMut};
+use serde::{Deserialize, Serialize};
+use tickwire_shared::{Clock, Definition, Digest, Game, Saves, Settings, Systems, Tick};
 use tickwire_simulation::{Session, SessionConfig};
 
 use self::disk::Troubled;
@@ -22,20 +25,44 @@ use crate::{RecordedTick, Recording, RecordingState, repair, verify};
 struct Nothing {
     /// Time passes in secret.
     hidden: bool,
+    /// It is counted, and saved: there are keyframes.
+    counted: bool,
 }
 
-const NOTHING: Nothing = Nothing { hidden: false };
+const NOTHING: Nothing = Nothing { hidden: false, counted: false };
+
+/// How many ticks there have been.
+#[derive(Resource, Serialize, Deserialize)]
+struct Count(u64);
+
+fn count(mut count: ResMut<Count>) {
+    count.0 += 1;
+}
 
 impl Game for Nothing {
     fn name(&self) -> &str {
         "nothing"
     }
     fn define(&self, _: &mut Definition) {}
-    fn setup(&self, _: &mut bevy_ecs::world::World, _: &Settings) {}
-    fn systems(&self, _: &mut Systems) {}
+    fn setup(&self, world: &mut bevy_ecs::world::World, _: &Settings) {
+        world.insert_resource(Count(0));
+    }
+    fn systems(&self, systems: &mut Systems) {
+        if self.counted {
+            systems.add(count);
+        }
+    }
+    fn saves(&self, saves: &mut Saves) {
+        if self.counted {
+            saves.resource::<Count>();
+        }
+    }
     fn digest(&self, world: &bevy_ecs::world::World, digest: &mut Digest) {
         if self.hidden {
             digest.write(world.resource::<Clock>().tick.0);
+        }
+        if self.counted {
+            digest.write(world.resource::<Count>().0);
         }
     }
 }
@@ -47,6 +74,8 @@ const OPTIONS: RecorderOptions = RecorderOptions {
     bytes_max: u64::MAX,
     keyframe_ticks: 0,
     keyframe_offset_ticks: 0,
+    segment_bytes: u64::MAX,
+    segment_ticks: u64::MAX,
 };
 
 /// A session that is recorded to a disk with troubles.
@@ -94,6 +123,9 @@ impl Scene {
         self.recorder.tick_input(Arc::clone(&input));
         let output = self.session.finish_tick(&input).expect("nothing cannot break");
         self.recorder.tick_result(output.result);
+        if self.recorder.wants_keyframe() {
+            self.recorder.keyframe(self.session.keyframe().expect("it can be saved"));
+        }
     }
 
     fn ticks(&mut self, count: u64) {
@@ -571,7 +603,7 @@ fn no_cut_and_no_changed_byte_of_a_file_with_idle_ticks_gets_through() {
 
 #[test]
 fn ticks_without_seats_in_which_something_changes_are_told_one_by_one() {
-    let mut scene = Scene::idle(Nothing { hidden: true });
+    let mut scene = Scene::idle(Nothing { hidden: true, ..NOTHING });
     scene.paced_ticks(2);
     let bytes = scene.recorder.status().bytes;
     scene.paced_ticks(50);

@@ -86,7 +86,7 @@ fn what_is_readable_is_exported_before_the_error() {
     let recording = Recording::from_bytes(bytes).expect("a recording");
     let mut out = Vec::new();
     let error = export(&recording, &Selection::default(), &mut out).expect_err("it is not whole").to_string();
-    assert!(error.contains("ticks 1 to 19 are readable"), "{error}");
+    assert!(error.contains("its ticks up to 19 are readable"), "{error}");
     assert_eq!(String::from_utf8_lossy(&out).matches("\"state_hash\"").count(), 19);
 }
 

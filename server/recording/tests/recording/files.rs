@@ -220,7 +220,7 @@ fn a_list_tells_each_recordings_state() {
     let message = "player 1 broke the game".to_owned();
     assert_eq!(summary(2).state, RecordingState::Complete(EndReason::Failed { message }));
     assert_eq!((summary(2).ticks, &summary(3).state), (39, &RecordingState::Unfinished));
-    let reason = "the file ends in the middle of a record; ticks 1 to 119 are readable".to_owned();
+    let reason = "the file ends in the middle of a record; its ticks up to 119 are readable".to_owned();
     assert_eq!((summary(4).ticks, &summary(4).state), (119, &RecordingState::Damaged(reason)));
     assert!(matches!(listed[5].summary, Err(RecordingError::NotARecording(_) | RecordingError::Truncated { .. })));
     assert_eq!(listed.len(), 6);

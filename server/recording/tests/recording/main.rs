@@ -13,6 +13,7 @@ mod recorder;
 mod recovery;
 mod replay;
 mod retention;
+mod segments;
 mod soak;
 mod systems;
 mod versions;

@@ -3,7 +3,10 @@
 use std::{
     fs,
     path::{Path, PathBuf},
-    sync::{Arc, atomic::AtomicBool},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64},
+    },
     time::SystemTime,
 };
 
@@ -78,7 +81,8 @@ fn now() -> SystemTime {
 }
 
 fn options(stop: &AtomicBool) -> RecoveryOptions<'_> {
-    RecoveryOptions { grace_ticks: 50, now: now(), stop }
+    static TICKS_DONE: AtomicU64 = AtomicU64::new(0);
+    RecoveryOptions { grace_ticks: 50, now: now(), stop, ticks_done: &TICKS_DONE }
 }
 
 fn tick(session: &mut Session, recorder: &mut Recorder) -> Vec<SeatChange> {

@@ -178,7 +178,7 @@ fn a_recording_that_contradicts_itself_is_no_panic() {
     let error = verify(&played.recording(), Arc::new(Dots::default())).expect_err("it cannot be").to_string();
     assert_eq!(
         error,
-        "ticks 1 to 24 are verified; then: the recording contradicts itself: tick 25: input of player 1: values.push: \
+        "its ticks up to 24 are verified; then: the recording contradicts itself: tick 25: input of player 1: values.push: \
          100 is out of range: -8 to 8 quanta"
     );
 
@@ -189,7 +189,7 @@ fn a_recording_that_contradicts_itself_is_no_panic() {
     let error = verify(&played.recording(), Arc::new(Dots::default())).expect_err("it cannot be").to_string();
     assert_eq!(
         error,
-        "ticks 1 to 9 are verified; then: the recording contradicts itself: tick 10: a truth delta does not fit: kind 0, \
+        "its ticks up to 9 are verified; then: the recording contradicts itself: tick 10: a truth delta does not fit: kind 0, \
          entity 1: spawned, but already there"
     );
 
@@ -198,7 +198,7 @@ fn a_recording_that_contradicts_itself_is_no_panic() {
     let error = verify(&played.recording(), Arc::new(Dots::default())).expect_err("it cannot be").to_string();
     assert_eq!(
         error,
-        "ticks 1 to 20 are verified; then: the file is damaged: a tick_input of tick 22 instead of 21; ticks 1 to 20 are \
+        "its ticks up to 20 are verified; then: the file is damaged: a tick_input of tick 22 instead of 21; its ticks up to 20 are \
          readable"
     );
 }
@@ -211,7 +211,7 @@ fn the_readable_part_of_a_truncated_recording_is_verified() {
     let error = verify(&recording, Arc::new(Dots::default())).expect_err("it is not whole").to_string();
     assert_eq!(
         error,
-        "ticks 1 to 39 are verified; then: the file ends in the middle of a record; ticks 1 to 39 are readable"
+        "its ticks up to 39 are verified; then: the file ends in the middle of a record; its ticks up to 39 are readable"
     );
 }
 

@@ -19,7 +19,7 @@ use tickwire_shared::{
 use super::{SeatState, Simulation};
 use crate::{
     RestoreError, SessionConfig, SessionError, input::check_ranges, name, roster::RosterKeeper, session::guarded,
-    sight::Sight,
+    sight::Sight, watch::SystemWatch,
 };
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -71,6 +71,11 @@ impl SavedSimulation {
             Ok(RosterRow { player, name: Arc::from(&**name), status, scores: scores.clone(), version })
         };
         Ok(Arc::new(Roster { rows: self.roster.iter().map(row).collect::<Result<_, String>>()? }))
+    }
+
+    /// What everybody who sits did last.
+    pub(crate) fn inputs(&self) -> impl Iterator<Item = (PlayerId, &PlayerInput)> {
+        self.seats.iter().map(|seat| (seat.player, &seat.input))
     }
 
     /// About how much memory it takes.
@@ -131,6 +136,7 @@ impl Simulation {
         (settings, config): (&Settings, &SessionConfig),
         saved: &SavedSimulation,
         frames: &FrameState,
+        watch: Option<&SystemWatch>,
     ) -> Result<Self, RestoreError> {
         let mut times = None;
         let runs = |world: &World, systems: usize| {
@@ -139,7 +145,7 @@ impl Simulation {
             saved.runs.iter().map_while(|place| times.run(*place)).filter(|_| fits).collect()
         };
         let schema = Arc::clone(&blueprint.schema);
-        let mut simulation = Self::with_runs(game, blueprint, settings, config, None, runs)?;
+        let mut simulation = Self::with_runs(game, blueprint, settings, config, watch, runs)?;
         let times = times.expect("it was asked for");
         if saved.runs.len() != simulation.systems.len() {
             let (there, here) = (saved.runs.len(), simulation.systems.len());

@@ -1,6 +1,6 @@
 //! Going on with a recording on a disk that dies on the way.
 
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 
 use super::*;
 use crate::{
@@ -27,8 +27,9 @@ fn left() -> tempfile::TempDir {
 /// As a server that starts: as far as the disk lets it.
 fn go_on(storage: Arc<dyn Storage>, recorders: &Recorders, live: &Path) -> Result<(Session, Recorder), String> {
     let unfinished = Unfinished::on(storage, live).map_err(|error| error.to_string())?;
-    let stop = AtomicBool::new(false);
-    let options = RecoveryOptions { grace_ticks: 60, now: SystemTime::UNIX_EPOCH, stop: &stop };
+    let (stop, ticks_done) = (AtomicBool::new(false), AtomicU64::new(0));
+    let options =
+        RecoveryOptions { grace_ticks: 60, now: SystemTime::UNIX_EPOCH, stop: &stop, ticks_done: &ticks_done };
     match unfinished.recover(Arc::new(NOTHING), options) {
         Ok(Recovery::GoesOn(resumable)) => recorders.resume(*resumable, OPTIONS).map_err(|error| error.to_string()),
         Ok(Recovery::Over { end, .. }) => panic!("{end:?}"),
