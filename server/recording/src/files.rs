@@ -8,10 +8,11 @@ use std::{
 
 use crate::{
     End, EndReason, Layout, Recording, RecordingError, Writer,
+    batch::{self, BatchSpan},
     format::Topic,
     list,
     reader::Record,
-    record::IdleTicks,
+    record::{self, IdleTicks},
     storage::{FileSystem, Sequential, Storage, write_all_at},
 };
 
@@ -226,44 +227,69 @@ fn copy(storage: &dyn Storage, recording: &Recording, to: &Path, end: Option<&En
     let killed = |tick| End { reason: EndReason::Killed, tick, ticks_missing: 0 };
     let file = BufWriter::with_capacity(COPY_BYTES, Sequential::new(storage.create_partial(to)?));
     let mut writer = Writer::new(file, recording.meta(), Layout::Finished)?;
-    let (mut ticks, mut lost) = (0, None);
-    let (mut begun, mut ended) = (recording.origin_tick(), false);
+    let schema = &recording.meta().schema;
+    let (mut begun, mut ended, mut lost) = (recording.origin_tick(), false, None);
     let mut records = recording.records().map_err(io::Error::other)?;
     for record in records.by_ref() {
-        match record {
-            Ok(Record { topic: Topic::Header, .. }) => {}
+        let Record { topic, tick, data } = match record {
+            Ok(record) => record,
+            Err(error) => {
+                lost = Some(error);
+                continue;
+            }
+        };
+        match topic {
+            Topic::Header => continue,
             // Written anew, so that it has all that an end has by now.
-            Ok(Record { topic: Topic::End, data, .. }) => {
+            Topic::End => {
                 let own = || End::decode(&data).map(|(end, _)| end).map_err(io::Error::other);
-                writer.set_ticks(ticks);
                 writer.end(&end.map_or_else(own, |end| Ok(end.clone()))?)?;
                 ended = true;
+                continue;
             }
-            Ok(Record { topic, tick, data }) => {
-                let first = match topic {
-                    Topic::IdleTicks => {
-                        let idle = IdleTicks::decode(&data).map_err(io::Error::other)?;
-                        ticks += idle.count();
-                        idle.first
-                    }
-                    topic => {
-                        ticks += u64::from(topic == Topic::TickResult);
-                        tick
-                    }
-                };
-                writer.write(topic, first, &data)?;
-                begun = tick;
+            Topic::TickInput
+                if let Ok(input) = record::decode_input(&data)
+                    && input.tick == tick =>
+            {
+                writer.tick_input(&input)?;
             }
-            Err(error) => lost = Some(error),
+            Topic::TickResult
+                if let Ok(result) = record::decode_result(schema, &data)
+                    && result.tick == tick =>
+            {
+                writer.tick_result(&result)?;
+            }
+            Topic::TickBatch if let Ok(whole) = batch::decode(schema, &data) => {
+                for (input, result) in whole {
+                    writer.tick_input(&input)?;
+                    writer.tick_result(&result)?;
+                }
+            }
+            Topic::IdleTicks => writer.idle_ticks(&IdleTicks::decode(&data).map_err(io::Error::other)?)?,
+            // What its checksum says is whole, whoever has written it, stays as it is.
+            Topic::TickResult => {
+                writer.write(topic, tick, &data)?;
+                writer.add_ticks(1);
+            }
+            Topic::TickBatch => {
+                let span = BatchSpan::decode(&data).map_err(io::Error::other)?;
+                writer.write(topic, span.first, &data)?;
+                writer.add_ticks(span.count());
+            }
+            Topic::TickInput | Topic::Keyframe | Topic::Recovered | Topic::SeatToken => {
+                writer.write(topic, tick, &data)?;
+            }
         }
+        begun = tick;
     }
+    let sound_bytes = records.sound_bytes();
     if !ended {
-        writer.set_ticks(ticks);
         writer.end(end.unwrap_or(&killed(begun)))?;
     }
+    let ticks = writer.ticks();
     let file = writer.finish()?.into_inner().map_err(io::IntoInnerError::into_error)?;
     file.into_inner().sync()?;
-    Ok(Copied { ticks, lost, sound_bytes: records.sound_bytes() })
+    Ok(Copied { ticks, lost, sound_bytes })
 }
 
 /// Renames a file that is whole and on disk; the directory's entry is, too, when this returns.

@@ -16,16 +16,22 @@ use prost_types::FileDescriptorSet;
 use crate::Layout;
 
 /// The layout that this version writes. It reads those before, too.
-pub const FORMAT_VERSION: u32 = 2;
+pub const FORMAT_VERSION: u32 = 3;
 /// The largest record, in bytes.
 pub const RECORD_BYTES_MAX: usize = 16 << 20;
 
-/// Chunks are cut each second, and where they reach this size, in bytes.
+/// Chunks are cut each few seconds, and where they reach this size, in bytes.
 const CHUNK_BYTES_MAX: u64 = 4 << 20;
+/// Of zstd, for a finished recording: more takes twice the time for a hundredth.
+const COMPRESSION_LEVEL: u32 = 9;
 const ENCODING: &str = "protobuf";
 /// What the embedded descriptors consist of.
-const DESCRIPTOR_FILES: [&str; 3] =
-    ["google/protobuf/timestamp.proto", "tickwire/v1/schema.proto", "tickwire/v1/recording.proto"];
+const DESCRIPTOR_FILES: [&str; 4] = [
+    "google/protobuf/timestamp.proto",
+    "tickwire/v1/schema.proto",
+    "tickwire/v1/recording.proto",
+    "tickwire/v1/recording_batch.proto",
+];
 
 /// What a record is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,10 +44,11 @@ pub(crate) enum Topic {
     Recovered,
     SeatToken,
     Keyframe,
+    TickBatch,
 }
 
 impl Topic {
-    pub(crate) const ALL: [Self; 8] = [
+    pub(crate) const ALL: [Self; 9] = [
         Self::Header,
         Self::TickInput,
         Self::TickResult,
@@ -50,6 +57,7 @@ impl Topic {
         Self::Recovered,
         Self::SeatToken,
         Self::Keyframe,
+        Self::TickBatch,
     ];
 
     /// The topic's name, and that of its messages.
@@ -63,6 +71,7 @@ impl Topic {
             Self::Recovered => ("recovered", "tickwire.v1.Recovered"),
             Self::SeatToken => ("seat_token", "tickwire.v1.SeatToken"),
             Self::Keyframe => ("keyframe", "tickwire.v1.Keyframe"),
+            Self::TickBatch => ("tick_batch", "tickwire.v1.TickBatch"),
         }
     }
 
@@ -174,7 +183,10 @@ pub(crate) fn write_options(layout: Layout) -> WriteOptions {
         .compression_threads(0);
     match layout {
         Layout::Live => options.use_chunks(false).compression(None).calculate_data_section_crc(false),
-        Layout::Finished => options.compression(Some(Compression::Zstd)).chunk_size(Some(CHUNK_BYTES_MAX)),
+        Layout::Finished => options
+            .compression(Some(Compression::Zstd))
+            .compression_level(COMPRESSION_LEVEL)
+            .chunk_size(Some(CHUNK_BYTES_MAX)),
     }
 }
 

@@ -2,13 +2,15 @@
 //!
 //! A recording is an [MCAP](https://mcap.dev) file of protobuf messages, with their descriptors inside: a header, for each
 //! tick a `TickInput` (everything nondeterministic that the tick consumes) and a `TickResult` (its state hash, and how the
-//! truth changed), or for several idle ticks an `IdleTicks`, every few seconds a `Keyframe`, and a `RecordingEnd`: at a clean end, where the disk does not take
-//! more, or from the repair of what a killed server has left.
+//! truth changed), or for several ticks a `TickBatch` that says both, or for several idle ones an `IdleTicks`; every few
+//! seconds a `Keyframe`, and a `RecordingEnd`: at a clean end, where the disk does not take more, or from the repair of what a
+//! killed server has left.
 //!
 //! - While a session runs, a [`Recorder`] writes `NAME.live.mcap`, without chunks, flushed at each tick: a killed process
 //!   loses nothing that was written. A few threads, [`Recorders`], write for all sessions of a process.
-//! - At the end the file is rewritten as `NAME.mcap`: chunks of about a second, compressed, with indexes. It is written as
-//!   `NAME.mcap.partial` first, then renamed. [`repair`] does the same for what a killed process left behind.
+//! - At the end the file is rewritten as `NAME.mcap`: batches of two seconds' ticks, as columns, in compressed chunks, with
+//!   indexes. It is written as `NAME.mcap.partial` first, then renamed. [`repair`] does the same for what a killed process
+//!   left behind.
 //! - An [`Unfinished`] recording is one that a killed server has left: [`Unfinished::recover`] plays it again, and
 //!   [`Recorders::resume`] goes on with it. A note beside it sees to it that a game that takes the process down with it does
 //!   so a few times only.
@@ -33,6 +35,7 @@
 
 mod assertions;
 mod attempt;
+mod batch;
 mod bytes;
 mod diff;
 mod directory;

@@ -170,7 +170,7 @@ impl RecordingMeta {
         let wrong = |reason: &dyn std::fmt::Display| RecordingError::Header(reason.to_string());
         let header = pb::RecordingHeader::decode(bytes).map_err(|error| wrong(&error))?;
         match header.format_version {
-            FORMAT_VERSION => record::check(bytes).map_err(|error| wrong(&error))?,
+            2..=FORMAT_VERSION => record::check(bytes).map_err(|error| wrong(&error))?,
             // It has no checksum; where there is one, it is of a later version, and damaged.
             1 if header.crc32 == 0 => {}
             1 => return Err(wrong(&"format_version: damaged")),

@@ -22,6 +22,7 @@ use tickwire_simulation::TickInput;
 use self::messages::Messages;
 use crate::{
     End, RecordedKeyframe, RecordedResult, RecordingError, RecordingMeta, Recovered,
+    batch::{self, BatchSpan, WholeTick},
     format::{self, Topic},
     record::{self, IdleTicks},
 };
@@ -118,6 +119,8 @@ pub struct Ticks {
     begun: Option<TickInput>,
     /// Ticks that stand in one record, and the next one of them.
     idle: Option<(IdleTicks, Tick)>,
+    /// What is left of the newest batch.
+    batch: std::vec::IntoIter<WholeTick>,
     recovered: Vec<Recovered>,
     end: Option<End>,
     keyframes: u64,
@@ -140,6 +143,7 @@ impl Ticks {
             schema,
             begun: None,
             idle: None,
+            batch: Vec::new().into_iter(),
             recovered: Vec::new(),
             end: None,
             keyframes: 0,
@@ -171,6 +175,9 @@ impl Ticks {
         if let Some((idle, tick)) = self.idle.take() {
             return Ok(Some(self.idle_tick(idle, tick)));
         }
+        if let Some((input, result)) = self.batch.next() {
+            return Ok(Some(RecordedTick { input, result: Some(result) }));
+        }
         while let Some(record) = self.records.next().transpose()? {
             let damaged = self.records.damaged();
             let Record { topic, tick, data } = record;
@@ -197,6 +204,15 @@ impl Ticks {
                 Topic::IdleTicks => {
                     let idle = IdleTicks::decode(&data).map_err(damaged)?;
                     return Ok(Some(self.idle_tick(idle, idle.first)));
+                }
+                Topic::TickBatch => {
+                    let ticks = batch::decode(&self.schema, &data).map_err(|reason| {
+                        let first = BatchSpan::decode(&data).map_or(tick, |span| span.first);
+                        RecordingError::Damaged { after: Tick(first.0.saturating_sub(1)), reason }
+                    })?;
+                    self.batch = ticks.into_iter();
+                    let (input, result) = self.batch.next().expect("a batch has at least one tick");
+                    return Ok(Some(RecordedTick { input, result: Some(result) }));
                 }
                 Topic::Recovered => self.recovered.push(Recovered::decode(&data).map_err(damaged)?),
                 Topic::End => self.end = Some(End::decode(&data).map_err(damaged)?.0),
@@ -387,13 +403,16 @@ impl Records {
     fn take(&mut self, topic: Topic, data: Vec<u8>) -> Result<Record, RecordingError> {
         let follows = match topic {
             Topic::Header => self.before.is_none(),
-            Topic::TickInput | Topic::IdleTicks | Topic::Recovered => {
-                use Topic::{Header, IdleTicks, Keyframe, Recovered, TickResult};
-                matches!(self.before, Some(Header | TickResult | IdleTicks | Recovered | Keyframe))
+            Topic::TickInput | Topic::IdleTicks | Topic::TickBatch | Topic::Recovered => {
+                use Topic::{Header, IdleTicks, Keyframe, Recovered, TickBatch, TickResult};
+                matches!(self.before, Some(Header | TickResult | IdleTicks | TickBatch | Recovered | Keyframe))
             }
             // Of a session's segments all but the first begin with one.
             Topic::Keyframe if self.before == Some(Topic::Header) => self.whole > Tick::ZERO,
-            Topic::Keyframe => matches!(self.before, Some(Topic::TickResult | Topic::IdleTicks | Topic::Keyframe)),
+            Topic::Keyframe => {
+                use Topic::{IdleTicks, Keyframe, TickBatch, TickResult};
+                matches!(self.before, Some(TickResult | IdleTicks | TickBatch | Keyframe))
+            }
             Topic::TickResult => self.before == Some(Topic::TickInput),
             Topic::End | Topic::SeatToken => !matches!(self.before, None | Some(Topic::End)),
         };
@@ -427,6 +446,17 @@ impl Records {
                     )));
                 }
                 (self.begun, self.whole) = (idle.last, idle.last);
+            }
+            Topic::TickBatch => {
+                let span = BatchSpan::decode(&data).map_err(self.damaged())?;
+                if span.first != self.begun.next() {
+                    return Err(self.damaged()(format!(
+                        "a batch of ticks from {} instead of {}",
+                        span.first,
+                        self.begun.next()
+                    )));
+                }
+                (self.begun, self.whole) = (span.last, span.last);
             }
             Topic::Recovered => {
                 let Recovered { tick, epoch, .. } = Recovered::decode(&data).map_err(self.damaged())?;

@@ -205,20 +205,51 @@ pub(crate) fn encode_input(input: &TickInput) -> Vec<u8> {
         encoding::uint64::encode(1, &input.tick.0, &mut bytes);
     }
     for change in &input.seat_changes {
-        let (kind, name) = match change {
-            SeatChange::Joined { name, .. } => (pb::SeatChangeKind::Joined, name.to_string()),
-            SeatChange::Disconnected { .. } => (pb::SeatChangeKind::Disconnected, String::new()),
-            SeatChange::Reconnected { .. } => (pb::SeatChangeKind::Reconnected, String::new()),
-            SeatChange::Left { .. } => (pb::SeatChangeKind::Left, String::new()),
-        };
-        let change = pb::SeatChange { player: change.player().0, kind: kind as i32, name };
-        encoding::message::encode(2, &change, &mut bytes);
+        encoding::message::encode(2, &seat_change_message(change), &mut bytes);
     }
     // Without a message for each: there may be a thousand at each tick.
     for input in &input.inputs {
         encode_seat_input(3, input, &mut bytes);
     }
     checksummed(bytes)
+}
+
+pub(crate) fn seat_change_message(change: &SeatChange) -> pb::SeatChange {
+    let (kind, name) = match change {
+        SeatChange::Joined { name, .. } => (pb::SeatChangeKind::Joined, name.to_string()),
+        SeatChange::Disconnected { .. } => (pb::SeatChangeKind::Disconnected, String::new()),
+        SeatChange::Reconnected { .. } => (pb::SeatChangeKind::Reconnected, String::new()),
+        SeatChange::Left { .. } => (pb::SeatChangeKind::Left, String::new()),
+    };
+    pb::SeatChange { player: change.player().0, kind: kind as i32, name }
+}
+
+pub(crate) fn seat_change(change: pb::SeatChange) -> Result<SeatChange, String> {
+    let player = PlayerId(change.player);
+    Ok(match change.kind() {
+        pb::SeatChangeKind::Unspecified => return Err(format!("seat_changes.kind: {} is unknown", change.kind)),
+        pb::SeatChangeKind::Joined => SeatChange::Joined { player, name: change.name.into() },
+        pb::SeatChangeKind::Disconnected => SeatChange::Disconnected { player },
+        pb::SeatChangeKind::Reconnected => SeatChange::Reconnected { player },
+        pb::SeatChangeKind::Left => SeatChange::Left { player },
+    })
+}
+
+pub(crate) const fn provenance_message(provenance: Provenance) -> pb::Provenance {
+    match provenance {
+        Provenance::Absent => pb::Provenance::Unspecified,
+        Provenance::Fresh => pb::Provenance::Fresh,
+        Provenance::Repeated => pb::Provenance::Repeated,
+    }
+}
+
+pub(crate) fn provenance(number: i32) -> Result<Provenance, String> {
+    match pb::Provenance::try_from(number) {
+        Ok(pb::Provenance::Unspecified) => Ok(Provenance::Absent),
+        Ok(pb::Provenance::Fresh) => Ok(Provenance::Fresh),
+        Ok(pb::Provenance::Repeated) => Ok(Provenance::Repeated),
+        Err(_) => Err(format!("inputs.provenance: {number} is unknown")),
+    }
 }
 
 /// About what a seat's fresh input takes.
@@ -228,11 +259,7 @@ const SEAT_INPUT_BYTES: usize = 40;
 fn encode_seat_input(tag: u32, input: &SeatInput, bytes: &mut Vec<u8>) {
     use encoding::{int32, sint32, uint32, uint64};
     let SeatInput { player, provenance, sequence, values, seen } = input;
-    let provenance = match provenance {
-        Provenance::Absent => pb::Provenance::Unspecified,
-        Provenance::Fresh => pb::Provenance::Fresh,
-        Provenance::Repeated => pb::Provenance::Repeated,
-    } as i32;
+    let provenance = provenance_message(*provenance) as i32;
     let (seen_tick, seen_fraction) = Seen::to_wire(*seen);
     let (has_player, has_provenance, has_sequence) = (player.0 != 0, provenance != 0, *sequence != 0);
     let (has_seen_tick, has_seen_fraction) = (seen_tick != 0, seen_fraction != 0);
@@ -264,23 +291,8 @@ fn encode_seat_input(tag: u32, input: &SeatInput, bytes: &mut Vec<u8>) {
 
 pub(crate) fn decode_input(bytes: &[u8]) -> Result<TickInput, String> {
     let message: pb::TickInput = checked(bytes)?;
-    let seat_change = |change: pb::SeatChange| {
-        let player = PlayerId(change.player);
-        Ok(match change.kind() {
-            pb::SeatChangeKind::Unspecified => return Err(format!("seat_changes.kind: {} is unknown", change.kind)),
-            pb::SeatChangeKind::Joined => SeatChange::Joined { player, name: change.name.into() },
-            pb::SeatChangeKind::Disconnected => SeatChange::Disconnected { player },
-            pb::SeatChangeKind::Reconnected => SeatChange::Reconnected { player },
-            pb::SeatChangeKind::Left => SeatChange::Left { player },
-        })
-    };
-    let seat_input = |input: pb::SeatInput| {
-        let provenance = match pb::Provenance::try_from(input.provenance) {
-            Ok(pb::Provenance::Unspecified) => Provenance::Absent,
-            Ok(pb::Provenance::Fresh) => Provenance::Fresh,
-            Ok(pb::Provenance::Repeated) => Provenance::Repeated,
-            Err(_) => return Err(format!("inputs.provenance: {} is unknown", input.provenance)),
-        };
+    let seat_input = |input: pb::SeatInput| -> Result<SeatInput, String> {
+        let provenance = provenance(input.provenance)?;
         let seen = Seen::parse(input.seen_tick, input.seen_fraction).map_err(|error| format!("inputs.{error}"))?;
         let (player, sequence, values) = (PlayerId(input.player), input.sequence, input.values);
         Ok(SeatInput { player, provenance, sequence, values, seen })
@@ -348,7 +360,7 @@ fn checksummed(mut bytes: Vec<u8>) -> Vec<u8> {
 }
 
 /// A message whose checksum is right. It is decoded only then: no accident of a disk gets any further.
-fn checked<M: Message + Default>(bytes: &[u8]) -> Result<M, String> {
+pub(crate) fn checked<M: Message + Default>(bytes: &[u8]) -> Result<M, String> {
     check(bytes)?;
     M::decode(bytes).map_err(|error| error.to_string())
 }

@@ -67,12 +67,12 @@ fn decode_kind(id: KindId, kind: &Kind, update: &pb::TruthUpdate) -> Result<Kind
 
 /// Rising ids as their distances, less 1.
 #[derive(Default)]
-struct Gaps {
+pub(crate) struct Gaps {
     last: u32,
 }
 
 impl Gaps {
-    fn to(&mut self, NetId(id): NetId) -> u32 {
+    pub(crate) fn to(&mut self, NetId(id): NetId) -> u32 {
         debug_assert!(id > self.last, "ids rise from 1");
         let gap = id.wrapping_sub(self.last).wrapping_sub(1);
         self.last = id;
@@ -80,38 +80,39 @@ impl Gaps {
     }
 }
 
-struct Numbers<'a> {
+/// A list of numbers that say different things by turns.
+pub(crate) struct Numbers<'a> {
     rest: &'a [u32],
     last: u32,
 }
 
 impl<'a> Numbers<'a> {
-    fn new(rest: &'a [u32]) -> Self {
+    pub(crate) fn new(rest: &'a [u32]) -> Self {
         Self { rest, last: 0 }
     }
 
-    fn next(&mut self) -> Option<u32> {
+    pub(crate) fn next(&mut self) -> Option<u32> {
         let (first, rest) = self.rest.split_first()?;
         self.rest = rest;
         Some(*first)
     }
 
     /// The next entity; `None` at the end of the list.
-    fn net_id(&mut self) -> Result<Option<NetId>, &'static str> {
+    pub(crate) fn net_id(&mut self) -> Result<Option<NetId>, &'static str> {
         let Some(gap) = self.next() else { return Ok(None) };
         let id = self.last.checked_add(1).and_then(|id| id.checked_add(gap)).ok_or("an id is beyond 2^32")?;
         self.last = id;
         Ok(Some(NetId(id)))
     }
 
-    fn values(&mut self, count: usize) -> Result<Vec<i32>, &'static str> {
+    pub(crate) fn values(&mut self, count: usize) -> Result<Vec<i32>, &'static str> {
         let (values, rest) = self.rest.split_at_checked(count).ok_or("an entity's values end too early")?;
         self.rest = rest;
         Ok(values.iter().copied().map(unzigzag).collect())
     }
 }
 
-const fn zigzag(value: i32) -> u32 {
+pub(crate) const fn zigzag(value: i32) -> u32 {
     ((value << 1) ^ (value >> 31)) as u32
 }
 

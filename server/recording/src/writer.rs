@@ -6,11 +6,12 @@ use std::{
 };
 
 use mcap::{McapError, records::MessageHeader};
-use tickwire_shared::{Tick, TickRate};
+use tickwire_shared::{Schema, Tick, TickRate};
 use tickwire_simulation::TickInput;
 
 use crate::{
     End, RECORD_BYTES_MAX, RecordedKeyframe, RecordedResult, RecordingMeta, Recovered, SeatToken,
+    batch::{Batch, WholeTick},
     format::{self, Channels, Topic},
     record::{self, IdleTicks},
 };
@@ -20,9 +21,12 @@ use crate::{
 pub enum Layout {
     /// While the session runs: one record after the other, so that whatever is in the file can be read.
     Live,
-    /// For keeping: compressed chunks of about a second, with indexes and a summary.
+    /// For keeping: batches of some ticks in compressed chunks, with indexes and a summary.
     Finished,
 }
+
+/// The time that a batch is of, and a chunk, but where something comes between ticks. Readers find their way by chunks.
+const BATCH_SECONDS: u64 = 2;
 
 /// Writes a recording to anything, on the caller's thread.
 ///
@@ -32,15 +36,30 @@ pub struct Writer<W: Write + Seek> {
     channels: Channels,
     layout: Layout,
     rate: TickRate,
-    /// The second, since the session's creation, that the newest chunk holds.
-    second: u64,
+    /// Of a finished recording.
+    batches: Option<Batches>,
     /// Whole ones.
     ticks: u64,
 }
 
+/// The ticks of a finished recording on their way.
+struct Batches {
+    batch: Batch,
+    /// A tick without its result as yet.
+    begun: Option<TickInput>,
+    /// The first tick of the newest chunk.
+    chunk: Tick,
+}
+
+impl Batches {
+    fn new(schema: &Arc<Schema>) -> Self {
+        Self { batch: Batch::new(Arc::clone(schema)), begun: None, chunk: Tick::ZERO }
+    }
+}
+
 impl<W: Write + Seek> std::fmt::Debug for Writer<W> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Writer").field("layout", &self.layout).field("second", &self.second).finish_non_exhaustive()
+        f.debug_struct("Writer").field("layout", &self.layout).field("ticks", &self.ticks).finish_non_exhaustive()
     }
 }
 
@@ -52,8 +71,13 @@ impl<W: Write + Seek> Writer<W> {
     pub fn new(to: W, meta: &RecordingMeta, layout: Layout) -> io::Result<Self> {
         let mut mcap = format::write_options(layout).create(to).map_err(io_error)?;
         let channels = format::add_missing_channels(&mut mcap, &[]).map_err(io_error)?;
-        let mut writer = Self { mcap, channels, layout, rate: meta.tick_rate, second: 0, ticks: 0 };
+        let batches = (layout == Layout::Finished).then(|| Batches::new(&meta.schema));
+        let mut writer = Self { mcap, channels, layout, rate: meta.tick_rate, batches, ticks: 0 };
         writer.write(Topic::Header, Tick::ZERO, &meta.encode())?;
+        if layout == Layout::Finished {
+            // In a chunk of its own: it can be read whatever becomes of the first ticks.
+            writer.flush()?;
+        }
         Ok(writer)
     }
 
@@ -70,15 +94,23 @@ impl<W: Write + Seek> Writer<W> {
         mcap.flush().map_err(io_error)?;
         seek();
         let channels = format::add_missing_channels(&mut mcap, found).map_err(io_error)?;
-        Ok(Self { mcap, channels, layout: Layout::Live, rate, second: 0, ticks: 0 })
+        Ok(Self { mcap, channels, layout: Layout::Live, rate, batches: None, ticks: 0 })
     }
 
     /// Appends what a tick consumes.
     ///
     /// # Errors
-    /// Those of the file; and for a record of more than [`RECORD_BYTES_MAX`] bytes, after which nothing is written.
+    /// Those of the file; and for a record of more than [`RECORD_BYTES_MAX`] bytes, after which nothing is written. Of a
+    /// finished recording they may come with a later call, since ticks are collected.
     pub fn tick_input(&mut self, input: &TickInput) -> io::Result<()> {
-        self.write(Topic::TickInput, input.tick, &record::encode_input(input))
+        if self.batches.as_ref().is_some_and(|batches| batches.begun.is_some()) {
+            self.write_collected()?;
+        }
+        match &mut self.batches {
+            Some(batches) => batches.begun = Some(input.clone()),
+            None => self.append(Topic::TickInput, input.tick, &record::encode_input(input))?,
+        }
+        Ok(())
     }
 
     /// Appends what came out of a tick.
@@ -86,9 +118,11 @@ impl<W: Write + Seek> Writer<W> {
     /// # Errors
     /// As [`tick_input`](Self::tick_input).
     pub fn tick_result(&mut self, result: &RecordedResult) -> io::Result<()> {
-        self.write(Topic::TickResult, result.tick, &record::encode_result(result))?;
         self.ticks += 1;
-        Ok(())
+        match self.batches.as_mut().and_then(|batches| batches.begun.take()) {
+            Some(input) => self.collect(input, result),
+            None => self.write(Topic::TickResult, result.tick, &record::encode_result(result)),
+        }
     }
 
     /// Appends all that a session goes on from, behind its newest tick's result.
@@ -135,6 +169,7 @@ impl<W: Write + Seek> Writer<W> {
     /// # Errors
     /// Those of the file.
     pub fn flush(&mut self) -> io::Result<()> {
+        self.write_collected()?;
         self.mcap.flush().map_err(io_error)
     }
 
@@ -160,17 +195,58 @@ impl<W: Write + Seek> Writer<W> {
         self.ticks = ticks;
     }
 
+    /// How many whole ticks there are.
+    pub(crate) fn ticks(&self) -> u64 {
+        self.ticks
+    }
+
     /// Appends an encoded record.
     pub(crate) fn write(&mut self, topic: Topic, tick: Tick, data: &[u8]) -> io::Result<()> {
+        self.write_collected()?;
+        self.append(topic, tick, data)
+    }
+
+    /// Adds a whole tick to the batch, or to the next one. What no batch holds stands in records of its own.
+    fn collect(&mut self, input: TickInput, result: &RecordedResult) -> io::Result<()> {
+        let Err(tick) = self.push((input, result.clone())) else { return Ok(()) };
+        self.write_collected()?;
+        let Err((input, result)) = self.push(tick) else { return Ok(()) };
+        self.append(Topic::TickInput, input.tick, &record::encode_input(&input))?;
+        self.append(Topic::TickResult, result.tick, &record::encode_result(&result))
+    }
+
+    /// Adds a whole tick to the batch, where that takes it.
+    fn push(&mut self, tick: WholeTick) -> Result<(), WholeTick> {
+        let ticks_max = BATCH_SECONDS * u64::from(self.rate.hz());
+        match &mut self.batches {
+            Some(Batches { batch, .. }) if batch.count() < ticks_max => batch.push(tick),
+            _ => Err(tick),
+        }
+    }
+
+    /// Appends the ticks that have been collected.
+    fn write_collected(&mut self) -> io::Result<()> {
+        let Some(Batches { batch, begun, .. }) = &mut self.batches else { return Ok(()) };
+        let begun = begun.take();
+        if let Some(first) = batch.first() {
+            let record = batch.take_record();
+            self.append(Topic::TickBatch, first, &record)?;
+        }
+        begun.map_or(Ok(()), |input| self.append(Topic::TickInput, input.tick, &record::encode_input(&input)))
+    }
+
+    /// Appends a record as it is.
+    fn append(&mut self, topic: Topic, tick: Tick, data: &[u8]) -> io::Result<()> {
         if data.len() > RECORD_BYTES_MAX {
             let error = crate::RecordingError::TooLarge { tick, bytes: data.len() };
             return Err(io::Error::new(io::ErrorKind::FileTooLarge, error));
         }
-        let second = tick.0 / u64::from(self.rate.hz());
-        let begins = matches!(topic, Topic::TickInput | Topic::IdleTicks);
-        if self.layout == Layout::Finished && begins && second != self.second {
-            self.second = second;
-            self.flush()?;
+        if let Some(Batches { chunk, .. }) = &mut self.batches
+            && matches!(topic, Topic::TickInput | Topic::IdleTicks | Topic::TickBatch)
+            && tick.since(*chunk) >= BATCH_SECONDS * u64::from(self.rate.hz())
+        {
+            *chunk = tick;
+            self.mcap.flush().map_err(io_error)?;
         }
         // 2^64 ns are 584 years.
         let log_time = u64::try_from(self.rate.duration_of(tick.0).as_nanos()).unwrap_or(u64::MAX);

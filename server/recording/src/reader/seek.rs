@@ -8,6 +8,7 @@ use tickwire_shared::Tick;
 use super::{Recording, Records, Source, Ticks, messages::Messages};
 use crate::{
     RecordedKeyframe,
+    batch::BatchSpan,
     format::Topic,
     list,
     record::{self, IdleTicks},
@@ -128,6 +129,10 @@ impl Keyframes<'_> {
                 Topic::IdleTicks => {
                     let idle = IdleTicks::decode(&message.data).ok().filter(|idle| idle.last == tick);
                     came_to = idle.map(|idle| idle.state_hash);
+                }
+                Topic::TickBatch => {
+                    let span = BatchSpan::decode(&message.data).ok().filter(|span| span.last == tick);
+                    came_to = span.map(|span| span.state_hash);
                 }
                 _ => {}
             }

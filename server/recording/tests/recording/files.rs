@@ -1,11 +1,13 @@
 //! Both forms of a recording, and the way from one to the other.
 
-use std::{fs, path::Path, time::Duration};
+use std::{fs, io::Cursor, path::Path, time::Duration};
 
 use tickwire_recording::{
-    End, EndReason, Layout, Recording, RecordingError, RecordingState, finished_path, list, live_path, repair,
+    End, EndReason, Layout, RecordedTick, Recording, RecordingError, RecordingState, Recovered, SeatToken, TokenKey,
+    Writer, finished_path, list, live_path, repair,
 };
-use tickwire_shared::Tick;
+use tickwire_shared::{PlayerId, Tick};
+use tickwire_simulation::SeatChange;
 
 use crate::game::{Match, play_broken_match, play_match};
 
@@ -26,18 +28,87 @@ fn both_forms_hold_the_same_match() {
 }
 
 #[test]
-fn a_finished_recording_has_a_chunk_for_each_second_and_is_smaller() {
+fn a_finished_recording_has_a_chunk_for_each_two_seconds_and_is_smaller() {
     let played = play_match(200);
     let bytes = played.bytes(Layout::Finished);
     let summary = mcap::Summary::read(&bytes).expect("a sound file").expect("a summary");
-    assert_eq!(summary.chunk_indexes.len(), 4);
+    // One for the header.
+    assert_eq!(summary.chunk_indexes.len(), 3);
+    // Programs of others find messages by these only.
+    assert!(summary.chunk_indexes.iter().all(|chunk| !chunk.message_index_offsets.is_empty()));
     let stats = summary.stats.expect("statistics");
-    assert_eq!((stats.message_count, stats.message_end_time), (402, 3_333_333_333));
+    assert_eq!((stats.message_count, stats.message_end_time), (4, 3_333_333_333));
     assert!(bytes.len() < played.bytes(Layout::Live).len());
     for schema in summary.schemas.values() {
         assert_eq!(schema.encoding, "protobuf");
         assert!(schema.name.starts_with("tickwire.v1."), "{}", schema.name);
     }
+}
+
+#[test]
+fn what_stands_between_ticks_parts_batches_and_stays_in_its_place() {
+    let Match { meta, ticks, end, .. } = play_match(30);
+    let token = SeatToken { player: PlayerId(1), newest: TokenKey { id: 7, hash: [1; 32] }, previous: None };
+    let recovered = Recovered { tick: Tick(20), epoch: meta.epoch + 1, time: meta.created };
+    let mut writer = Writer::new(Cursor::new(Vec::new()), &meta, Layout::Finished).expect("memory takes it");
+    for (input, result) in &ticks {
+        writer.tick_input(input).expect("memory takes it");
+        if input.tick == Tick(10) {
+            // Amid the tick: it is written as two records.
+            writer.seat_token(input.tick, &token).expect("memory takes it");
+        }
+        match result {
+            // The last one has none, as where the game panicked.
+            Some(result) if input.tick != end.tick => writer.tick_result(result).expect("memory takes it"),
+            _ => {}
+        }
+        if input.tick == recovered.tick {
+            writer.recovered(&recovered).expect("memory takes it");
+        }
+    }
+    writer.end(&End { reason: EndReason::Killed, ..end.clone() }).expect("memory takes it");
+    let bytes = writer.finish().expect("memory takes it").into_inner();
+
+    let messages = mcap::MessageStream::new(&bytes).expect("an MCAP file");
+    let topics: Vec<String> = messages.map(|message| message.expect("whole").channel.topic.clone()).collect();
+    let expected = [
+        "header",
+        "tick_batch",
+        "tick_input",
+        "seat_token",
+        "tick_result",
+        "tick_batch",
+        "recovered",
+        "tick_batch",
+        "tick_input",
+        "end",
+    ];
+    assert_eq!(topics, expected);
+    let recording = Recording::from_bytes(bytes).expect("a recording");
+    let summary = recording.summary();
+    assert_eq!((summary.ticks, &summary.recovered), (29, &vec![recovered]));
+    assert_eq!(summary, recording.scan());
+    let read: Vec<RecordedTick> = recording.ticks().expect("ticks").map(|tick| tick.expect("whole")).collect();
+    let mut whole: Vec<RecordedTick> =
+        ticks.into_iter().map(|(input, result)| RecordedTick { input, result }).collect();
+    whole[29].result = None;
+    assert!(read == whole);
+}
+
+#[test]
+fn what_is_too_large_for_a_batch_stands_in_records_of_its_own() {
+    let Match { meta, mut ticks, end, .. } = play_match(9);
+    // No batch takes a name of this length, but a record does.
+    let name = "a".repeat(9 << 20).into();
+    ticks[4].0.seat_changes.push(SeatChange::Joined { player: PlayerId(99), name });
+    let played = Match { meta, ticks, end, keyframes: Vec::new() };
+    let bytes = played.bytes(Layout::Finished);
+    let recording = Recording::from_bytes(bytes).expect("a recording");
+    let read: Vec<_> = recording.ticks().expect("ticks").map(|tick| tick.expect("whole")).collect();
+    assert_eq!((read.len(), recording.summary().ticks), (9, 9));
+    assert!(
+        read.iter().zip(&played.ticks).all(|(read, (input, result))| read.input == *input && read.result == *result)
+    );
 }
 
 #[test]
@@ -200,7 +271,7 @@ fn a_list_tells_each_recordings_state() {
     put(&at("b-incomplete"), &played.bytes_with(Layout::Finished, Some(&end)));
     put(&at("c-failed"), &play_broken_match(40).bytes(Layout::Finished));
     put(&live_path(directory.path(), "d-unfinished"), &played.bytes_with(Layout::Live, None));
-    let bytes = played.bytes(Layout::Finished);
+    let bytes = play_match(150).bytes(Layout::Finished);
     put(&at("e-damaged"), &bytes[..last_chunk(&bytes) + 100]);
     put(&at("f-alien"), b"hello");
     // Finished, but for the removal of its live file.
@@ -220,8 +291,8 @@ fn a_list_tells_each_recordings_state() {
     let message = "player 1 broke the game".to_owned();
     assert_eq!(summary(2).state, RecordingState::Complete(EndReason::Failed { message }));
     assert_eq!((summary(2).ticks, &summary(3).state), (39, &RecordingState::Unfinished));
-    let reason = "the file ends in the middle of a record; its ticks up to 119 are readable".to_owned();
-    assert_eq!((summary(4).ticks, &summary(4).state), (119, &RecordingState::Damaged(reason)));
+    let reason = "the file ends in the middle of a record; its ticks up to 120 are readable".to_owned();
+    assert_eq!((summary(4).ticks, &summary(4).state), (120, &RecordingState::Damaged(reason)));
     assert!(matches!(listed[5].summary, Err(RecordingError::NotARecording(_) | RecordingError::Truncated { .. })));
     assert_eq!(listed.len(), 6);
 }

@@ -195,12 +195,12 @@ fn a_recording_that_contradicts_itself_is_no_panic() {
 
     let mut played = play_match(40);
     played.ticks.remove(20);
-    let error = verify(&played.recording(), Arc::new(Dots::default())).expect_err("it cannot be").to_string();
-    assert_eq!(
-        error,
-        "its ticks up to 20 are verified; then: the file is damaged: a tick_input of tick 22 instead of 21; its ticks up to 20 are \
-         readable"
-    );
+    for (layout, found) in [(Layout::Live, "a tick_input of tick 22"), (Layout::Finished, "a batch of ticks from 22")] {
+        let recording = Recording::from_bytes(played.bytes(layout)).expect("a recording");
+        let error = verify(&recording, Arc::new(Dots::default())).expect_err("it cannot be").to_string();
+        let expected = format!("the file is damaged: {found} instead of 21; its ticks up to 20 are readable");
+        assert_eq!(error, format!("its ticks up to 20 are verified; then: {expected}"));
+    }
 }
 
 #[test]
