@@ -46,8 +46,14 @@ const FORBIDDEN: &[(&[&str], &[&str])] = &[
 ];
 
 /// Sources that know no clock, file, socket or thread.
-const SANS_IO: &[&str] =
-    &["shared/src", "shared/arena/src", "shared/wire/src", "shared/ticket/src", "server/simulation/src", "server/replication/src"];
+const SANS_IO: &[&str] = &[
+    "shared/src",
+    "shared/arena/src",
+    "shared/wire/src",
+    "shared/ticket/src",
+    "server/simulation/src",
+    "server/replication/src",
+];
 const IO_WORDS: &[&str] =
     &["Instant", "SystemTime", "std::fs", "std::net", "std::thread", "thread::spawn", "std::env", "HashMap::new"];
 

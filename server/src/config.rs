@@ -10,6 +10,8 @@ use tickwire_recording::{Durability, Retention};
 use tickwire_replication::STRIPES_MAX;
 use tickwire_shared::{REWIND_MS_DEFAULT, TickRate};
 
+use crate::identity::IdentityConfig;
+
 /// What a server is told before it starts.
 #[derive(Clone, Debug)]
 pub struct ServerConfig {
@@ -34,6 +36,8 @@ pub struct ServerConfig {
     pub spectator_delay: Duration,
     /// Whether recordings are listed, sent and replayed to whoever asks.
     pub recordings_public: bool,
+    /// Who may come in, and who may ask for what.
+    pub identity: IdentityConfig,
     /// The directory of recordings, created where it is missing; none: matches are not recorded.
     pub recordings: Option<PathBuf>,
     /// How matches are recorded, where they are.
@@ -171,6 +175,7 @@ impl Default for ServerConfig {
             seed: None,
             spectator_delay: Duration::ZERO,
             recordings_public: false,
+            identity: IdentityConfig::default(),
             recordings: None,
             recording: RecordingConfig::default(),
             exclusive_dir: None,

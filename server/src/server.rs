@@ -30,6 +30,7 @@ use tracing::{info, warn};
 use crate::{
     config::{Limits, ServerConfig, Timeouts},
     housekeeping::Housekeeper,
+    identity::{self, Identity, IdentityError, IdentityReason},
     net::{self, NetworkThread, NetworkThreads, Relay},
     recovery::{RecoveredSessions, Recoverer},
     session::{
@@ -98,6 +99,9 @@ pub enum RunError {
         /// Why.
         source: ReplayError,
     },
+    /// A file of keys that cannot be read, or used tickets that cannot be kept.
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
     /// A thread or runtime that cannot be created.
     #[error("cannot start threads: {0}")]
     Threads(io::Error),
@@ -118,6 +122,8 @@ pub(crate) struct Shared {
     pub(crate) resume_tokens: Arc<ResumeTokens>,
     pub(crate) spectators: Arc<Spectators>,
     pub(crate) library: Library,
+    /// Who may come in, and who may ask for what.
+    pub(crate) identity: Identity,
     /// A recording that is shown as if it were a session.
     pub(crate) hosted: Option<Hosted>,
     /// Spectators who may go to the past.
@@ -218,6 +224,7 @@ impl Server {
     ) -> Result<Self, RunError> {
         let library = Library::new(config.recordings.clone(), config.recordings_public, games.as_slice().into());
         let hosted = choose_games(&config.games, &games)?;
+        let identity = Identity::load(config.identity.clone())?;
         let cores = available_parallelism().unwrap_or(NonZeroUsize::MIN);
         let threads =
             NetworkThreads::start(config.network_threads.unwrap_or(cores).get()).map_err(RunError::Threads)?;
@@ -239,7 +246,7 @@ impl Server {
         for (session, runtime) in host.sessions().zip(runtimes.into_iter().cycle()) {
             watch::keep_edge(session, runtime).map_err(RunError::Threads)?;
         }
-        Ok(Self::of(config, library, None, host, housekeeper, threads))
+        Ok(Self::of(config, library, identity, None, host, housekeeper, threads))
     }
 
     /// A server that shows a recording as if it were a session: spectators who do not say start at `from`, and go at
@@ -262,17 +269,19 @@ impl Server {
         Replay::new(&recording, Arc::clone(&game)).map_err(unplayable)?;
         let hosted = Hosted { tape: Arc::new(Tape::finished(recording, game)), from, speed };
         let library = Library::of_file(path.to_owned(), games.into());
+        let identity = Identity::load(config.identity.clone())?;
         let cores = available_parallelism().unwrap_or(NonZeroUsize::MIN);
         let threads =
             NetworkThreads::start(config.network_threads.unwrap_or(cores).get()).map_err(RunError::Threads)?;
         let housekeeper = Housekeeper::new(&config)?;
         let host = housekeeper.host(NonZeroUsize::MIN, config.timeouts.stuck).map_err(RunError::Threads)?;
-        Ok(Self::of(config, library, Some(hosted), host, housekeeper, threads))
+        Ok(Self::of(config, library, identity, Some(hosted), host, housekeeper, threads))
     }
 
     fn of(
         config: ServerConfig,
         library: Library,
+        identity: Identity,
         hosted: Option<Hosted>,
         host: SessionHost,
         housekeeper: Housekeeper,
@@ -290,6 +299,7 @@ impl Server {
             resume_tokens: Arc::clone(host.resume_tokens()),
             spectators: Arc::default(),
             library,
+            identity,
             hosted,
             streams: AtomicUsize::new(0),
             something_ended: Notify::new(),
@@ -322,6 +332,10 @@ impl Server {
         // The directory of recordings is held for longest.
         let Self { housekeeper, serving, mut host, health, threads } = self;
         let shared = &serving.shared;
+        match listener.local_addr() {
+            Ok(address) => shared.identity.listen_on(address.ip()),
+            Err(error) => warn!(%error, "the address is not known, so that hosts of requests are not looked at"),
+        }
         set_health(&health, ServingStatus::Serving).await;
         tokio::select! {
             never = net::accept(&listener, &threads, &serving) => match never {},
@@ -407,6 +421,7 @@ fn choose_games(names: &[String], games: &[Arc<dyn Game>]) -> Result<Vec<Arc<dyn
 
 /// Whether the sessions that are asked for can be created: as far as that can be said without hosting them.
 pub(crate) fn check(config: &ServerConfig, games: Vec<Arc<dyn Game>>) -> Result<(), RunError> {
+    identity::check(&config.identity)?;
     for game in choose_games(&config.games, &games)? {
         let name = game.name().to_owned();
         session::create(game, config, config.seed.unwrap_or(0)).map_err(|source| RunError::Session { name, source })?;
@@ -570,6 +585,29 @@ impl Probe {
     #[must_use]
     pub fn recordings(&self) -> Vec<Option<RecorderStatus>> {
         self.shared.registry.all().iter().map(|session| session.recording.status()).collect()
+    }
+
+    /// Reads the files of [`IdentityConfig`](crate::IdentityConfig) again: keys of tickets, and API keys. What has been signed
+    /// by a key that is gone is not taken any more; who is in stays in.
+    ///
+    /// # Errors
+    /// Where one of them cannot be read, or makes no sense; then nothing changes.
+    pub fn reload_keys(&self) -> Result<(), IdentityError> {
+        self.shared.identity.reload()
+    }
+
+    /// How often somebody was refused for who they are or are not, by reason.
+    #[must_use]
+    pub fn identity_refusals(&self) -> Vec<(&'static str, u64)> {
+        let counters = &self.shared.identity.counters;
+        IdentityReason::ALL.iter().map(|reason| (reason.label(), counters.refusals(*reason))).collect()
+    }
+
+    /// Tickets that have let somebody in, and those that stayed good, since what they were for did not come about.
+    #[must_use]
+    pub fn tickets(&self) -> (u64, u64) {
+        let counters = &self.shared.identity.counters;
+        (counters.tickets_admitted.load(Ordering::Relaxed), counters.tickets_given_back.load(Ordering::Relaxed))
     }
 
     /// How each session does, in the order in which they were asked for.

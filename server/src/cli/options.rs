@@ -27,6 +27,7 @@ use super::{
 };
 use crate::{
     config::{BYTES_PER_SECOND_MIN, Limits, RecordingConfig, ServerConfig},
+    identity::{Auth, IdentityConfig},
     session::DELAY_IN_MEMORY_MAX,
 };
 
@@ -41,6 +42,8 @@ const THREADS_MAX: usize = 1024;
 const RECORDING_BYTES_MIN: u64 = 65_536;
 const SPECTATOR_DELAY_MAX: Duration = Duration::from_secs(3600);
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+/// Where used tickets are noted, below the data directory.
+const USED_TICKETS: &str = "used-tickets";
 /// Where recordings are, below the data directory.
 const RECORDINGS: &str = "recordings";
 
@@ -51,10 +54,34 @@ pub(super) struct ServeFlags {
     #[arg(long, value_name = "ADDR", value_parser = address)]
     #[serde(skip_serializing_if = "Option::is_none")]
     listen: Option<SocketAddr>,
-    /// Listen beyond this machine though nothing is encrypted and nobody is asked who they are
+    /// Listen beyond this machine though nothing is encrypted, or nobody is asked who they are
     #[arg(long)]
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     insecure: bool,
+    /// Who may come in: anybody (open), or who has a ticket (ticket) [default: open]
+    #[arg(long, value_name = "HOW")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    auth: Option<AuthOption>,
+    /// The keys that tickets are signed with, as a JSON Web Key Set: see `keys new-ticket-key`
+    #[arg(long, value_name = "FILE")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ticket_keys: Option<PathBuf>,
+    /// The `aud` of tickets that are for this server [default: tickwire]
+    #[arg(long, value_name = "NAME")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ticket_audience: Option<String>,
+    /// API keys, whose bearers alone may change sessions then: a name and a hash per line, see `keys new-api-key`
+    #[arg(long, value_name = "FILE")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    api_keys: Option<PathBuf>,
+    /// Hosts that requests may be for, as NAME, NAME:PORT, or * for any [default: this machine's own on loopback, else any]
+    #[arg(long, value_name = "HOST", value_delimiter = ',')]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    allowed_hosts: Vec<String>,
+    /// Origins of web pages that may make requests, such as https://example.com [default: none]
+    #[arg(long, value_name = "ORIGIN", value_delimiter = ',')]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    allowed_origins: Vec<String>,
     /// The game to host; may be given several times [default: the first of the build]
     #[arg(long, value_name = "NAME")]
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -182,6 +209,14 @@ pub(super) enum LogFormat {
     Json,
 }
 
+/// Who may come in, as it is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum AuthOption {
+    Open,
+    Ticket,
+}
+
 /// What a recording survives, as it is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -208,6 +243,14 @@ struct Options {
     listen: SocketAddr,
     #[serde(deserialize_with = "values::flag")]
     insecure: bool,
+    auth: AuthOption,
+    ticket_keys: Option<PathBuf>,
+    ticket_audience: String,
+    api_keys: Option<PathBuf>,
+    #[serde(deserialize_with = "values::one_or_many")]
+    allowed_hosts: Vec<String>,
+    #[serde(deserialize_with = "values::one_or_many")]
+    allowed_origins: Vec<String>,
     #[serde(deserialize_with = "values::one_or_many")]
     game: Vec<String>,
     sessions: u32,
@@ -244,6 +287,12 @@ impl Default for Options {
         Self {
             listen: SocketAddr::from(([127, 0, 0, 1], 7777)),
             insecure: false,
+            auth: AuthOption::Open,
+            ticket_keys: None,
+            ticket_audience: config.identity.ticket_audience,
+            api_keys: None,
+            allowed_hosts: Vec::new(),
+            allowed_origins: Vec::new(),
             game: config.games,
             sessions: config.sessions.get(),
             tick_rate: config.tick_rate.hz(),
@@ -350,10 +399,12 @@ impl Layers {
             }
         };
 
-        if !options.listen.ip().is_loopback() && !options.insecure {
-            let problem = "can be reached from other machines, but nothing is encrypted and nobody is asked who they are: \
-                           listen on 127.0.0.1 or [::1], or say --insecure where you trust the network";
-            return Err(invalid("listen", options.listen.to_string(), problem.into()));
+        if let Some(problem) = exposure(&options) {
+            return Err(invalid("listen", options.listen.to_string(), problem));
+        }
+        if options.auth == AuthOption::Ticket && options.ticket_keys.is_none() {
+            let problem = "takes keys to look at tickets with: name a file by --ticket-keys".to_owned();
+            return Err(invalid("auth", "ticket".to_owned(), problem));
         }
         let tick_rate = TickRate::new(options.tick_rate).map_err(|_| {
             invalid("tick_rate", options.tick_rate.to_string(), "is out of range: choose 1 to 240".into())
@@ -443,6 +494,18 @@ impl Layers {
                 seed: options.seed,
                 spectator_delay,
                 recordings_public: options.recordings_public,
+                identity: IdentityConfig {
+                    auth: match options.auth {
+                        AuthOption::Open => Auth::Open,
+                        AuthOption::Ticket => Auth::Ticket,
+                    },
+                    ticket_keys: options.ticket_keys,
+                    ticket_audience: options.ticket_audience,
+                    used_tickets: Some(options.data_dir.join(USED_TICKETS)),
+                    api_keys: options.api_keys,
+                    allowed_hosts: Some(options.allowed_hosts).filter(|hosts| !hosts.is_empty()),
+                    allowed_origins: options.allowed_origins,
+                },
                 recordings: (options.recordings == OnOff::On).then(|| recordings_dir(&options.data_dir)),
                 recording,
                 exclusive_dir: Some(options.data_dir),
@@ -467,6 +530,21 @@ impl Layers {
     fn origin(&self, option: &str) -> String {
         unreadable::origin(self.0.find_metadata(option), option)
     }
+}
+
+/// What speaks against letting other machines in as the options have it, if anything does.
+fn exposure(options: &Options) -> Option<String> {
+    if options.listen.ip().is_loopback() || options.insecure {
+        return None;
+    }
+    let missing = match options.auth {
+        AuthOption::Open => "nothing is encrypted and nobody is asked who they are",
+        AuthOption::Ticket => "nothing is encrypted, tickets among it",
+    };
+    Some(format!(
+        "can be reached from other machines, but {missing}: listen on 127.0.0.1 or [::1], or say --insecure where you trust \
+         the network"
+    ))
 }
 
 /// A provider under a name of ours.

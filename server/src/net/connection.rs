@@ -315,6 +315,12 @@ impl Served {
 
     fn take(&mut self, request: Request<RecvStream>, respond: SendResponse<Outgoing>) {
         let stream = request.body().stream_id();
+        if let Err(refusal) = self.server.shared.identity.check_request(&request) {
+            debug!(reason = refusal.reason, "a request was refused");
+            self.wire.forget(stream);
+            requests::refuse(respond, refusal);
+            return;
+        }
         if !play::is_played_here(&request) {
             self.wire.forget(stream);
             let patience = self.server.shared.timeouts.unacknowledged;

@@ -28,6 +28,7 @@ use super::{
     resume::resume,
 };
 use crate::{
+    identity::Purpose,
     net::{Incoming, Lane},
     server::Phase,
     session::{Command, Inputs, NotTaken, SessionHandle},
@@ -391,11 +392,16 @@ fn read_hello(message: Result<Received, End>) -> Result<FirstHello, End> {
 async fn arrive(peer: Arc<Peer>, hello: FirstHello) -> Result<Seated, End> {
     let shared = &peer.shared;
     let (session, playing) = match hello {
-        FirstHello::Join(hello) => {
+        FirstHello::Join(mut hello) => {
+            let mut admission = shared.identity.admit(&mut hello, Purpose::Play)?;
             let session = find_session(&shared.registry, &hello)?;
+            admission.fits(&session.name.to_string(), &session.schema.game)?;
+            admission.record().await?;
             let admitted = take_seat(&session, hello.player_name.clone()).await?;
             let playing = sit_down(shared, &session, admitted, &hello);
-            info!(session = %session.name, player = %playing.stripe.player(), "joined");
+            let (player, subject) = (playing.stripe.player(), admission.subject());
+            info!(session = %session.name, %player, subject, "joined");
+            admission.admitted();
             (session, playing)
         }
         FirstHello::Resume(hello) => {

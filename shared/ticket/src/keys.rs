@@ -137,6 +137,20 @@ impl KeyRing {
         self.keys.len()
     }
 
+    /// The set without its secrets: those keys that have a public half, which can verify and cannot sign. `None` where none has.
+    #[must_use]
+    pub fn public_jwks(&self) -> Option<String> {
+        let public = |(kid, key): (&String, &Key)| match key.algorithm {
+            Algorithm::EdDsa => {
+                let x = URL_SAFE_NO_PAD.encode(key.verifying.try_get_as_bytes().ok()?);
+                Some(json!({ "kid": kid, "kty": "OKP", "crv": "Ed25519", "alg": key.algorithm.name(), "x": x }))
+            }
+            Algorithm::Hs256 => None,
+        };
+        let keys: Vec<Value> = self.keys.iter().filter_map(public).collect();
+        (!keys.is_empty()).then(|| pretty(&keys))
+    }
+
     pub(crate) fn get(&self, kid: &str) -> Option<&Key> {
         self.keys.get(kid)
     }
@@ -222,7 +236,11 @@ pub fn new_key(kid: &str, algorithm: Algorithm) -> Result<String, NoRandomness> 
         }
         Algorithm::Hs256 => json!({ "kid": kid, "kty": "oct", "alg": alg, "k": URL_SAFE_NO_PAD.encode(secret) }),
     };
-    Ok(serde_json::to_string_pretty(&json!({ "keys": [key] })).expect("it is plain JSON") + "\n")
+    Ok(pretty(&[key]))
+}
+
+fn pretty(keys: &[Value]) -> String {
+    serde_json::to_string_pretty(&json!({ "keys": keys })).expect("it is plain JSON") + "\n"
 }
 
 #[cfg(test)]
@@ -252,6 +270,17 @@ mod tests {
         assert_eq!(ring.signing().map(|signing| signing.kid.as_str()), Some("b"));
         let ring = KeyRing::from_jwks(&json!({ "keys": [public] }).to_string()).expect("valid");
         assert!(!ring.can_sign());
+    }
+
+    #[test]
+    fn what_is_public_of_a_set_verifies_and_cannot_sign() {
+        let text = new_key("a", Algorithm::EdDsa).expect("randomness");
+        let public = KeyRing::from_jwks(&text).expect("valid").public_jwks().expect("it has a public half");
+        let both: [Value; 2] = [&text, &public].map(|text| serde_json::from_str(text).expect("JSON"));
+        assert_eq!((&both[0]["keys"][0]["x"], both[1]["keys"][0].get("d")), (&both[1]["keys"][0]["x"], None));
+        assert!(!KeyRing::from_jwks(&public).expect("valid").can_sign());
+        let secret = KeyRing::from_jwks(&new_key("a", Algorithm::Hs256).expect("randomness")).expect("valid");
+        assert_eq!(secret.public_jwks(), None);
     }
 
     #[test]

@@ -2,7 +2,10 @@
 
 use std::{num::NonZeroUsize, process::ExitCode, time::Duration};
 
-use tickwire_client::{ClientError, JoinOptions, Spectator, WatchEvent, WatchOptions, connection::WatchStats};
+use tickwire_client::{
+    ClientError, JoinOptions, Spectator, WatchEvent, WatchOptions, bots::Tickets, connection::WatchStats,
+};
+use tickwire_ticket::Role;
 use tokio::{runtime, task::JoinSet, time};
 
 use super::{
@@ -11,7 +14,14 @@ use super::{
 };
 
 /// Watches for a while, and says what was seen.
-pub(super) fn watch(url: &str, session: &str, count: NonZeroUsize, length: Duration, quiet: bool) -> ExitCode {
+pub(super) fn watch(
+    url: &str,
+    session: &str,
+    tickets: &Tickets,
+    count: NonZeroUsize,
+    length: Duration,
+    quiet: bool,
+) -> ExitCode {
     let runtime = match runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -19,7 +29,7 @@ pub(super) fn watch(url: &str, session: &str, count: NonZeroUsize, length: Durat
             return ExitCode::from(EXIT_USAGE);
         }
     };
-    let (all, failed) = runtime.block_on(watch_all(url, session, count, length));
+    let (all, failed) = runtime.block_on(watch_all(url, session, tickets, count, length));
     let WatchStats { snapshots, hash_checks, desyncs, jumps: _ } = all;
     if !quiet {
         say(&format!("{count} spectators: {snapshots} snapshots, {hash_checks} hashes checked, {desyncs} differ"));
@@ -32,15 +42,25 @@ pub(super) fn watch(url: &str, session: &str, count: NonZeroUsize, length: Durat
     ExitCode::from(code)
 }
 
-async fn watch_all(url: &str, session: &str, count: NonZeroUsize, length: Duration) -> (WatchStats, usize) {
+async fn watch_all(
+    url: &str,
+    session: &str,
+    tickets: &Tickets,
+    count: NonZeroUsize,
+    length: Duration,
+) -> (WatchStats, usize) {
     let mut spectators = JoinSet::new();
-    for _ in 0..count.get() {
+    for number in 1..=count.get() {
+        let ticket = tickets.issue(Role::Spectator, &format!("spectator-{number}"), session);
         let (url, session) = (url.to_owned(), session.to_owned());
         spectators.spawn(async move {
-            let join = JoinOptions { session, ..JoinOptions::default() };
-            let mut spectator = Spectator::connect(&url, &WatchOptions { join, ..WatchOptions::default() }).await?;
+            let ticket = ticket.map_err(|error| error.to_string())?;
+            let join = JoinOptions { session, ticket, ..JoinOptions::default() };
+            let options = WatchOptions { join, ..WatchOptions::default() };
+            let failed = |error: ClientError| error.to_string();
+            let mut spectator = Spectator::connect(&url, &options).await.map_err(failed)?;
             let watched = time::timeout(length, watch_on(&mut spectator)).await;
-            watched.unwrap_or(Ok(())).map(|()| *spectator.stats())
+            watched.unwrap_or(Ok(())).map(|()| *spectator.stats()).map_err(failed)
         });
     }
     let (mut all, mut failed) = (WatchStats::default(), 0);
