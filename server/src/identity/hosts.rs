@@ -114,13 +114,11 @@ fn read_host(host: &str) -> Result<Host, HostError> {
         problem: "is no host: write NAME, NAME:PORT, an address (version 6 in brackets), or * for any",
     };
     let authority: Authority = host.parse().map_err(|_| wrong())?;
-    if authority.host().is_empty() || host.contains(['@', '*']) || (authority.port().is_none() && host.ends_with(':')) {
+    let port = authority.port_u16();
+    // What is neither name nor port is more than a host.
+    if authority.host().is_empty() || host.contains(['@', '*']) || (port.is_none() && authority.host() != host) {
         return Err(wrong());
     }
-    let port = match authority.port() {
-        None => None,
-        Some(port) => Some(port.as_str().parse().map_err(|_| wrong())?),
-    };
     Ok(Host::Named { name: authority.host().to_ascii_lowercase(), port })
 }
 

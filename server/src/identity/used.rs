@@ -407,6 +407,21 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_ticket_that_nobody_writes_down_is_not_taken_and_stays_good() {
+        let (notes, waiting) = sync_channel(1);
+        let used = Arc::new(UsedTickets { state: Arc::default(), notes: Some(notes) });
+        let (claimed, ()) = tokio::join!(used.claim(id(1), NOW + 60, NOW), async {
+            let Ok(Note::Used { written, .. }) = waiting.recv() else { panic!("it is to be written") };
+            written.send(false).expect("it is waited for");
+        });
+        assert_eq!(claimed.expect_err("the disk is full"), NotClaimed::Unwritten);
+        assert!(matches!(waiting.try_recv(), Ok(Note::GivenBack(_))) && used.lock().until.is_empty());
+        drop(waiting);
+        assert_eq!(used.claim(id(1), NOW + 60, NOW).await.expect_err("nobody writes"), NotClaimed::Unwritten);
+        assert!(used.lock().until.is_empty());
+    }
+
+    #[tokio::test]
     async fn no_more_tickets_are_kept_than_there_is_room_for() {
         let used = UsedTickets::open(None, NOW).expect("nothing to open");
         for number in 0..TICKETS_MAX {
