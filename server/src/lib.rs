@@ -33,7 +33,7 @@ mod play;
 mod recovery;
 mod server;
 mod session;
-mod sessions_service;
+mod sessions;
 mod status;
 mod watch;
 

@@ -11,7 +11,7 @@ use tonic::Code;
 
 use super::inputs::{RawInput, RawInputs};
 use crate::{
-    session::{Inputs, SessionName, SessionNameError, TOKEN_BYTES, Token},
+    session::{Inputs, SessionName, SessionNameError, TICKET_BYTES_MAX, TOKEN_BYTES, Token},
     status::Refusal,
 };
 
@@ -52,6 +52,8 @@ pub(crate) struct Hello {
     pub(crate) session: Option<SessionName>,
     /// None: any.
     pub(crate) game: Option<String>,
+    /// For a seat that is kept; it may be for none.
+    pub(crate) ticket: Option<String>,
     /// Empty: the session chooses.
     pub(super) player_name: String,
     /// In metres, finite and positive; none: the server chooses.
@@ -99,8 +101,8 @@ pub(crate) enum MessageError {
     SchemaHashLength(usize),
     #[error(transparent)]
     Session(#[from] SessionNameError),
-    #[error("this server knows no {0}: leave it empty")]
-    Unsupported(&'static str),
+    #[error("{0} bytes are no ticket: send that of JoinSession")]
+    TicketLength(usize),
     #[error("an attached stream has what the player's first one asked for: leave it empty")]
     NotOfStripe(&'static str),
     #[error("{0} bytes are no token: send the {TOKEN_BYTES} of the welcome, or none to join as a new player")]
@@ -179,8 +181,8 @@ fn read_hello(hello: pb::Hello) -> Result<FirstHello, MessageError> {
         0 => None,
         length => Some(SchemaHash(schema_hash.try_into().map_err(|_| MessageError::SchemaHashLength(length))?)),
     };
-    if !ticket.is_empty() {
-        return Err(MessageError::Unsupported("ticket"));
+    if ticket.len() > TICKET_BYTES_MAX {
+        return Err(MessageError::TicketLength(ticket.len()));
     }
     if !view_radius.is_finite() || view_radius < 0.0 {
         return Err(MessageError::ViewRadius(view_radius));
@@ -190,6 +192,7 @@ fn read_hello(hello: pb::Hello) -> Result<FirstHello, MessageError> {
     if !attach_token.is_empty() {
         for (given, field) in [
             (!player_name.is_empty(), "player_name"),
+            (!ticket.is_empty(), "ticket"),
             (!resume_token.is_empty(), "resume_token"),
             (view_radius > 0.0, "view_radius"),
             (max_bytes_per_second > 0, "max_bytes_per_second"),
@@ -206,6 +209,7 @@ fn read_hello(hello: pb::Hello) -> Result<FirstHello, MessageError> {
         schema_hash,
         session,
         game,
+        ticket: Some(ticket).filter(|ticket| !ticket.is_empty()),
         player_name,
         view_radius: Some(view_radius).filter(|radius| *radius > 0.0),
         max_bytes_per_second: NonZeroU32::new(max_bytes_per_second),
@@ -256,7 +260,6 @@ impl MessageError {
             Self::HelloMissing(_) | Self::HelloTwice | Self::ProtocolVersion(_) | Self::NotWatching => {
                 Code::FailedPrecondition
             }
-            Self::Unsupported(_) => Code::Unimplemented,
             _ => Code::InvalidArgument,
         }
     }
@@ -267,7 +270,7 @@ impl MessageError {
             Self::HelloMissing(_) => "HELLO_MISSING",
             Self::HelloTwice => "HELLO_TWICE",
             Self::ProtocolVersion(_) => "PROTOCOL_VERSION",
-            Self::Unsupported(_) => "UNSUPPORTED",
+            Self::TicketLength(_) => "MALFORMED_TICKET",
             Self::NotOfStripe(_) => "NOT_OF_STRIPE",
             Self::Session(_) => "MALFORMED_NAME",
             Self::ResumeTokenLength(_) => "MALFORMED_TOKEN",
@@ -288,7 +291,8 @@ impl MessageError {
             Self::ProtocolVersion(_) => "hello.protocol_version".into(),
             Self::SchemaHashLength(_) => "hello.schema_hash".into(),
             Self::Session(_) => "hello.session".into(),
-            Self::Unsupported(field) | Self::NotOfStripe(field) => format!("hello.{field}"),
+            Self::TicketLength(_) => "hello.ticket".into(),
+            Self::NotOfStripe(field) => format!("hello.{field}"),
             Self::ResumeTokenLength(_) => "hello.resume_token".into(),
             Self::ViewRadius(_) => "hello.view_radius".into(),
             Self::InputCount(_) => "inputs.inputs".into(),
@@ -358,6 +362,7 @@ mod tests {
             schema_hash: None,
             session: None,
             game: None,
+            ticket: None,
             player_name: String::new(),
             view_radius: None,
             max_bytes_per_second: None,
@@ -410,7 +415,7 @@ mod tests {
         assert_eq!(refused(|hello| hello.view_radius = f64::NAN), invalid("hello.view_radius"));
         assert_eq!(refused(|hello| hello.view_radius = f64::INFINITY), invalid("hello.view_radius"));
         assert_eq!(refused(|hello| hello.view_radius = -0.5), invalid("hello.view_radius"));
-        assert_eq!(refused(|hello| hello.ticket = "t".into()), (Code::Unimplemented, "hello.ticket".into()));
+        assert_eq!(refused(|hello| hello.ticket = "t".repeat(5000)), (Code::InvalidArgument, "hello.ticket".into()));
         assert_eq!(refused(|hello| hello.resume_token = vec![1; 31]), invalid("hello.resume_token"));
     }
 

@@ -392,8 +392,8 @@ async fn arrive(peer: Arc<Peer>, hello: FirstHello) -> Result<Seated, End> {
     let shared = &peer.shared;
     let (session, playing) = match hello {
         FirstHello::Join(hello) => {
-            let session = find_session(&shared.registry, &hello)?;
-            let admitted = take_seat(&session, hello.player_name.clone()).await?;
+            let (session, reservation) = find_session(shared, &hello)?;
+            let admitted = take_seat(&session, hello.player_name.clone(), reservation).await?;
             let playing = sit_down(shared, &session, admitted, &hello);
             info!(session = %session.name, player = %playing.stripe.player(), "joined");
             (session, playing)

@@ -65,7 +65,8 @@ pub(super) fn watch(
             };
             (of_tape(tape, &hello)?, wishes)
         }
-        None => (Source::Session(find_session(&shared.registry, &hello)?), wishes),
+        // A ticket shows that the spectator was let in; its seat stays kept.
+        None => (Source::Session(find_session(shared, &hello)?.0), wishes),
     };
     Ok(let_in(shared, source, &hello, &wishes)?)
 }

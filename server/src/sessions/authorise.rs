@@ -1,0 +1,50 @@
+//! Who a caller is, and what it may do.
+
+use std::net::{IpAddr, Ipv6Addr};
+
+use tonic::{Code, Request};
+
+use crate::{net::PeerAddress, session::Creator, status::Refusal};
+
+/// What a caller wants to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Action {
+    CreateSession,
+    EndSession,
+    DeleteSession,
+    JoinSession,
+}
+
+/// Who the caller is, as quotas count, if it may do that. Whoever reaches the port may do all of it: with sessions of others
+/// only what everybody may.
+pub(crate) fn authorise<T>(request: &Request<T>, _action: Action) -> Result<Creator, Refusal> {
+    let address = request.extensions().get::<PeerAddress>().ok_or_else(|| {
+        Refusal::new(Code::Unavailable, "DISCONNECTED", "the connection of this call is gone: connect again")
+    })?;
+    Ok(Creator::new(format!("address {}", counted_as(address.0))))
+}
+
+/// One household or host: an IPv4 address, or the 2^64 of an IPv6 network.
+fn counted_as(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) => {
+            let [a, b, c, d, ..] = address.segments();
+            Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0).into()
+        }
+        address => address,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_addresses_of_a_network_are_one_creator() {
+        let counted = |address: &str| counted_as(address.parse().expect("an address")).to_string();
+        assert_eq!(counted("192.0.2.7"), "192.0.2.7");
+        assert_eq!(counted("::ffff:192.0.2.7"), "192.0.2.7");
+        assert_eq!(counted("2001:db8:1:2:3:4:5:6"), counted("2001:db8:1:2::1"));
+        assert_ne!(counted("2001:db8:1:2::1"), counted("2001:db8:1:3::1"));
+    }
+}
