@@ -35,7 +35,7 @@ mod play;
 mod recovery;
 mod server;
 mod session;
-mod sessions_service;
+mod sessions;
 mod status;
 mod watch;
 

@@ -26,7 +26,7 @@ use tracing::{error, info, warn};
 use crate::{
     config::ServerConfig,
     server::RunError,
-    session::{RecoveredSession, SeatToken, SessionName, grace_ticks, recorder_options},
+    session::{RecoveredSession, SeatToken, SessionName, SessionTerms, grace_ticks, recorder_options},
 };
 
 /// How often somebody who waits looks whether the server is to end.
@@ -54,6 +54,8 @@ pub(crate) struct Recoverer<'a> {
 /// One of them.
 struct Job {
     session: SessionName,
+    /// Of one that was created while its server ran.
+    terms: Option<SessionTerms>,
     unfinished: Unfinished,
     /// `None`: an older one of its session. It is only finished.
     game: Option<Arc<dyn Game>>,
@@ -171,6 +173,13 @@ impl Recoverer<'_> {
                 return None;
             }
         };
+        let terms = match unfinished.meta().terms.clone().map(SessionTerms::from_proto).transpose() {
+            Ok(terms) => terms,
+            Err(error) => {
+                put_aside(path, &error.to_string());
+                return None;
+            }
+        };
         let session = match unfinished.meta().session.parse::<SessionName>() {
             Ok(session) => session,
             Err(error) => {
@@ -187,7 +196,7 @@ impl Recoverer<'_> {
                 warn!(%session, path = %path.display(), "its game is not hosted: the unfinished recording is left as it is");
                 None
             }
-            Ok(game) => Some(Job { session, unfinished, game: Some(game) }),
+            Ok(game) => Some(Job { session, terms, unfinished, game: Some(game) }),
         }
     }
 
@@ -252,7 +261,7 @@ impl Recoverer<'_> {
 
 impl Job {
     fn run(self, config: &ServerConfig, recorders: &Recorders, shared: &Shared) -> Outcome {
-        let Self { session, unfinished, game } = self;
+        let Self { session, terms, unfinished, game } = self;
         let Some(game) = game else { return finish(&session, &unfinished, shared) };
         let began = Instant::now();
         let (path, rate) = (unfinished.path().to_owned(), unfinished.meta().tick_rate);
@@ -287,7 +296,7 @@ impl Job {
             Ok((state, recorder)) => {
                 let (tick, epoch, seats) = (recovered.tick, recovered.epoch, state.seats_taken());
                 info!(%session, %tick, epoch, seats, took = ?began.elapsed(), "session recovered");
-                Outcome::GoesOn(Box::new(RecoveredSession { session: state, recorder, created, seat_tokens }))
+                Outcome::GoesOn(Box::new(RecoveredSession { session: state, recorder, created, seat_tokens, terms }))
             }
             Err(source) => {
                 error!(%session, %file, error = %source, "the session cannot be recorded now");

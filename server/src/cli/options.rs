@@ -26,7 +26,10 @@ use super::{
     values::{self, OnOff},
 };
 use crate::{
-    config::{BYTES_PER_SECOND_MIN, Limits, RecordingConfig, ServerConfig},
+    config::{
+        BYTES_PER_SECOND_MIN, EMPTY_TIMEOUT_MAX, EMPTY_TIMEOUT_MIN, Limits, RecordingConfig, SPECTATOR_DELAY_MAX,
+        ServerConfig,
+    },
     identity::{Auth, IdentityConfig},
     session::DELAY_IN_MEMORY_MAX,
 };
@@ -40,7 +43,6 @@ const THREADS_MIN: usize = 1;
 const THREADS_MAX: usize = 1024;
 /// A recording that ends with less is of no use: its header alone takes some KiB.
 const RECORDING_BYTES_MIN: u64 = 65_536;
-const SPECTATOR_DELAY_MAX: Duration = Duration::from_secs(3600);
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 /// Where used tickets are noted, below the data directory.
 const USED_TICKETS: &str = "used-tickets";
@@ -86,10 +88,27 @@ pub(super) struct ServeFlags {
     #[arg(long, value_name = "NAME")]
     #[serde(skip_serializing_if = "Vec::is_empty")]
     game: Vec<String>,
-    /// Sessions of each game, 1 to 1000 [default: 1]
+    /// Sessions of each game that start with the server, 0 to 1000 [default: 1]
     #[arg(long, value_name = "N")]
     #[serde(skip_serializing_if = "Option::is_none")]
     sessions: Option<u32>,
+    /// Whether callers may create sessions [default: on]
+    #[arg(long, value_name = "ON|OFF")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    create_sessions: Option<OnOff>,
+    /// Sessions of the server at which callers create no more, 1 to 1000 [default: 256]
+    #[arg(long, value_name = "N")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sessions_max: Option<usize>,
+    /// Sessions that one caller has created and that still run, at which it creates no more [default: 64]
+    #[arg(long, value_name = "N")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sessions_per_creator_max: Option<usize>,
+    /// Seconds for which a created session goes on without anybody in it, where its creator does not say, 1 to 86400
+    /// [default: 300]
+    #[arg(long, value_name = "N")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    empty_timeout_seconds: Option<u32>,
     /// Ticks per second, 1 to 240 [default: 60]
     #[arg(long, value_name = "HZ")]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -254,6 +273,10 @@ struct Options {
     #[serde(deserialize_with = "values::one_or_many")]
     game: Vec<String>,
     sessions: u32,
+    create_sessions: OnOff,
+    sessions_max: usize,
+    sessions_per_creator_max: usize,
+    empty_timeout_seconds: u32,
     tick_rate: u32,
     max_players: u32,
     rewind_ms: u32,
@@ -294,7 +317,11 @@ impl Default for Options {
             allowed_hosts: Vec::new(),
             allowed_origins: Vec::new(),
             game: config.games,
-            sessions: config.sessions.get(),
+            sessions: config.sessions,
+            create_sessions: OnOff::On,
+            sessions_max: config.limits.sessions_max,
+            sessions_per_creator_max: config.limits.sessions_per_creator_max,
+            empty_timeout_seconds: 300,
             tick_rate: config.tick_rate.hz(),
             max_players: config.max_players.get(),
             rewind_ms: config.rewind_ms,
@@ -410,8 +437,17 @@ impl Layers {
             invalid("tick_rate", options.tick_rate.to_string(), "is out of range: choose 1 to 240".into())
         })?;
         if options.sessions > SESSIONS_MAX {
-            let problem = format!("are too many: choose 1 to {SESSIONS_MAX}");
+            let problem = format!("are too many: choose 0 to {SESSIONS_MAX}");
             return Err(invalid("sessions", options.sessions.to_string(), problem));
+        }
+        if !(1..=SESSIONS_MAX as usize).contains(&options.sessions_max) {
+            let problem = format!("is out of range: choose 1 to {SESSIONS_MAX}");
+            return Err(invalid("sessions_max", options.sessions_max.to_string(), problem));
+        }
+        let empty_timeout = Duration::from_secs(options.empty_timeout_seconds.into());
+        if !(EMPTY_TIMEOUT_MIN..=EMPTY_TIMEOUT_MAX).contains(&empty_timeout) {
+            let problem = format!("is out of range: choose 1 to {}", EMPTY_TIMEOUT_MAX.as_secs());
+            return Err(invalid("empty_timeout_seconds", options.empty_timeout_seconds.to_string(), problem));
         }
         if options.rewind_ms > REWIND_MS_MAX {
             let problem = format!("is out of range: choose 0 to {REWIND_MS_MAX}");
@@ -436,6 +472,8 @@ impl Layers {
             })?,
             bytes_per_second_default: bytes("bytes_per_second", options.bytes_per_second)?,
             bytes_per_second_max: bytes("bytes_per_second_max", options.bytes_per_second_max)?,
+            sessions_max: options.sessions_max,
+            sessions_per_creator_max: options.sessions_per_creator_max,
             spectators_max: options.max_spectators,
             // A semaphore counts no further.
             replays_max: options.max_replays.min(Semaphore::MAX_PERMITS),
@@ -486,7 +524,9 @@ impl Layers {
             log_format: options.log_format,
             server: ServerConfig {
                 games: options.game,
-                sessions: NonZeroU32::try_from(options.sessions).map_err(at_least_one("sessions"))?,
+                sessions: options.sessions,
+                create_sessions: options.create_sessions == OnOff::On,
+                empty_timeout,
                 tick_rate,
                 max_players: NonZeroU32::try_from(options.max_players).map_err(at_least_one("max_players"))?,
                 rewind_ms: options.rewind_ms,

@@ -37,17 +37,12 @@ struct Pass<'a> {
 }
 
 impl Identity {
-    /// Looks at what a Hello brings for a `purpose`. What its ticket settles stands in the Hello then: session, game and name.
+    /// Looks at what a Hello brings for a `purpose`. What its ticket settles stands in the Hello then: session, game and name,
+    /// and in the ticket's place the reservation's token. Where no tickets are asked for, it is one, if anything.
     pub(crate) fn admit(&self, hello: &mut Hello, purpose: Purpose) -> Result<Admission<'_>, Refusal> {
-        let ticket = hello.ticket.take();
-        let Some(tickets) = &self.tickets else {
-            if ticket.is_none() {
-                return Ok(Admission { identity: self, pass: None });
-            }
-            let message = "this server asks for no tickets: leave it empty";
-            return Err(Refusal::new(tonic::Code::Unimplemented, "UNSUPPORTED", message).field("hello.ticket"));
-        };
-        let claims = self.look_at(tickets, ticket.as_ref(), purpose)?;
+        let Some(tickets) = &self.tickets else { return Ok(Admission { identity: self, pass: None }) };
+        let claims = self.look_at(tickets, hello.ticket.as_ref(), purpose)?;
+        hello.ticket = claims.reservation.clone().map(Secret::from);
         if let Some(named) = &claims.session {
             let Ok(named) = named.parse::<SessionName>() else {
                 return Err(self.refuse_saying(IdentityReason::TicketClaims, "its session is no session's name"));
@@ -121,9 +116,9 @@ impl Admission<'_> {
         self.pass.as_ref().map(|pass| pass.claims.subject.as_str())
     }
 
-    /// The reservation that the ticket stands for.
-    pub(crate) fn reservation(&self) -> Option<&str> {
-        self.pass.as_ref().and_then(|pass| pass.claims.reservation.as_deref())
+    /// Whether whoever issued the ticket wanted its bearer in one session, and in no other.
+    pub(crate) fn names_a_session(&self) -> bool {
+        self.pass.as_ref().is_some_and(|pass| pass.claims.session.is_some())
     }
 
     /// Whether the ticket is for the session that was found.

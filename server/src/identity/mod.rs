@@ -2,6 +2,7 @@
 //!
 //! - `admission`: the ticket of a Hello, from its signature to its single use.
 //! - `used`: which tickets were used, in memory and on disk.
+//! - `issue`: tickets that the server signs itself, for seats that it keeps.
 //! - `callers`: who calls a service beside the game, by an API key or an operator's ticket.
 //! - `hosts`: requests that a page in somebody's browser makes.
 
@@ -12,6 +13,7 @@ mod config;
 mod counters;
 mod files;
 mod hosts;
+mod issue;
 #[cfg(test)]
 mod tests;
 mod used;
@@ -35,6 +37,7 @@ pub(crate) use self::{
     callers::Caller,
     counters::{IdentityCounters, IdentityReason},
     files::read_ticket_keys,
+    issue::Bearer,
 };
 use self::{
     api_keys::{ApiKeys, ApiKeysError},

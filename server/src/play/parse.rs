@@ -12,7 +12,7 @@ use tonic::Code;
 
 use super::inputs::{RawInput, RawInputs};
 use crate::{
-    session::{Inputs, SessionName, SessionNameError, TOKEN_BYTES, Token},
+    session::{Inputs, SessionName, SessionNameError, TICKET_BYTES_MAX, TOKEN_BYTES, Token},
     status::Refusal,
 };
 
@@ -53,7 +53,7 @@ pub(crate) struct Hello {
     pub(crate) session: Option<SessionName>,
     /// None: any.
     pub(crate) game: Option<String>,
-    /// It may be for nothing.
+    /// For a seat that is kept, or from the issuer of tickets; it may be for none.
     pub(crate) ticket: Option<Secret>,
     /// Empty: the session chooses.
     pub(crate) player_name: String,
@@ -102,6 +102,8 @@ pub(crate) enum MessageError {
     SchemaHashLength(usize),
     #[error(transparent)]
     Session(#[from] SessionNameError),
+    #[error("{0} bytes are no ticket: send that of JoinSession")]
+    TicketLength(usize),
     #[error("an attached stream has what the player's first one asked for: leave it empty")]
     NotOfStripe(&'static str),
     #[error("{0} bytes are no token: send the {TOKEN_BYTES} of the welcome, or none to join as a new player")]
@@ -180,6 +182,9 @@ fn read_hello(hello: pb::Hello) -> Result<FirstHello, MessageError> {
         0 => None,
         length => Some(SchemaHash(schema_hash.try_into().map_err(|_| MessageError::SchemaHashLength(length))?)),
     };
+    if ticket.len() > TICKET_BYTES_MAX {
+        return Err(MessageError::TicketLength(ticket.len()));
+    }
     if !view_radius.is_finite() || view_radius < 0.0 {
         return Err(MessageError::ViewRadius(view_radius));
     }
@@ -266,6 +271,7 @@ impl MessageError {
             Self::HelloMissing(_) => "HELLO_MISSING",
             Self::HelloTwice => "HELLO_TWICE",
             Self::ProtocolVersion(_) => "PROTOCOL_VERSION",
+            Self::TicketLength(_) => "MALFORMED_TICKET",
             Self::NotOfStripe(_) => "NOT_OF_STRIPE",
             Self::Session(_) => "MALFORMED_NAME",
             Self::ResumeTokenLength(_) => "MALFORMED_TOKEN",
@@ -286,6 +292,7 @@ impl MessageError {
             Self::ProtocolVersion(_) => "hello.protocol_version".into(),
             Self::SchemaHashLength(_) => "hello.schema_hash".into(),
             Self::Session(_) => "hello.session".into(),
+            Self::TicketLength(_) => "hello.ticket".into(),
             Self::NotOfStripe(field) => format!("hello.{field}"),
             Self::ResumeTokenLength(_) => "hello.resume_token".into(),
             Self::ViewRadius(_) => "hello.view_radius".into(),
@@ -410,6 +417,7 @@ mod tests {
         assert_eq!(refused(|hello| hello.view_radius = f64::NAN), invalid("hello.view_radius"));
         assert_eq!(refused(|hello| hello.view_radius = f64::INFINITY), invalid("hello.view_radius"));
         assert_eq!(refused(|hello| hello.view_radius = -0.5), invalid("hello.view_radius"));
+        assert_eq!(refused(|hello| hello.ticket = "t".repeat(5000)), (Code::InvalidArgument, "hello.ticket".into()));
         assert_eq!(refused(|hello| hello.resume_token = vec![1; 31]), invalid("hello.resume_token"));
     }
 

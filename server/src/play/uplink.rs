@@ -394,10 +394,9 @@ async fn arrive(peer: Arc<Peer>, hello: FirstHello) -> Result<Seated, End> {
     let (session, playing) = match hello {
         FirstHello::Join(mut hello) => {
             let mut admission = shared.identity.admit(&mut hello, Purpose::Play)?;
-            let session = find_session(&shared.registry, &hello)?;
-            admission.fits(&session.name.to_string(), &session.schema.game)?;
+            let (session, reservation) = find_session(shared, &hello, &admission)?;
             admission.record().await?;
-            let admitted = take_seat(&session, hello.player_name.clone()).await?;
+            let admitted = take_seat(&session, hello.player_name.clone(), reservation).await?;
             let playing = sit_down(shared, &session, admitted, &hello);
             let (player, subject) = (playing.stripe.player(), admission.subject());
             info!(session = %session.name, %player, subject, "joined");

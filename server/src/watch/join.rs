@@ -65,11 +65,13 @@ pub(super) async fn watch(
                 speed: if wishes.speed == 0.0 { *speed } else { wishes.speed },
                 ..wishes
             };
-            (of_tape(tape, &hello)?, wishes)
+            let source = of_tape(tape, &hello)?;
+            admission.fits(&source.name(), &source.schema().game)?;
+            (source, wishes)
         }
-        None => (Source::Session(find_session(&shared.registry, &hello)?), wishes),
+        // A ticket shows that the spectator was let in; its seat stays kept.
+        None => (Source::Session(find_session(shared, &hello, &admission)?.0), wishes),
     };
-    admission.fits(&source.name(), &source.schema().game)?;
     admission.record().await?;
     let stream = let_in(shared, source, &hello, &wishes)?;
     admission.admitted();
