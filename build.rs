@@ -25,6 +25,8 @@ fn main() -> Result<(), Box<dyn Error>> {
         .client_mod_attribute(".", services)
         .server_mod_attribute(".", services)
         .build_transport(false)
+        // What is said twice is encoded alike.
+        .btree_map(".")
         .compile_fds(descriptors)?;
     Ok(())
 }

@@ -167,7 +167,7 @@ async fn wishes_and_names_are_checked() {
 async fn tokens_that_this_server_does_not_know_are_not_passed_over() {
     let server = TestServer::arena(config()).await;
     let status = refusal_of(&server, |hello| hello.ticket = "let me in".into()).await;
-    assert_refused(&status, Code::Unimplemented, "hello.ticket");
+    assert_refused(&status, Code::Unauthenticated, "hello.ticket");
     let status = refusal_of(&server, |hello| hello.resume_token = vec![1; 32]).await;
     assert_refused(&status, Code::Unauthenticated, "hello.resume_token");
     let status = refusal_of(&server, |hello| hello.attach_token = vec![1]).await;

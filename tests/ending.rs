@@ -1,6 +1,6 @@
 //! The end of a server, and of a session whose game fails.
 
-use std::{num::NonZeroU32, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use bevy_ecs::prelude::*;
 use tickwire_proto::v1::{
@@ -57,11 +57,7 @@ async fn press(client: &mut RawClient, values: Vec<i32>) {
 #[tokio::test]
 async fn a_game_that_panics_ends_its_own_session_only() {
     let directory = tempfile::tempdir().expect("a directory");
-    let config = ServerConfig {
-        sessions: NonZeroU32::new(2).expect("not 0"),
-        recordings: Some(directory.path().to_owned()),
-        ..config()
-    };
+    let config = ServerConfig { sessions: 2, recordings: Some(directory.path().to_owned()), ..config() };
     let server = TestServer::start(config, vec![Arc::new(Fuse)]).await;
     let mut witness = Witness::join(&server).await;
     let second = pb::Hello { session: "sessions/fuse-2".into(), ..hello() };
@@ -117,7 +113,7 @@ async fn a_session_that_failed_waits_for_nobody_who_takes_nothing() {
 
 #[tokio::test]
 async fn a_server_whose_sessions_have_all_failed_serves_no_players_and_says_so() {
-    let config = ServerConfig { sessions: NonZeroU32::new(2).expect("not 0"), ..config() };
+    let config = ServerConfig { sessions: 2, ..config() };
     let server = TestServer::start(config, vec![Arc::new(Fuse)]).await;
     let (mut whole, mut games) = (server.health("").await, server.health("tickwire.v1.GameService").await);
     for health in [&mut whole, &mut games] {

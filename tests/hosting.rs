@@ -2,7 +2,7 @@
 
 use std::{
     fs::{self, File},
-    num::{NonZeroU32, NonZeroUsize},
+    num::NonZeroUsize,
     path::{Path, PathBuf},
     sync::{
         Arc, Condvar, Mutex,
@@ -85,7 +85,7 @@ fn second() -> pb::Hello {
 async fn scene() -> Scene {
     let directory = tempfile::tempdir().expect("a directory");
     let config = ServerConfig {
-        sessions: NonZeroU32::new(2).expect("not 0"),
+        sessions: 2,
         simulation_threads: NonZeroUsize::new(1),
         recordings: Some(directory.path().to_owned()),
         timeouts: Timeouts { stuck: Duration::from_millis(300), end: Duration::from_millis(100), ..config().timeouts },
@@ -188,7 +188,7 @@ async fn a_server_does_not_wait_for_a_session_that_hangs_and_its_recording_is_th
 async fn more_sessions_than_threads_all_advance_and_are_recorded() {
     let directory = tempfile::tempdir().expect("a directory");
     let config = ServerConfig {
-        sessions: NonZeroU32::new(24).expect("not 0"),
+        sessions: 24,
         simulation_threads: NonZeroUsize::new(2),
         recordings: Some(directory.path().to_owned()),
         ..config()

@@ -8,6 +8,7 @@ mod golden;
 mod harness;
 mod hosting;
 mod http2;
+mod identity;
 mod lag_compensation;
 mod leaving;
 mod lints;

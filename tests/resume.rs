@@ -196,7 +196,7 @@ async fn the_token_before_the_newest_is_good_until_the_first_input() {
 
 #[tokio::test]
 async fn wrong_tokens_touch_nothing_and_displace_nobody() {
-    let server = TestServer::arena(ServerConfig { sessions: NonZeroU32::new(2).expect("not 0"), ..config() }).await;
+    let server = TestServer::arena(ServerConfig { sessions: 2, ..config() }).await;
     let mut witness = Witness::join(&server).await;
     let (mut client, joined) = RawClient::join(&server).await;
     let token = joined.resume_token.clone();

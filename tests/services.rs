@@ -1,6 +1,6 @@
 //! What a server says beside the game: its sessions, its health, and its protocol.
 
-use std::{collections::BTreeSet, num::NonZeroU32, sync::Arc};
+use std::{collections::BTreeSet, sync::Arc};
 
 use bytes::Bytes;
 use tickwire_arena::Arena;
@@ -18,11 +18,7 @@ use crate::{
 };
 
 async fn two_games_of_three() -> TestServer {
-    let config = ServerConfig {
-        games: vec!["beads".into(), "arena".into()],
-        sessions: NonZeroU32::new(3).expect("not 0"),
-        ..config()
-    };
+    let config = ServerConfig { games: vec!["beads".into(), "arena".into()], sessions: 3, ..config() };
     TestServer::start(config, vec![Arc::new(Arena), Arc::new(Beads)]).await
 }
 
@@ -52,7 +48,7 @@ async fn sessions_are_listed_by_pages_and_by_game() {
     let server = two_games_of_three().await;
     let mut sessions = SessionServiceClient::new(server.channel().await);
     let mut list = async |page_size, page_token: String, game: &str| {
-        let request = ListSessionsRequest { page_size, page_token, game: game.into() };
+        let request = ListSessionsRequest { page_size, page_token, game: game.into(), filter: None };
         sessions.list_sessions(request).await.map(tonic::Response::into_inner)
     };
 

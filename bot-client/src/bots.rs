@@ -6,6 +6,7 @@ mod page;
 mod report;
 mod roles;
 mod swarm;
+mod tickets;
 mod timeline;
 mod trace;
 
@@ -15,6 +16,7 @@ pub use self::{
     report::Report,
     roles::{BehaviourChoice, BehaviourChoiceError, Role, assign},
     swarm::{Failures, SwarmConfig, SwarmError, SwarmHandle, run},
+    tickets::{Tickets, TicketsError},
     timeline::Second,
     trace::{Trace, TraceError, TraceFileError, TraceSample},
 };

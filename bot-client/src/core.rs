@@ -194,7 +194,12 @@ impl Core {
             settings,
             rate,
             snapshot_rate,
-            hello: pb::Hello { schema_hash: schema.hash().0.to_vec(), ..options.hello_message() },
+            // A ticket is good once, and has been.
+            hello: pb::Hello {
+                schema_hash: schema.hash().0.to_vec(),
+                ticket: String::new(),
+                ..options.hello_message()
+            },
             resumption: Resumption::new(options.resume, welcome.resume_token, options.resume_token.clone()),
             epoch: welcome.epoch,
             mirror: Mirror::new(Arc::clone(&schema)),

@@ -42,3 +42,4 @@ pub use self::{
     core::{ClientEvent, Core, Event, GaveUp, JoinOptions, Resume, Scene, Stats, Stripes},
     game_client::{GameClient, GameClientError, PlayerActions},
 };
+pub use tickwire_ticket::Secret;

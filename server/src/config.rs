@@ -10,13 +10,19 @@ use tickwire_recording::{Durability, Retention};
 use tickwire_replication::STRIPES_MAX;
 use tickwire_shared::{REWIND_MS_DEFAULT, TickRate};
 
+use crate::identity::IdentityConfig;
+
 /// What a server is told before it starts.
 #[derive(Clone, Debug)]
 pub struct ServerConfig {
     /// The games to host, by name; empty: the first of those that the server was built with.
     pub games: Vec<String>,
-    /// Sessions of each game.
-    pub sessions: NonZeroU32,
+    /// Sessions of each game that are started with the server; 0: none, but for those that go on.
+    pub sessions: u32,
+    /// Whether callers may create sessions, up to [`Limits::sessions_max`].
+    pub create_sessions: bool,
+    /// For how long a session that a caller has created goes on without anybody in it, where the caller does not say.
+    pub empty_timeout: Duration,
     /// Ticks per second of each session.
     pub tick_rate: TickRate,
     /// Seats of each session.
@@ -34,6 +40,8 @@ pub struct ServerConfig {
     pub spectator_delay: Duration,
     /// Whether recordings are listed, sent and replayed to whoever asks.
     pub recordings_public: bool,
+    /// Who may come in, and who may ask for what.
+    pub identity: IdentityConfig,
     /// The directory of recordings, created where it is missing; none: matches are not recorded.
     pub recordings: Option<PathBuf>,
     /// How matches are recorded, where they are.
@@ -157,9 +165,19 @@ pub struct Limits {
     pub replays_max: usize,
     /// Recordings of the server that are downloaded at once.
     pub downloads_max: usize,
+    /// Sessions of the server, those that were started with it among them: with as many, no caller creates another one.
+    pub sessions_max: usize,
+    /// Sessions of one creator that run at once.
+    pub sessions_per_creator_max: usize,
     /// Streams of one player, its stripes: 1 for no more than the first. More than four are taken for four.
     pub stripes_max: NonZeroUsize,
 }
+
+/// The longest time that spectators can be behind.
+pub(crate) const SPECTATOR_DELAY_MAX: Duration = Duration::from_secs(3600);
+/// For how long a created session can go on without anybody in it.
+pub(crate) const EMPTY_TIMEOUT_MIN: Duration = Duration::from_secs(1);
+pub(crate) const EMPTY_TIMEOUT_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// The least bytes of snapshots per second of one stream: with fewer, headers would leave nothing for the rest.
 pub(crate) const BYTES_PER_SECOND_MIN: NonZeroU32 = NonZeroU32::new(4096).expect("4096 is not 0");
@@ -184,7 +202,9 @@ impl Default for ServerConfig {
     fn default() -> Self {
         Self {
             games: Vec::new(),
-            sessions: NonZeroU32::MIN,
+            sessions: 1,
+            create_sessions: true,
+            empty_timeout: Duration::from_secs(300),
             tick_rate: TickRate::DEFAULT,
             max_players: NonZeroU32::new(256).expect("256 is not 0"),
             rewind_ms: REWIND_MS_DEFAULT,
@@ -192,6 +212,7 @@ impl Default for ServerConfig {
             seed: None,
             spectator_delay: Duration::ZERO,
             recordings_public: false,
+            identity: IdentityConfig::default(),
             recordings: None,
             recording: RecordingConfig::default(),
             exclusive_dir: None,
@@ -237,6 +258,8 @@ impl Default for Limits {
             spectators_max: 64,
             replays_max: 8,
             downloads_max: 8,
+            sessions_max: 256,
+            sessions_per_creator_max: 64,
             stripes_max: NonZeroUsize::new(STRIPES_MAX).expect("4 is not 0"),
         }
     }

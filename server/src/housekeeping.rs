@@ -2,6 +2,7 @@
 //! disk does not take the new ones, and when no session runs.
 
 use std::{
+    collections::BTreeMap,
     convert::Infallible,
     io,
     num::NonZeroUsize,
@@ -25,8 +26,9 @@ use tracing::{error, info, warn};
 
 use crate::{
     config::ServerConfig,
-    server::RunError,
-    session::{Registry, SessionHost, SessionName},
+    net::NetworkThreads,
+    server::{RunError, Shared},
+    session::{SessionHost, SessionName},
     watch::GameService,
 };
 
@@ -46,6 +48,7 @@ pub(crate) struct Housekeeper {
     /// A recorder's or a session's state has changed.
     changed: Arc<Notify>,
     recovery: bool,
+    creates_sessions: bool,
     /// Nobody else records there.
     _lock: Option<DirectoryLock>,
 }
@@ -64,7 +67,8 @@ impl Housekeeper {
         let tell = Arc::clone(&changed);
         let recorders = Recorders::with(options, move || tell.notify_one());
         let (directory, recovery) = (config.recordings.clone(), config.recording.recovery);
-        Ok(Self { directory, retention, recorders, changed, recovery, _lock: lock })
+        let creates_sessions = config.create_sessions;
+        Ok(Self { directory, retention, recorders, changed, recovery, creates_sessions, _lock: lock })
     }
 
     /// Whose recordings these are.
@@ -73,8 +77,14 @@ impl Housekeeper {
     }
 
     /// For the sessions that are looked after.
-    pub(crate) fn host(&self, threads_max: NonZeroUsize, stuck: Duration) -> io::Result<SessionHost> {
-        SessionHost::new(threads_max, stuck, self.recorders(), Arc::clone(&self.changed))
+    pub(crate) fn host(
+        &self,
+        threads_max: NonZeroUsize,
+        config: &ServerConfig,
+        network: &NetworkThreads,
+    ) -> io::Result<SessionHost> {
+        let network = network.iter().map(Arc::clone).collect();
+        SessionHost::new(threads_max, config.clone(), network, self.recorders(), Arc::clone(&self.changed))
     }
 
     /// Before the first session: removes what a killed server has left of its work, and makes room. The recordings that it
@@ -106,21 +116,25 @@ impl Housekeeper {
     }
 
     /// While sessions run.
-    pub(crate) async fn keep(&self, sessions: &Registry, health: &HealthReporter) -> Infallible {
-        let Some(directory) = &self.directory else { return self.report(sessions, health).await };
+    pub(crate) async fn keep(&self, shared: &Shared, health: &HealthReporter) -> Infallible {
+        let Some(directory) = &self.directory else { return self.report(shared, health).await };
         tokio::select! {
-            never = self.report(sessions, health) => never,
+            never = self.report(shared, health) => never,
             never = self.keep_room(directory) => never,
         }
     }
 
-    async fn report(&self, sessions: &Registry, health: &HealthReporter) -> Infallible {
-        let mut told: Vec<RecorderState> = Vec::new();
+    async fn report(&self, shared: &Shared, health: &HealthReporter) -> Infallible {
+        // A server that shows a recording has no sessions, and one that callers create sessions on need not have one.
+        let plays_without = self.creates_sessions || shared.hosted.is_some();
+        let mut told: BTreeMap<u32, RecorderState> = BTreeMap::new();
         let mut plays = true;
+        let mut news = shared.registry.news().subscribe();
         loop {
-            // A server that shows a recording has no sessions.
-            let sessions = sessions.all();
-            let now_plays = sessions.iter().next().is_none() || sessions.iter().any(|session| session.runs());
+            news.mark_unchanged();
+            let sessions = shared.registry.all();
+            let now_plays =
+                sessions.iter().any(|session| session.runs()) || (plays_without && sessions.iter().next().is_none());
             if plays != now_plays {
                 plays = now_plays;
                 log_plays(plays);
@@ -130,20 +144,25 @@ impl Housekeeper {
             }
             let mut fails = false;
             let recorded = sessions.iter().filter_map(|session| Some((session, session.recording.status()?)));
-            for (i, (session, status)) in recorded.enumerate() {
+            let mut telling = BTreeMap::new();
+            for (session, status) in recorded {
                 fails |= matches!(status.state, RecorderState::Behind | RecorderState::Stopped);
-                if i == told.len() {
-                    told.push(RecorderState::Running);
-                }
-                if told[i] != status.state {
+                let before = told.get(&session.place).unwrap_or(&RecorderState::Running);
+                if *before != status.state {
                     log_change(&session.name, &status);
-                    told[i] = status.state;
                 }
+                telling.insert(session.place, status.state);
             }
+            // Those of sessions that are gone are forgotten.
+            told = telling;
             if self.directory.is_some() {
                 health.set_service_status(HEALTH_SERVICE, serving(!fails)).await;
             }
-            self.changed.notified().await;
+            tokio::select! {
+                () = self.changed.notified() => {}
+                // The registry outlives this.
+                _ = news.changed() => {}
+            }
         }
     }
 

@@ -19,6 +19,7 @@
 //! - `play`: a player's stream. `parse` turns messages into what they mean; the uplink takes in what comes, whatever the
 //!   downlink does; that composes a snapshot only when HTTP/2 has room for one.
 //! - `watch`: spectators of sessions and of recordings, and what is told of recordings.
+//! - `identity`: tickets and API keys: who is let in, and who may ask for what.
 //! - `housekeeping`: recordings that are too many, too large or too old, and whether the disk takes the new ones.
 //! - `recovery`: sessions that a killed server has left go on, before the first stream comes.
 //! - `cli`: options and commands.
@@ -28,16 +29,18 @@
 mod cli;
 mod config;
 mod housekeeping;
+mod identity;
 mod net;
 mod play;
 mod recovery;
 mod server;
 mod session;
-mod sessions_service;
+mod sessions;
 mod status;
 mod watch;
 
 pub use cli::cli_main;
 pub use config::{Limits, RecordingConfig, ServerConfig, Timeouts, TlsFiles};
+pub use identity::{Auth, IdentityConfig, IdentityError};
 pub use net::TlsError;
 pub use server::{Probe, RunError, Server, SessionProgress, run};

@@ -28,7 +28,7 @@ use tracing::{error, info, warn};
 use crate::{
     config::ServerConfig,
     server::RunError,
-    session::{RecoveredSession, SeatToken, SessionName, grace_ticks, recorder_options},
+    session::{RecoveredSession, SeatToken, SessionName, SessionTerms, grace_ticks, recorder_options},
 };
 
 /// How often somebody who waits looks whether the server is to end.
@@ -56,6 +56,8 @@ pub(crate) struct Recoverer<'a> {
 /// One of them.
 struct Job {
     session: SessionName,
+    /// Of one that was created while its server ran.
+    terms: Option<SessionTerms>,
     unfinished: Unfinished,
     /// `None`: an older one of its session. It is only finished.
     game: Option<Arc<dyn Game>>,
@@ -203,6 +205,13 @@ impl Recoverer<'_> {
                 return Ok(None);
             }
         };
+        let terms = match unfinished.meta().terms.clone().map(SessionTerms::from_proto).transpose() {
+            Ok(terms) => terms,
+            Err(error) => {
+                put_aside(path, &error.to_string());
+                return None;
+            }
+        };
         let session = match unfinished.meta().session.parse::<SessionName>() {
             Ok(session) => session,
             Err(error) => {
@@ -219,7 +228,7 @@ impl Recoverer<'_> {
                 warn!(%session, path = %path.display(), "its game is not hosted: the unfinished recording is left as it is");
                 Ok(None)
             }
-            Ok(game) => Ok(Some(Job { session, unfinished, game: Some(game), next: None })),
+            Ok(game) => Ok(Some(Job { session, terms, unfinished, game: Some(game), next: None })),
         }
     }
 
@@ -293,7 +302,7 @@ impl Recoverer<'_> {
 
 impl Job {
     fn run(self, config: &ServerConfig, recorders: &Recorders, shared: &Shared) -> Outcome {
-        let Self { session, unfinished, game, next } = self;
+        let Self { session, terms, unfinished, game, next } = self;
         let Some(game) = game else { return finish(&session, &unfinished, next.as_ref(), shared) };
         let began = Instant::now();
         let (path, rate) = (unfinished.path().to_owned(), unfinished.meta().tick_rate);
@@ -332,7 +341,7 @@ impl Job {
             Ok((state, recorder)) => {
                 let (tick, epoch, seats) = (recovered.tick, recovered.epoch, state.seats_taken());
                 info!(%session, %tick, epoch, seats, took = ?began.elapsed(), "session recovered");
-                Outcome::GoesOn(Box::new(RecoveredSession { session: state, recorder, created, seat_tokens }))
+                Outcome::GoesOn(Box::new(RecoveredSession { session: state, recorder, created, seat_tokens, terms }))
             }
             Err(source) => {
                 error!(%session, %file, error = %source, "the session cannot be recorded now");

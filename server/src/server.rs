@@ -5,7 +5,7 @@ use std::{
     convert::Infallible,
     future::{Future, pending},
     io,
-    num::{NonZeroU32, NonZeroUsize},
+    num::NonZeroUsize,
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex,
@@ -31,20 +31,22 @@ use tracing::{info, warn};
 use crate::{
     config::{Limits, ServerConfig, Timeouts},
     housekeeping::Housekeeper,
-    net::{self, NetworkThread, NetworkThreads, Relay, Tls, TlsError},
+    identity::{self, Identity, IdentityError, IdentityReason},
+    net::{self, NetworkThread, NetworkThreads, Tls, TlsError},
     recovery::{RecoveredSessions, Recoverer},
     session::{
-        self, AttachTokens, Origin, RecoveredSession, Registry, ResumeTokens, SessionHandle, SessionHost, SessionName,
-        SessionOrder, StartError,
+        self, AttachTokens, Host, Origin, Place, RecoveredSession, Registry, Reservations, ResumeTokens, SessionHandle,
+        SessionHost, SessionName, SessionOrder, SessionShape, SessionTerms, StartError,
     },
-    sessions_service::Sessions,
-    watch::{self, GameService, Hosted, Library, RecordingService, Spectators, Tape},
+    sessions::{Lobby, Sessions},
+    watch::{GameService, Hosted, Library, RecordingService, Spectators, Tape},
 };
 
 /// A server whose sessions run. [`serve`](Self::serve) lets clients in.
 #[derive(Debug)]
 pub struct Server {
     serving: Arc<Serving>,
+    lobby: Arc<Lobby>,
     host: SessionHost,
     health: HealthReporter,
     housekeeper: Housekeeper,
@@ -102,6 +104,9 @@ pub enum RunError {
     /// A file that connections cannot be encrypted with.
     #[error("TLS: {0}")]
     Tls(#[from] TlsError),
+    /// A file of keys that cannot be read, or used tickets that cannot be kept.
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
     /// A thread or runtime that cannot be created.
     #[error("cannot start threads: {0}")]
     Threads(io::Error),
@@ -110,10 +115,15 @@ pub enum RunError {
     Stopped,
 }
 
+/// Those who watch which sessions there are.
+const SESSION_WATCHERS_MAX: usize = 256;
+
 /// What all of the server's threads share.
 #[derive(Debug)]
 pub(crate) struct Shared {
-    pub(crate) registry: Registry,
+    pub(crate) registry: Arc<Registry>,
+    /// Seats that are kept for whoever has a ticket.
+    pub(crate) reservations: Arc<Reservations>,
     pub(crate) timeouts: Timeouts,
     limits: ArcSwap<Limits>,
     pub(crate) phase: watched::Sender<Phase>,
@@ -122,11 +132,15 @@ pub(crate) struct Shared {
     pub(crate) resume_tokens: Arc<ResumeTokens>,
     pub(crate) spectators: Arc<Spectators>,
     pub(crate) library: Library,
+    /// Who may come in, and who may ask for what.
+    pub(crate) identity: Identity,
     /// A recording that is shown as if it were a session.
     pub(crate) hosted: Option<Hosted>,
     /// Spectators who may go to the past.
     pub(crate) replays: Arc<Semaphore>,
     pub(crate) downloads: Arc<Semaphore>,
+    /// Those who watch which sessions there are.
+    pub(crate) session_watchers: Arc<Semaphore>,
     /// Open `Play` streams.
     pub(crate) streams: AtomicUsize,
     /// A stream or a connection has ended.
@@ -224,6 +238,7 @@ impl Server {
         let library = Library::new(config.recordings.clone(), config.recordings_public, games.as_slice().into());
         let hosted = choose_games(&config.games, &games)?;
         let tls = config.tls.clone().map(Tls::load).transpose()?;
+        let identity = Identity::load(config.identity.clone())?;
         let cores = available_parallelism().unwrap_or(NonZeroUsize::MIN);
         let threads =
             NetworkThreads::start(config.network_threads.unwrap_or(cores).get()).map_err(RunError::Threads)?;
@@ -238,14 +253,9 @@ impl Server {
             }
             _ => RecoveredSessions::new(),
         };
-        let mut host = housekeeper.host(simulation_threads, config.timeouts.stuck).map_err(RunError::Threads)?;
-        start_sessions(stop, &config, &hosted, recovered, &mut host, &threads)?;
-
-        let runtimes: Vec<_> = threads.iter().map(|thread| &thread.runtime).collect();
-        for (session, runtime) in host.sessions().zip(runtimes.into_iter().cycle()) {
-            watch::keep_edge(session, runtime).map_err(RunError::Threads)?;
-        }
-        Ok(Self::of(config, library, None, host, housekeeper, threads, tls))
+        let host = housekeeper.host(simulation_threads, &config, &threads).map_err(RunError::Threads)?;
+        start_sessions(stop, &hosted, recovered, host.shared())?;
+        Ok(Self::of(config, library, (identity, tls), None, (host, hosted), housekeeper, threads))
     }
 
     /// A server that shows a recording as if it were a session: spectators who do not say start at `from` (0: the first
@@ -260,7 +270,7 @@ impl Server {
         from: Tick,
         speed: f64,
     ) -> Result<Self, RunError> {
-        let config = ServerConfig { recordings: None, ..config };
+        let config = ServerConfig { recordings: None, create_sessions: false, ..config };
         let unplayable = |source: ReplayError| RunError::Replay { path: path.to_owned(), source };
         let recording = Recording::open(path).map_err(ReplayError::from).map_err(unplayable)?;
         let game = game_of(&recording, &games).map_err(unplayable)?;
@@ -273,42 +283,47 @@ impl Server {
         }
         let hosted = Hosted { tape: Arc::new(Tape::finished(recording, game)), from, speed };
         let library = Library::of_file(path.to_owned(), games.into());
+        let identity = Identity::load(config.identity.clone())?;
         let cores = available_parallelism().unwrap_or(NonZeroUsize::MIN);
         let threads =
             NetworkThreads::start(config.network_threads.unwrap_or(cores).get()).map_err(RunError::Threads)?;
         let housekeeper = Housekeeper::new(&config)?;
-        let host = housekeeper.host(NonZeroUsize::MIN, config.timeouts.stuck).map_err(RunError::Threads)?;
-        Ok(Self::of(config, library, Some(hosted), host, housekeeper, threads, tls))
+        let host = housekeeper.host(NonZeroUsize::MIN, &config, &threads).map_err(RunError::Threads)?;
+        Ok(Self::of(config, library, (identity, tls), Some(hosted), (host, Vec::new()), housekeeper, threads))
     }
 
     fn of(
         config: ServerConfig,
         library: Library,
+        (identity, tls): (Identity, Option<Tls>),
         hosted: Option<Hosted>,
-        host: SessionHost,
+        (host, games): (SessionHost, Vec<Arc<dyn Game>>),
         housekeeper: Housekeeper,
         threads: NetworkThreads,
-        tls: Option<Tls>,
     ) -> Self {
         let shared = Arc::new(Shared {
-            registry: Registry::new(host.sessions().map(Arc::clone).collect()),
+            registry: Arc::clone(&host.shared().registry),
+            reservations: Arc::default(),
             timeouts: config.timeouts,
             replays: Arc::new(Semaphore::new(config.limits.replays_max)),
             downloads: Arc::new(Semaphore::new(config.limits.downloads_max)),
+            session_watchers: Arc::new(Semaphore::new(SESSION_WATCHERS_MAX)),
             limits: ArcSwap::from_pointee(config.limits),
             phase: watched::Sender::new(Phase::Serving),
             notices: Notices::default(),
             attach_tokens: Arc::default(),
-            resume_tokens: Arc::clone(host.resume_tokens()),
+            resume_tokens: Arc::clone(host.shared().resume_tokens()),
             spectators: Arc::default(),
             library,
+            identity,
             hosted,
             streams: AtomicUsize::new(0),
             something_ended: Notify::new(),
         });
         let health = HealthReporter::new();
-        let routes = routes(&shared, &health);
-        Self { serving: Arc::new(Serving { shared, routes, tls }), host, health, housekeeper, threads }
+        let lobby = Arc::new(Lobby::new(Arc::clone(host.shared()), games));
+        let routes = routes(&shared, &lobby, &health);
+        Self { serving: Arc::new(Serving { shared, routes, tls }), lobby, host, health, housekeeper, threads }
     }
 
     /// Watches the server from outside.
@@ -324,20 +339,25 @@ impl Server {
         names.into_iter()
     }
 
-    /// The files that the sessions are being recorded to.
-    pub fn recordings(&self) -> impl Iterator<Item = &Path> {
-        self.host.recordings()
+    /// The files that the sessions are being recorded to, in the order in which they were asked for.
+    pub fn recordings(&self) -> impl Iterator<Item = PathBuf> {
+        self.host.shared().recordings().into_iter()
     }
 
     /// Lets clients in until `shutdown` comes true, and ends cleanly.
     pub async fn serve(self, listener: TcpListener, shutdown: impl Future<Output = ()>) {
         // The directory of recordings is held for longest.
-        let Self { housekeeper, serving, mut host, health, threads } = self;
+        let Self { housekeeper, serving, lobby, host, health, threads } = self;
         let shared = &serving.shared;
+        match listener.local_addr() {
+            Ok(address) => shared.identity.listen_on(address.ip()),
+            Err(error) => warn!(%error, "the address is not known, so that hosts of requests are not looked at"),
+        }
         set_health(&health, ServingStatus::Serving).await;
         tokio::select! {
             never = net::accept(&listener, &threads, &serving) => match never {},
-            never = housekeeper.keep(&shared.registry, &health) => match never {},
+            never = housekeeper.keep(shared, &health) => match never {},
+            never = lobby.keep(shared) => match never {},
             never = keep_fresh(serving.tls.as_ref()) => match never {},
             () = shutdown => {}
         }
@@ -352,7 +372,7 @@ impl Server {
         drop(listener);
 
         info!("ending sessions and streams");
-        host.stop();
+        host.shared().stop();
         shared.phase.send_replace(Phase::Ending);
         threads.end_connections();
         // Each connection keeps to the time that it has; a little more is for those that close at its very end.
@@ -360,7 +380,7 @@ impl Server {
             warn!(connections = threads.connections(), "connections are still open; they are cut off");
         }
         let deadline = Instant::now() + shared.timeouts.end;
-        host.ended(deadline).await;
+        host.shared().ended(deadline).await;
         drop(host);
         info!("ended");
     }
@@ -429,9 +449,11 @@ fn choose_games(names: &[String], games: &[Arc<dyn Game>]) -> Result<Vec<Arc<dyn
 /// Whether the sessions that are asked for can be created: as far as that can be said without hosting them.
 pub(crate) fn check(config: &ServerConfig, games: Vec<Arc<dyn Game>>) -> Result<(), RunError> {
     config.tls.clone().map(Tls::load).transpose()?;
+    identity::check(&config.identity)?;
     for game in choose_games(&config.games, &games)? {
         let name = game.name().to_owned();
-        session::create(game, config, config.seed.unwrap_or(0)).map_err(|source| RunError::Session { name, source })?;
+        session::create(game, config, SessionShape::of(config), config.seed.unwrap_or(0))
+            .map_err(|source| RunError::Session { name, source })?;
     }
     Ok(())
 }
@@ -444,12 +466,11 @@ fn first_repeated<'a>(names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
 /// Starts sessions: those that go on, and new ones until there are as many of each game as are asked for.
 fn start_sessions(
     stop: &AtomicBool,
-    config: &ServerConfig,
     games: &[Arc<dyn Game>],
     recovered: RecoveredSessions,
-    host: &mut SessionHost,
-    threads: &NetworkThreads,
+    host: &Host,
 ) -> Result<(), RunError> {
+    let config = &host.config;
     let mut seeds = config.seed.unwrap_or_else(random_seed)..;
     let mut planned = plan_sessions(games, config.sessions, recovered);
     let count = u32::try_from(planned.len()).unwrap_or(u32::MAX);
@@ -463,13 +484,16 @@ fn start_sessions(
         if stop.load(Ordering::Relaxed) {
             return Err(RunError::Stopped);
         }
-        let relays = threads.iter().map(|thread| Arc::new(Relay::new(thread.sleeper.clone()))).collect::<Vec<_>>();
-        for (thread, relay) in threads.iter().zip(&relays) {
-            thread.runtime.spawn(Arc::clone(relay).run());
-        }
-        let origin = recovered.map_or(Origin::Seed(seed), |recovered| Origin::Recovered(Box::new(recovered)));
-        let order = SessionOrder { name: name.clone(), origin, place: (place, count), relays };
-        host.start(order, game, config).map_err(|error| match error {
+        let terms = recovered.as_ref().and_then(|recovered| recovered.terms.clone());
+        let order = SessionOrder {
+            name: name.clone(),
+            origin: recovered.map_or(Origin::Seed(seed), |recovered| Origin::Recovered(Box::new(recovered))),
+            shape: SessionShape::of(config),
+            terms: terms.unwrap_or_else(|| SessionTerms::of_start(config)),
+            place: Place::Of(place, count),
+        };
+        let publish = |session: &Arc<SessionHandle>| host.registry.insert(session);
+        host.start(order, game, publish).map_err(|error| match error {
             StartError::Session(source) => RunError::Session { name: name.to_string(), source },
             StartError::Recording { directory, source } => RunError::Recording { directory, source },
             StartError::Thread(error) => RunError::Threads(error),
@@ -487,9 +511,11 @@ struct Planned {
     seed: u64,
 }
 
-/// The sessions of each game, in order of their numbers.
-fn plan_sessions(games: &[Arc<dyn Game>], count: NonZeroU32, mut recovered: RecoveredSessions) -> Vec<Planned> {
+/// The sessions of each game, in order of their numbers; then those that go on and that callers had created.
+fn plan_sessions(games: &[Arc<dyn Game>], count: u32, mut recovered: RecoveredSessions) -> Vec<Planned> {
     let mut planned = Vec::new();
+    let mut created: RecoveredSessions =
+        recovered.extract_if(.., |_, session: &mut RecoveredSession| session.terms.is_some()).collect();
     for game in games {
         let is_of_game = |_: &SessionName, session: &mut RecoveredSession| session.session.game().name() == game.name();
         let mut sessions: BTreeMap<(u32, SessionName), Option<RecoveredSession>> = recovered
@@ -497,24 +523,33 @@ fn plan_sessions(games: &[Arc<dyn Game>], count: NonZeroU32, mut recovered: Reco
             .map(|(name, session)| ((name.number(game.name()).unwrap_or(u32::MAX), name), Some(session)))
             .collect();
         for number in 1.. {
-            if sessions.len() >= count.get() as usize {
+            if sessions.len() >= count as usize {
                 break;
             }
-            sessions.entry((number, SessionName::numbered(game.name(), number))).or_insert(None);
+            let name = SessionName::numbered(game.name(), number);
+            if !created.contains_key(&name) {
+                sessions.entry((number, name)).or_insert(None);
+            }
         }
         let plan = |((_, name), recovered)| Planned { game: Arc::clone(game), name, recovered, place: 0, seed: 0 };
         planned.extend(sessions.into_iter().map(plan));
+    }
+    for game in games {
+        let is_of_game = |_: &SessionName, session: &mut RecoveredSession| session.session.game().name() == game.name();
+        let plan =
+            |(name, recovered)| Planned { game: Arc::clone(game), name, recovered: Some(recovered), place: 0, seed: 0 };
+        planned.extend(created.extract_if(.., is_of_game).map(plan));
     }
     planned
 }
 
 /// Another number at each start, from where the standard library takes the keys of its hash maps.
-fn random_seed() -> u64 {
+pub(crate) fn random_seed() -> u64 {
     use std::hash::{BuildHasher as _, Hasher as _, RandomState};
     RandomState::new().build_hasher().finish()
 }
 
-fn routes(shared: &Arc<Shared>, health: &HealthReporter) -> Routes {
+fn routes(shared: &Arc<Shared>, lobby: &Arc<Lobby>, health: &HealthReporter) -> Routes {
     let bytes_max = shared.limits().message_bytes_max;
     let reflection = || {
         tonic_reflection::server::Builder::configure()
@@ -525,7 +560,10 @@ fn routes(shared: &Arc<Shared>, health: &HealthReporter) -> Routes {
     Routes::default()
         .add_service(GameService::new(Arc::clone(shared)))
         .add_service(RecordingService::new(Arc::clone(shared)))
-        .add_service(SessionServiceServer::new(Sessions::new(Arc::clone(shared))).max_decoding_message_size(bytes_max))
+        .add_service(
+            SessionServiceServer::new(Sessions::new(Arc::clone(shared), Arc::clone(lobby)))
+                .max_decoding_message_size(bytes_max),
+        )
         .add_service(tonic_health::pb::health_server::HealthServer::new(
             tonic_health::server::HealthService::from_health_reporter(health.clone()),
         ))
@@ -592,6 +630,29 @@ impl Probe {
     #[must_use]
     pub fn recordings(&self) -> Vec<Option<RecorderStatus>> {
         self.shared.registry.all().iter().map(|session| session.recording.status()).collect()
+    }
+
+    /// Reads the files of [`IdentityConfig`](crate::IdentityConfig) again: keys of tickets, and API keys. What has been signed
+    /// by a key that is gone is not taken any more; who is in stays in.
+    ///
+    /// # Errors
+    /// Where one of them cannot be read, or makes no sense; then nothing changes.
+    pub fn reload_keys(&self) -> Result<(), IdentityError> {
+        self.shared.identity.reload()
+    }
+
+    /// How often somebody was refused for who they are or are not, by reason.
+    #[must_use]
+    pub fn identity_refusals(&self) -> Vec<(&'static str, u64)> {
+        let counters = &self.shared.identity.counters;
+        IdentityReason::ALL.iter().map(|reason| (reason.label(), counters.refusals(*reason))).collect()
+    }
+
+    /// Tickets that have let somebody in, and those that stayed good, since what they were for did not come about.
+    #[must_use]
+    pub fn tickets(&self) -> (u64, u64) {
+        let counters = &self.shared.identity.counters;
+        (counters.tickets_admitted.load(Ordering::Relaxed), counters.tickets_given_back.load(Ordering::Relaxed))
     }
 
     /// How each session does, in the order in which they were asked for.

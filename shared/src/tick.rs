@@ -47,6 +47,10 @@ pub struct TickRateError(pub u32);
 impl TickRate {
     /// 60 Hz.
     pub const DEFAULT: Self = Self(60);
+    /// The lowest: 1 Hz.
+    pub const LOWEST: Self = Self(1);
+    /// The highest: 240 Hz.
+    pub const HIGHEST: Self = Self(240);
 
     /// A rate of `hz` ticks per second.
     ///
@@ -54,7 +58,7 @@ impl TickRate {
     /// Where `hz` is not in 1 to 240.
     pub fn new(hz: u32) -> Result<Self, TickRateError> {
         match u16::try_from(hz) {
-            Ok(rate @ 1..=240) => Ok(Self(rate)),
+            Ok(rate) if (Self::LOWEST.0..=Self::HIGHEST.0).contains(&rate) => Ok(Self(rate)),
             _ => Err(TickRateError(hz)),
         }
     }

@@ -29,6 +29,7 @@ use super::{
     behaviour::{Behaviour, Moment},
     report::Report,
     roles::{BehaviourChoice, Role, assign},
+    tickets::{Tickets, TicketsError},
     timeline::{Diary, Second, Timeline},
     trace::TraceFileError,
 };
@@ -70,6 +71,8 @@ pub struct SwarmConfig {
     pub resume: Resume,
     /// Whom to trust to be the server of an `https` address.
     pub trust: Trust,
+    /// What lets them in.
+    pub tickets: Tickets,
 }
 
 impl SwarmConfig {
@@ -93,6 +96,7 @@ impl SwarmConfig {
             snapshot_copies: 1,
             resume: Resume::default(),
             trust: Trust::System,
+            tickets: Tickets::None,
         }
     }
 
@@ -129,6 +133,9 @@ pub enum SwarmError {
     /// A trace that cannot be had.
     #[error(transparent)]
     Trace(#[from] TraceFileError),
+    /// Tickets that cannot be issued.
+    #[error(transparent)]
+    Ticket(#[from] TicketsError),
     /// The operating system refused a thread or its event queue.
     #[error("cannot start a thread for the bots: {0}")]
     Thread(#[from] io::Error),
@@ -227,6 +234,8 @@ pub fn run(config: &SwarmConfig, handle: &SwarmHandle) -> Result<(Report, Failur
         return Err(SwarmError::NoBehaviour);
     }
     let roles = assign(&config.behaviours, config.bots)?;
+    // What keeps one bot from having a ticket keeps all.
+    config.tickets.issue(tickwire_ticket::Role::Player, "nobody", &config.session)?;
     let cpu_before = process_cpu();
     let start = Instant::now();
     let all_joined = start + config.ramp();
@@ -245,6 +254,7 @@ pub fn run(config: &SwarmConfig, handle: &SwarmHandle) -> Result<(Report, Failur
                 resume: config.resume,
                 ..JoinOptions::default()
             },
+            tickets: config.tickets.clone(),
             role,
             predict: config.predict,
             connect_options: config.connect_options(i),
@@ -397,6 +407,7 @@ impl Outcome {
 struct Bot {
     url: String,
     options: JoinOptions,
+    tickets: Tickets,
     connect_options: ConnectOptions,
     role: Role,
     predict: bool,
@@ -412,7 +423,13 @@ impl Bot {
         let mut end = pin!(end.wait());
         let join = async {
             sleep_until(self.start).await;
-            Client::connect_with(&self.url, &self.options, &self.connect_options).await
+            // Only now: it would expire meanwhile.
+            let JoinOptions { player_name, session, .. } = &self.options;
+            let ticket = self.tickets.issue(tickwire_ticket::Role::Player, player_name, session);
+            let ticket = ticket.map_err(|error| (Code::Internal, error.to_string()))?;
+            let options = JoinOptions { ticket, ..self.options.clone() };
+            let client = Client::connect_with(&self.url, &options, &self.connect_options).await;
+            client.map_err(|failure| (failure.code(), failure.to_string()))
         };
         let joined = tokio::select! {
             biased;
@@ -438,16 +455,17 @@ impl Bot {
                 client.sample_age();
                 outcome.measure(&client, self.options.snapshot_copies);
                 handle.shared.playing.fetch_sub(1, Ordering::Relaxed);
-                match played {
+                let ended = match played {
                     Ok(()) => client.leave().await,
                     Err(failure) => Err(failure),
-                }
+                };
+                ended.map_err(|failure| (failure.code(), failure.to_string()))
             }
             Err(failure) => Err(failure),
         };
-        if let Err(failure) = failure {
+        if let Err((code, text)) = failure {
             handle.shared.failed.fetch_add(1, Ordering::Relaxed);
-            outcome.fail(code_name(failure.code()), failure.to_string());
+            outcome.fail(code_name(code), text);
         }
         outcome
     }

@@ -2,6 +2,7 @@
 
 use tickwire_proto::{PROTOCOL_VERSION, v1 as pb};
 use tickwire_shared::{SchemaHash, SettingsError, TickRateError};
+use tickwire_ticket::Secret;
 use tickwire_wire::schema::SchemaDecodeError;
 
 #[cfg(doc)]
@@ -17,6 +18,8 @@ pub struct JoinOptions {
     pub game: String,
     /// The schema that the client was built for; `None`: any, by the one that the server sends.
     pub schema_hash: Option<SchemaHash>,
+    /// What lets the player in, where the server asks for it; it is good once. The client takes its seat back without.
+    pub ticket: Secret,
     /// The name that other players see, 1 to 32 characters; empty: the server chooses.
     pub player_name: String,
     /// How far to see, in metres; 0: the server's choice.
@@ -49,6 +52,7 @@ impl JoinOptions {
             session: self.session.clone(),
             game: self.game.clone(),
             player_name: self.player_name.clone(),
+            ticket: self.ticket.reveal().to_owned(),
             resume_token: self.resume_token.clone(),
             view_radius: self.view_radius,
             max_bytes_per_second: self.bytes_per_second_max,

@@ -35,6 +35,9 @@ pub struct RecordingMeta {
     pub rewind_ms: u32,
     /// Which part of the session's recording this is.
     pub segment: Segment,
+    /// On what terms it was created while its server ran; `None`: it was started with its server. They decide no tick, and
+    /// some are secrets: the code by which it is joined.
+    pub terms: Option<pb::SessionTerms>,
 }
 
 /// Which part of a session's recording a file is. Each is a recording by itself: one behind the first begins with a keyframe.
@@ -82,8 +85,11 @@ pub struct End {
 pub enum EndReason {
     /// The server was shut down.
     Shutdown,
-    /// The match was over.
-    Ended,
+    /// The match was over, or somebody ended the session.
+    Ended {
+        /// What it ended with, as JSON; empty: nothing.
+        result_json: String,
+    },
     /// The game panicked at the last tick.
     Failed {
         /// The panic's message.
@@ -120,6 +126,7 @@ impl RecordingMeta {
             max_players: limits.max_players,
             rewind_ms: limits.rewind_ms,
             segment: Segment::FIRST,
+            terms: None,
         }
     }
 
@@ -162,6 +169,7 @@ impl RecordingMeta {
             segment,
             first_tick,
             predecessor: self.segment.predecessor.clone().unwrap_or_default(),
+            terms: self.terms.clone(),
             crc32: 0,
         })
     }
@@ -181,7 +189,7 @@ impl RecordingMeta {
         let tick_rate = TickRate::new(header.tick_rate).map_err(|error| wrong(&error))?;
         let created = header.create_time.ok_or_else(|| wrong(&"create_time: missing"))?;
         let created = SystemTime::try_from(created).map_err(|error| wrong(&error))?;
-        let pb::RecordingHeader { session, tickwire_version, settings, seed, epoch, max_players, .. } = header;
+        let pb::RecordingHeader { session, tickwire_version, settings, seed, epoch, max_players, terms, .. } = header;
         let first_tick = Tick(header.first_tick.max(1));
         if first_tick > Tick::MAX {
             return Err(wrong(&format_args!("first_tick: {first_tick} is beyond 2^53")));
@@ -202,6 +210,7 @@ impl RecordingMeta {
             max_players,
             rewind_ms,
             segment,
+            terms,
         })
     }
 }
@@ -209,9 +218,13 @@ impl RecordingMeta {
 impl End {
     /// The end as it stands in a file of so many whole ticks.
     pub(crate) fn encode(&self, ticks: u64) -> Vec<u8> {
+        let mut result_json = String::new();
         let (reason, message) = match &self.reason {
             EndReason::Shutdown => (pb::RecordingEndReason::Shutdown, String::new()),
-            EndReason::Ended => (pb::RecordingEndReason::Ended, String::new()),
+            EndReason::Ended { result_json: result } => {
+                result_json.clone_from(result);
+                (pb::RecordingEndReason::Ended, String::new())
+            }
             EndReason::Failed { message } => (pb::RecordingEndReason::Failed, message.clone()),
             EndReason::Killed => (pb::RecordingEndReason::Killed, String::new()),
             EndReason::Limited => (pb::RecordingEndReason::Limited, String::new()),
@@ -219,7 +232,7 @@ impl End {
             EndReason::Continued => (pb::RecordingEndReason::Continued, String::new()),
         };
         let (reason, tick, ticks_missing) = (reason as i32, self.tick.0, self.ticks_missing);
-        record::with_checksum(&pb::RecordingEnd { reason, tick, message, ticks_missing, ticks, crc32: 0 })
+        record::with_checksum(&pb::RecordingEnd { reason, tick, message, ticks_missing, ticks, result_json, crc32: 0 })
     }
 
     /// The end, and how many whole ticks it says that the file has: `None` in a file of the first version.
@@ -234,7 +247,7 @@ impl End {
         let reason = match end.reason() {
             pb::RecordingEndReason::Unspecified => return Err(format!("end.reason: {} is unknown", end.reason)),
             pb::RecordingEndReason::Shutdown => EndReason::Shutdown,
-            pb::RecordingEndReason::Ended => EndReason::Ended,
+            pb::RecordingEndReason::Ended => EndReason::Ended { result_json: end.result_json },
             pb::RecordingEndReason::Failed => EndReason::Failed { message: end.message },
             pb::RecordingEndReason::Killed => EndReason::Killed,
             pb::RecordingEndReason::Limited => EndReason::Limited,

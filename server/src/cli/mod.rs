@@ -1,9 +1,10 @@
-//! The command line: `serve`, `replay`, `recordings`, `soak`.
+//! The command line: `serve`, `replay`, `recordings`, `keys`, `soak`.
 
 mod bytes;
 mod diff;
 mod environment;
 mod export;
+mod keys;
 mod log;
 mod minimise;
 mod options;
@@ -59,6 +60,9 @@ enum Command {
     /// Look after recordings
     #[command(subcommand)]
     Recordings(recordings::RecordingsCommand),
+    /// Make keys and tickets
+    #[command(subcommand)]
+    Keys(keys::KeysCommand),
     /// Play a game with random bots in two sessions side by side, and compare them
     Soak(soak::SoakArgs),
 }
@@ -99,6 +103,8 @@ enum CliError {
     TwoTables,
     #[error("--dump-tick shows a tick of one recording; {files} are given")]
     DumpOfMany { files: usize },
+    #[error(transparent)]
+    Keys(#[from] keys::KeysError),
     #[error("{0}")]
     Usage(String),
     #[error("{game}: {source}")]
@@ -139,6 +145,7 @@ impl CliError {
                 | RunError::Session { source: SessionError::Settings(_), .. },
             )
             | Self::Usage(_)
+            | Self::Keys(_)
             | Self::Range { .. }
             | Self::BeyondEnd { .. }
             | Self::TwoTables
@@ -178,6 +185,7 @@ fn run(arguments: impl IntoIterator<Item = OsString>, games: Vec<Arc<dyn Game>>)
         Command::Serve(flags) => serve::serve(&flags, games),
         Command::Replay(arguments) => replay::replay(&arguments, &games),
         Command::Recordings(command) => recordings::run(&command, &games),
+        Command::Keys(command) => keys::run(&command),
         Command::Soak(arguments) => soak::run(&arguments, &games),
     };
     log::finish();

@@ -26,7 +26,11 @@ use super::{
     values::{self, OnOff},
 };
 use crate::{
-    config::{BYTES_PER_SECOND_MIN, Limits, RecordingConfig, ServerConfig, TlsFiles},
+    config::{
+        BYTES_PER_SECOND_MIN, EMPTY_TIMEOUT_MAX, EMPTY_TIMEOUT_MIN, Limits, RecordingConfig, SPECTATOR_DELAY_MAX,
+        ServerConfig, TlsFiles,
+    },
+    identity::{Auth, IdentityConfig},
     session::DELAY_IN_MEMORY_MAX,
 };
 
@@ -39,8 +43,9 @@ const THREADS_MIN: usize = 1;
 const THREADS_MAX: usize = 1024;
 /// A recording that ends with less is of no use: its header alone takes some KiB.
 const RECORDING_BYTES_MIN: u64 = 65_536;
-const SPECTATOR_DELAY_MAX: Duration = Duration::from_secs(3600);
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+/// Where used tickets are noted, below the data directory.
+const USED_TICKETS: &str = "used-tickets";
 /// Where recordings are, below the data directory.
 const RECORDINGS: &str = "recordings";
 
@@ -51,7 +56,7 @@ pub(super) struct ServeFlags {
     #[arg(long, value_name = "ADDR", value_parser = address)]
     #[serde(skip_serializing_if = "Option::is_none")]
     listen: Option<SocketAddr>,
-    /// Listen beyond this machine though nothing is encrypted and nobody is asked who they are
+    /// Listen beyond this machine though nothing is encrypted, or nobody is asked who they are
     #[arg(long)]
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     insecure: bool,
@@ -63,14 +68,55 @@ pub(super) struct ServeFlags {
     #[arg(long, value_name = "FILE")]
     #[serde(skip_serializing_if = "Option::is_none")]
     tls_key: Option<PathBuf>,
+    /// Who may come in: anybody (open), or who has a ticket (ticket) [default: open]
+    #[arg(long, value_name = "HOW")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    auth: Option<AuthOption>,
+    /// The keys that tickets are signed with, as a JSON Web Key Set: see `keys new-ticket-key`
+    #[arg(long, value_name = "FILE")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ticket_keys: Option<PathBuf>,
+    /// The `aud` of tickets that are for this server [default: tickwire]
+    #[arg(long, value_name = "NAME")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ticket_audience: Option<String>,
+    /// API keys, whose bearers alone may change sessions then: a name and a hash per line, see `keys new-api-key`
+    #[arg(long, value_name = "FILE")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    api_keys: Option<PathBuf>,
+    /// Hosts that requests may be for, as NAME, NAME:PORT, or * for any [default: this machine's own on loopback, else any]
+    #[arg(long, value_name = "HOST", value_delimiter = ',')]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    allowed_hosts: Vec<String>,
+    /// Origins of web pages that may make requests, such as https://example.com [default: none]
+    #[arg(long, value_name = "ORIGIN", value_delimiter = ',')]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    allowed_origins: Vec<String>,
     /// The game to host; may be given several times [default: the first of the build]
     #[arg(long, value_name = "NAME")]
     #[serde(skip_serializing_if = "Vec::is_empty")]
     game: Vec<String>,
-    /// Sessions of each game, 1 to 1000 [default: 1]
+    /// Sessions of each game that start with the server, 0 to 1000 [default: 1]
     #[arg(long, value_name = "N")]
     #[serde(skip_serializing_if = "Option::is_none")]
     sessions: Option<u32>,
+    /// Whether callers may create sessions [default: on]
+    #[arg(long, value_name = "ON|OFF")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    create_sessions: Option<OnOff>,
+    /// Sessions of the server at which callers create no more, 1 to 1000 [default: 256]
+    #[arg(long, value_name = "N")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sessions_max: Option<usize>,
+    /// Sessions that one caller has created and that still run, at which it creates no more [default: 64]
+    #[arg(long, value_name = "N")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sessions_per_creator_max: Option<usize>,
+    /// Seconds for which a created session goes on without anybody in it, where its creator does not say, 1 to 86400
+    /// [default: 300]
+    #[arg(long, value_name = "N")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    empty_timeout_seconds: Option<u32>,
     /// Ticks per second, 1 to 240 [default: 60]
     #[arg(long, value_name = "HZ")]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -200,6 +246,14 @@ pub(super) enum LogFormat {
     Json,
 }
 
+/// Who may come in, as it is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum AuthOption {
+    Open,
+    Ticket,
+}
+
 /// What a recording survives, as it is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -228,9 +282,21 @@ struct Options {
     insecure: bool,
     tls_cert: Option<PathBuf>,
     tls_key: Option<PathBuf>,
+    auth: AuthOption,
+    ticket_keys: Option<PathBuf>,
+    ticket_audience: String,
+    api_keys: Option<PathBuf>,
+    #[serde(deserialize_with = "values::one_or_many")]
+    allowed_hosts: Vec<String>,
+    #[serde(deserialize_with = "values::one_or_many")]
+    allowed_origins: Vec<String>,
     #[serde(deserialize_with = "values::one_or_many")]
     game: Vec<String>,
     sessions: u32,
+    create_sessions: OnOff,
+    sessions_max: usize,
+    sessions_per_creator_max: usize,
+    empty_timeout_seconds: u32,
     tick_rate: u32,
     max_players: u32,
     rewind_ms: u32,
@@ -268,8 +334,18 @@ impl Default for Options {
             insecure: false,
             tls_cert: None,
             tls_key: None,
+            auth: AuthOption::Open,
+            ticket_keys: None,
+            ticket_audience: config.identity.ticket_audience,
+            api_keys: None,
+            allowed_hosts: Vec::new(),
+            allowed_origins: Vec::new(),
             game: config.games,
-            sessions: config.sessions.get(),
+            sessions: config.sessions,
+            create_sessions: OnOff::On,
+            sessions_max: config.limits.sessions_max,
+            sessions_per_creator_max: config.limits.sessions_per_creator_max,
+            empty_timeout_seconds: 300,
             tick_rate: config.tick_rate.hz(),
             max_players: config.max_players.get(),
             rewind_ms: config.rewind_ms,
@@ -388,23 +464,28 @@ impl Layers {
                 return Err(invalid("tls_key", path.display().to_string(), problem.into()));
             }
         };
-        if !options.listen.ip().is_loopback() && !options.insecure {
-            let lack = match tls {
-                None => "nothing is encrypted and nobody is asked who they are",
-                Some(_) => "nobody is asked who they are",
-            };
-            let problem = format!(
-                "can be reached from other machines, but {lack}: listen on 127.0.0.1 or [::1], or say --insecure where you \
-                 trust the network"
-            );
+        if let Some(problem) = exposure(&options) {
             return Err(invalid("listen", options.listen.to_string(), problem));
+        }
+        if options.auth == AuthOption::Ticket && options.ticket_keys.is_none() {
+            let problem = "takes keys to look at tickets with: name a file by --ticket-keys".to_owned();
+            return Err(invalid("auth", "ticket".to_owned(), problem));
         }
         let tick_rate = TickRate::new(options.tick_rate).map_err(|_| {
             invalid("tick_rate", options.tick_rate.to_string(), "is out of range: choose 1 to 240".into())
         })?;
         if options.sessions > SESSIONS_MAX {
-            let problem = format!("are too many: choose 1 to {SESSIONS_MAX}");
+            let problem = format!("are too many: choose 0 to {SESSIONS_MAX}");
             return Err(invalid("sessions", options.sessions.to_string(), problem));
+        }
+        if !(1..=SESSIONS_MAX as usize).contains(&options.sessions_max) {
+            let problem = format!("is out of range: choose 1 to {SESSIONS_MAX}");
+            return Err(invalid("sessions_max", options.sessions_max.to_string(), problem));
+        }
+        let empty_timeout = Duration::from_secs(options.empty_timeout_seconds.into());
+        if !(EMPTY_TIMEOUT_MIN..=EMPTY_TIMEOUT_MAX).contains(&empty_timeout) {
+            let problem = format!("is out of range: choose 1 to {}", EMPTY_TIMEOUT_MAX.as_secs());
+            return Err(invalid("empty_timeout_seconds", options.empty_timeout_seconds.to_string(), problem));
         }
         if options.rewind_ms > REWIND_MS_MAX {
             let problem = format!("is out of range: choose 0 to {REWIND_MS_MAX}");
@@ -429,6 +510,8 @@ impl Layers {
             })?,
             bytes_per_second_default: bytes("bytes_per_second", options.bytes_per_second)?,
             bytes_per_second_max: bytes("bytes_per_second_max", options.bytes_per_second_max)?,
+            sessions_max: options.sessions_max,
+            sessions_per_creator_max: options.sessions_per_creator_max,
             spectators_max: options.max_spectators,
             // A semaphore counts no further.
             replays_max: options.max_replays.min(Semaphore::MAX_PERMITS),
@@ -485,7 +568,9 @@ impl Layers {
             log_format: options.log_format,
             server: ServerConfig {
                 games: options.game,
-                sessions: NonZeroU32::try_from(options.sessions).map_err(at_least_one("sessions"))?,
+                sessions: options.sessions,
+                create_sessions: options.create_sessions == OnOff::On,
+                empty_timeout,
                 tick_rate,
                 max_players: NonZeroU32::try_from(options.max_players).map_err(at_least_one("max_players"))?,
                 rewind_ms: options.rewind_ms,
@@ -493,6 +578,18 @@ impl Layers {
                 seed: options.seed,
                 spectator_delay,
                 recordings_public: options.recordings_public,
+                identity: IdentityConfig {
+                    auth: match options.auth {
+                        AuthOption::Open => Auth::Open,
+                        AuthOption::Ticket => Auth::Ticket,
+                    },
+                    ticket_keys: options.ticket_keys,
+                    ticket_audience: options.ticket_audience,
+                    used_tickets: Some(options.data_dir.join(USED_TICKETS)),
+                    api_keys: options.api_keys,
+                    allowed_hosts: Some(options.allowed_hosts).filter(|hosts| !hosts.is_empty()),
+                    allowed_origins: options.allowed_origins,
+                },
                 recordings: (options.recordings == OnOff::On).then(|| recordings_dir(&options.data_dir)),
                 recording,
                 exclusive_dir: Some(options.data_dir),
@@ -518,6 +615,25 @@ impl Layers {
     fn origin(&self, option: &str) -> String {
         unreadable::origin(self.0.find_metadata(option), option)
     }
+}
+
+/// What speaks against letting other machines in as the options have it, if anything does.
+fn exposure(options: &Options) -> Option<String> {
+    if options.listen.ip().is_loopback() || options.insecure {
+        return None;
+    }
+    let (missing, remedy) = match (options.auth, options.tls_cert.is_some()) {
+        (AuthOption::Ticket, true) => return None,
+        (AuthOption::Ticket, false) => ("nothing is encrypted, tickets among it", "--tls-cert and --tls-key"),
+        (AuthOption::Open, true) => ("nobody is asked who they are", "--auth ticket"),
+        (AuthOption::Open, false) => {
+            ("nothing is encrypted and nobody is asked who they are", "--tls-cert, --tls-key and --auth ticket")
+        }
+    };
+    Some(format!(
+        "can be reached from other machines, but {missing}: listen on 127.0.0.1 or [::1], give {remedy}, or say --insecure \
+         where you trust the network"
+    ))
 }
 
 /// A provider under a name of ours.

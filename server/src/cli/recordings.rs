@@ -135,6 +135,7 @@ fn show(file: &Path) -> Result<(), CliError> {
         max_players,
         rewind_ms,
         segment,
+        terms: _,
     } = meta;
     let mut table = Table::new();
     table.load_style(NOTHING);
@@ -240,7 +241,12 @@ const fn state_name(state: &RecordingState) -> &'static str {
 fn state_words(state: &RecordingState, last_tick: Tick) -> String {
     match state {
         RecordingState::Complete(EndReason::Shutdown) => "complete: the server was shut down".into(),
-        RecordingState::Complete(EndReason::Ended) => "complete: the match was over".into(),
+        RecordingState::Complete(EndReason::Ended { result_json }) if result_json.is_empty() => {
+            "complete: the match was over".into()
+        }
+        RecordingState::Complete(EndReason::Ended { result_json }) => {
+            format!("complete: the match was over, with {result_json}")
+        }
         RecordingState::Complete(EndReason::Failed { message }) => format!("complete: the game panicked: {message}"),
         RecordingState::Complete(EndReason::Killed) => {
             format!("complete until the server was killed after tick {last_tick}, or gave up a game that hung there")

@@ -4,6 +4,7 @@
 use std::{
     future::Future,
     io,
+    net::IpAddr,
     ops::ControlFlow,
     pin::{Pin, pin},
     sync::{Arc, atomic::Ordering},
@@ -42,17 +43,23 @@ const LOCAL_RESETS_MAX: usize = 64;
 /// How often a task looks around before it lets others run.
 const ROUNDS_MAX: usize = 8;
 
+/// Where a request's connection comes from, among the request's extensions.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct PeerAddress(pub(crate) IpAddr);
+
 /// What others know of a connection.
 #[derive(Debug)]
 pub(crate) struct Connection {
     /// The network thread that serves it.
     pub(crate) thread: Arc<NetworkThread>,
+    /// Unknown where the socket is gone already.
+    address: Option<PeerAddress>,
     task: Arc<Task>,
 }
 
 impl Connection {
-    fn new(thread: Arc<NetworkThread>) -> Self {
-        Self { thread, task: Task::new() }
+    fn new(thread: Arc<NetworkThread>, address: Option<PeerAddress>) -> Self {
+        Self { thread, address, task: Task::new() }
     }
 
     /// Cuts the connection off, with all its requests.
@@ -107,7 +114,8 @@ impl Drop for ConnectionGuard {
 
 /// Serves a connection to its end, on the thread that it was handed to.
 pub(super) async fn serve(stream: std::net::TcpStream, guard: ConnectionGuard, server: Arc<Serving>) {
-    let connection = Arc::new(Connection::new(Arc::clone(&guard.thread)));
+    let address = stream.peer_addr().ok().map(|address| PeerAddress(address.ip()));
+    let connection = Arc::new(Connection::new(Arc::clone(&guard.thread), address));
     let registered = Registered::new(Arc::clone(&connection));
     let served = match establish(stream, &server).await {
         Ok(transport) => Served::new(transport, connection, Arc::clone(&server)).await,
@@ -334,10 +342,19 @@ impl Served {
         accepted.map(|request| request.transpose().map_err(Into::into))
     }
 
-    fn take(&mut self, request: Request<RecvStream>, respond: SendResponse<Outgoing>) {
+    fn take(&mut self, mut request: Request<RecvStream>, respond: SendResponse<Outgoing>) {
         let stream = request.body().stream_id();
+        if let Err(refusal) = self.server.shared.identity.check_request(&request) {
+            debug!(reason = refusal.reason, "a request was refused");
+            self.wire.forget(stream);
+            requests::refuse(respond, refusal);
+            return;
+        }
         if !play::is_played_here(&request) {
             self.wire.forget(stream);
+            if let Some(address) = self.connection.address {
+                request.extensions_mut().insert(address);
+            }
             let patience = self.server.shared.timeouts.unacknowledged;
             tokio::spawn(requests::answer(request, respond, self.server.routes.clone(), patience));
             return;

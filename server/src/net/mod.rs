@@ -15,7 +15,7 @@ mod wake;
 mod wire;
 
 pub(crate) use accept::accept;
-pub(crate) use connection::Connection;
+pub(crate) use connection::{Connection, PeerAddress};
 pub(crate) use lanes::Incoming;
 pub(crate) use outbox::{Message, Outbox, Outgoing};
 pub(crate) use relay::Relay;

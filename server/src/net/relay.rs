@@ -3,7 +3,7 @@
 use std::{
     sync::{
         Arc, Mutex, MutexGuard,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     thread::Thread,
 };
@@ -22,12 +22,20 @@ pub(crate) struct Relay {
     sleeper: Thread,
     streams: Mutex<Slab<Bell>>,
     count: AtomicUsize,
+    /// Its session is gone.
+    closed: AtomicBool,
 }
 
 impl Relay {
     /// A relay without streams on the network thread `sleeper`.
     pub(crate) fn new(sleeper: Thread) -> Self {
-        Self { notify: Notify::new(), sleeper, streams: Mutex::default(), count: AtomicUsize::new(0) }
+        Self {
+            notify: Notify::new(),
+            sleeper,
+            streams: Mutex::default(),
+            count: AtomicUsize::new(0),
+            closed: AtomicBool::new(false),
+        }
     }
 
     /// Has all streams woken soon. Calls that come before the relay's task runs are one; where there are no streams, the
@@ -39,9 +47,15 @@ impl Relay {
         }
     }
 
-    /// Wakes streams whenever notified. It does not end.
+    /// Ends its task, once there is nobody whom it could wake.
+    pub(crate) fn close(&self) {
+        self.closed.store(true, Ordering::Release);
+        self.notify.notify_one();
+    }
+
+    /// Wakes streams whenever notified, until it is closed.
     pub(crate) async fn run(self: Arc<Self>) {
-        loop {
+        while !self.closed.load(Ordering::Acquire) {
             self.notify.notified().await;
             for (_, stream) in self.lock().iter() {
                 stream.ring();
@@ -90,6 +104,7 @@ mod tests {
         tokio::task::yield_now().await;
         let called = tasks.each_ref().map(|task| is_called(task, Calls::stream(0)));
         assert_eq!(called, [true, false, true]);
-        task.abort();
+        relay.close();
+        task.await.expect("it ends");
     }
 }

@@ -18,6 +18,7 @@ use tower_service::Service as _;
 use tracing::debug;
 
 use super::Outgoing;
+use crate::status::Refusal;
 
 /// A request's body, as HTTP/2 brings it.
 #[derive(Debug)]
@@ -46,6 +47,14 @@ pub(super) async fn answer(
     if let Err(error) = try_answer(request, respond, routes, patience).await {
         debug!(%error, "a request was not answered to its end");
     }
+}
+
+/// Answers a request with nothing but a status.
+pub(super) fn refuse(mut respond: SendResponse<Outgoing>, refusal: Refusal) {
+    let (mut head, _) = tonic::Status::from(refusal).into_http::<()>().into_parts();
+    head.headers.entry(header::DATE).or_insert_with(date);
+    // It fails where the client does not want an answer any more.
+    let _ = respond.send_response(Response::from_parts(head, ()), true);
 }
 
 /// What the `Date` header of an answer says.

@@ -249,6 +249,7 @@ fn what_is_next(playing: &Playing, session: &SessionHandle, shared: &Shared) -> 
         SessionState::Running => {}
         SessionState::Stopped => return stopped(),
         SessionState::Failed => return failed(session),
+        SessionState::Ended => return ended(session),
     }
     if shared.notices.has_newer_than(playing.noticed) {
         return Next::Notice;
@@ -290,6 +291,12 @@ fn failed(session: &SessionHandle) -> Next {
     Next::End(goodbye(pb::GoodbyeReason::SessionFailed, text), refusal.into())
 }
 
+fn ended(session: &SessionHandle) -> Next {
+    let goodbye = goodbye(pb::GoodbyeReason::SessionEnded, "the session has come to its end");
+    let goodbye = pb::Goodbye { result_json: session.result_json().to_owned(), ..goodbye };
+    Next::End(goodbye, Status::ok(""))
+}
+
 fn goodbye(reason: pb::GoodbyeReason, text: &str) -> pb::Goodbye {
-    pb::Goodbye { reason: reason.into(), text: text.into() }
+    pb::Goodbye { reason: reason.into(), text: text.into(), ..pb::Goodbye::default() }
 }

@@ -2,6 +2,7 @@
 
 use std::{fmt::Display, sync::Arc, time::Duration};
 
+use tickwire_proto::v1 as pb;
 use tickwire_shared::{Schema, SchemaHash};
 use tickwire_simulation::JoinError;
 use tokio::sync::oneshot;
@@ -13,35 +14,66 @@ use super::{
     peer::Playing,
 };
 use crate::{
+    identity::Admission,
     server::Shared,
-    session::{Admitted, Command, Join, NotTaken, Registry, SessionHandle, SessionState, Stripes},
+    session::{
+        Admitted, Command, Join, NotSeated, NotTaken, Registry, Reservation, SessionHandle, SessionName, SessionState,
+        Stripes, full, gone_for,
+    },
     status::Refusal,
 };
 
-/// When somebody who finds all seats taken may try again.
-const FULL_RETRY: Duration = Duration::from_secs(5);
 /// When somebody who finds a session overrun may try again.
 const BUSY_RETRY: Duration = Duration::from_secs(1);
 
 /// Of a game's name that a client sends, what it is told again.
 const ECHOED_CHARS_MAX: usize = 80;
 
-/// The session that a client asks for, if the client fits it.
-pub(crate) fn find_session(registry: &Registry, hello: &Hello) -> Result<Arc<SessionHandle>, Refusal> {
-    let not_found = |field, message| Refusal::new(Code::NotFound, "NOT_FOUND", message).field(field);
-    let session = match (&hello.session, &hello.game) {
-        (Some(name), _) => registry
-            .get(name)
-            .ok_or_else(|| not_found("hello.session", format!("there is no {name} on this server")))?,
-        (None, Some(game)) => registry
-            .default_for(Some(game))
-            .ok_or_else(|| not_found("hello.game", format!("this server hosts no game {:?}", echo(game))))?,
-        (None, None) => registry
-            .default_for(None)
-            .ok_or_else(|| not_found("hello.session", "this server has no session".to_owned()))?,
+/// The session that a client asks for, if client and ticket fit it; and the seat that is kept for it there, where there is one.
+pub(crate) fn find_session(
+    shared: &Shared,
+    hello: &Hello,
+    admission: &Admission<'_>,
+) -> Result<(Arc<SessionHandle>, Option<Arc<Reservation>>), Refusal> {
+    let reservation = hello.ticket.as_ref().map(|ticket| shared.reservations.resolve(ticket.reveal())).transpose()?;
+    let session = match &reservation {
+        Some(reservation) => {
+            let session = &reservation.session;
+            if hello.session.as_ref().is_some_and(|name| *name != session.name) {
+                let message = "the ticket is for another session: leave the session empty";
+                return Err(Refusal::new(Code::PermissionDenied, "OTHER_SESSION", message).field("hello.session"));
+            }
+            Arc::clone(session)
+        }
+        None => named_session(&shared.registry, hello)?,
     };
     check_session(&session, hello.game.as_ref(), hello.schema_hash)?;
-    Ok(session)
+    admission.fits(&session.name.to_string(), &session.schema.game)?;
+    if reservation.is_none() && !admission.names_a_session() && session.terms.visibility.takes_tickets_only() {
+        return Err(needs_ticket(&session.name));
+    }
+    Ok((session, reservation))
+}
+
+fn needs_ticket(name: &SessionName) -> Refusal {
+    let message = format!("{name} is joined by its code: get a ticket by JoinSession");
+    Refusal::new(Code::PermissionDenied, "TICKET_NEEDED", message).field("hello.ticket")
+}
+
+fn named_session(registry: &Registry, hello: &Hello) -> Result<Arc<SessionHandle>, Refusal> {
+    let not_found = |field, message| Refusal::new(Code::NotFound, "NOT_FOUND", message).field(field);
+    match (&hello.session, &hello.game) {
+        (Some(name), _) => registry.get(name).ok_or_else(|| match registry.buried(name) {
+            Some(buried) => gone(name, buried.state() == pb::SessionState::Failed),
+            None => not_found("hello.session", format!("there is no {name} on this server")),
+        }),
+        (None, Some(game)) => registry.default_for(Some(game)).ok_or_else(|| {
+            not_found("hello.game", format!("this server has no public session of game {:?}", echo(game)))
+        }),
+        (None, None) => registry
+            .default_for(None)
+            .ok_or_else(|| not_found("hello.session", "this server has no public session".to_owned())),
+    }
 }
 
 /// Whether a client that was built for a game or a schema fits a session.
@@ -82,18 +114,23 @@ fn echo(text: &str) -> String {
 }
 
 /// Asks for a seat. The answer comes once the seat stands in a frame.
-pub(super) async fn take_seat(session: &SessionHandle, player_name: String) -> Result<Admitted, Refusal> {
+pub(super) async fn take_seat(
+    session: &SessionHandle,
+    player_name: String,
+    reservation: Option<Arc<Reservation>>,
+) -> Result<Admitted, Refusal> {
     let (reply, answer) = oneshot::channel();
-    let answer = ask(session, Command::Join(Join { name: player_name, reply }), answer).await?;
+    let answer = ask(session, Command::Join(Join { name: player_name, reservation, reply }), answer).await?;
     answer.map_err(|error| match error {
-        JoinError::Full { max_players } => {
-            let message = format!("all {max_players} seats of {} are taken", session.name);
-            Refusal::new(Code::ResourceExhausted, "FULL", message).retry_after(FULL_RETRY)
-        }
-        JoinError::Name(error) => {
+        NotSeated::Join(JoinError::Full { .. }) => full(session, true),
+        NotSeated::Reserved => full(session, false),
+        NotSeated::Gone(state) => gone_for(state),
+        NotSeated::Join(JoinError::Name(error)) => {
             Refusal::new(Code::InvalidArgument, "NAME", error.to_string()).field("hello.player_name")
         }
-        JoinError::NumbersUsed => Refusal::new(Code::FailedPrecondition, "NUMBERS_USED", error.to_string()),
+        NotSeated::Join(error @ JoinError::NumbersUsed) => {
+            Refusal::new(Code::FailedPrecondition, "NUMBERS_USED", error.to_string())
+        }
     })
 }
 
@@ -128,14 +165,16 @@ fn stuck(session: &SessionHandle) -> Refusal {
 
 fn ended(session: &SessionHandle) -> Refusal {
     match session.state() {
-        SessionState::Failed => Refusal::new(
-            Code::FailedPrecondition,
-            "SESSION_FAILED",
-            format!("{} has failed; choose another session", session.name),
-        )
-        .field("hello.session"),
+        SessionState::Ended => gone(&session.name, false),
+        SessionState::Failed => gone(&session.name, true),
         SessionState::Running | SessionState::Stopped => Refusal::shutting_down(),
     }
+}
+
+fn gone(name: &SessionName, has_failed: bool) -> Refusal {
+    let (reason, how) = if has_failed { ("SESSION_FAILED", "failed") } else { ("SESSION_ENDED", "ended") };
+    let message = format!("{name} has {how}; choose another session");
+    Refusal::new(Code::FailedPrecondition, reason, message).field("hello.session")
 }
 
 /// Sets a player's first stream up for the seat that it has been given.

@@ -7,11 +7,12 @@ use smallvec::SmallVec;
 use tickwire_proto::{PROTOCOL_VERSION, v1 as pb};
 use tickwire_shared::{INPUTS_PER_MESSAGE_MAX, Schema, SchemaHash, SeenError, Tick};
 use tickwire_simulation::{Input, InputError};
+use tickwire_ticket::Secret;
 use tonic::Code;
 
 use super::inputs::{RawInput, RawInputs};
 use crate::{
-    session::{Inputs, SessionName, SessionNameError, TOKEN_BYTES, Token},
+    session::{Inputs, SessionName, SessionNameError, TICKET_BYTES_MAX, TOKEN_BYTES, Token},
     status::Refusal,
 };
 
@@ -52,8 +53,10 @@ pub(crate) struct Hello {
     pub(crate) session: Option<SessionName>,
     /// None: any.
     pub(crate) game: Option<String>,
+    /// For a seat that is kept, or from the issuer of tickets; it may be for none.
+    pub(crate) ticket: Option<Secret>,
     /// Empty: the session chooses.
-    pub(super) player_name: String,
+    pub(crate) player_name: String,
     /// In metres, finite and positive; none: the server chooses.
     pub(super) view_radius: Option<f64>,
     /// Bytes of snapshots per second; none: the server chooses.
@@ -99,8 +102,8 @@ pub(crate) enum MessageError {
     SchemaHashLength(usize),
     #[error(transparent)]
     Session(#[from] SessionNameError),
-    #[error("this server knows no {0}: leave it empty")]
-    Unsupported(&'static str),
+    #[error("{0} bytes are no ticket: send that of JoinSession")]
+    TicketLength(usize),
     #[error("an attached stream has what the player's first one asked for: leave it empty")]
     NotOfStripe(&'static str),
     #[error("{0} bytes are no token: send the {TOKEN_BYTES} of the welcome, or none to join as a new player")]
@@ -179,8 +182,8 @@ fn read_hello(hello: pb::Hello) -> Result<FirstHello, MessageError> {
         0 => None,
         length => Some(SchemaHash(schema_hash.try_into().map_err(|_| MessageError::SchemaHashLength(length))?)),
     };
-    if !ticket.is_empty() {
-        return Err(MessageError::Unsupported("ticket"));
+    if ticket.len() > TICKET_BYTES_MAX {
+        return Err(MessageError::TicketLength(ticket.len()));
     }
     if !view_radius.is_finite() || view_radius < 0.0 {
         return Err(MessageError::ViewRadius(view_radius));
@@ -190,6 +193,7 @@ fn read_hello(hello: pb::Hello) -> Result<FirstHello, MessageError> {
     if !attach_token.is_empty() {
         for (given, field) in [
             (!player_name.is_empty(), "player_name"),
+            (!ticket.is_empty(), "ticket"),
             (!resume_token.is_empty(), "resume_token"),
             (view_radius > 0.0, "view_radius"),
             (max_bytes_per_second > 0, "max_bytes_per_second"),
@@ -206,6 +210,7 @@ fn read_hello(hello: pb::Hello) -> Result<FirstHello, MessageError> {
         schema_hash,
         session,
         game,
+        ticket: Some(ticket).filter(|ticket| !ticket.is_empty()).map(Secret::from),
         player_name,
         view_radius: Some(view_radius).filter(|radius| *radius > 0.0),
         max_bytes_per_second: NonZeroU32::new(max_bytes_per_second),
@@ -256,7 +261,6 @@ impl MessageError {
             Self::HelloMissing(_) | Self::HelloTwice | Self::ProtocolVersion(_) | Self::NotWatching => {
                 Code::FailedPrecondition
             }
-            Self::Unsupported(_) => Code::Unimplemented,
             _ => Code::InvalidArgument,
         }
     }
@@ -267,7 +271,7 @@ impl MessageError {
             Self::HelloMissing(_) => "HELLO_MISSING",
             Self::HelloTwice => "HELLO_TWICE",
             Self::ProtocolVersion(_) => "PROTOCOL_VERSION",
-            Self::Unsupported(_) => "UNSUPPORTED",
+            Self::TicketLength(_) => "MALFORMED_TICKET",
             Self::NotOfStripe(_) => "NOT_OF_STRIPE",
             Self::Session(_) => "MALFORMED_NAME",
             Self::ResumeTokenLength(_) => "MALFORMED_TOKEN",
@@ -288,7 +292,8 @@ impl MessageError {
             Self::ProtocolVersion(_) => "hello.protocol_version".into(),
             Self::SchemaHashLength(_) => "hello.schema_hash".into(),
             Self::Session(_) => "hello.session".into(),
-            Self::Unsupported(field) | Self::NotOfStripe(field) => format!("hello.{field}"),
+            Self::TicketLength(_) => "hello.ticket".into(),
+            Self::NotOfStripe(field) => format!("hello.{field}"),
             Self::ResumeTokenLength(_) => "hello.resume_token".into(),
             Self::ViewRadius(_) => "hello.view_radius".into(),
             Self::InputCount(_) => "inputs.inputs".into(),
@@ -358,6 +363,7 @@ mod tests {
             schema_hash: None,
             session: None,
             game: None,
+            ticket: None,
             player_name: String::new(),
             view_radius: None,
             max_bytes_per_second: None,
@@ -390,6 +396,7 @@ mod tests {
         };
         let invalid = |field: &str| (Code::InvalidArgument, field.to_owned());
         assert_eq!(refused(|hello| hello.player_name = "Ada".into()), invalid("hello.player_name"));
+        assert_eq!(refused(|hello| hello.ticket = "t".into()), invalid("hello.ticket"));
         assert_eq!(refused(|hello| hello.resume_token = vec![1; 32]), invalid("hello.resume_token"));
         assert_eq!(refused(|hello| hello.view_radius = 1.0), invalid("hello.view_radius"));
         assert_eq!(refused(|hello| hello.max_bytes_per_second = 1), invalid("hello.max_bytes_per_second"));
@@ -410,7 +417,7 @@ mod tests {
         assert_eq!(refused(|hello| hello.view_radius = f64::NAN), invalid("hello.view_radius"));
         assert_eq!(refused(|hello| hello.view_radius = f64::INFINITY), invalid("hello.view_radius"));
         assert_eq!(refused(|hello| hello.view_radius = -0.5), invalid("hello.view_radius"));
-        assert_eq!(refused(|hello| hello.ticket = "t".into()), (Code::Unimplemented, "hello.ticket".into()));
+        assert_eq!(refused(|hello| hello.ticket = "t".repeat(5000)), (Code::InvalidArgument, "hello.ticket".into()));
         assert_eq!(refused(|hello| hello.resume_token = vec![1; 31]), invalid("hello.resume_token"));
     }
 

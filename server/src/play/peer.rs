@@ -129,7 +129,11 @@ impl Peer {
         let Stage::Playing(playing) = &mut *stage else { return false };
         let closed = playing.stripe.close();
         if closed == Closed::Stripe {
-            let goodbye = pb::Goodbye { reason: pb::GoodbyeReason::StripeClosed.into(), text: "you play on".into() };
+            let goodbye = pb::Goodbye {
+                reason: pb::GoodbyeReason::StripeClosed.into(),
+                text: "you play on".into(),
+                ..pb::Goodbye::default()
+            };
             *stage = Stage::Ending(Some(Box::new(Kind::Goodbye(goodbye))), Status::ok(""));
         }
         closed == Closed::Seat

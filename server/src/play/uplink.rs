@@ -28,6 +28,7 @@ use super::{
     resume::resume,
 };
 use crate::{
+    identity::Purpose,
     net::{Incoming, Lane},
     server::Phase,
     session::{Command, Inputs, NotTaken, SessionHandle},
@@ -391,11 +392,15 @@ fn read_hello(message: Result<Received, End>) -> Result<FirstHello, End> {
 async fn arrive(peer: Arc<Peer>, hello: FirstHello) -> Result<Seated, End> {
     let shared = &peer.shared;
     let (session, playing) = match hello {
-        FirstHello::Join(hello) => {
-            let session = find_session(&shared.registry, &hello)?;
-            let admitted = take_seat(&session, hello.player_name.clone()).await?;
+        FirstHello::Join(mut hello) => {
+            let mut admission = shared.identity.admit(&mut hello, Purpose::Play)?;
+            let (session, reservation) = find_session(shared, &hello, &admission)?;
+            admission.record().await?;
+            let admitted = take_seat(&session, hello.player_name.clone(), reservation).await?;
             let playing = sit_down(shared, &session, admitted, &hello);
-            info!(session = %session.name, player = %playing.stripe.player(), "joined");
+            let (player, subject) = (playing.stripe.player(), admission.subject());
+            info!(session = %session.name, %player, subject, "joined");
+            admission.admitted();
             (session, playing)
         }
         FirstHello::Resume(hello) => {

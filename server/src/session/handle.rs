@@ -16,7 +16,7 @@ use tokio::sync::{Notify, watch};
 use tracing::{error, warn};
 
 use super::{
-    SessionName, TickClock,
+    SeatLedger, SessionName, SessionTerms, TickClock,
     live::LiveEdge,
     mailbox::Mailbox,
     recording::RecordingWatch,
@@ -28,6 +28,9 @@ use crate::net::Relay;
 #[derive(Debug)]
 pub(crate) struct SessionHandle {
     pub(crate) name: SessionName,
+    /// Its number in the order in which sessions were asked for.
+    pub(crate) place: u32,
+    pub(crate) terms: SessionTerms,
     pub(crate) schema: Arc<Schema>,
     /// The schema as Welcome carries it.
     pub(crate) schema_message: pb::Schema,
@@ -46,7 +49,15 @@ pub(crate) struct SessionHandle {
     pub(crate) recording: RecordingWatch,
     /// What spectators see.
     pub(crate) live: LiveEdge,
+    /// Which seats are free.
+    pub(crate) seats: SeatLedger,
     pub(super) state: AtomicU8,
+    /// Of a session that has been ended.
+    pub(super) ending: OnceLock<SessionEnding>,
+    /// When it ceased to run.
+    pub(super) end_time: OnceLock<SystemTime>,
+    /// Whether it is over, and its recording closed.
+    pub(super) over: watch::Sender<bool>,
     pub(super) seats_taken: AtomicU32,
     /// Whether a tick takes so long that it may never end.
     pub(super) stuck: watch::Sender<bool>,
@@ -54,6 +65,16 @@ pub(crate) struct SessionHandle {
     pub(super) task: OnceLock<TaskHandle>,
     /// Rings for the server's housekeeper when the session ends, gets stuck or goes on.
     pub(super) changed: Arc<Notify>,
+    /// Rings whenever what is told of sessions may have changed.
+    pub(super) news: Arc<watch::Sender<()>>,
+}
+
+/// Why a session has been ended, and with what.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct SessionEnding {
+    pub(crate) cause: pb::SessionEndCause,
+    /// As JSON; empty: nothing.
+    pub(crate) result_json: String,
 }
 
 /// What happened beside the match, as totals since its start.
@@ -105,6 +126,8 @@ pub(crate) enum SessionState {
     Stopped = 1,
     /// Its game panicked.
     Failed = 2,
+    /// It has come to its end: by its game, by a call, or for want of players.
+    Ended = 3,
 }
 
 impl SessionHandle {
@@ -113,8 +136,46 @@ impl SessionHandle {
         match self.state.load(Ordering::Acquire) {
             0 => SessionState::Running,
             1 => SessionState::Stopped,
-            _ => SessionState::Failed,
+            2 => SessionState::Failed,
+            _ => SessionState::Ended,
         }
+    }
+
+    /// How the session has come to its end; `None` while it runs.
+    pub(crate) fn ending(&self) -> Option<SessionEnding> {
+        let cause = match self.state() {
+            SessionState::Running => return None,
+            SessionState::Stopped => pb::SessionEndCause::Shutdown,
+            SessionState::Failed => pb::SessionEndCause::Failed,
+            SessionState::Ended => return self.ending.get().cloned(),
+        };
+        Some(SessionEnding { cause, result_json: String::new() })
+    }
+
+    /// When it ceased to run.
+    pub(crate) fn end_time(&self) -> Option<SystemTime> {
+        self.end_time.get().copied()
+    }
+
+    /// What it has ended with, as JSON; empty: nothing.
+    pub(crate) fn result_json(&self) -> &str {
+        self.ending.get().map_or("", |ending| &ending.result_json)
+    }
+
+    /// Waits until the session is over, and its recording closed; one that is stuck may never be.
+    pub(crate) async fn over(&self) {
+        // The sender is this very handle's.
+        let _ = self.over.subscribe().wait_for(|over| *over).await;
+    }
+
+    /// Whether the session is over, and its recording closed.
+    pub(crate) fn is_over(&self) -> bool {
+        *self.over.borrow()
+    }
+
+    /// What is told of the session may have changed.
+    pub(crate) fn note_news(&self) {
+        self.news.send_replace(());
     }
 
     /// Seats taken, those of lost connections within their grace period among them.
@@ -138,9 +199,23 @@ impl SessionHandle {
         let _ = self.stuck.subscribe().wait_for(|stuck| *stuck).await;
     }
 
-    /// Ends the session: it stops before the next tick, and its streams say goodbye.
+    /// Ends the session with its server: it stops before the next tick, and its streams say goodbye.
     pub(crate) fn stop(&self) {
         self.end(SessionState::Stopped);
+        self.expedite();
+    }
+
+    /// Ends the session: as [`stop`](Self::stop), while its server goes on. False: it has ended already.
+    pub(crate) fn finish(&self, ending: SessionEnding) -> bool {
+        let is_first = self.state() == SessionState::Running && self.ending.set(ending).is_ok();
+        if is_first {
+            self.end(SessionState::Ended);
+            self.expedite();
+        }
+        is_first
+    }
+
+    fn expedite(&self) {
         if let Some(task) = self.task.get() {
             task.expedite();
         }
@@ -148,11 +223,20 @@ impl SessionHandle {
 
     /// Leaves the running state, once.
     pub(super) fn end(&self, state: SessionState) {
+        self.end_time.get_or_init(SystemTime::now);
         let running = SessionState::Running as u8;
         // The state that came first stays.
         let _ = self.state.compare_exchange(running, state as u8, Ordering::AcqRel, Ordering::Acquire);
         self.changed.notify_one();
+        self.note_news();
         self.wake_streams();
+        self.live.note_end();
+    }
+
+    /// The session is over, and its recording closed.
+    pub(super) fn note_over(&self) {
+        self.over.send_replace(true);
+        self.note_news();
     }
 
     /// Counts an overrun, and has it logged each time that the count doubles: a session that is always late does not fill the
@@ -207,11 +291,19 @@ impl SessionHandle {
     }
 }
 
+impl Drop for SessionHandle {
+    fn drop(&mut self) {
+        // All streams hold the session: none is left.
+        self.relays.iter().for_each(|relay| relay.close());
+    }
+}
+
 impl Watched for SessionHandle {
     fn set_stuck(&self, stuck: bool) {
         self.counters.stuck.fetch_add(u64::from(stuck), Ordering::Relaxed);
         self.stuck.send_replace(stuck);
         self.changed.notify_one();
+        self.note_news();
     }
 
     fn report(&self, stuck: bool) {

@@ -92,6 +92,11 @@ impl LiveEdge {
         }
     }
 
+    /// The session has ended: whoever waits for its next step waits no longer.
+    pub(super) fn note_end(&self) {
+        self.stepped.notify_one();
+    }
+
     /// Waits for the session's next step, or its end.
     pub(crate) async fn stepped(&self) {
         self.stepped.notified().await;

@@ -1,13 +1,14 @@
 //! What the network's threads have for a session: it waits here, bounded, for the next tick to begin.
 
-use std::sync::{Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use smallvec::SmallVec;
 use tickwire_shared::PlayerId;
-use tickwire_simulation::{Input, JoinError};
+use tickwire_simulation::Input;
 use tokio::sync::oneshot;
 
 use super::{
+    reservations::{NotSeated, Reservation},
     seats::{Admitted, NotResumed},
     tokens::TokenId,
 };
@@ -38,8 +39,10 @@ pub(crate) enum Command {
 pub(crate) struct Join {
     /// The name that others see; empty: the session chooses.
     pub(crate) name: String,
+    /// The seat that is kept for them, where one is.
+    pub(crate) reservation: Option<Arc<Reservation>>,
     /// Takes the answer once the seat stands in a frame. Where nobody waits any more, the seat is given up.
-    pub(crate) reply: oneshot::Sender<Result<Admitted, JoinError>>,
+    pub(crate) reply: oneshot::Sender<Result<Admitted, NotSeated>>,
 }
 
 /// Somebody wants their seat back.
@@ -160,7 +163,7 @@ mod tests {
     fn a_closed_mailbox_answers_by_dropping() {
         let mailbox = Mailbox::new(2);
         let (reply, mut answer) = oneshot::channel();
-        assert_eq!(mailbox.send(Command::Join(Join { name: String::new(), reply })), Ok(()));
+        assert_eq!(mailbox.send(Command::Join(Join { name: String::new(), reservation: None, reply })), Ok(()));
         mailbox.close();
         assert!(matches!(answer.try_recv(), Err(oneshot::error::TryRecvError::Closed)));
         assert_eq!(mailbox.send(inputs(1)), Err(NotTaken::Closed));

@@ -4,25 +4,33 @@ mod clock;
 mod closers;
 mod handle;
 mod host;
+mod join_code;
 mod live;
 mod mailbox;
 mod recording;
 mod registry;
+mod reservations;
 mod runner;
 mod schedule;
 mod seats;
 mod stripes;
+mod terms;
 mod threads;
 mod tokens;
 
 pub(crate) use clock::TickClock;
-pub(crate) use handle::{SessionHandle, SessionState};
-pub(crate) use host::{Origin, RecoveredSession, SessionHost, SessionOrder};
+pub(crate) use handle::{SessionEnding, SessionHandle, SessionState};
+pub(crate) use host::{Host, Origin, Place, RecoveredSession, SessionHost, SessionOrder, SessionShape};
+pub(crate) use join_code::JoinCode;
 pub(crate) use live::DELAY_IN_MEMORY_MAX;
 pub(crate) use mailbox::{Command, Inputs, Join, NotTaken, Resume};
 pub(crate) use recording::recorder_options;
 pub(crate) use registry::{Registry, SessionName, SessionNameError};
+pub(crate) use reservations::{
+    NotSeated, Reservation, ReservationState, Reservations, SeatLedger, TICKET_BYTES_MAX, full, gone_for,
+};
 pub(crate) use runner::{StartError, create, grace_ticks};
 pub(crate) use seats::{Admitted, HeldSeat, NotResumed, SeatGuard};
 pub(crate) use stripes::{AttachError, Closed, Going, Granted, Stripe, Stripes};
+pub(crate) use terms::{Creation, Creator, RequestKey, SessionTerms, Visibility};
 pub(crate) use tokens::{AttachTokens, Ending, Found, ResumeTokens, SeatToken, TOKEN_BYTES, Token};

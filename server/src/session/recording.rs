@@ -16,7 +16,7 @@ use tickwire_shared::{Tick, TickRate};
 use tickwire_simulation::{Session, TickInput, TickResult};
 use tracing::{error, info, warn};
 
-use super::{SeatToken, SessionName, StartError, tokens::TokenKey};
+use super::{SeatToken, SessionName, SessionTerms, StartError, tokens::TokenKey};
 use crate::config::{RecordingConfig, ServerConfig};
 
 /// Records a session, or does nothing.
@@ -28,12 +28,12 @@ impl SessionRecorder {
     pub(super) fn start(
         recorders: &Recorders,
         config: &ServerConfig,
-        name: &SessionName,
+        (name, terms): (&SessionName, &SessionTerms),
         session: &Session,
         created: SystemTime,
     ) -> Result<Self, StartError> {
         let Some(directory) = config.recordings.as_deref() else { return Ok(Self(None)) };
-        let meta = RecordingMeta::of(session, &name.to_string(), created);
+        let meta = RecordingMeta { terms: terms.to_proto(), ..RecordingMeta::of(session, &name.to_string(), created) };
         recorders
             .start(directory, &file_name(name, created), &meta, recorder_options(config, meta.tick_rate, name))
             .map(|recorder| Self(Some(recorder)))

@@ -1,8 +1,16 @@
 //! The server's sessions, by name.
 
-use std::{collections::BTreeMap, fmt, str::FromStr, sync::Arc};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    fmt,
+    str::FromStr,
+    sync::{Arc, Mutex, MutexGuard},
+    time::{Duration, Instant},
+};
 
 use arc_swap::ArcSwap;
+use tickwire_proto::v1 as pb;
+use tokio::sync::watch;
 
 use super::SessionHandle;
 
@@ -24,6 +32,11 @@ impl SessionName {
     /// The name of a game's `number`th session.
     pub(crate) fn numbered(game: &str, number: u32) -> Self {
         Self(format!("{COLLECTION}{game}-{number}"))
+    }
+
+    /// The name of a session with this id.
+    pub(crate) fn of_id(id: &str) -> Result<Self, SessionNameError> {
+        format!("{COLLECTION}{id}").parse()
     }
 
     /// Its number, where it is such a name.
@@ -60,20 +73,97 @@ impl fmt::Display for SessionName {
 #[derive(Debug)]
 pub(crate) struct Registry {
     listing: ArcSwap<Listing>,
+    /// Those that have ended lately, oldest first, as they were told of last.
+    buried: Mutex<VecDeque<Buried>>,
+    /// Whatever is told of sessions may have changed.
+    news: Arc<watch::Sender<()>>,
 }
 
 /// The sessions of one moment.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Listing {
     by_name: BTreeMap<SessionName, Arc<SessionHandle>>,
-    first: Vec<Arc<SessionHandle>>,
+    by_place: BTreeMap<u32, Arc<SessionHandle>>,
+}
+
+/// A session that has ended.
+#[derive(Debug)]
+struct Buried {
+    name: SessionName,
+    session: pb::Session,
+    at: Instant,
+}
+
+/// Of so many that have ended it is known how.
+const BURIED_MAX: usize = 1024;
+
+impl Default for Registry {
+    fn default() -> Self {
+        Self { listing: ArcSwap::default(), buried: Mutex::default(), news: Arc::new(watch::Sender::new(())) }
+    }
 }
 
 impl Registry {
-    /// Of sessions in the order in which they were asked for.
-    pub(crate) fn new(sessions: Vec<Arc<SessionHandle>>) -> Self {
-        let by_name = sessions.iter().map(|session| (session.name.clone(), Arc::clone(session))).collect();
-        Self { listing: ArcSwap::from_pointee(Listing { by_name, first: sessions }) }
+    /// Takes a session in.
+    pub(crate) fn insert(&self, session: &Arc<SessionHandle>) {
+        self.listing.rcu(|listing| {
+            let mut listing = Listing::clone(listing);
+            listing.by_name.insert(session.name.clone(), Arc::clone(session));
+            listing.by_place.insert(session.place, Arc::clone(session));
+            listing
+        });
+        self.news.send_replace(());
+    }
+
+    /// Forgets a session.
+    pub(super) fn remove(&self, name: &SessionName) {
+        self.listing.rcu(|listing| {
+            let mut listing = Listing::clone(listing);
+            if let Some(session) = listing.by_name.remove(name) {
+                listing.by_place.remove(&session.place);
+            }
+            listing
+        });
+        self.news.send_replace(());
+    }
+
+    /// Keeps what is told of a session that has ended.
+    pub(crate) fn bury(&self, name: &SessionName, session: pb::Session, now: Instant) {
+        let mut buried = self.lock_buried();
+        if buried.len() == BURIED_MAX {
+            buried.pop_front();
+        }
+        buried.push_back(Buried { name: name.clone(), session, at: now });
+    }
+
+    /// What is told of the session of this name that has ended lately.
+    pub(crate) fn buried(&self, name: &SessionName) -> Option<pb::Session> {
+        let buried = self.lock_buried();
+        buried.iter().rev().find(|buried| buried.name == *name).map(|buried| buried.session.clone())
+    }
+
+    /// Forgets that there was a session of this name. False: it was forgotten.
+    pub(crate) fn exhume(&self, name: &SessionName) -> bool {
+        let mut buried = self.lock_buried();
+        let before = buried.len();
+        buried.retain(|buried| buried.name != *name);
+        buried.len() < before
+    }
+
+    /// Forgets those that have ended for so long.
+    pub(crate) fn forget_buried(&self, now: Instant, kept: Duration) {
+        let is_old = |buried: &mut Buried| now.saturating_duration_since(buried.at) >= kept;
+        let mut buried = self.lock_buried();
+        while buried.pop_front_if(is_old).is_some() {}
+    }
+
+    fn lock_buried(&self) -> MutexGuard<'_, VecDeque<Buried>> {
+        self.buried.lock().expect("no holder of this lock panics")
+    }
+
+    /// Rings whenever what is told of sessions may have changed: which there are, their states, their seats.
+    pub(crate) fn news(&self) -> &Arc<watch::Sender<()>> {
+        &self.news
     }
 
     /// All sessions of this moment.
@@ -86,17 +176,20 @@ impl Registry {
         self.listing.load().by_name.get(name).map(Arc::clone)
     }
 
-    /// The session for those who name none: the first of the game, or of all.
+    /// The session for those who name none: the first public one of the game, or of all.
     pub(crate) fn default_for(&self, game: Option<&str>) -> Option<Arc<SessionHandle>> {
         let listing = self.listing.load();
-        listing.iter().find(|session| game.is_none_or(|game| session.schema.game == game)).map(Arc::clone)
+        let is_it = |session: &&Arc<SessionHandle>| {
+            session.terms.visibility.is_public() && game.is_none_or(|game| session.schema.game == game)
+        };
+        listing.iter().find(is_it).map(Arc::clone)
     }
 }
 
 impl Listing {
     /// In the order in which they were asked for.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Arc<SessionHandle>> {
-        self.first.iter()
+        self.by_place.values()
     }
 
     /// Those after `name` in order of name, or all.

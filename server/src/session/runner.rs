@@ -15,7 +15,7 @@ use std::{
 use tickwire_recording::EndReason;
 use tickwire_replication::{ReplicationConfig, Replicator};
 use tickwire_shared::{Game, TickRate};
-use tickwire_simulation::{JoinError, SeatChange, Session, SessionConfig, SessionError, SessionLimits, TickPanic};
+use tickwire_simulation::{SeatChange, Session, SessionConfig, SessionError, SessionLimits, TickPanic};
 use tickwire_wire::schema;
 use tokio::{
     sync::{oneshot, watch},
@@ -24,7 +24,7 @@ use tokio::{
 use tracing::{error, info};
 
 use super::{
-    SessionHandle, SessionHost, SessionState, TickClock,
+    Host, NotSeated, SeatLedger, SessionHandle, SessionShape, SessionState, TickClock,
     clock::{Pace, Pacer, staggered_origin},
     closers::Closers,
     handle::SessionCounters,
@@ -35,7 +35,7 @@ use super::{
     seats::{Admitted, NotResumed, SeatKeeper},
     threads::Task,
 };
-use crate::config::ServerConfig;
+use crate::{config::ServerConfig, net::Relay};
 
 /// A session that runs.
 #[derive(Debug)]
@@ -56,14 +56,14 @@ pub(crate) enum StartError {
 }
 
 /// The world of a session, at tick 0.
-pub(crate) fn create(game: Arc<dyn Game>, config: &ServerConfig, seed: u64) -> Result<Session, SessionError> {
-    let rate = config.tick_rate;
-    let limits = SessionLimits {
-        max_players: config.max_players.get(),
-        grace_ticks: grace_ticks(config, rate),
-        rewind_ms: config.rewind_ms,
-    };
-    let named_settings = config.settings.clone();
+pub(crate) fn create(
+    game: Arc<dyn Game>,
+    config: &ServerConfig,
+    shape: SessionShape,
+    seed: u64,
+) -> Result<Session, SessionError> {
+    let SessionShape { tick_rate: rate, max_players, settings: named_settings } = shape;
+    let limits = SessionLimits { max_players, grace_ticks: grace_ticks(config, rate), rewind_ms: config.rewind_ms };
     Session::new(game, SessionConfig { named_settings, seed, tick_rate: rate, limits, ..SessionConfig::default() })
 }
 
@@ -74,27 +74,30 @@ pub(crate) fn grace_ticks(config: &ServerConfig, rate: TickRate) -> u64 {
 
 /// Creates a session and its recording, where it does not go on, and has it stepped.
 pub(super) fn start(
-    host: &SessionHost,
+    host: &Host,
     order: SessionOrder,
     game: Arc<dyn Game>,
-    config: &ServerConfig,
+    (place, (phase, phases)): (u32, (u32, u32)),
+    relays: Vec<Arc<Relay>>,
 ) -> Result<RunningSession, StartError> {
-    let SessionOrder { name, origin, place: (index, count), relays } = order;
+    let SessionOrder { name, origin, shape, terms, place: _ } = order;
+    let config = &host.config;
     let (mut session, recorder, create_time, seat_tokens) = match origin {
         Origin::Seed(seed) => {
-            let session = create(Arc::clone(&game), config, seed).map_err(StartError::Session)?;
+            let session = create(Arc::clone(&game), config, shape, seed).map_err(StartError::Session)?;
             let now = SystemTime::now();
-            let recorder = SessionRecorder::start(&host.recorders, config, &name, &session, now)?;
+            let recorder = SessionRecorder::start(&host.recorders, config, (&name, &terms), &session, now)?;
             (session, recorder, now, Vec::new())
         }
         Origin::Recovered(recovered) => {
-            let RecoveredSession { session, recorder, created, seat_tokens } = *recovered;
+            let RecoveredSession { session, recorder, created, seat_tokens, terms: _ } = *recovered;
             (session, SessionRecorder::resume(recorder), created, seat_tokens)
         }
     };
     let (rate, first) = (session.config().tick_rate, session.tick());
     let recording = recorder.path();
-    let origin = staggered_origin(host.started, Instant::now(), rate, index, count);
+    let now = Instant::now();
+    let origin = staggered_origin(host.started, now, rate, phase, phases);
     let replicator = || {
         Replicator::new(Arc::clone(&game), session.schema(), ReplicationConfig::new(rate), Arc::clone(session.frame()))
     };
@@ -107,7 +110,8 @@ pub(super) fn start(
         max_players: session.config().limits.max_players,
         create_time,
         replicator: replicator(),
-        live: LiveEdge::new(config.spectator_delay, rate, replicator),
+        live: LiveEdge::new(terms.spectator_delay, rate, replicator),
+        seats: SeatLedger::new(session.config().limits.max_players, session.seats_taken(), now),
         clock: TickClock::new(origin, rate, first),
         mailbox: Mailbox::new(config.limits.mailbox_messages_max),
         relays,
@@ -115,10 +119,16 @@ pub(super) fn start(
         recording: recorder.watch(),
         state: AtomicU8::new(SessionState::Running as u8),
         seats_taken: AtomicU32::new(session.seats_taken()),
+        ending: OnceLock::new(),
+        end_time: OnceLock::new(),
+        over: watch::Sender::new(false),
         stuck: watch::Sender::new(false),
         task: OnceLock::new(),
         changed: Arc::clone(&host.changed),
+        news: Arc::clone(host.registry.news()),
         name,
+        place,
+        terms,
     });
 
     let (tell_end, ended) = oneshot::channel();
@@ -162,6 +172,7 @@ impl RunningSession {
         let (closer, handle) = (self.closer.clone(), Arc::clone(&self.handle));
         closers.run(move || {
             closer.close(EndReason::Killed, &handle.name);
+            handle.note_over();
             // Nobody may be waiting.
             let _ = tell_end.send(());
         });
@@ -184,7 +195,7 @@ struct Runner {
 
 /// Who waits for a seat.
 enum Waiting {
-    Newcomer(oneshot::Sender<Result<Admitted, JoinError>>),
+    Newcomer(oneshot::Sender<Result<Admitted, NotSeated>>),
     Returning(oneshot::Sender<Result<Admitted, NotResumed>>),
 }
 
@@ -210,8 +221,12 @@ impl Task for Runner {
 impl Runner {
     /// Steps the session, if its next tick is due: when the one after that is. An error ends it.
     fn step_if_due(&mut self) -> Result<Instant, EndReason> {
-        if self.handle.state() != SessionState::Running {
-            return Err(EndReason::Shutdown);
+        match self.handle.state() {
+            SessionState::Running => {}
+            SessionState::Ended => {
+                return Err(EndReason::Ended { result_json: self.handle.result_json().to_owned() });
+            }
+            SessionState::Stopped | SessionState::Failed => return Err(EndReason::Shutdown),
         }
         let tick = self.session.tick().next();
         let begun = Instant::now();
@@ -257,12 +272,16 @@ impl Runner {
                 // A client that is gone needs no seat.
                 Command::Join(Join { reply, .. }) if reply.is_closed() => {}
                 Command::Resume(Resume { reply, .. }) if reply.is_closed() => {}
-                Command::Join(Join { name, reply }) => match self.session.join(&name) {
-                    Ok(player) => {
-                        self.admitted.push((Waiting::Newcomer(reply), self.seats.admit(&self.handle, player)));
+                Command::Join(Join { name, reservation, reply }) => {
+                    let session = &mut self.session;
+                    let sit = || session.join(&name).map(|player| (player, session.seats_taken()));
+                    match self.handle.seats.sit_down(reservation.as_ref(), Instant::now(), sit) {
+                        Ok(player) => {
+                            self.admitted.push((Waiting::Newcomer(reply), self.seats.admit(&self.handle, player)));
+                        }
+                        Err(error) => drop(reply.send(Err(error))),
                     }
-                    Err(error) => drop(reply.send(Err(error))),
-                },
+                }
                 Command::Resume(Resume { player, proof, reply }) => {
                     match self.seats.resume(&mut self.session, player, proof) {
                         Ok(admitted) => self.admitted.push((Waiting::Returning(reply), admitted)),
@@ -292,7 +311,12 @@ impl Runner {
         let tick = output.frame.tick;
         self.recorder.tick_result(output.result);
         // Before the frame: who sees there that a seat is gone finds it free.
-        self.handle.seats_taken.store(self.session.seats_taken(), Ordering::Release);
+        let seated = self.session.seats_taken();
+        self.handle.seats_taken.store(seated, Ordering::Release);
+        if !input.seat_changes.is_empty() {
+            self.handle.seats.note_seated(seated, Instant::now());
+            self.handle.note_news();
+        }
         self.handle.live.offer(&output.frame);
         self.handle.replicator.publish(output.frame);
         self.handle.clock.publish(tick);
@@ -316,14 +340,20 @@ impl Runner {
         let Self { session, recorder, handle, closers, tell_end, letters, admitted, seats, pacer: _ } = self;
         handle.end(match reason {
             EndReason::Failed { .. } | EndReason::Killed => SessionState::Failed,
+            EndReason::Ended { .. } => SessionState::Ended,
             _ => SessionState::Stopped,
         });
         handle.mailbox.close();
-        drop((letters, admitted, seats));
+        handle.seats.close();
+        seats.close();
+        drop((letters, admitted));
         log_totals(&session, &handle);
-        let name = handle.name.clone();
+        let over = Arc::clone(&handle);
         closers.run(move || {
-            recorder.closer().close(reason, &name);
+            recorder.closer().close(reason, &over.name);
+            // With its file, if this is the last that has it.
+            drop(recorder);
+            over.note_over();
             // Nobody may be waiting.
             let _ = tell_end.send(());
         });

@@ -208,6 +208,12 @@ impl SeatKeeper {
         token.iter().flat_map(SeatToken::keys).for_each(|key| self.tokens.retire(key.id, ending));
     }
 
+    /// The session has ended: nobody takes a seat back any more.
+    pub(super) fn close(self) {
+        let tokens = self.seats.values().filter_map(|kept| kept.token.as_ref());
+        tokens.flat_map(SeatToken::keys).for_each(|key| self.tokens.retire(key.id, Ending::Left));
+    }
+
     /// Goes on with the seats of a session that has been restored: nobody has a stream yet, so that each is kept for the grace
     /// period from now on, and whoever has a token of `tokens` may resume it. Of several of a player the last holds; those of
     /// players without a seat are passed over.
@@ -257,9 +263,12 @@ mod tests {
     use tokio::sync::watch;
 
     use super::*;
-    use crate::session::{
-        SessionName, SessionState, TickClock, handle::SessionCounters, live::LiveEdge, mailbox::Mailbox,
-        recording::RecordingWatch, tokens::Found,
+    use crate::{
+        config::ServerConfig,
+        session::{
+            SeatLedger, SessionName, SessionState, SessionTerms, TickClock, handle::SessionCounters, live::LiveEdge,
+            mailbox::Mailbox, recording::RecordingWatch, tokens::Found,
+        },
     };
 
     /// A session with its keeper, stepped by hand.
@@ -285,6 +294,13 @@ mod tests {
         };
         Arc::new(SessionHandle {
             name: SessionName::numbered("arena", 1),
+            place: 0,
+            terms: SessionTerms::of_start(&ServerConfig::default()),
+            seats: SeatLedger::new(session.config().limits.max_players, 0, Instant::now()),
+            ending: OnceLock::new(),
+            end_time: OnceLock::new(),
+            over: watch::Sender::new(false),
+            news: Arc::new(watch::Sender::new(())),
             schema: Arc::clone(session.schema()),
             schema_message: tickwire_wire::schema::to_proto(session.schema()),
             settings: Vec::new(),

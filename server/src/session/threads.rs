@@ -32,7 +32,7 @@ pub(super) trait Watched: Send + Sync {
 #[derive(Debug)]
 pub(super) struct SimulationThreads {
     pool: Arc<Pool>,
-    watchdog: Option<thread::JoinHandle<()>>,
+    watchdog: Mutex<Option<thread::JoinHandle<()>>>,
 }
 
 /// A task that has been handed over.
@@ -87,7 +87,7 @@ impl SimulationThreads {
         });
         let watched = Arc::clone(&pool);
         let watchdog = thread::Builder::new().name("tickwire-watch".into()).spawn(move || watched.watch())?;
-        Ok(Self { pool, watchdog: Some(watchdog) })
+        Ok(Self { pool, watchdog: Mutex::new(Some(watchdog)) })
     }
 
     /// Runs a task from `due` on, until it is over.
@@ -116,17 +116,23 @@ impl SimulationThreads {
             state = self.pool.wait(&self.pool.left, state);
         }
     }
+
+    /// As [`wait`](Self::wait); and nobody looks for stuck tasks any more.
+    pub(super) fn close(&self) {
+        self.wait();
+        self.pool.lock().closing = true;
+        self.pool.closed.notify_one();
+        let watchdog = self.watchdog.lock().expect("no holder of this lock panics").take();
+        if let Some(watchdog) = watchdog {
+            // A panic in there has been reported by the panic hook.
+            let _ = watchdog.join();
+        }
+    }
 }
 
 impl Drop for SimulationThreads {
     fn drop(&mut self) {
-        self.wait();
-        self.pool.lock().closing = true;
-        self.pool.closed.notify_one();
-        if let Some(watchdog) = self.watchdog.take() {
-            // A panic in there has been reported by the panic hook.
-            let _ = watchdog.join();
-        }
+        self.close();
     }
 }
 

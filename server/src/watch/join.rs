@@ -17,6 +17,7 @@ use super::{
     words,
 };
 use crate::{
+    identity::Purpose,
     play::{FirstHello, Hello, check_schema, find_session, granted, read_hello},
     server::{Phase, Shared},
     session::Granted,
@@ -45,13 +46,14 @@ pub(crate) struct Hosted {
 }
 
 /// Lets a spectator of a session in.
-pub(super) fn watch(
+pub(super) async fn watch(
     shared: &Arc<Shared>,
     request: pb::WatchRequest,
 ) -> Result<impl Stream<Item = Result<Bytes, Status>> + Send + use<>, Status> {
     let pb::WatchRequest { hello, follow_player, from_tick, speed } = request;
     let wishes = Wishes { follow_player, from_tick, speed };
-    let hello = hello_of(hello)?;
+    let mut hello = hello_of(hello.ok_or_else(no_hello)?)?;
+    let mut admission = shared.identity.admit(&mut hello, Purpose::Watch)?;
     let hosted = shared
         .hosted
         .as_ref()
@@ -63,30 +65,37 @@ pub(super) fn watch(
                 speed: if wishes.speed == 0.0 { *speed } else { wishes.speed },
                 ..wishes
             };
-            (of_tape(tape, &hello)?, wishes)
+            let source = of_tape(tape, &hello)?;
+            admission.fits(&source.name(), &source.schema().game)?;
+            (source, wishes)
         }
-        None => (Source::Session(find_session(&shared.registry, &hello)?), wishes),
+        // A ticket shows that the spectator was let in; its seat stays kept.
+        None => (Source::Session(find_session(shared, &hello, &admission)?.0), wishes),
     };
-    Ok(let_in(shared, source, &hello, &wishes)?)
+    admission.record().await?;
+    let stream = let_in(shared, source, &hello, &wishes)?;
+    admission.admitted();
+    Ok(stream)
 }
 
-/// Lets a spectator of a recording in.
+/// Lets a spectator of a recording in, who may have it.
 pub(super) fn replay(
     shared: &Arc<Shared>,
     source: Source,
-    request: pb::ReplayRequest,
+    hello: &Hello,
+    request: &pb::ReplayRequest,
 ) -> Result<impl Stream<Item = Result<Bytes, Status>> + Send + use<>, Status> {
-    let pb::ReplayRequest { name: _, hello, from_tick, speed, follow_player } = request;
-    let hello = hello_of(hello)?;
+    let &pb::ReplayRequest { from_tick, speed, follow_player, .. } = request;
     check_schema(&source.name(), source.schema(), hello.game.as_ref(), hello.schema_hash)?;
-    Ok(let_in(shared, source, &hello, &Wishes { follow_player, from_tick, speed })?)
+    Ok(let_in(shared, source, hello, &Wishes { follow_player, from_tick, speed })?)
 }
 
-fn hello_of(hello: Option<pb::Hello>) -> Result<Hello, Refusal> {
-    let hello = hello.ok_or_else(|| {
-        let message = "a spectator says hello, too: protocol_version, and whatever else there is to say";
-        Refusal::new(Code::FailedPrecondition, "HELLO_MISSING", message).field("hello")
-    })?;
+pub(super) fn no_hello() -> Refusal {
+    let message = "a spectator says hello, too: protocol_version, and whatever else there is to say";
+    Refusal::new(Code::FailedPrecondition, "HELLO_MISSING", message).field("hello")
+}
+
+pub(super) fn hello_of(hello: pb::Hello) -> Result<Hello, Refusal> {
     let message = pb::ClientMessage { kind: Some(client_message::Kind::Hello(hello)) };
     match read_hello(message)? {
         FirstHello::Join(hello) => Ok(hello),

@@ -10,6 +10,7 @@ use std::{
 
 use bytes::Bytes;
 use futures_util::{Stream, stream};
+use http::HeaderMap;
 use prost::Message as _;
 use tickwire_proto::v1::{self as pb, recording_service_server};
 use tokio::{sync::OwnedSemaphorePermit, task};
@@ -26,7 +27,7 @@ use super::{
     library::{Found, Library, RecordingName, RecordingNameError},
     rpc::{self, Answer},
 };
-use crate::{server::Shared, status::Refusal};
+use crate::{identity::Admission, server::Shared, status::Refusal};
 
 const PAGE_SIZE_DEFAULT: usize = 50;
 const PAGE_SIZE_MAX: usize = 200;
@@ -49,9 +50,11 @@ impl RecordingService {
         let Self { shared } = self;
         let bytes_max = shared.limits().message_bytes_max;
         let none = EnabledCompressionEncodings::default();
+        let headers = request.headers().clone();
         match request.uri().path() {
             "/tickwire.v1.RecordingService/GetRecording" => {
                 let get = async move |request: pb::GetRecordingRequest| {
+                    permit(&shared, &headers).await?;
                     blocking(&shared, move |shared| {
                         let found = find(&shared.library, &request.name)?;
                         Ok(found.describe(&shared.registry))
@@ -61,24 +64,41 @@ impl RecordingService {
                 rpc::unary(request, bytes_max, get).await
             }
             "/tickwire.v1.RecordingService/ListRecordings" => {
-                let list = async move |request| blocking(&shared, move |shared| list(shared, &request)).await;
+                let list = async move |request| {
+                    permit(&shared, &headers).await?;
+                    blocking(&shared, move |shared| list(shared, &request)).await
+                };
                 rpc::unary(request, bytes_max, list).await
             }
             "/tickwire.v1.RecordingService/DownloadRecording" => {
                 let mut gzip = none;
                 gzip.enable(CompressionEncoding::Gzip);
-                let download = async move |request: pb::DownloadRecordingRequest| download(&shared, request.name).await;
+                let download = async move |request: pb::DownloadRecordingRequest| {
+                    permit(&shared, &headers).await?;
+                    download(&shared, request.name).await
+                };
                 rpc::streaming(request, bytes_max, gzip, download).await
             }
             "/tickwire.v1.RecordingService/Replay" => {
-                let replay = async move |request: pb::ReplayRequest| {
+                let replay = async move |mut request: pb::ReplayRequest| {
+                    let mut hello = request.hello.take().map(join::hello_of).transpose()?;
+                    let admission = match shared.library.is_public {
+                        true => None,
+                        false => Some(shared.identity.admit_to_replay(&headers, hello.as_mut()).await?),
+                    };
+                    let hello = hello.ok_or_else(join::no_hello)?;
                     let name = request.name.clone();
                     let source = blocking(&shared, move |shared| {
                         let found = find(&shared.library, &name)?;
                         shared.library.source(&found, &shared.registry)
                     });
                     let source = source.await?;
-                    join::replay(&shared, source, request)
+                    if let Some(admission) = &admission {
+                        admission.fits(&source.name(), &source.schema().game)?;
+                    }
+                    let stream = join::replay(&shared, source, &hello, &request)?;
+                    admission.into_iter().for_each(Admission::admitted);
+                    Ok(stream)
                 };
                 rpc::streaming(request, bytes_max, none, replay).await
             }
@@ -87,15 +107,16 @@ impl RecordingService {
     }
 }
 
-/// Asks the disk, where nobody waits but the caller; and only for those who may know.
+/// Lets those go on who may know of recordings.
+async fn permit(shared: &Shared, headers: &HeaderMap) -> Result<(), Refusal> {
+    if shared.library.is_public { Ok(()) } else { shared.identity.admit_to_recordings(headers).await }
+}
+
+/// Asks the disk, where nobody waits but the caller.
 async fn blocking<R: Send + 'static>(
     shared: &Arc<Shared>,
     ask: impl FnOnce(&Shared) -> Result<R, Refusal> + Send + 'static,
 ) -> Result<R, Status> {
-    if !shared.library.is_public {
-        let message = "the recordings of this server are not public: it was started without --recordings-public";
-        return Err(Refusal::new(Code::PermissionDenied, "RECORDINGS_PRIVATE", message).into());
-    }
     let shared = Arc::clone(shared);
     let answer = task::spawn_blocking(move || ask(&shared)).await;
     // A panic in there has been reported by the panic hook.

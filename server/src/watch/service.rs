@@ -35,7 +35,7 @@ impl GameService {
         match request.uri().path() {
             "/tickwire.v1.GameService/Watch" => {
                 let none = EnabledCompressionEncodings::default();
-                rpc::streaming(request, bytes_max, none, async move |request| join::watch(&shared, request)).await
+                rpc::streaming(request, bytes_max, none, async move |request| join::watch(&shared, request).await).await
             }
             "/tickwire.v1.GameService/SendInputs" => {
                 rpc::unary(request, bytes_max, async move |request| send_inputs(&shared, request)).await

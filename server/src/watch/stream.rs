@@ -322,6 +322,11 @@ fn end_of(session: &SessionHandle) -> Option<Next> {
     match session.state() {
         SessionState::Running => {}
         SessionState::Stopped => return Some(shut_down()),
+        SessionState::Ended => {
+            let goodbye = goodbye(pb::GoodbyeReason::SessionEnded, "the session has come to its end");
+            let goodbye = pb::Goodbye { result_json: session.result_json().to_owned(), ..goodbye };
+            return Some(Next::End(goodbye, Status::ok("")));
+        }
         SessionState::Failed => {
             let text = "the game of this session failed; its recording replays to the failure";
             let refusal = Refusal::new(Code::Aborted, "SESSION_FAILED", format!("{}: {text}", session.name));
@@ -348,7 +353,7 @@ fn not_reading(patience: Duration) -> Next {
 }
 
 fn goodbye(reason: pb::GoodbyeReason, text: &str) -> pb::Goodbye {
-    pb::Goodbye { reason: reason.into(), text: text.into() }
+    pb::Goodbye { reason: reason.into(), text: text.into(), ..pb::Goodbye::default() }
 }
 
 fn encoded(kind: Kind) -> Bytes {

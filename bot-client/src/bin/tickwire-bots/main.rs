@@ -6,22 +6,25 @@ mod screen;
 mod watch;
 
 use std::{
+    convert::Infallible,
     fs, io,
     net::IpAddr,
     num::NonZeroUsize,
     path::{Path, PathBuf},
     pin::pin,
     process::ExitCode,
+    sync::Arc,
     thread,
     time::Duration,
 };
 
 use clap::Parser;
 use tickwire_client::{
-    Resume, Stripes,
-    bots::{self, BehaviourChoice, Report, SwarmConfig, SwarmError, SwarmHandle},
+    Resume, Secret, Stripes,
+    bots::{self, BehaviourChoice, Report, SwarmConfig, SwarmError, SwarmHandle, Tickets},
     connection::{Conditions, Stalls, Trust},
 };
+use tickwire_ticket::KeyRing;
 use tokio::{runtime, signal, sync::oneshot, time};
 
 use self::screen::{Screen, complain};
@@ -108,9 +111,33 @@ struct Options {
     /// Watches with so many spectators instead of playing with bots; they check every hash, too.
     #[arg(long, value_name = "N")]
     watch: Option<NonZeroUsize>,
+    /// A ticket that lets one bot in, where the server asks for tickets.
+    #[arg(long, value_name = "TICKET", conflicts_with = "ticket_keys", value_parser = secret)]
+    ticket: Option<Secret>,
+    /// A file of ticket keys, by which each bot issues itself a ticket.
+    #[arg(long, value_name = "FILE")]
+    ticket_keys: Option<PathBuf>,
+    /// The server's audience, for those tickets.
+    #[arg(long, value_name = "NAME", default_value = "tickwire")]
+    ticket_audience: String,
     /// Prints errors only.
     #[arg(long)]
     quiet: bool,
+}
+
+fn secret(word: &str) -> Result<Secret, Infallible> {
+    Ok(word.to_owned().into())
+}
+
+/// What lets bots in.
+fn tickets(options: &Options) -> Result<Tickets, String> {
+    if let Some(ticket) = &options.ticket {
+        return Ok(Tickets::Given(ticket.clone()));
+    }
+    let Some(file) = &options.ticket_keys else { return Ok(Tickets::None) };
+    let text = fs::read_to_string(file).map_err(|error| format!("cannot read {}: {error}", file.display()))?;
+    let keys = KeyRing::from_jwks(&text).map_err(|error| format!("{}: {error}", file.display()))?;
+    Ok(Tickets::Minted { keys: Arc::new(keys), audience: options.ticket_audience.clone() })
 }
 
 fn seconds(word: &str) -> Result<Duration, String> {
@@ -169,8 +196,15 @@ fn main() -> ExitCode {
             return EXIT_USAGE.into();
         }
     };
+    let tickets = match tickets(&options) {
+        Ok(tickets) => tickets,
+        Err(error) => {
+            complain(&error);
+            return EXIT_USAGE.into();
+        }
+    };
     if let Some(count) = options.watch {
-        return watch::watch(&options.connect, &options.session, &trust, count, options.seconds, options.quiet);
+        return watch::watch(&options.connect, &options.session, (&tickets, &trust), count, options.seconds, options.quiet);
     }
     let config = SwarmConfig {
         url: options.connect,
@@ -193,6 +227,7 @@ fn main() -> ExitCode {
         snapshot_copies: options.snapshot_copies,
         resume: options.resume,
         trust,
+        tickets,
     };
     let screen = Screen::new(options.quiet, &config);
     if let Err(error) = options.report.iter().chain(&options.html).try_for_each(|file| may_write(file)) {

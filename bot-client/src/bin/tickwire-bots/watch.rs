@@ -4,8 +4,10 @@ use std::{num::NonZeroUsize, process::ExitCode, time::Duration};
 
 use tickwire_client::{
     ClientError, JoinOptions, Spectator, WatchEvent, WatchOptions,
+    bots::Tickets,
     connection::{ConnectOptions, Trust, WatchStats},
 };
+use tickwire_ticket::Role;
 use tokio::{runtime, task::JoinSet, time};
 
 use super::{
@@ -17,7 +19,7 @@ use super::{
 pub(super) fn watch(
     url: &str,
     session: &str,
-    trust: &Trust,
+    (tickets, trust): (&Tickets, &Trust),
     count: NonZeroUsize,
     length: Duration,
     quiet: bool,
@@ -29,7 +31,7 @@ pub(super) fn watch(
             return ExitCode::from(EXIT_USAGE);
         }
     };
-    let (all, failed) = runtime.block_on(watch_all(url, session, trust, count, length));
+    let (all, failed) = runtime.block_on(watch_all(url, session, (tickets, trust), count, length));
     let WatchStats { snapshots, hash_checks, desyncs, jumps: _ } = all;
     if !quiet {
         say(&format!("{count} spectators: {snapshots} snapshots, {hash_checks} hashes checked, {desyncs} differ"));
@@ -45,20 +47,23 @@ pub(super) fn watch(
 async fn watch_all(
     url: &str,
     session: &str,
-    trust: &Trust,
+    (tickets, trust): (&Tickets, &Trust),
     count: NonZeroUsize,
     length: Duration,
 ) -> (WatchStats, usize) {
     let mut spectators = JoinSet::new();
-    for _ in 0..count.get() {
+    for number in 1..=count.get() {
         let connect = ConnectOptions { trust: trust.clone(), ..ConnectOptions::default() };
+        let ticket = tickets.issue(Role::Spectator, &format!("spectator-{number}"), session);
         let (url, session) = (url.to_owned(), session.to_owned());
         spectators.spawn(async move {
-            let join = JoinOptions { session, ..JoinOptions::default() };
-            let mut spectator =
-                Spectator::connect(&url, &WatchOptions { join, connect, ..WatchOptions::default() }).await?;
+            let ticket = ticket.map_err(|error| error.to_string())?;
+            let join = JoinOptions { session, ticket, ..JoinOptions::default() };
+            let options = WatchOptions { join, connect, ..WatchOptions::default() };
+            let failed = |error: ClientError| error.to_string();
+            let mut spectator = Spectator::connect(&url, &options).await.map_err(failed)?;
             let watched = time::timeout(length, watch_on(&mut spectator)).await;
-            watched.unwrap_or(Ok(())).map(|()| *spectator.stats())
+            watched.unwrap_or(Ok(())).map(|()| *spectator.stats()).map_err(failed)
         });
     }
     let (mut all, mut failed) = (WatchStats::default(), 0);

@@ -37,7 +37,7 @@ pub(super) fn export(
     if let Some(end) = ticks.as_ref().and_then(Ticks::end) {
         let (reason, message) = match &end.reason {
             EndReason::Shutdown => ("shutdown", None),
-            EndReason::Ended => ("ended", None),
+            EndReason::Ended { .. } => ("ended", None),
             EndReason::Failed { message } => ("failed", Some(message)),
             EndReason::Killed => ("killed", None),
             EndReason::Limited => ("limited", None),
@@ -50,9 +50,19 @@ pub(super) fn export(
         if let Some(message) = message {
             object["message"] = json!(message);
         }
+        if let EndReason::Ended { result_json } = &end.reason
+            && !result_json.is_empty()
+        {
+            object["result"] = json_of(result_json);
+        }
         line(out, object)?;
     }
     Ok(())
+}
+
+/// JSON as it stands in a recording; a string, where it is none.
+fn json_of(text: &str) -> Json {
+    serde_json::from_str(text).unwrap_or_else(|_| json!(text))
 }
 
 /// What a recording is of, as the header of an [`export`](crate::export()): with all settings by name and in their units.

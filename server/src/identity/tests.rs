@@ -1,0 +1,81 @@
+use std::fs;
+
+use http::{HeaderMap, HeaderValue, header::AUTHORIZATION};
+use tempfile::TempDir;
+use tonic::Code;
+
+use super::*;
+
+fn bearing(authorization: &str) -> HeaderMap {
+    let value = HeaderValue::from_str(authorization).expect("ASCII");
+    [(AUTHORIZATION, value)].into_iter().collect()
+}
+
+/// With one API key, where it is to have any: the key.
+fn identity(auth: Auth, has_keys: bool) -> (Identity, String, TempDir) {
+    let directory = tempfile::tempdir().expect("a directory");
+    let (key, line) = new_api_key(&"backend".parse().expect("a name")).expect("randomness");
+    let [tickets, api_keys] = ["tickets", "api"].map(|name| directory.path().join(name));
+    fs::write(&tickets, tickwire_ticket::new_key("a", Default::default()).expect("randomness")).expect("written");
+    fs::write(&api_keys, line).expect("written");
+    let api_keys = has_keys.then_some(api_keys);
+    let config = IdentityConfig { auth, ticket_keys: Some(tickets), api_keys, ..IdentityConfig::default() };
+    (Identity::load(config).expect("valid"), key.reveal().to_owned(), directory)
+}
+
+#[test]
+fn who_changes_sessions_has_an_api_key_where_the_server_has_any() {
+    for auth in [Auth::Open, Auth::Ticket] {
+        let (identity, key, _directory) = identity(auth, true);
+        let caller = |headers: &HeaderMap| identity.caller(headers).map_err(|refusal| (refusal.code, refusal.reason));
+        let named = Caller::Key("backend".parse().expect("a name"));
+        assert_eq!(caller(&bearing(&format!("Bearer {key}"))), Ok(named.clone()));
+        assert_eq!(caller(&bearing(&format!("bearer  {key} "))), Ok(named));
+        let missing = Err((Code::Unauthenticated, "API_KEY_MISSING"));
+        assert_eq!(caller(&HeaderMap::new()), missing);
+        for scheme in ["Basic", "Bearer", ""] {
+            let wrong = if scheme == "Basic" { format!("{scheme} {key}") } else { scheme.to_owned() };
+            assert_eq!(caller(&bearing(&wrong)), missing, "{wrong}");
+        }
+        let unknown = Err((Code::Unauthenticated, "API_KEY_UNKNOWN"));
+        assert_eq!(caller(&bearing(&format!("Bearer {key}x"))), unknown);
+        assert_eq!(identity.counters.refusals(IdentityReason::ApiKeyUnknown), 1);
+        assert_eq!(identity.counters.refusals(IdentityReason::ApiKeyMissing), 4);
+    }
+}
+
+#[test]
+fn without_api_keys_anybody_changes_sessions_of_an_open_server_and_nobody_those_of_another() {
+    assert_eq!(
+        identity(Auth::Open, false).0.caller(&HeaderMap::new()).map_err(|refusal| refusal.reason),
+        Ok(Caller::Anyone)
+    );
+    let (closed, key, _directory) = identity(Auth::Ticket, false);
+    for headers in [HeaderMap::new(), bearing(&format!("Bearer {key}"))] {
+        let refusal = closed.caller(&headers).expect_err("nobody may");
+        assert_eq!((refusal.code, refusal.reason), (Code::PermissionDenied, "API_KEYS_NONE"));
+    }
+}
+
+#[test]
+fn keys_that_were_taken_back_are_good_for_nothing_once_they_are_read_again() {
+    let (identity, key, directory) = identity(Auth::Open, true);
+    fs::write(directory.path().join("api"), "# nobody\n").expect("written");
+    let headers = bearing(&format!("Bearer {key}"));
+    assert!(identity.caller(&headers).is_ok(), "it is not read before it is asked for");
+    identity.reload().expect("it is good");
+    assert_eq!(identity.caller(&headers).expect_err("it is gone").reason, "API_KEY_UNKNOWN");
+    fs::write(directory.path().join("api"), "x".repeat(300_000)).expect("written");
+    assert!(matches!(identity.reload(), Err(IdentityError::TooLong { .. })));
+}
+
+#[test]
+fn nothing_secret_is_shown() {
+    let (identity, key, directory) = identity(Auth::Ticket, true);
+    let shown = format!("{identity:?}");
+    let set: serde_json::Value =
+        serde_json::from_str(&fs::read_to_string(directory.path().join("tickets")).expect("it is there"))
+            .expect("JSON");
+    let private = set["keys"][0]["d"].as_str().expect("a private key");
+    assert!(!shown.contains(&key) && !shown.contains(private), "{shown}");
+}

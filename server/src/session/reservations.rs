@@ -1,0 +1,334 @@
+//! Seats that are kept for a while for whoever has a ticket; and the tickets.
+
+use std::{
+    sync::{
+        Arc, Mutex, MutexGuard,
+        atomic::{AtomicU8, AtomicU64, Ordering},
+    },
+    time::{Duration, Instant, SystemTime},
+};
+
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use tickwire_simulation::JoinError;
+use tonic::Code;
+
+use super::{
+    SessionHandle,
+    tokens::{Ending, Found, TokenId, Tokens},
+};
+use crate::status::Refusal;
+
+/// For how long a seat is kept for whoever has a ticket.
+pub(crate) const RESERVATION_TIME: Duration = Duration::from_secs(15);
+/// The longest ticket, in bytes.
+pub(crate) const TICKET_BYTES_MAX: usize = 4096;
+/// Tickets for one seat that are good at a time: of more, the newest.
+const TICKETS_PER_SEAT_MAX: usize = 8;
+/// When somebody who finds all seats taken may try again.
+const FULL_RETRY: Duration = Duration::from_secs(5);
+
+const FIELD: &str = "hello.ticket";
+
+/// A seat that is kept.
+#[derive(Debug)]
+pub(crate) struct Reservation {
+    pub(crate) session: Arc<SessionHandle>,
+    pub(crate) expires: Instant,
+    pub(crate) expire_time: SystemTime,
+    /// [`ReservationState`]; it changes under the ledger's lock.
+    state: AtomicU8,
+    tickets: Mutex<Vec<TokenId>>,
+    table: Arc<Reservations>,
+}
+
+/// What has become of a reservation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum ReservationState {
+    /// The seat is kept.
+    Held = 0,
+    /// Somebody has taken the seat.
+    Used = 1,
+    /// Nobody came in time.
+    Expired = 2,
+    /// The session has ended.
+    Ended = 3,
+}
+
+/// Why somebody who asked for a seat has none.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum NotSeated {
+    Join(JoinError),
+    /// Those that are not taken are kept for others.
+    Reserved,
+    /// The seat is not kept any more.
+    Gone(ReservationState),
+}
+
+/// All tickets of a server: of each only a hash is kept.
+#[derive(Debug, Default)]
+pub(crate) struct Reservations {
+    tickets: Tokens<Reservation>,
+    pub(crate) counters: ReservationCounters,
+}
+
+/// What has become of seats that were reserved, as totals since the server's start.
+#[derive(Debug, Default)]
+pub(crate) struct ReservationCounters {
+    pub(crate) reserved: AtomicU64,
+    /// Somebody came for them.
+    pub(crate) used: AtomicU64,
+    /// Nobody came in time.
+    pub(crate) expired: AtomicU64,
+}
+
+impl Reservations {
+    /// A ticket for a reservation; those before stay good.
+    pub(crate) fn mint(&self, reservation: &Arc<Reservation>) -> Result<String, Refusal> {
+        let (key, ticket) = self.tickets.issue(Arc::downgrade(reservation)).ok_or_else(|| {
+            Refusal::new(
+                Code::Internal,
+                "NO_RANDOMNESS",
+                "the server's operating system has no randomness for a ticket",
+            )
+        })?;
+        let mut tickets = reservation.tickets.lock().expect("no holder of this lock panics");
+        if tickets.len() == TICKETS_PER_SEAT_MAX {
+            self.tickets.forget(tickets.remove(0));
+        }
+        tickets.push(key.id);
+        Ok(URL_SAFE_NO_PAD.encode(ticket))
+    }
+
+    /// The reservation that a ticket is for, while its seat is kept.
+    pub(crate) fn resolve(&self, ticket: &str) -> Result<Arc<Reservation>, Refusal> {
+        let Ok(ticket) = URL_SAFE_NO_PAD.decode(ticket) else { return Err(unknown()) };
+        match self.tickets.find(&ticket) {
+            Found::Holder(reservation, _) => match reservation.state() {
+                ReservationState::Held => Ok(reservation),
+                gone => Err(gone_for(gone)),
+            },
+            Found::Ended(Ending::Left) => Err(gone_for(ReservationState::Used)),
+            Found::Ended(Ending::Lost) => Err(gone_for(ReservationState::Expired)),
+            Found::Unknown => Err(unknown()),
+        }
+    }
+}
+
+fn unknown() -> Refusal {
+    let message = "the server has given no such ticket: get one by JoinSession, or join without";
+    Refusal::new(Code::Unauthenticated, "UNKNOWN_TICKET", message).field(FIELD)
+}
+
+/// What the bearer of a ticket is told whose seat is not kept any more.
+pub(crate) fn gone_for(state: ReservationState) -> Refusal {
+    let (reason, message) = match state {
+        ReservationState::Expired => {
+            ("TICKET_EXPIRED", "the seat was kept for 15 s, and nobody came: get another ticket by JoinSession")
+        }
+        ReservationState::Ended => ("SESSION_ENDED", "the session has ended: choose another"),
+        ReservationState::Used | ReservationState::Held => {
+            ("TICKET_USED", "a ticket is good once: resume the seat, or get another ticket by JoinSession")
+        }
+    };
+    Refusal::new(Code::FailedPrecondition, reason, message).field(FIELD)
+}
+
+/// What somebody is told who finds no free seat in a session.
+pub(crate) fn full(session: &SessionHandle, all_taken: bool) -> Refusal {
+    let (name, most) = (&session.name, session.max_players);
+    let message = if all_taken {
+        format!("all {most} seats of {name} are taken")
+    } else {
+        format!("all {most} seats of {name} are taken or reserved")
+    };
+    Refusal::new(Code::ResourceExhausted, "FULL", message).retry_after(FULL_RETRY)
+}
+
+impl Reservation {
+    pub(crate) fn state(&self) -> ReservationState {
+        match self.state.load(Ordering::Acquire) {
+            0 => ReservationState::Held,
+            1 => ReservationState::Used,
+            2 => ReservationState::Expired,
+            _ => ReservationState::Ended,
+        }
+    }
+
+    fn set(&self, state: ReservationState) {
+        self.state.store(state as u8, Ordering::Release);
+        let counters = &self.table.counters;
+        match state {
+            ReservationState::Used => counters.used.fetch_add(1, Ordering::Relaxed),
+            ReservationState::Expired => counters.expired.fetch_add(1, Ordering::Relaxed),
+            ReservationState::Held | ReservationState::Ended => 0,
+        };
+    }
+}
+
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        let ending = if self.state() == ReservationState::Used { Ending::Left } else { Ending::Lost };
+        for id in self.tickets.get_mut().expect("no holder of this lock panics").drain(..) {
+            self.table.tickets.retire(id, ending);
+        }
+    }
+}
+
+/// Which of a session's seats are free: not taken, and kept for nobody. The session's thread seats players under its lock, and
+/// others reserve under it, so that no seat is given twice.
+#[derive(Debug)]
+pub(crate) struct SeatLedger {
+    max_players: u32,
+    ledger: Mutex<Ledger>,
+}
+
+#[derive(Debug)]
+struct Ledger {
+    /// Seats taken, those of players who sit down at the next tick among them.
+    seated: u32,
+    /// In order of their end.
+    reserved: Vec<Arc<Reservation>>,
+    /// Since when no seat is taken or kept.
+    empty_since: Option<Instant>,
+    /// The session has ended.
+    is_closed: bool,
+}
+
+/// A session's seats at one moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct SeatCounts {
+    pub(crate) seated: u32,
+    pub(crate) reserved: u32,
+    pub(crate) free: u32,
+}
+
+impl SeatLedger {
+    pub(super) fn new(max_players: u32, seated: u32, now: Instant) -> Self {
+        let empty_since = (seated == 0).then_some(now);
+        Self { max_players, ledger: Mutex::new(Ledger { seated, reserved: Vec::new(), empty_since, is_closed: false }) }
+    }
+
+    /// Keeps a seat, where one is free; of a session that has ended there is none.
+    pub(crate) fn reserve(
+        &self,
+        session: &Arc<SessionHandle>,
+        table: &Arc<Reservations>,
+        now: Instant,
+    ) -> Option<Arc<Reservation>> {
+        let mut ledger = self.lock();
+        ledger.expire(now);
+        if ledger.is_closed || ledger.free(self.max_players) == 0 {
+            return None;
+        }
+        let reservation = Arc::new(Reservation {
+            session: Arc::clone(session),
+            expires: now + RESERVATION_TIME,
+            expire_time: SystemTime::now() + RESERVATION_TIME,
+            state: AtomicU8::new(ReservationState::Held as u8),
+            tickets: Mutex::default(),
+            table: Arc::clone(table),
+        });
+        table.counters.reserved.fetch_add(1, Ordering::Relaxed);
+        ledger.reserved.push(Arc::clone(&reservation));
+        ledger.empty_since = None;
+        drop(ledger);
+        session.note_news();
+        Some(reservation)
+    }
+
+    /// Seats a player by `sit`, which answers how many seats are taken then, too: on the seat that is kept for them, or on a free
+    /// one.
+    pub(super) fn sit_down<T>(
+        &self,
+        reservation: Option<&Arc<Reservation>>,
+        now: Instant,
+        sit: impl FnOnce() -> Result<(T, u32), JoinError>,
+    ) -> Result<T, NotSeated> {
+        let mut ledger = self.lock();
+        ledger.expire(now);
+        match reservation {
+            Some(reservation) if reservation.state() != ReservationState::Held => {
+                return Err(NotSeated::Gone(reservation.state()));
+            }
+            None if ledger.free(self.max_players) == 0 && !ledger.reserved.is_empty() => {
+                return Err(NotSeated::Reserved);
+            }
+            Some(_) | None => {}
+        }
+        let (seated, count) = sit().map_err(NotSeated::Join)?;
+        ledger.seated = count;
+        ledger.empty_since = None;
+        if let Some(reservation) = reservation {
+            reservation.set(ReservationState::Used);
+            ledger.reserved.retain(|other| !Arc::ptr_eq(other, reservation));
+        }
+        Ok(seated)
+    }
+
+    /// So many seats are taken now.
+    pub(super) fn note_seated(&self, seated: u32, now: Instant) {
+        let mut ledger = self.lock();
+        ledger.seated = seated;
+        ledger.note_empty(now);
+    }
+
+    /// Keeps no seat any longer whose time is over. True: there was one.
+    pub(crate) fn expire(&self, now: Instant) -> bool {
+        self.lock().expire(now)
+    }
+
+    /// How the seats stand.
+    pub(crate) fn counts(&self) -> SeatCounts {
+        let ledger = self.lock();
+        let reserved = ledger.reserved.len() as u32;
+        SeatCounts { seated: ledger.seated, reserved, free: ledger.free(self.max_players) }
+    }
+
+    /// Since when nobody has had a seat, and none was kept.
+    pub(crate) fn empty_since(&self) -> Option<Instant> {
+        self.lock().empty_since
+    }
+
+    /// The session has ended.
+    pub(super) fn close(&self) {
+        let reserved = {
+            let mut ledger = self.lock();
+            ledger.is_closed = true;
+            std::mem::take(&mut ledger.reserved)
+        };
+        // Outside the lock: they hold the session, and with it this.
+        for reservation in reserved {
+            reservation.set(ReservationState::Ended);
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Ledger> {
+        self.ledger.lock().expect("no holder of this lock panics")
+    }
+}
+
+impl Ledger {
+    fn free(&self, max_players: u32) -> u32 {
+        max_players.saturating_sub(self.seated).saturating_sub(self.reserved.len() as u32)
+    }
+
+    fn expire(&mut self, now: Instant) -> bool {
+        let over = self.reserved.iter().take_while(|reservation| reservation.expires <= now).count();
+        for reservation in self.reserved.drain(..over) {
+            reservation.set(ReservationState::Expired);
+        }
+        if over > 0 {
+            self.note_empty(now);
+        }
+        over > 0
+    }
+
+    fn note_empty(&mut self, now: Instant) {
+        if self.seated > 0 || !self.reserved.is_empty() {
+            self.empty_since = None;
+        } else {
+            self.empty_since.get_or_insert(now);
+        }
+    }
+}

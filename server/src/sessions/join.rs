@@ -1,0 +1,237 @@
+//! Seats that callers reserve: in a session of a name, in that of a code, or in any that fits.
+
+use std::{
+    collections::BTreeMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use tickwire_proto::v1::{self as pb, join_session_request::Target};
+use tokio::sync::watch;
+use tonic::Code;
+
+use super::{
+    describe::describe,
+    filter::{name_of, not_found},
+    lobby::{Awaited, CALLS_KEPT, JoinOutcome, Joining, Lobby, State, awaited, check_serving},
+    request::{self, Wanted},
+};
+use crate::{
+    identity::Bearer,
+    server::Shared,
+    session::{
+        self, Creator, JoinCode, RequestKey, Reservation, ReservationState, SessionHandle, SessionState, Visibility,
+    },
+    status::Refusal,
+};
+
+/// Calls that are known again.
+const JOINS_MAX: usize = 16_384;
+/// When somebody who finds no room may try again.
+const RETRY: Duration = Duration::from_secs(1);
+
+impl Lobby {
+    /// Reserves a seat, or answers with the one that the same call has reserved before.
+    pub(super) async fn join(
+        self: &Arc<Self>,
+        shared: &Arc<Shared>,
+        caller: Creator,
+        mut request: pb::JoinSessionRequest,
+    ) -> Result<pb::JoinSessionResponse, Refusal> {
+        let key = request::request_key(std::mem::take(&mut request.request_id), "JoinSession", &request)?;
+        let target = request.target.ok_or_else(|| {
+            let message = "say which session: its name, its join code, or any that fits a quick match";
+            Refusal::new(Code::InvalidArgument, "NO_TARGET", message).field("target")
+        })?;
+        let pb::JoinSessionRequest { subject, player_name, .. } = request;
+        let bearer = Bearer::new(subject, player_name)?;
+        shared.identity.check_can_issue()?;
+        let reservation = awaited(self.begin_join(shared, caller, key, target)?).await?;
+        let token = shared.reservations.mint(&reservation)?;
+        let (name, expires) = (reservation.session.name.to_string(), reservation.expire_time);
+        Ok(pb::JoinSessionResponse {
+            session: Some(describe(shared, &reservation.session)),
+            ticket: shared.identity.issue(token, &name, expires, bearer)?,
+            expire_time: Some(reservation.expire_time.into()),
+        })
+    }
+
+    fn begin_join(
+        self: &Arc<Self>,
+        shared: &Arc<Shared>,
+        caller: Creator,
+        key: Option<RequestKey>,
+        target: Target,
+    ) -> Result<Awaited<Arc<Reservation>>, Refusal> {
+        let now = Instant::now();
+        let mut state = self.lock();
+        if let Some(RequestKey { id, hash }) = &key {
+            let call = (caller.clone(), id.clone());
+            if let Some(known) = known(&mut state, &call, hash) {
+                return known;
+            }
+            if state.joins.len() >= JOINS_MAX {
+                let message = "too many seats have been reserved lately";
+                return Err(Refusal::new(Code::ResourceExhausted, "BUSY", message).retry_after(RETRY));
+            }
+        }
+        check_serving(shared)?;
+        let awaited = match target {
+            Target::Name(name) => reserved(by_name(shared, &name)?),
+            Target::JoinCode(code) => reserved(by_code(shared, &mut state, &caller, &code, now)?),
+            Target::QuickMatch(quick) => self.match_up(shared, &mut state, caller.clone(), quick, now)?,
+        };
+        if let Some(RequestKey { id, hash }) = key {
+            let outcome = JoinOutcome::Pending(awaited.clone());
+            state.joins.insert((caller, id), Joining { hash, outcome, forget_at: now + CALLS_KEPT });
+        }
+        Ok(awaited)
+    }
+
+    /// A seat in a session that fits, in one that is being created, or in a new one.
+    fn match_up(
+        self: &Arc<Self>,
+        shared: &Arc<Shared>,
+        state: &mut State,
+        caller: Creator,
+        quick: pb::QuickMatch,
+        now: Instant,
+    ) -> Result<Awaited<Arc<Reservation>>, Refusal> {
+        let pb::QuickMatch { game, attributes } = quick;
+        request::check_attributes(&attributes, "quick_match.attributes")?;
+        let game = self.catalogue.find(&game, "quick_match.game")?.name().to_owned();
+        let fits = |has: &BTreeMap<String, String>| attributes.iter().all(|(key, value)| has.get(key) == Some(value));
+
+        let listing = shared.registry.all();
+        let mut fitting: Vec<(u32, &Arc<SessionHandle>)> = listing
+            .iter()
+            .filter(|session| session.terms.visibility.is_public() && session.runs() && session.schema.game == game)
+            .filter(|session| fits(&session.terms.attributes))
+            .map(|session| (session.seats.counts(), session))
+            .filter(|(seats, _)| seats.free > 0)
+            .map(|(seats, session)| (seats.seated + seats.reserved, session))
+            .collect();
+        // Where most are; among equals the one that was asked for first.
+        fitting.sort_by_key(|(players, session)| (std::cmp::Reverse(*players), session.place));
+        for (_, session) in fitting {
+            if let Some(reservation) = session.seats.reserve(session, &shared.reservations, now) {
+                return Ok(reserved(reservation));
+            }
+        }
+
+        let (tell, awaited) = watch::channel(None);
+        let coming = state.pending.iter_mut().find(|pending| {
+            pending.is_public
+                && pending.game == game
+                && fits(&pending.attributes)
+                && pending.waiting.len() < pending.max_players as usize
+        });
+        match coming {
+            Some(pending) => pending.waiting.push(tell),
+            None => {
+                let session = pb::NewSession { game, attributes, ..pb::NewSession::default() };
+                let wanted = Wanted::read(session, &self.catalogue, &self.host.config)?;
+                self.start(shared, state, caller, None, None, wanted, Some(tell))?;
+            }
+        }
+        Ok(awaited)
+    }
+}
+
+/// What a call has come to that came before.
+fn known(
+    state: &mut State,
+    call: &(Creator, String),
+    hash: &[u8; 32],
+) -> Option<Result<Awaited<Arc<Reservation>>, Refusal>> {
+    let joining = state.joins.get_mut(call)?;
+    joining.settle();
+    if let JoinOutcome::Pending(awaited) = &joining.outcome
+        && matches!(*awaited.borrow(), Some(Err(_)))
+    {
+        // The same call may come again, and do better.
+        state.joins.remove(call);
+        return None;
+    }
+    if joining.hash != *hash {
+        return Some(Err(request::other_request()));
+    }
+    Some(match &joining.outcome {
+        JoinOutcome::Pending(awaited) => Ok(awaited.clone()),
+        JoinOutcome::Reserved(reservation) => Ok(reserved(Arc::clone(reservation))),
+        JoinOutcome::Gone(state) => Err(gone(*state)),
+    })
+}
+
+/// What a caller is told who asks once more for a seat that is not kept any more.
+fn gone(state: ReservationState) -> Refusal {
+    let refusal = session::gone_for(state);
+    let message = match state {
+        ReservationState::Used | ReservationState::Held => "the seat of this call has been taken",
+        ReservationState::Expired => "the seat of this call was kept for 15 s, and nobody came",
+        ReservationState::Ended => "the session of this call has ended",
+    };
+    let message = format!("{message}: take another id to reserve another one");
+    Refusal { message, ..refusal }.field("request_id")
+}
+
+fn reserved(reservation: Arc<Reservation>) -> Awaited<Arc<Reservation>> {
+    watch::channel(Some(Ok(reservation))).1
+}
+
+fn by_name(shared: &Shared, name: &str) -> Result<Arc<Reservation>, Refusal> {
+    let name = name_of(name)?;
+    let session = match shared.registry.get(&name) {
+        Some(session) => session,
+        None if shared.registry.buried(&name).is_some() => {
+            return Err(session::gone_for(ReservationState::Ended).field("name"));
+        }
+        None => return Err(not_found(&name)),
+    };
+    if session.terms.visibility.takes_tickets_only() {
+        let message = format!("{name} is joined by its code: say that");
+        return Err(Refusal::new(Code::PermissionDenied, "CODE_NEEDED", message).field("name"));
+    }
+    reserve(shared, &session, "name")
+}
+
+/// Whatever is wrong with a code, it is one that there is not.
+fn by_code(
+    shared: &Shared,
+    state: &mut State,
+    caller: &Creator,
+    code: &str,
+    now: Instant,
+) -> Result<Arc<Reservation>, Refusal> {
+    state.attempts.check(caller, now).map_err(|wait| {
+        let message = "too many codes were wrong: wait a little";
+        Refusal::new(Code::ResourceExhausted, "ATTEMPTS", message).field("join_code").retry_after(wait)
+    })?;
+    let found = code.parse::<JoinCode>().ok().and_then(|code| {
+        let listing = shared.registry.all();
+        let is_it = |session: &&Arc<SessionHandle>| session.terms.visibility == Visibility::ByCode(code);
+        listing.iter().filter(|session| session.state() == SessionState::Running).find(is_it).map(Arc::clone)
+    });
+    match found {
+        Some(session) => reserve(shared, &session, "join_code"),
+        None => {
+            state.attempts.note_wrong(caller, now);
+            let message = "no session of this server has this code: look at it again";
+            Err(Refusal::new(Code::NotFound, "NOT_FOUND", message).field("join_code"))
+        }
+    }
+}
+
+fn reserve(shared: &Shared, session: &Arc<SessionHandle>, field: &'static str) -> Result<Arc<Reservation>, Refusal> {
+    if session.ending().is_some() {
+        return Err(session::gone_for(ReservationState::Ended).field(field));
+    }
+    if session.is_stuck() {
+        let message = format!("{} does not come back from a tick; try again, or choose another session", session.name);
+        return Err(Refusal::new(Code::Unavailable, "SESSION_STUCK", message).field(field).retry_after(RETRY));
+    }
+    session
+        .seats
+        .reserve(session, &shared.reservations, Instant::now())
+        .ok_or_else(|| session::full(session, session.seats.counts().reserved == 0))
+}

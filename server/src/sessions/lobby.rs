@@ -1,0 +1,210 @@
+//! What is kept of calls, and of sessions that are not there as yet or any more: the one place where a call's id, a quota and
+//! a name are looked at and taken, under one lock.
+
+use std::{
+    collections::BTreeMap,
+    convert::Infallible,
+    sync::{Arc, Mutex, MutexGuard},
+    time::{Duration, Instant},
+};
+
+use tickwire_proto::v1 as pb;
+use tickwire_shared::Game;
+use tokio::{
+    sync::watch,
+    time::{MissedTickBehavior, interval},
+};
+use tonic::Code;
+use tracing::info;
+
+use super::{attempts::Attempts, catalogue::Catalogue, describe::describe};
+use crate::{
+    server::{Phase, Shared},
+    session::{
+        Creator, Host, RequestKey, Reservation, ReservationState, SessionEnding, SessionHandle, SessionName,
+        SessionState,
+    },
+    status::Refusal,
+};
+
+/// For how long after its session's end, or after a seat was reserved, a call is known again.
+pub(super) const CALLS_KEPT: Duration = Duration::from_secs(300);
+/// How often it is looked what is over.
+const SWEEP_INTERVAL: Duration = Duration::from_millis(250);
+
+/// What is kept of calls and sessions.
+#[derive(Debug)]
+pub(crate) struct Lobby {
+    pub(super) host: Arc<Host>,
+    pub(super) catalogue: Catalogue,
+    state: Mutex<State>,
+}
+
+/// A caller's call, by its id.
+pub(super) type CallId = (Creator, String);
+
+/// What becomes of something, for all who wait for it.
+pub(super) type Awaited<T> = watch::Receiver<Option<Result<T, Refusal>>>;
+pub(super) type Teller<T> = watch::Sender<Option<Result<T, Refusal>>>;
+
+#[derive(Debug, Default)]
+pub(super) struct State {
+    pub(super) creations: BTreeMap<CallId, Creation>,
+    pub(super) joins: BTreeMap<CallId, Joining>,
+    /// Sessions that are being created.
+    pub(super) pending: Vec<Pending>,
+    pub(super) attempts: Attempts,
+}
+
+/// A call that creates a session.
+#[derive(Debug)]
+pub(super) struct Creation {
+    pub(super) hash: [u8; 32],
+    pub(super) outcome: CreationOutcome,
+}
+
+#[derive(Debug)]
+pub(super) enum CreationOutcome {
+    Pending(Awaited<Arc<SessionHandle>>),
+    /// It runs, or has ended; in that case it is forgotten then.
+    Created {
+        name: SessionName,
+        forget_at: Option<Instant>,
+    },
+}
+
+/// A call that reserves a seat.
+#[derive(Debug)]
+pub(super) struct Joining {
+    pub(super) hash: [u8; 32],
+    pub(super) outcome: JoinOutcome,
+    pub(super) forget_at: Instant,
+}
+
+#[derive(Debug)]
+pub(super) enum JoinOutcome {
+    Pending(Awaited<Arc<Reservation>>),
+    Reserved(Arc<Reservation>),
+    /// The seat is not kept any more.
+    Gone(ReservationState),
+}
+
+/// A session that is being created.
+#[derive(Debug)]
+pub(super) struct Pending {
+    pub(super) name: SessionName,
+    pub(super) creator: Creator,
+    pub(super) game: String,
+    pub(super) is_public: bool,
+    pub(super) attributes: BTreeMap<String, String>,
+    pub(super) max_players: u32,
+    /// Those who will have a seat in it.
+    pub(super) waiting: Vec<Teller<Arc<Reservation>>>,
+}
+
+impl Lobby {
+    /// Of a server that hosts these games. The calls that sessions of a killed server were created by are known again.
+    pub(crate) fn new(host: Arc<Host>, games: Vec<Arc<dyn Game>>) -> Self {
+        let catalogue = Catalogue::new(games, &host.config);
+        let mut state = State::default();
+        for session in host.registry.all().iter() {
+            let Some(creation) = &session.terms.creation else { continue };
+            let Some(RequestKey { id, hash }) = creation.request.clone() else { continue };
+            let outcome = CreationOutcome::Created { name: session.name.clone(), forget_at: None };
+            state.creations.insert((creation.creator.clone(), id), Creation { hash, outcome });
+        }
+        Self { host, catalogue, state: Mutex::new(state) }
+    }
+
+    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().expect("no holder of this lock panics")
+    }
+
+    pub(super) fn list_games(&self) -> pb::ListGamesResponse {
+        pb::ListGamesResponse { games: self.catalogue.described(), can_create: self.host.config.create_sessions }
+    }
+
+    /// While the server runs: ends sessions that nobody is in, gives up seats that nobody came for, and forgets what is over.
+    pub(crate) async fn keep(&self, shared: &Shared) -> Infallible {
+        let mut due = interval(SWEEP_INTERVAL);
+        due.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            due.tick().await;
+            self.sweep(shared, Instant::now());
+        }
+    }
+
+    fn sweep(&self, shared: &Shared, now: Instant) {
+        for session in self.host.registry.all().iter() {
+            if session.seats.expire(now) {
+                session.note_news();
+            }
+            if let (Some(timeout), Some(since)) = (session.terms.empty_timeout, session.seats.empty_since())
+                && now.saturating_duration_since(since) >= timeout
+                && session.finish(SessionEnding { cause: pb::SessionEndCause::Empty, result_json: String::new() })
+            {
+                info!(session = %session.name, ?timeout, "nobody was in the session for so long: it ends");
+            }
+            // One that was started with the server, and has failed, stays to be seen.
+            let goes = session.terms.creation.is_some() || session.state() == SessionState::Ended;
+            if goes && session.is_over() {
+                self.bury(shared, session);
+            }
+        }
+        self.host.registry.forget_buried(now, CALLS_KEPT);
+        let mut state = self.lock();
+        let registry = &self.host.registry;
+        state.creations.retain(|_, creation| match &mut creation.outcome {
+            CreationOutcome::Created { name, forget_at } if forget_at.is_none() && registry.get(name).is_none() => {
+                *forget_at = Some(now + CALLS_KEPT);
+                true
+            }
+            CreationOutcome::Created { forget_at, .. } => forget_at.is_none_or(|at| now < at),
+            CreationOutcome::Pending(_) => true,
+        });
+        state.joins.retain(|_, joining| {
+            joining.settle();
+            now < joining.forget_at || matches!(joining.outcome, JoinOutcome::Pending(_))
+        });
+        state.attempts.sweep(now);
+    }
+
+    /// Forgets a session that is over, but for what was told of it last.
+    pub(super) fn bury(&self, shared: &Shared, session: &Arc<SessionHandle>) {
+        self.host.registry.bury(&session.name, describe(shared, session), Instant::now());
+        self.host.forget(session);
+    }
+}
+
+impl Joining {
+    /// Lets go of what need not be held any more: a session is not to be kept for the sake of a call.
+    pub(super) fn settle(&mut self) {
+        if let JoinOutcome::Pending(awaited) = &self.outcome {
+            let settled = awaited.borrow().as_ref().and_then(|outcome| outcome.as_ref().ok().cloned());
+            if let Some(reservation) = settled {
+                self.outcome = JoinOutcome::Reserved(reservation);
+            }
+        }
+        if let JoinOutcome::Reserved(reservation) = &self.outcome
+            && reservation.state() != ReservationState::Held
+        {
+            self.outcome = JoinOutcome::Gone(reservation.state());
+        }
+    }
+}
+
+/// Waits for what somebody is working on.
+pub(super) async fn awaited<T: Clone>(mut awaited: Awaited<T>) -> Result<T, Refusal> {
+    match awaited.wait_for(Option::is_some).await {
+        Ok(outcome) => outcome.clone().expect("it was waited for"),
+        // Whoever worked on it has panicked, or the server is gone.
+        Err(_) => {
+            Err(Refusal::new(Code::Internal, "FAILED", "the session could not be created; the server's log says why"))
+        }
+    }
+}
+
+/// Whether new sessions and seats can be had.
+pub(super) fn check_serving(shared: &Shared) -> Result<(), Refusal> {
+    if *shared.phase.borrow() == Phase::Serving { Ok(()) } else { Err(Refusal::shutting_down()) }
+}

@@ -1,0 +1,298 @@
+//! Keys and tickets with the server as a process: its commands make them, its options take them, and neither its output nor
+//! its files ever hold them.
+
+#![cfg(unix)]
+
+use std::{
+    fs::{self, File},
+    io::{BufRead as _, BufReader},
+    os::unix::fs::PermissionsExt as _,
+    path::{Path, PathBuf},
+    process::{Child, Command, Output, Stdio},
+    time::Duration,
+};
+
+use tempfile::TempDir;
+use tickwire_client::{Client, Event, JoinOptions, Secret, Spectator, WatchOptions};
+use tickwire_proto::v1::{self as pb, recording_service_client::RecordingServiceClient};
+use tokio::time::timeout;
+use tonic::{Request, transport::Endpoint};
+
+const PATIENCE: Duration = Duration::from_secs(20);
+const SUBJECT: &str = "player-81";
+
+fn command() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tickwire-server"));
+    // What the test's own environment says of servers is not for these.
+    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("TICKWIRE_")) {
+        command.env_remove(name);
+    }
+    command
+}
+
+fn run(arguments: &[&str]) -> Output {
+    command().args(arguments).output().expect("the binary runs")
+}
+
+fn stdout(arguments: &[&str]) -> String {
+    let output = run(arguments);
+    assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).expect("UTF-8")
+}
+
+/// Files of keys in a directory of their own, and the secrets among them.
+struct Keys {
+    directory: TempDir,
+    api_key: String,
+}
+
+impl Keys {
+    fn new() -> Self {
+        let directory = tempfile::tempdir().expect("a directory");
+        let made = run(&["keys", "new-api-key", "backend"]);
+        let text = String::from_utf8(made.stdout).expect("UTF-8");
+        let [api_key, line] = text.lines().collect::<Vec<_>>()[..] else { panic!("{text}: a key and its line") };
+        write(&directory.path().join("api-keys"), &format!("{line}\n"));
+        write(&directory.path().join("ticket-keys.json"), &stdout(&["keys", "new-ticket-key", "--kid", "2026-11"]));
+        Self { api_key: api_key.to_owned(), directory }
+    }
+
+    fn path(&self, name: &str) -> String {
+        self.directory.path().join(name).to_str().expect("UTF-8").to_owned()
+    }
+
+    fn ticket(&self, arguments: &[&str]) -> String {
+        let keys = self.path("ticket-keys.json");
+        let all = [&["keys", "ticket", "--ticket-keys", &keys, "--subject", SUBJECT][..], arguments].concat();
+        stdout(&all).trim().to_owned()
+    }
+}
+
+fn write(path: &Path, text: &str) {
+    fs::write(path, text).expect("written");
+    fs::set_permissions(path, fs::Permissions::from_mode(0o600)).expect("they are ours");
+}
+
+/// A server that asks for tickets, and writes down all that it has to say.
+struct Running {
+    child: Child,
+    url: String,
+    log: PathBuf,
+}
+
+impl Running {
+    fn start(keys: &Keys, data: &Path) -> Self {
+        let log = keys.directory.path().join("log");
+        let append = || File::options().create(true).append(true).open(&log).expect("it can be written");
+        let mut child = command()
+            .env("TICKWIRE_LOG", "trace")
+            .args(["--listen", "127.0.0.1:0", "--auth", "ticket", "--keyframe-seconds", "1"])
+            .args(["--ticket-keys", &keys.path("ticket-keys.json"), "--api-keys", &keys.path("api-keys"), "--data-dir"])
+            .arg(data)
+            .stdout(Stdio::piped())
+            .stderr(append())
+            .spawn()
+            .expect("the binary runs");
+        let mut first = String::new();
+        BufReader::new(child.stdout.take().expect("it is piped")).read_line(&mut first).expect("it prints");
+        let address = first.split("http://").nth(1).and_then(|rest| rest.split(' ').next());
+        let url = format!("http://{}", address.unwrap_or_else(|| panic!("{first:?} names no address")));
+        Self { child, url, log }
+    }
+
+    fn stop(mut self) -> PathBuf {
+        let signalled = Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status().expect("kill runs");
+        assert!(signalled.success());
+        assert_eq!(self.child.wait().expect("it is a child").code(), Some(0));
+        self.log
+    }
+}
+
+async fn join(url: &str, ticket: &str) -> Result<Client, String> {
+    let options = JoinOptions { ticket: Secret::from(ticket.to_owned()), ..JoinOptions::default() };
+    Client::connect(url, &options).await.map_err(|error| error.to_string())
+}
+
+async fn play_a_little(client: &mut Client) {
+    let played = async {
+        let mut snapshots = 0;
+        while snapshots < 90 {
+            if let Some(Event::Snapshot(_)) = client.next().await.expect("it goes on") {
+                snapshots += 1;
+            }
+        }
+    };
+    timeout(PATIENCE, played).await.expect("it plays");
+}
+
+/// All files below a directory.
+fn files(directory: &Path, found: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(directory).expect("a directory") {
+        let path = entry.expect("an entry").path();
+        if path.is_dir() { files(&path, found) } else { found.push(path) }
+    }
+}
+
+fn contains(bytes: &[u8], part: &[u8]) -> bool {
+    bytes.windows(part.len()).any(|window| window == part)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_secret_stands_in_what_a_server_says_or_leaves() {
+    let (keys, data) = (Keys::new(), tempfile::tempdir().expect("a directory"));
+    let server = Running::start(&keys, data.path());
+    let session = ["--session", "sessions/arena-1"];
+    let good = keys.ticket(&session);
+    let mut client = join(&server.url, &good).await.expect("the ticket is good");
+    play_a_little(&mut client).await;
+    let mut tokens = vec![client.core().resume_token().to_vec()];
+    drop(client);
+    let options = JoinOptions { resume_token: tokens[0].clone(), ..JoinOptions::default() };
+    let mut client = Client::connect(&server.url, &options).await.expect("the seat is kept");
+    play_a_little(&mut client).await;
+    tokens.push(client.core().resume_token().to_vec());
+
+    // Whatever can go wrong with a ticket or a key.
+    let wrong_audience = keys.ticket(&["--game", "arena", "--audience", "elsewhere"]);
+    let wrong_role = keys.ticket(&["--game", "arena", "--role", "spectator"]);
+    let forged = format!("{}x", keys.ticket(&session));
+    for (ticket, said) in
+        [(&good, "get a new one"), (&wrong_audience, "aud"), (&wrong_role, "role player"), (&forged, "signature")]
+    {
+        let error = join(&server.url, ticket).await.map(drop).expect_err("it is refused");
+        assert!(error.contains(said), "{error}");
+    }
+    let join_options = JoinOptions { ticket: wrong_role.clone().into(), ..JoinOptions::default() };
+    let watched =
+        Spectator::connect(&server.url, &WatchOptions { join: join_options, ..WatchOptions::default() }).await;
+    drop(watched.expect("to watch it is good"));
+    let operator = keys.ticket(&["--role", "operator"]);
+    let channel = Endpoint::from_shared(server.url.clone()).expect("a URL").connect().await.expect("it listens");
+    let mut recordings = RecordingServiceClient::new(channel);
+    for (bearer, is_good) in [(&keys.api_key, true), (&operator, true), (&operator, false), (&forged, false)] {
+        let mut request = Request::new(pb::ListRecordingsRequest::default());
+        request.metadata_mut().insert("authorization", format!("Bearer {bearer}").parse().expect("ASCII"));
+        assert_eq!(recordings.list_recordings(request).await.is_ok(), is_good);
+    }
+    client.leave().await.expect("it may go");
+    let log = server.stop();
+
+    let mut found = vec![log];
+    files(data.path(), &mut found);
+    // Recordings are compressed.
+    let recordings: Vec<PathBuf> =
+        found.iter().filter(|file| file.extension().is_some_and(|it| it == "mcap")).cloned().collect();
+    assert_eq!(recordings.len(), 1, "{found:?}");
+    let plain = keys.directory.path().join("plain.mcap");
+    let [from, to] = [&recordings[0], &plain].map(|path| path.to_str().expect("UTF-8"));
+    stdout(&["recordings", "export", "--format", "mcap", "--output", to, from]);
+    found.push(plain);
+
+    let set: serde_json::Value =
+        serde_json::from_str(&fs::read_to_string(keys.path("ticket-keys.json")).expect("it is there")).expect("JSON");
+    let private = set["keys"][0]["d"].as_str().expect("a private key");
+    let signature = |ticket: &str| ticket.rsplit('.').next().expect("a signature").as_bytes().to_vec();
+    let mut secrets = vec![keys.api_key.clone().into_bytes(), private.as_bytes().to_vec()];
+    secrets.extend([&good, &wrong_audience, &wrong_role, &forged, &operator].map(|ticket| signature(ticket)));
+    for token in &tokens {
+        assert_eq!(token.len(), 32);
+        // Its first bytes are what it is looked up by.
+        let secret = &token[8..];
+        let hex: String = secret.iter().map(|byte| format!("{byte:02x}")).collect();
+        let listed = secret.iter().map(u8::to_string).collect::<Vec<_>>().join(", ");
+        secrets.extend([
+            secret.to_vec(),
+            hex.clone().into_bytes(),
+            hex.to_uppercase().into_bytes(),
+            listed.into_bytes(),
+        ]);
+    }
+    for file in &found {
+        let bytes = fs::read(file).expect("it is there");
+        for secret in &secrets {
+            assert!(!contains(&bytes, secret), "{}: {}", file.display(), String::from_utf8_lossy(secret));
+        }
+    }
+    // It would be found where it were: what is no secret is.
+    let log = fs::read_to_string(&found[0]).expect("it is there");
+    assert!(log.contains(SUBJECT) && log.contains("TRACE") && found.len() > 3, "{found:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_used_ticket_stays_used_when_its_server_is_killed() {
+    let (keys, data) = (Keys::new(), tempfile::tempdir().expect("a directory"));
+    let mut server = Running::start(&keys, data.path());
+    let ticket = keys.ticket(&["--game", "arena", "--valid", "5m"]);
+    let client = join(&server.url, &ticket).await.expect("the ticket is good");
+    server.child.kill().expect("it runs");
+    server.child.wait().expect("it is a child");
+    drop(client);
+    let server = Running::start(&keys, data.path());
+    let error = join(&server.url, &ticket).await.map(drop).expect_err("it was used");
+    assert!(error.contains("get a new one"), "{error}");
+    join(&server.url, &keys.ticket(&["--game", "arena"])).await.expect("another one is good");
+    server.stop();
+}
+
+#[test]
+fn keys_and_tickets_that_cannot_be_made_are_told_why() {
+    let keys = Keys::new();
+    let refused = |arguments: &[&str]| {
+        let output = run(arguments);
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}");
+        String::from_utf8(output.stderr).expect("UTF-8")
+    };
+    assert!(refused(&["keys", "new-api-key", "a b"]).contains("1 to 64 letters"));
+    assert!(refused(&["keys", "new-ticket-key", "--kid", "a b"]).contains("kid"));
+    let file = keys.path("ticket-keys.json");
+    let ticket = |arguments: &[&str]| {
+        refused(&[&["keys", "ticket", "--subject", "ann", "--ticket-keys", &file][..], arguments].concat())
+    };
+    assert!(ticket(&[]).contains("session"), "{}", ticket(&[]));
+    assert!(ticket(&["--game", "arena", "--valid", "1h"]).contains("1s to 5m"));
+    assert!(ticket(&["--game", "arena", "--role", "root"]).contains("choose player"));
+    let public = stdout(&["keys", "public-ticket-keys", &file]);
+    write(Path::new(&file), &public);
+    assert!(!public.contains("\"d\"") && ticket(&["--game", "arena"]).contains("no private key"));
+    write(Path::new(&file), &stdout(&["keys", "new-ticket-key", "--algorithm", "HS256"]));
+    assert!(refused(&["keys", "public-ticket-keys", &file]).contains("one secret for all"));
+}
+
+#[test]
+fn options_are_checked_and_shown_without_what_is_in_their_files() {
+    let keys = Keys::new();
+    let files = ["--ticket-keys", &keys.path("ticket-keys.json"), "--api-keys", &keys.path("api-keys")];
+    let shown = stdout(
+        &[&["--print-config", "--auth", "ticket", "--allowed-hosts", "a.example,b.example:1"][..], &files].concat(),
+    );
+    assert!(
+        shown.contains("auth = \"ticket\" # flag") && shown.contains("allowed_hosts = [\"a.example\",\"b.example:1\"]")
+    );
+    assert!(
+        shown.contains("/ticket-keys.json\"") && !shown.contains(&keys.api_key) && !shown.contains("\"d\""),
+        "{shown}"
+    );
+
+    let refused = |arguments: &[&str]| {
+        let output = run(&[&["--print-config"], arguments].concat());
+        assert!(!output.status.success(), "{arguments:?}");
+        String::from_utf8(output.stderr).expect("UTF-8")
+    };
+    assert!(refused(&["--auth", "ticket"]).contains("--ticket-keys"));
+    assert!(refused(&["--listen", "0.0.0.0:0"]).contains("nobody is asked who they are"));
+    let beyond = refused(&[&["--listen", "0.0.0.0:0", "--auth", "ticket"][..], &files].concat());
+    assert!(beyond.contains("tickets among it") && !beyond.contains("nobody is asked"), "{beyond}");
+    assert!(refused(&["--allowed-origins", "*"]).contains("is no origin"));
+    assert!(refused(&["--api-keys", "nowhere"]).contains("cannot read nowhere"));
+}
+
+#[test]
+fn files_of_keys_that_anybody_can_read_are_warned_of() {
+    let (keys, data) = (Keys::new(), tempfile::tempdir().expect("a directory"));
+    let warning = "anybody on this machine can read";
+    let log = fs::read_to_string(Running::start(&keys, data.path()).stop()).expect("it is there");
+    assert!(!log.contains(warning));
+    fs::set_permissions(keys.path("ticket-keys.json"), fs::Permissions::from_mode(0o644)).expect("they are ours");
+    let log = fs::read_to_string(Running::start(&keys, data.path()).stop()).expect("it is there");
+    assert!(log.lines().any(|line| line.contains(warning) && line.contains("ticket-keys.json")));
+}
