@@ -1,6 +1,6 @@
 //! The end of a server, and of a session whose game fails.
 
-use std::{num::NonZeroU32, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use bevy_ecs::prelude::*;
 use tickwire_proto::v1::{

@@ -65,7 +65,7 @@ fn film(trace: &str, players: usize, rate: u32, ticks: u64) -> Vec<u8> {
         let output = session.finish_tick(&input).expect("the arena does not panic");
         writer.tick_result(&output.result.into()).expect("memory takes it");
     }
-    let end = End { reason: EndReason::Ended, tick: Tick(ticks), ticks_missing: 0 };
+    let end = End { reason: EndReason::Ended { result_json: String::new() }, tick: Tick(ticks), ticks_missing: 0 };
     writer.end(&end).expect("memory takes it");
     writer.finish().expect("memory takes it").into_inner()
 }

@@ -2,7 +2,7 @@
 
 use std::{
     fs::{self, File},
-    num::{NonZeroU32, NonZeroUsize},
+    num::NonZeroUsize,
     path::{Path, PathBuf},
     sync::{
         Arc, Condvar, Mutex,

@@ -218,7 +218,9 @@ fn play(shooter: Shooter) -> Played {
         let input = client.play(time, shooter, &schema, &mut shots);
         up.push_back((time + WAY, (client.unacknowledged, input)));
     }
-    writer.end(&End { reason: EndReason::Ended, tick: Tick(TICKS), ticks_missing: 0 }).expect("memory takes it");
+    writer
+        .end(&End { reason: EndReason::Ended { result_json: String::new() }, tick: Tick(TICKS), ticks_missing: 0 })
+        .expect("memory takes it");
     let bytes = writer.finish().expect("memory takes it").into_inner();
     // Whose tick has not come is no shot.
     shots.retain(|tick, _| *tick <= Tick(TICKS));

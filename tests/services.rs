@@ -1,6 +1,6 @@
 //! What a server says beside the game: its sessions, its health, and its protocol.
 
-use std::{collections::BTreeSet, num::NonZeroU32, sync::Arc};
+use std::{collections::BTreeSet, sync::Arc};
 
 use bytes::Bytes;
 use tickwire_arena::Arena;

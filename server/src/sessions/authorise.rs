@@ -3,25 +3,28 @@
 use std::net::{IpAddr, Ipv6Addr};
 
 use tonic::{Code, Request};
+use tracing::debug;
 
 use crate::{net::PeerAddress, session::Creator, status::Refusal};
 
 /// What a caller wants to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Action {
-    CreateSession,
-    EndSession,
-    DeleteSession,
-    JoinSession,
+    Create,
+    End,
+    Delete,
+    Join,
 }
 
 /// Who the caller is, as quotas count, if it may do that. Whoever reaches the port may do all of it: with sessions of others
 /// only what everybody may.
-pub(crate) fn authorise<T>(request: &Request<T>, _action: Action) -> Result<Creator, Refusal> {
+pub(crate) fn authorise<T>(request: &Request<T>, action: Action) -> Result<Creator, Refusal> {
     let address = request.extensions().get::<PeerAddress>().ok_or_else(|| {
         Refusal::new(Code::Unavailable, "DISCONNECTED", "the connection of this call is gone: connect again")
     })?;
-    Ok(Creator::new(format!("address {}", counted_as(address.0))))
+    let creator = Creator::new(format!("address {}", counted_as(address.0)));
+    debug!(%creator, ?action, "a call");
+    Ok(creator)
 }
 
 /// One household or host: an IPv4 address, or the 2^64 of an IPv6 network.
