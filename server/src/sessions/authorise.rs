@@ -3,6 +3,7 @@
 use std::net::{IpAddr, Ipv6Addr};
 
 use tonic::{Code, Request};
+use tracing::debug;
 
 use crate::{identity::Caller, net::PeerAddress, server::Shared, session::Creator, status::Refusal};
 
@@ -15,7 +16,9 @@ pub(crate) fn authorise<T>(shared: &Shared, request: &Request<T>) -> Result<Crea
     let address = request.extensions().get::<PeerAddress>().ok_or_else(|| {
         Refusal::new(Code::Unavailable, "DISCONNECTED", "the connection of this call is gone: connect again")
     })?;
-    Ok(Creator::new(format!("address {}", counted_as(address.0))))
+    let creator = Creator::new(format!("address {}", counted_as(address.0)));
+    debug!(%creator, ?action, "a call");
+    Ok(creator)
 }
 
 /// One household or host: an IPv4 address, or the 2^64 of an IPv6 network.

@@ -36,7 +36,8 @@ fn recordings_of_older_formats_are_read_to_their_end_and_repaired() {
         assert_eq!((header(&bytes).format_version, header(&bytes).crc32 != 0), (version, version > 1));
         let recording = Recording::from_bytes(bytes.clone()).expect("it is read");
         let summary = recording.scan();
-        assert_eq!((summary.ticks, &summary.state), (200, &RecordingState::Complete(EndReason::Ended)));
+        let ended = RecordingState::Complete(EndReason::Ended { result_json: String::new() });
+        assert_eq!((summary.ticks, &summary.state), (200, &ended));
         assert_eq!(recording.summary(), summary);
 
         let directory = tempfile::tempdir().expect("a directory");
