@@ -81,7 +81,7 @@ impl<'de> Deserializer<'de> for Look<'_> {
         visitor.visit_newtype_struct(self)
     }
 
-    fn deserialize_tuple<V: Visitor<'de>>(mut self, length: usize, _: V) -> Result<V::Value, Looked> {
+    fn deserialize_tuple<V: Visitor<'de>>(self, length: usize, _: V) -> Result<V::Value, Looked> {
         self.0.write(length as u64);
         self.see("tuple", &[])
     }
@@ -140,12 +140,15 @@ mod tests {
     }
 
     #[derive(Deserialize)]
+    #[expect(dead_code, reason = "only its shape is of interest")]
     struct Pair(f32, f32);
 
     #[derive(Deserialize)]
+    #[expect(dead_code, reason = "only its shape is of interest")]
     struct Metres(f32);
 
     #[derive(Deserialize)]
+    #[expect(dead_code, reason = "only its shape is of interest")]
     struct Count(u32);
 
     #[derive(Deserialize)]
