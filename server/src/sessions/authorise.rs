@@ -17,7 +17,7 @@ pub(crate) fn authorise<T>(shared: &Shared, request: &Request<T>) -> Result<Crea
         Refusal::new(Code::Unavailable, "DISCONNECTED", "the connection of this call is gone: connect again")
     })?;
     let creator = Creator::new(format!("address {}", counted_as(address.0)));
-    debug!(%creator, ?action, "a call");
+    debug!(%creator, "a call");
     Ok(creator)
 }
 
