@@ -19,12 +19,14 @@
 //! - `play`: a player's stream. `parse` turns messages into what they mean; the uplink takes in what comes, whatever the
 //!   downlink does; that composes a snapshot only when HTTP/2 has room for one.
 //! - `watch`: spectators of sessions and of recordings, and what is told of recordings.
+//! - `chat`: what players say to each other, beside the game.
 //! - `housekeeping`: recordings that are too many, too large or too old, and whether the disk takes the new ones.
 //! - `recovery`: sessions that a killed server has left go on, before the first stream comes.
 //! - `cli`: options and commands.
 
 #![forbid(unsafe_code)]
 
+mod chat;
 mod cli;
 mod config;
 mod housekeeping;
@@ -37,6 +39,7 @@ mod sessions_service;
 mod status;
 mod watch;
 
+pub use chat::{ChatControl, ChatError, ChatTotals, ModeratedChannel, ModeratedLine, Moderator, Verdict};
 pub use cli::cli_main;
-pub use config::{Limits, RecordingConfig, ServerConfig, Timeouts};
+pub use config::{ChatLimits, Limits, RecordingConfig, ServerConfig, Timeouts};
 pub use server::{Probe, RunError, Server, SessionProgress, run};

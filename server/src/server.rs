@@ -28,13 +28,14 @@ use tonic_health::{ServingStatus, server::HealthReporter};
 use tracing::{info, warn};
 
 use crate::{
+    chat::{ChatControl, ChatService, Moderation},
     config::{Limits, ServerConfig, Timeouts},
     housekeeping::Housekeeper,
     net::{self, NetworkThread, NetworkThreads, Relay},
     recovery::{RecoveredSessions, Recoverer},
     session::{
-        self, AttachTokens, Origin, RecoveredSession, Registry, ResumeTokens, SessionHandle, SessionHost, SessionName,
-        SessionOrder, StartError,
+        self, AttachTokens, ChatTokens, Origin, RecoveredSession, Registry, ResumeTokens, SessionHandle, SessionHost,
+        SessionName, SessionOrder, StartError,
     },
     sessions_service::Sessions,
     watch::{self, GameService, Hosted, Library, RecordingService, Spectators, Tape},
@@ -116,6 +117,9 @@ pub(crate) struct Shared {
     pub(crate) notices: Notices,
     pub(crate) attach_tokens: Arc<AttachTokens>,
     pub(crate) resume_tokens: Arc<ResumeTokens>,
+    pub(crate) chat_tokens: Arc<ChatTokens>,
+    /// Judges what is said; none: all passes.
+    pub(crate) moderation: Option<Moderation>,
     pub(crate) spectators: Arc<Spectators>,
     pub(crate) library: Library,
     /// A recording that is shown as if it were a session.
@@ -288,6 +292,8 @@ impl Server {
             notices: Notices::default(),
             attach_tokens: Arc::default(),
             resume_tokens: Arc::clone(host.resume_tokens()),
+            chat_tokens: Arc::default(),
+            moderation: config.moderator.map(Moderation::new),
             spectators: Arc::default(),
             library,
             hosted,
@@ -303,6 +309,12 @@ impl Server {
     #[must_use]
     pub fn probe(&self) -> Probe {
         Probe { shared: Arc::clone(&self.serving.shared), threads: self.threads.iter().map(Arc::clone).collect() }
+    }
+
+    /// Has a hand in what is said.
+    #[must_use]
+    pub fn chat(&self) -> ChatControl {
+        ChatControl::new(Arc::clone(&self.serving.shared))
     }
 
     /// The sessions' names, in the order in which they were asked for.
@@ -354,7 +366,9 @@ impl Server {
 }
 
 async fn set_health(health: &HealthReporter, status: ServingStatus) {
-    for service in ["", GameService::NAME, RecordingService::NAME, SessionServiceServer::<Sessions>::NAME] {
+    for service in
+        ["", GameService::NAME, ChatService::NAME, RecordingService::NAME, SessionServiceServer::<Sessions>::NAME]
+    {
         health.set_service_status(service, status).await;
     }
 }
@@ -502,6 +516,7 @@ fn routes(shared: &Arc<Shared>, health: &HealthReporter) -> Routes {
     const VALID: &str = "the descriptors are compiled in";
     Routes::default()
         .add_service(GameService::new(Arc::clone(shared)))
+        .add_service(ChatService::new(Arc::clone(shared)))
         .add_service(RecordingService::new(Arc::clone(shared)))
         .add_service(SessionServiceServer::new(Sessions::new(Arc::clone(shared))).max_decoding_message_size(bytes_max))
         .add_service(tonic_health::pb::health_server::HealthServer::new(

@@ -38,10 +38,11 @@ pub(crate) enum Topic {
     Recovered,
     SeatToken,
     Keyframe,
+    Chat,
 }
 
 impl Topic {
-    pub(crate) const ALL: [Self; 8] = [
+    pub(crate) const ALL: [Self; 9] = [
         Self::Header,
         Self::TickInput,
         Self::TickResult,
@@ -50,6 +51,7 @@ impl Topic {
         Self::Recovered,
         Self::SeatToken,
         Self::Keyframe,
+        Self::Chat,
     ];
 
     /// The topic's name, and that of its messages.
@@ -63,6 +65,7 @@ impl Topic {
             Self::Recovered => ("recovered", "tickwire.v1.Recovered"),
             Self::SeatToken => ("seat_token", "tickwire.v1.SeatToken"),
             Self::Keyframe => ("keyframe", "tickwire.v1.Keyframe"),
+            Self::Chat => ("chat", "tickwire.v1.ChatRecord"),
         }
     }
 

@@ -34,6 +34,7 @@
 mod assertions;
 mod attempt;
 mod bytes;
+mod chat;
 mod diff;
 mod directory;
 mod divergence;
@@ -61,6 +62,7 @@ mod writer;
 
 pub use assertions::{assert_deterministic, assert_plays, assert_replays};
 pub use bytes::{ByteReport, byte_report};
+pub use chat::ChatRecord;
 pub use diff::{DiffError, OutcomeDiff, RecordingDiff, TickDiff, diff};
 pub use directory::{DirectoryLock, DirectoryLockError};
 pub use divergence::{Difference, Divergence, Value};

@@ -348,7 +348,7 @@ fn checksummed(mut bytes: Vec<u8>) -> Vec<u8> {
 }
 
 /// A message whose checksum is right. It is decoded only then: no accident of a disk gets any further.
-fn checked<M: Message + Default>(bytes: &[u8]) -> Result<M, String> {
+pub(crate) fn checked<M: Message + Default>(bytes: &[u8]) -> Result<M, String> {
     check(bytes)?;
     M::decode(bytes).map_err(|error| error.to_string())
 }

@@ -10,7 +10,7 @@ use tickwire_shared::{Tick, TickRate};
 use tickwire_simulation::TickInput;
 
 use crate::{
-    End, RECORD_BYTES_MAX, RecordedKeyframe, RecordedResult, RecordingMeta, Recovered, SeatToken,
+    ChatRecord, End, RECORD_BYTES_MAX, RecordedKeyframe, RecordedResult, RecordingMeta, Recovered, SeatToken,
     format::{self, Channels, Topic},
     record::{self, IdleTicks},
 };
@@ -120,6 +120,14 @@ impl<W: Write + Seek> Writer<W> {
     /// Those of the file.
     pub fn seat_token(&mut self, tick: Tick, token: &SeatToken) -> io::Result<()> {
         self.write(Topic::SeatToken, tick, &token.encode())
+    }
+
+    /// Appends what was said.
+    ///
+    /// # Errors
+    /// Those of the file.
+    pub fn chat(&mut self, line: &ChatRecord) -> io::Result<()> {
+        self.write(Topic::Chat, line.tick, &line.encode())
     }
 
     /// Appends how the session ended.

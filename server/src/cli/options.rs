@@ -91,6 +91,10 @@ pub(super) struct ServeFlags {
     #[arg(long, value_name = "ON|OFF")]
     #[serde(skip_serializing_if = "Option::is_none")]
     recovery: Option<OnOff>,
+    /// Whether recordings have what players say to each other, too [default: on]
+    #[arg(long, value_name = "ON|OFF")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    record_chat: Option<OnOff>,
     /// What a recording survives: none; a killed server (flush); a loss of power, too, but for a second (sync)
     /// [default: sync]
     #[arg(long, value_name = "HOW")]
@@ -219,6 +223,7 @@ struct Options {
     data_dir: PathBuf,
     recordings: OnOff,
     recovery: OnOff,
+    record_chat: OnOff,
     durability: DurabilityOption,
     recording_bytes_max: u64,
     keyframe_seconds: u32,
@@ -253,6 +258,7 @@ impl Default for Options {
             data_dir: default_data_dir(),
             recordings: OnOff::On,
             recovery: OnOff::On,
+            record_chat: OnOff::On,
             durability: DurabilityOption::Sync,
             recording_bytes_max: config.recording.bytes_max,
             keyframe_seconds: 10,
@@ -419,6 +425,7 @@ impl Layers {
                 age_max: (options.retain_days > 0).then(|| DAY * options.retain_days),
             },
             recovery: options.recovery == OnOff::On,
+            chat: options.record_chat == OnOff::On,
         };
         let setting =
             |text: &String| read_setting(text).map_err(|problem| invalid("set", format!("{text:?}"), problem));

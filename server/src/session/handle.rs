@@ -22,7 +22,7 @@ use super::{
     recording::RecordingWatch,
     threads::{TaskHandle, Watched},
 };
-use crate::net::Relay;
+use crate::{chat::Room, net::Relay};
 
 /// What all threads share of a session. Its world belongs to the one that steps it.
 #[derive(Debug)]
@@ -46,6 +46,8 @@ pub(crate) struct SessionHandle {
     pub(crate) recording: RecordingWatch,
     /// What spectators see.
     pub(crate) live: LiveEdge,
+    /// Who talks, and what was said.
+    pub(crate) chat: Room,
     pub(super) state: AtomicU8,
     pub(super) seats_taken: AtomicU32,
     /// Whether a tick takes so long that it may never end.
@@ -152,6 +154,7 @@ impl SessionHandle {
         // The state that came first stays.
         let _ = self.state.compare_exchange(running, state as u8, Ordering::AcqRel, Ordering::Acquire);
         self.changed.notify_one();
+        self.chat.end();
         self.wake_streams();
     }
 

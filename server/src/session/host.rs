@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use tickwire_recording::{Recorder, Recorders};
+use tickwire_recording::{ChatRecord, Recorder, Recorders};
 use tickwire_shared::Game;
 use tickwire_simulation::Session;
 use tokio::sync::Notify;
@@ -65,6 +65,8 @@ pub(crate) struct RecoveredSession {
     pub(crate) created: SystemTime,
     /// Who may resume a seat.
     pub(crate) seat_tokens: Vec<SeatToken>,
+    /// The newest lines that were said, oldest first.
+    pub(crate) said: Vec<ChatRecord>,
 }
 
 impl SessionHost {

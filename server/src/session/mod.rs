@@ -1,5 +1,6 @@
 //! Sessions as the server runs them: a few threads step them all, and each has a handle, which all others share.
 
+mod chat_seat;
 mod clock;
 mod closers;
 mod handle;
@@ -15,6 +16,7 @@ mod stripes;
 mod threads;
 mod tokens;
 
+pub(crate) use chat_seat::{ChatSeat, ChatTokens};
 pub(crate) use clock::TickClock;
 pub(crate) use handle::{SessionHandle, SessionState};
 pub(crate) use host::{Origin, RecoveredSession, SessionHost, SessionOrder};

@@ -6,8 +6,8 @@ use serde_json::{Value as Json, json};
 use tickwire_shared::{KindId, NetId, Provenance, Truth};
 use tickwire_simulation::{SeatInput, TickInput};
 
-use super::{Chosen, ExportError, ExportPart, Selection, each_tick};
-use crate::{EndReason, RecordedResult, Recording, RecordingMeta, Ticks, words};
+use super::{Chosen, ExportError, ExportPart, Selection, chat, each_tick};
+use crate::{ChatRecord, EndReason, RecordedResult, Recording, RecordingMeta, Ticks, words};
 
 pub(super) fn export(
     recording: &Recording,
@@ -18,7 +18,18 @@ pub(super) fn export(
     let mut header = describe(recording.meta());
     header["type"] = json!("header");
     line(out, header)?;
+    let mut lines = match chosen.has(ExportPart::Chat) {
+        true => Some(chosen.chat(recording)?.peekable()),
+        false => None,
+    };
     let ticks = each_tick(recording, &chosen, |tick, truth| {
+        if let Some(lines) = &mut lines {
+            let comes_before =
+                |line: &Result<ChatRecord, _>| line.as_ref().is_ok_and(|line| line.tick < tick.input.tick);
+            while let Some(Ok(said)) = lines.next_if(comes_before) {
+                line(out, chat::json(&said))?;
+            }
+        }
         if chosen.has_tick(tick.input.tick) {
             export_input(&chosen, &tick.input, out)?;
             if let Some(result) = &tick.result {
@@ -27,6 +38,10 @@ pub(super) fn export(
         }
         Ok(())
     })?;
+    // What is wrong with the rest has been told by the ticks.
+    for said in lines.into_iter().flatten().map_while(Result::ok) {
+        line(out, chat::json(&said))?;
+    }
     if let Some(end) = ticks.as_ref().and_then(Ticks::end) {
         let (reason, message) = match &end.reason {
             EndReason::Shutdown => ("shutdown", None),
