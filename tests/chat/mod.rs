@@ -1,6 +1,7 @@
 //! Talk beside the game: who hears what, what is not passed on, and that the match does not notice.
 
 mod kept;
+mod library;
 mod moderated;
 mod talker;
 

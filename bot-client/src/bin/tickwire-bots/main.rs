@@ -96,6 +96,9 @@ struct Options {
     /// Whether bots take their seats back when their connections are lost: on, or off, where a loss is a failure.
     #[arg(long, value_name = "on|off", default_value = "on", value_parser = resume)]
     resume: Resume,
+    /// How many lines each bot says per minute, beside playing; 0: none.
+    #[arg(long, value_name = "N", default_value = "0", value_parser = clap::value_parser!(u32).range(..=60_000))]
+    chat_per_minute: u32,
     /// Writes the figures to a file, as flat JSON.
     #[arg(long, value_name = "FILE.json")]
     report: Option<PathBuf>,
@@ -182,6 +185,7 @@ fn main() -> ExitCode {
         stripes: options.stripes,
         snapshot_copies: options.snapshot_copies,
         resume: options.resume,
+        chat_per_minute: options.chat_per_minute,
     };
     let screen = Screen::new(options.quiet, &config);
     if let Err(error) = options.report.iter().chain(&options.html).try_for_each(|file| may_write(file)) {
