@@ -11,6 +11,7 @@ const FILES: [&str; 6] = [
     "tickwire/v1/recording.proto",
     "tickwire/v1/recording_batch.proto",
     "tickwire/v1/recordings.proto",
+    "tickwire/v1/chat.proto",
 ];
 
 fn main() -> Result<(), Box<dyn Error>> {

@@ -206,7 +206,7 @@ async fn more_sessions_than_threads_all_advance_and_are_recorded() {
 }
 
 /// What a killed server would have left of a finished recording.
-fn unfinish(finished: &Path) -> PathBuf {
+pub(crate) fn unfinish(finished: &Path) -> PathBuf {
     let recording = Recording::open(finished).expect("it opens");
     let live = PathBuf::from(finished.to_string_lossy().replace(".mcap", ".live.mcap"));
     let file = File::create(&live).expect("a disk");
@@ -215,6 +215,9 @@ fn unfinish(finished: &Path) -> PathBuf {
         let tick = tick.expect("it is sound");
         writer.tick_input(&tick.input).expect("a disk");
         writer.tick_result(&tick.result.expect("it is whole")).expect("a disk");
+    }
+    for line in recording.chat().expect("it is readable") {
+        writer.chat(&line.expect("it is sound")).expect("a disk");
     }
     writer.finish().expect("a disk");
     fs::remove_file(finished).expect("a disk");

@@ -1,6 +1,7 @@
 //! Tickwire from end to end: whole servers, clients, recordings, and the lints that hold the architecture.
 
 mod bad_input;
+mod chat;
 mod churn;
 mod ending;
 mod game_loop;

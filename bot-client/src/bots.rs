@@ -1,6 +1,7 @@
 //! Headless players: what they do, where recorded input comes from, and a swarm of them with its report.
 
 mod behaviour;
+mod chatter;
 mod controls;
 mod page;
 mod report;

@@ -1,5 +1,6 @@
 //! One player's connection: the [`Core`] on a gRPC stream over TCP.
 
+mod chat;
 mod conditioner;
 mod error;
 mod play;
@@ -26,6 +27,7 @@ use tokio::time::{Instant, Sleep, sleep_until, timeout};
 use tonic::Status;
 
 pub use self::{
+    chat::{Chat, ChatEvent, ChatTo, ChatToken},
     conditioner::{Conditions, Stalls, StallsError},
     error::{ClientError, ServerStatus, code_name},
     transport::{ConnectOptions, Trust},
@@ -179,6 +181,17 @@ impl Client {
     /// Accounts for the age of what is held until now: see [`Core::sample_age`].
     pub fn sample_age(&mut self) {
         self.core.sample_age(self.now());
+    }
+
+    /// Opens a stream to talk by, on the connection that plays. It ends with that; after [`Event::Reconnected`] open another.
+    ///
+    /// # Errors
+    /// Where there is no connection now, or the server does not let the player talk.
+    pub async fn chat(&mut self) -> Result<Chat, ClientError> {
+        let token = ChatToken::Player(self.core.chat_token().to_vec());
+        let requests = self.links.iter_mut().find_map(|link| link.stream.requests());
+        let requests = requests.ok_or_else(|| ClientError::Lost { reason: "there is no connection".to_owned() })?;
+        Chat::on(requests, &self.server.uri, token, self.server.options.welcome_timeout).await
     }
 
     /// Gives the seat up and waits for the stream's end, two seconds at most.

@@ -122,6 +122,7 @@ pub struct Core {
     snapshot_rate: u32,
     /// What is said again to take the seat back.
     hello: pb::Hello,
+    chat_token: Vec<u8>,
     resumption: Resumption,
     epoch: u32,
     mirror: Mirror,
@@ -200,6 +201,7 @@ impl Core {
                 ticket: String::new(),
                 ..options.hello_message()
             },
+            chat_token: welcome.chat_token,
             resumption: Resumption::new(options.resume, welcome.resume_token, options.resume_token.clone()),
             epoch: welcome.epoch,
             mirror: Mirror::new(Arc::clone(&schema)),
@@ -521,6 +523,12 @@ impl Core {
     #[must_use]
     pub fn resume_token(&self) -> &[u8] {
         self.resumption.newest()
+    }
+
+    /// Lets the player talk: [`ChatToken`](crate::ChatToken). Another one with each resume; empty where nobody talks.
+    #[must_use]
+    pub fn chat_token(&self) -> &[u8] {
+        &self.chat_token
     }
 
     /// The estimate of the server's clock.

@@ -38,7 +38,9 @@ pub mod core;
 mod game_client;
 
 pub use self::{
-    connection::{Client, ClientError, ConnectOptions, Spectator, WatchEvent, WatchOptions},
+    connection::{
+        Chat, ChatEvent, ChatTo, ChatToken, Client, ClientError, ConnectOptions, Spectator, WatchEvent, WatchOptions,
+    },
     core::{ClientEvent, Core, Event, GaveUp, JoinOptions, Resume, Scene, Stats, Stripes},
     game_client::{GameClient, GameClientError, PlayerActions},
 };

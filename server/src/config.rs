@@ -3,6 +3,7 @@
 use std::{
     num::{NonZeroU32, NonZeroU64, NonZeroUsize},
     path::PathBuf,
+    sync::Arc,
     time::Duration,
 };
 
@@ -10,7 +11,7 @@ use tickwire_recording::{Durability, Retention};
 use tickwire_replication::STRIPES_MAX;
 use tickwire_shared::{REWIND_MS_DEFAULT, TickRate};
 
-use crate::identity::IdentityConfig;
+use crate::{chat::Moderator, identity::IdentityConfig};
 
 /// What a server is told before it starts.
 #[derive(Clone, Debug)]
@@ -59,6 +60,8 @@ pub struct ServerConfig {
     pub timeouts: Timeouts,
     /// How much a peer may take.
     pub limits: Limits,
+    /// Judges what players say before anybody sees it; none: all of it passes that keeps to the limits.
+    pub moderator: Option<Arc<dyn Moderator>>,
 }
 
 /// The files of TLS, in PEM. They are read again when they are replaced: connections of before go on.
@@ -93,6 +96,8 @@ pub struct RecordingConfig {
     pub retention: Retention,
     /// Whether sessions that a killed server has left unfinished in the directory of recordings go on.
     pub recovery: bool,
+    /// Whether what players say to each other is recorded, too.
+    pub chat: bool,
 }
 
 impl Default for RecordingConfig {
@@ -107,6 +112,7 @@ impl Default for RecordingConfig {
             keyframe_interval: Duration::from_secs(10),
             retention: Retention::default(),
             recovery: false,
+            chat: true,
         }
     }
 }
@@ -136,6 +142,8 @@ pub struct Timeouts {
     /// How long a peer may take to accept the end of its stream or connection before it is cut off; and how long the server's
     /// end waits for a session that is stuck.
     pub end: Duration,
+    /// How long a moderator may take for one line: later it does not pass.
+    pub moderation: Duration,
 }
 
 /// How much a peer, or all of them together, may take. Beyond it the peer gets a status that says so.
@@ -171,6 +179,30 @@ pub struct Limits {
     pub sessions_per_creator_max: usize,
     /// Streams of one player, its stripes: 1 for no more than the first. More than four are taken for four.
     pub stripes_max: NonZeroUsize,
+    /// What players may say to each other.
+    pub chat: ChatLimits,
+}
+
+/// How much players may say to each other, and how much of it is kept for whom.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ChatLimits {
+    /// Characters of one line.
+    pub chars_max: usize,
+    /// The same in bytes of UTF-8.
+    pub bytes_max: usize,
+    /// Lines of one player at once.
+    pub burst: NonZeroU32,
+    /// Lines of one player per minute, in the long run.
+    pub per_minute: NonZeroU32,
+    /// Lines that wait for one reader. Of more, the oldest are dropped, and the reader is told how many.
+    pub waiting_max: NonZeroUsize,
+    /// Lines of each channel that are kept for those who come later, and that they get of all together.
+    pub history_max: usize,
+    /// Rejections, and changes of whom a reader has muted, of one stream at once; one every 2 s in the long run. With more
+    /// the stream ends.
+    pub rejections_max: NonZeroU32,
+    /// Players whom one player has muted.
+    pub mutes_max: usize,
 }
 
 /// The longest time that spectators can be behind.
@@ -221,6 +253,7 @@ impl Default for ServerConfig {
             tls: None,
             timeouts: Timeouts::default(),
             limits: Limits::default(),
+            moderator: None,
         }
     }
 }
@@ -239,6 +272,7 @@ impl Default for Timeouts {
             stuck: Duration::from_secs(1),
             recovery: Duration::from_secs(60),
             end: Duration::from_secs(1),
+            moderation: Duration::from_secs(1),
         }
     }
 }
@@ -261,6 +295,22 @@ impl Default for Limits {
             sessions_max: 256,
             sessions_per_creator_max: 64,
             stripes_max: NonZeroUsize::new(STRIPES_MAX).expect("4 is not 0"),
+            chat: ChatLimits::default(),
+        }
+    }
+}
+
+impl Default for ChatLimits {
+    fn default() -> Self {
+        Self {
+            chars_max: 500,
+            bytes_max: 2000,
+            burst: NonZeroU32::new(5).expect("5 is not 0"),
+            per_minute: NonZeroU32::new(60).expect("60 is not 0"),
+            waiting_max: NonZeroUsize::new(64).expect("64 is not 0"),
+            history_max: 50,
+            rejections_max: NonZeroU32::new(20).expect("20 is not 0"),
+            mutes_max: 256,
         }
     }
 }

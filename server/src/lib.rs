@@ -19,6 +19,7 @@
 //! - `play`: a player's stream. `parse` turns messages into what they mean; the uplink takes in what comes, whatever the
 //!   downlink does; that composes a snapshot only when HTTP/2 has room for one.
 //! - `watch`: spectators of sessions and of recordings, and what is told of recordings.
+//! - `chat`: what players say to each other, beside the game.
 //! - `identity`: tickets and API keys: who is let in, and who may ask for what.
 //! - `housekeeping`: recordings that are too many, too large or too old, and whether the disk takes the new ones.
 //! - `recovery`: sessions that a killed server has left go on, before the first stream comes.
@@ -26,6 +27,7 @@
 
 #![forbid(unsafe_code)]
 
+mod chat;
 mod cli;
 mod config;
 mod housekeeping;
@@ -39,8 +41,9 @@ mod sessions;
 mod status;
 mod watch;
 
+pub use chat::{ChatControl, ChatError, ChatTotals, ModeratedChannel, ModeratedLine, Moderator, Verdict};
 pub use cli::cli_main;
-pub use config::{Limits, RecordingConfig, ServerConfig, Timeouts, TlsFiles};
+pub use config::{ChatLimits, Limits, RecordingConfig, ServerConfig, Timeouts, TlsFiles};
 pub use identity::{Auth, IdentityConfig, IdentityError};
 pub use net::TlsError;
 pub use server::{Probe, RunError, Server, SessionProgress, run};

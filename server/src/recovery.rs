@@ -336,12 +336,20 @@ impl Job {
             }
         };
         let recovered = *resumable.recovered();
+        let said = resumable.said().cloned().collect();
         let seat_tokens = resumable.seat_tokens().iter().map(SeatToken::from).collect();
         match recorders.resume(*resumable, recorder_options(config, rate, &session)) {
             Ok((state, recorder)) => {
                 let (tick, epoch, seats) = (recovered.tick, recovered.epoch, state.seats_taken());
                 info!(%session, %tick, epoch, seats, took = ?began.elapsed(), "session recovered");
-                Outcome::GoesOn(Box::new(RecoveredSession { session: state, recorder, created, seat_tokens, terms }))
+                Outcome::GoesOn(Box::new(RecoveredSession {
+                    session: state,
+                    recorder,
+                    created,
+                    seat_tokens,
+                    said,
+                    terms,
+                }))
             }
             Err(source) => {
                 error!(%session, %file, error = %source, "the session cannot be recorded now");

@@ -29,14 +29,15 @@ use tonic_health::{ServingStatus, server::HealthReporter};
 use tracing::{info, warn};
 
 use crate::{
+    chat::{ChatControl, ChatService, Moderation},
     config::{Limits, ServerConfig, Timeouts},
     housekeeping::Housekeeper,
     identity::{self, Identity, IdentityError, IdentityReason},
     net::{self, NetworkThread, NetworkThreads, Tls, TlsError},
     recovery::{RecoveredSessions, Recoverer},
     session::{
-        self, AttachTokens, Host, Origin, Place, RecoveredSession, Registry, Reservations, ResumeTokens, SessionHandle,
-        SessionHost, SessionName, SessionOrder, SessionShape, SessionTerms, StartError,
+        self, AttachTokens, ChatTokens, Host, Origin, Place, RecoveredSession, Registry, Reservations, ResumeTokens,
+        SessionHandle, SessionHost, SessionName, SessionOrder, SessionShape, SessionTerms, StartError,
     },
     sessions::{Lobby, Sessions},
     watch::{GameService, Hosted, Library, RecordingService, Spectators, Tape},
@@ -130,6 +131,9 @@ pub(crate) struct Shared {
     pub(crate) notices: Notices,
     pub(crate) attach_tokens: Arc<AttachTokens>,
     pub(crate) resume_tokens: Arc<ResumeTokens>,
+    pub(crate) chat_tokens: Arc<ChatTokens>,
+    /// Judges what is said; none: all passes.
+    pub(crate) moderation: Option<Moderation>,
     pub(crate) spectators: Arc<Spectators>,
     pub(crate) library: Library,
     /// Who may come in, and who may ask for what.
@@ -313,6 +317,8 @@ impl Server {
             notices: Notices::default(),
             attach_tokens: Arc::default(),
             resume_tokens: Arc::clone(host.shared().resume_tokens()),
+            chat_tokens: Arc::default(),
+            moderation: config.moderator.map(Moderation::new),
             spectators: Arc::default(),
             library,
             identity,
@@ -330,6 +336,12 @@ impl Server {
     #[must_use]
     pub fn probe(&self) -> Probe {
         Probe { shared: Arc::clone(&self.serving.shared), threads: self.threads.iter().map(Arc::clone).collect() }
+    }
+
+    /// Has a hand in what is said.
+    #[must_use]
+    pub fn chat(&self) -> ChatControl {
+        ChatControl::new(Arc::clone(&self.serving.shared))
     }
 
     /// The sessions' names, in the order in which they were asked for.
@@ -387,7 +399,9 @@ impl Server {
 }
 
 async fn set_health(health: &HealthReporter, status: ServingStatus) {
-    for service in ["", GameService::NAME, RecordingService::NAME, SessionServiceServer::<Sessions>::NAME] {
+    for service in
+        ["", GameService::NAME, ChatService::NAME, RecordingService::NAME, SessionServiceServer::<Sessions>::NAME]
+    {
         health.set_service_status(service, status).await;
     }
 }
@@ -559,6 +573,7 @@ fn routes(shared: &Arc<Shared>, lobby: &Arc<Lobby>, health: &HealthReporter) -> 
     const VALID: &str = "the descriptors are compiled in";
     Routes::default()
         .add_service(GameService::new(Arc::clone(shared)))
+        .add_service(ChatService::new(Arc::clone(shared)))
         .add_service(RecordingService::new(Arc::clone(shared)))
         .add_service(
             SessionServiceServer::new(Sessions::new(Arc::clone(shared), Arc::clone(lobby)))

@@ -11,8 +11,8 @@ use bevy_ecs::{
 };
 
 use crate::{
-    CellKey, Digest, EventKind, Field, GameEvent, InputField, InputId, Kind, KindId, Place, Predict, Quantity, Saves,
-    Schema, SchemaError, SchemaParts, ScoreId, Setting, TickRate,
+    CellKey, Digest, EventKind, Field, Frame, GameEvent, InputField, InputId, Kind, KindId, Place, PlayerId, Predict,
+    Quantity, Saves, Schema, SchemaError, SchemaParts, ScoreId, Setting, TickRate,
     binding::{KindBinder, KindBinding},
 };
 
@@ -70,6 +70,14 @@ pub trait Game: Send + Sync + 'static {
     /// for all: 1 to 16. It orders cells among those that wait equally long and are equally far.
     fn weight(&self, _kind: &Kind) -> u32 {
         1
+    }
+
+    /// Which team a player is in as of a frame, for talk within teams; `None`: in none. What a frame has of a player is a row
+    /// of the roster, with scores, and their own entity.
+    ///
+    /// It is asked when somebody talks to a team, by threads that step nothing, and depends on nothing but its arguments.
+    fn team(&self, _player: PlayerId, _frame: &Frame) -> Option<u32> {
+        None
     }
 
     /// How clients step a player's own entity ahead of the server, in a session of these settings and this rate; `None`: they

@@ -84,6 +84,16 @@ pub struct Report {
     pub stripes_lost: u64,
     /// Times that a bot's last stream was lost, and its seat taken back.
     pub resumes: u64,
+    /// Lines that bots said; 0 where they do not talk.
+    pub chat_sent: u64,
+    /// Lines that came to them, their own among them.
+    pub chat_received: u64,
+    /// Lines of theirs that the server did not pass on.
+    pub chat_rejected: u64,
+    /// Lines that the server dropped, since their readers were too slow.
+    pub chat_dropped: u64,
+    /// Chat streams that ended while their bot played, or could not be opened.
+    pub chat_lost: u64,
     /// CPU time of this process, user and system.
     pub generator_cpu_seconds: f64,
     /// Timers of bots that fired more than a tick late: where there are many, the latencies are this machine's.
@@ -138,6 +148,11 @@ impl Report {
             stripes_opened: stats.stripes_opened,
             stripes_lost: stats.stripes_lost,
             resumes: stats.resumes,
+            chat_sent: total.chat.sent,
+            chat_received: total.chat.received,
+            chat_rejected: total.chat.rejected,
+            chat_dropped: total.chat.dropped,
+            chat_lost: total.chat.lost,
             generator_cpu_seconds: thousandths(cpu_seconds),
             generator_late_ticks: total.late_timers,
             errors: total.errors.iter().map(|(&code, (count, _))| (code, *count)).collect(),
@@ -169,7 +184,7 @@ mod tests {
     use super::*;
 
     /// The keys are read by others' programs: DESIGN's list, in its order.
-    const KEYS: [&str; 39] = [
+    const KEYS: [&str; 44] = [
         "bots_requested",
         "bots_connected",
         "bots_failed",
@@ -206,6 +221,11 @@ mod tests {
         "stripes_opened",
         "stripes_lost",
         "resumes",
+        "chat_sent",
+        "chat_received",
+        "chat_rejected",
+        "chat_dropped",
+        "chat_lost",
         "generator_cpu_seconds",
         "generator_late_ticks",
         "errors",

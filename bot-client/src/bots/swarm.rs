@@ -27,6 +27,7 @@ use tonic::Code;
 
 use super::{
     behaviour::{Behaviour, Moment},
+    chatter::{ChatCounts, Chatter},
     report::Report,
     roles::{BehaviourChoice, Role, assign},
     tickets::{Tickets, TicketsError},
@@ -73,6 +74,8 @@ pub struct SwarmConfig {
     pub trust: Trust,
     /// What lets them in.
     pub tickets: Tickets,
+    /// How many lines each bot says per minute; 0: none, and it hears none.
+    pub chat_per_minute: u32,
 }
 
 impl SwarmConfig {
@@ -97,6 +100,7 @@ impl SwarmConfig {
             resume: Resume::default(),
             trust: Trust::System,
             tickets: Tickets::None,
+            chat_per_minute: 0,
         }
     }
 
@@ -257,6 +261,7 @@ pub fn run(config: &SwarmConfig, handle: &SwarmHandle) -> Result<(Report, Failur
             tickets: config.tickets.clone(),
             role,
             predict: config.predict,
+            chat_per_minute: config.chat_per_minute,
             connect_options: config.connect_options(i),
             seed: config.seed.wrapping_add(bot_seed(i)),
             swarm_start: start,
@@ -363,6 +368,7 @@ pub(super) struct Outcome {
     pub(super) late_timers: u64,
     pub(super) stripes_open: u64,
     pub(super) stats: Stats,
+    pub(super) chat: ChatCounts,
     pub(super) errors: Failures,
 }
 
@@ -378,6 +384,7 @@ impl Outcome {
         self.late_timers += other.late_timers;
         self.stripes_open += other.stripes_open;
         self.stats.merge(&other.stats);
+        self.chat.merge(other.chat);
         for (code, (count, first)) in other.errors {
             self.errors.entry(code).or_insert((0, first)).0 += count;
         }
@@ -411,6 +418,7 @@ struct Bot {
     connect_options: ConnectOptions,
     role: Role,
     predict: bool,
+    chat_per_minute: u32,
     seed: u64,
     swarm_start: Instant,
     start: Instant,
@@ -447,11 +455,13 @@ impl Bot {
         let failure = match joined {
             Ok(mut client) => {
                 handle.shared.playing.fetch_add(1, Ordering::Relaxed);
+                let mut chatter = Chatter::new(self.chat_per_minute, self.seed);
                 let played = tokio::select! {
                     biased;
                     () = &mut end => Ok(()),
-                    Err(failure) = self.act(&mut client, &handle) => Err(failure),
+                    Err(failure) = self.act(&mut client, &mut chatter, &handle) => Err(failure),
                 };
+                outcome.chat = chatter.map(|chatter| chatter.counts).unwrap_or_default();
                 client.sample_age();
                 outcome.measure(&client, self.options.snapshot_copies);
                 handle.shared.playing.fetch_sub(1, Ordering::Relaxed);
@@ -471,7 +481,12 @@ impl Bot {
     }
 
     /// Plays until the stream ends, which for a bot is a failure.
-    async fn act(&self, client: &mut Client, handle: &SwarmHandle) -> Result<Never, ClientError> {
+    async fn act(
+        &self,
+        client: &mut Client,
+        chatter: &mut Option<Chatter>,
+        handle: &SwarmHandle,
+    ) -> Result<Never, ClientError> {
         if self.predict {
             match client.predict(&Arena) {
                 Ok(_) => {}
@@ -488,8 +503,20 @@ impl Bot {
         let mut input = client.core().schema().neutral_input();
         let rate = client.core().tick_rate();
         let mut diary = Diary::new(self.swarm_start.elapsed().saturating_sub(client.connected_for()));
+        talk(client, chatter, handle).await;
         loop {
-            match client.next().await? {
+            let event = match chatter {
+                None => client.next().await?,
+                Some(chatter) => tokio::select! {
+                    biased;
+                    event = client.next() => event?,
+                    () = chatter.talk() => {
+                        chatter.lose();
+                        continue;
+                    }
+                },
+            };
+            match event {
                 Some(Event::InputDue(tick)) => {
                     behaviour.choose(&Moment { tick, rate, mirror: client.mirror() }, &mut input);
                     client.set_input(&input)?;
@@ -499,14 +526,24 @@ impl Bot {
                     diary.keep(client, &handle.shared.timeline);
                 }
                 Some(Event::Goodbye { reason, text }) => return Err(ClientError::Goodbye { reason, text }),
+                Some(Event::Reconnected { .. }) => talk(client, chatter, handle).await,
                 // Of a seat that is not taken back the next call says why.
-                Some(Event::ConnectionLost | Event::Reconnected { .. } | Event::GaveUp(_)) => {}
+                Some(Event::ConnectionLost | Event::GaveUp(_)) => {}
                 Some(
                     Event::Desync(_) | Event::Predicted { .. } | Event::Draining(_) | Event::Paused | Event::Resumed,
                 ) => {}
                 None => return Err(ClientError::Ended),
             }
         }
+    }
+}
+
+/// Has a bot begin to talk, where it is to.
+async fn talk(client: &mut Client, chatter: &mut Option<Chatter>, handle: &SwarmHandle) {
+    if let Some(chatter) = chatter
+        && let Err(error) = chatter.join(client).await
+    {
+        handle.note(format!("nobody talks: {error}"));
     }
 }
 

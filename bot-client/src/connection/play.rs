@@ -47,6 +47,8 @@ pub(super) struct PlayStream {
     down: Down,
     /// Room for the messages under way.
     outbox: BytesMut,
+    /// For further calls on the connection that this one holds.
+    requests: Option<SendRequest<Bytes>>,
     _driver: Option<Driver>,
 }
 
@@ -77,7 +79,8 @@ impl PlayStream {
         wire: &Arc<Wire>,
         first: &pb::ClientMessage,
     ) -> Result<Self, ClientError> {
-        let (mut stream, _) = Self::request(url, uri, options, wire, PLAY).await?;
+        let (mut stream, requests) = Self::request(url, uri, options, wire, PLAY).await?;
+        stream.requests = Some(requests);
         stream.push(first);
         stream.flush(false).map_err(lost)?;
         Ok(stream)
@@ -112,7 +115,9 @@ impl PlayStream {
 
         let mut requests = requests.ready().await.map_err(lost)?;
         let (response, up) = requests.send_request(request_to(uri, method)?, false).map_err(lost)?;
-        Ok((Self { up, down: Down::Awaited(response), outbox: BytesMut::new(), _driver: Some(driver) }, requests))
+        let stream =
+            Self { up, down: Down::Awaited(response), outbox: BytesMut::new(), requests: None, _driver: Some(driver) };
+        Ok((stream, requests))
     }
 
     /// Makes another call on a connection that is held open elsewhere: one message up, and the answer down.
@@ -122,11 +127,25 @@ impl PlayStream {
         method: &'static str,
         message: &impl Message,
     ) -> Result<Self, ClientError> {
-        let (response, up) = requests.send_request(request_to(uri, method)?, false).map_err(lost)?;
-        let mut call = Self { up, down: Down::Awaited(response), outbox: BytesMut::new(), _driver: None };
+        let mut call = Self::further(requests, uri, method)?;
         call.push(message);
         call.flush(true).map_err(lost)?;
         Ok(call)
+    }
+
+    /// Makes another call on a connection that is held open elsewhere, to which nothing has been said.
+    pub(super) fn further(
+        requests: &mut SendRequest<Bytes>,
+        uri: &Uri,
+        method: &'static str,
+    ) -> Result<Self, ClientError> {
+        let (response, up) = requests.send_request(request_to(uri, method)?, false).map_err(lost)?;
+        Ok(Self { up, down: Down::Awaited(response), outbox: BytesMut::new(), requests: None, _driver: None })
+    }
+
+    /// For further calls on the connection, where this stream holds it.
+    pub(super) fn requests(&mut self) -> Option<&mut SendRequest<Bytes>> {
+        self.requests.as_mut()
     }
 
     /// Whether there is room for a message of up to so many bytes to [`push`](Self::push): of one that is longer than all

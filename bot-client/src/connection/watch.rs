@@ -11,7 +11,9 @@ use tickwire_shared::{PlayerId, Tick, TickRate};
 use tickwire_wire::{Applied, Mirror, MirrorError};
 use tokio::time::timeout;
 
-use super::{ClientError, ConnectOptions, decode, play::PlayStream, server_uri, transport::Wire};
+use super::{
+    Chat, ChatToken, ClientError, ConnectOptions, decode, play::PlayStream, server_uri, transport::Wire,
+};
 use crate::core::{JoinOptions, ProtocolError};
 
 const WATCH: &str = "/tickwire.v1.GameService/Watch";
@@ -161,6 +163,21 @@ impl Spectator {
         let control = pb::WatchControl { action: Some(action) };
         let mut call = self.say(client_message::Kind::WatchControl(control))?;
         poll_fn(|cx| call.poll_message(cx)).await.map(drop)
+    }
+
+    /// Opens a stream to listen by, on the same connection: spectators hear what is said to everyone.
+    ///
+    /// # Errors
+    /// Where the connection is lost, or spectators hear nothing there.
+    pub async fn chat(&mut self) -> Result<Chat, ClientError> {
+        let token = ChatToken::Spectator(self.token.clone());
+        Chat::on(&mut self.requests, &self.uri, token, WELCOME_TIMEOUT).await
+    }
+
+    /// Names the stream: for [`Chat::connect`].
+    #[must_use]
+    pub fn token(&self) -> &[u8] {
+        &self.token
     }
 
     /// Where the stream stands.

@@ -112,6 +112,7 @@ impl Core {
             interpolation.interrupted();
         }
         self.resumption.resumed(&welcome.resume_token, now);
+        self.chat_token = welcome.chat_token;
         self.snapshot_rate = granted_rate(welcome.max_rate, self.rate);
         self.lanes.restart(welcome.max_stripes, welcome.attach_token, now);
         self.inputs.resume(welcome.last_consumed_input);

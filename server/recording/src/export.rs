@@ -1,5 +1,6 @@
 //! A recording in forms that other programs read, with everything by name and in its unit.
 
+mod chat;
 mod csv;
 mod json;
 mod mcap;
@@ -75,13 +76,15 @@ pub enum ExportPart {
     Inputs,
     /// What happened.
     Events,
+    /// What was said.
+    Chat,
 }
 
 impl Default for Selection {
     fn default() -> Self {
         Self {
             ticks: Tick(1)..=Tick::MAX,
-            parts: [ExportPart::Fields, ExportPart::Inputs, ExportPart::Events].into(),
+            parts: [ExportPart::Fields, ExportPart::Inputs, ExportPart::Events, ExportPart::Chat].into(),
             kinds: Vec::new(),
             fields: Vec::new(),
             players: Vec::new(),
@@ -100,6 +103,7 @@ impl Default for Selection {
 /// {"type":"changed","tick":3,"kind":"player","net_id":1,"fields":{"x":1.625}}
 /// {"type":"despawned","tick":9,"kind":"player","net_id":1}
 /// {"type":"event","tick":9,"event":"death","ordinal":0,"player":null,"values":{"victim":1}}
+/// {"type":"chat","tick":9,"id":1,"unix_seconds":1769885102.123,"player":1,"name":"Ada","channel":"everyone","to":null,"team":null,"text":"hi"}
 /// {"type":"tick","tick":9,"state_hash":"00c0ffee00c0ffee"}
 /// {"type":"recovered","tick":8,"epoch":1,"unix_seconds":1700000000.5}
 /// {"type":"end","reason":"shutdown","tick":9,"ticks_missing":0}
@@ -120,7 +124,7 @@ pub fn export(
 }
 
 /// Writes a table: of [`Fields`](ExportPart::Fields) one row for each tick and entity, of [`Inputs`](ExportPart::Inputs) one
-/// for each tick and player, of [`Events`](ExportPart::Events) one for each. Columns are named as in `x [m]`; what a row's kind
+/// for each tick and player, of [`Events`](ExportPart::Events) and [`Chat`](ExportPart::Chat) one for each. Columns are named as in `x [m]`; what a row's kind
 /// does not have is empty. Inputs are as they counted: repeated ones have the values that were held.
 ///
 /// # Errors
@@ -134,7 +138,7 @@ pub fn export_csv(
     csv::export(recording, part, selection, out)
 }
 
-/// Writes an MCAP file of JSON messages with their schemas, for Foxglove and others that plot: `/entity/KIND` has a message for each
+/// Writes an MCAP file of JSON messages with their schemas, for Foxglove and others that plot; what was said is left out: `/entity/KIND` has a message for each
 /// tick and entity, `/input` one for each tick and player, `/event/NAME` one for each event. Times are from the session's
 /// start.
 ///

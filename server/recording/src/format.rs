@@ -45,6 +45,7 @@ pub(crate) enum Topic {
     SeatToken,
     Keyframe,
     TickBatch,
+    Chat,
 }
 
 impl Topic {
@@ -58,6 +59,7 @@ impl Topic {
         Self::SeatToken,
         Self::Keyframe,
         Self::TickBatch,
+        Self::Chat,
     ];
 
     /// The topic's name, and that of its messages.
@@ -72,6 +74,7 @@ impl Topic {
             Self::SeatToken => ("seat_token", "tickwire.v1.SeatToken"),
             Self::Keyframe => ("keyframe", "tickwire.v1.Keyframe"),
             Self::TickBatch => ("tick_batch", "tickwire.v1.TickBatch"),
+            Self::Chat => ("chat", "tickwire.v1.ChatRecord"),
         }
     }
 

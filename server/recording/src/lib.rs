@@ -37,6 +37,7 @@ mod assertions;
 mod attempt;
 mod batch;
 mod bytes;
+mod chat;
 mod diff;
 mod directory;
 mod divergence;
@@ -66,6 +67,7 @@ mod writer;
 
 pub use assertions::{assert_deterministic, assert_plays, assert_replays};
 pub use bytes::{ByteReport, byte_report};
+pub use chat::ChatRecord;
 pub use diff::{DiffError, OutcomeDiff, RecordingDiff, TickDiff, diff};
 pub use directory::{DirectoryLock, DirectoryLockError};
 pub use divergence::{Difference, Divergence, Value};

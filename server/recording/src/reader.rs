@@ -184,7 +184,7 @@ impl Ticks {
             let wrong_tick = |found: Tick| damaged(format!("a {} of tick {found} instead of {tick}", topic.name()));
             match topic {
                 // Whoever starts at a keyframe has found it before.
-                Topic::Header | Topic::SeatToken => {}
+                Topic::Header | Topic::SeatToken | Topic::Chat => {}
                 Topic::Keyframe => self.keyframes += 1,
                 Topic::TickInput => {
                     let input = record::decode_input(&data).map_err(&damaged)?;
@@ -257,7 +257,7 @@ pub(crate) struct Record {
 }
 
 /// The records of a file, in their only order: a header, inputs and results by turns or several ticks in one, keyframes and
-/// recoveries between ticks, an end; and tokens of seats anywhere. After an error there are none.
+/// recoveries between ticks, an end; and tokens of seats and what was said anywhere. After an error there are none.
 pub(crate) struct Records {
     path: PathBuf,
     messages: From,
@@ -414,7 +414,7 @@ impl Records {
                 matches!(self.before, Some(TickResult | IdleTicks | TickBatch | Keyframe))
             }
             Topic::TickResult => self.before == Some(Topic::TickInput),
-            Topic::End | Topic::SeatToken => !matches!(self.before, None | Some(Topic::End)),
+            Topic::End | Topic::SeatToken | Topic::Chat => !matches!(self.before, None | Some(Topic::End)),
         };
         if !follows {
             let before = self.before.map_or("nothing", Topic::name);
@@ -432,7 +432,7 @@ impl Records {
             Topic::End if self.version < 2 => {}
             Topic::End => record::check(&data).map_err(self.damaged())?,
             // Between any two others: what may follow stays what it was.
-            Topic::SeatToken => {
+            Topic::SeatToken | Topic::Chat => {
                 record::check(&data).map_err(self.damaged())?;
                 return Ok(Record { topic, tick: self.begun, data });
             }
@@ -511,8 +511,8 @@ impl Iterator for Records {
             let record = match self.messages.next()? {
                 Err(error) => Err(self.error(error)),
                 // Nothing hangs on it: all ticks are there.
-                Ok((Topic::Keyframe, data)) if record::check(&data).is_err() => {
-                    tracing::warn!(after = %self.whole, "a keyframe is damaged, and passed over");
+                Ok((topic @ (Topic::Keyframe | Topic::Chat), data)) if record::check(&data).is_err() => {
+                    tracing::warn!(after = %self.whole, "a {} record is damaged, and passed over", topic.name());
                     continue;
                 }
                 Ok((topic, data)) => self.take(topic, data),

@@ -28,7 +28,7 @@ use self::{
     status::{Fault, Progress, Stop},
 };
 use crate::{
-    End, EndReason, RecordingMeta, SeatToken, files,
+    ChatRecord, End, EndReason, RecordingMeta, SeatToken, files,
     record::IdleTicks,
     recovery::{Resumable, Unfinished},
     storage::Disk,
@@ -313,6 +313,12 @@ impl Recorder {
         self.open.record(Record::Token(tick, Box::new(token)));
     }
 
+    /// Records what was said, where there is time and room for it: none of it is kept while the disk is
+    /// [behind](RecorderState::Behind), so that it cannot cost the recording.
+    pub fn chat(&mut self, lines: Vec<ChatRecord>) {
+        self.open.record(Record::Chat(lines));
+    }
+
     /// Records what came out of a tick.
     pub fn tick_result(&mut self, result: TickResult) {
         self.finished = result.tick.0;
@@ -419,6 +425,11 @@ impl Open {
         }
         let RecorderOptions { queue_ticks_max, behind_ticks, .. } = self.options;
         let waiting = self.progress.waiting.load(Ordering::Relaxed);
+        if let Record::Chat(_) = record
+            && (waiting > behind_ticks.saturating_mul(2) || !self.recorders.has_room(record.bytes()))
+        {
+            return;
+        }
         let is_full = waiting >= queue_ticks_max.saturating_mul(2).max(2);
         if is_full || !self.recorders.take_room(record.bytes()) {
             queue.closed = true;
@@ -428,7 +439,7 @@ impl Open {
             self.progress.stop(Stop::Stopped(problem));
             self.recorders.tell_change();
         } else {
-            self.progress.waiting.fetch_add(1, Ordering::Relaxed);
+            self.progress.waiting.fetch_add(record.count(), Ordering::Relaxed);
             self.progress.waiting_bytes.fetch_add(record.bytes(), Ordering::Relaxed);
             queue.records.push_back(record);
             if waiting > behind_ticks.saturating_mul(2)
@@ -500,7 +511,7 @@ impl Open {
             while writing.live.unwritten_bytes() < BATCH_BYTES_MAX
                 && let Some(record) = writing.records.pop_front()
             {
-                let (is_result, bytes) = (matches!(record, Record::Result(_)), record.bytes());
+                let (is_result, count, bytes) = (matches!(record, Record::Result(_)), record.count(), record.bytes());
                 let encoded = match &record {
                     Record::Keyframe(keyframe)
                         if !all && self.is_segment_full(&writing.live) && self.begin_segment(writing, keyframe) =>
@@ -510,9 +521,9 @@ impl Open {
                     _ => writing.live.write(record),
                 };
                 if gathers {
-                    self.note_taken(1, bytes);
+                    self.note_taken(count, bytes);
                 } else {
-                    writing.encoded = (writing.encoded.0 + 1, writing.encoded.1 + bytes);
+                    writing.encoded = (writing.encoded.0 + count, writing.encoded.1 + bytes);
                 }
                 // The recording is to end with a whole tick.
                 let stop = match encoded {
@@ -552,7 +563,7 @@ impl Open {
 
     fn drop_records(&self, records: &mut VecDeque<Record>) {
         let dropped = mem::take(records);
-        self.note_taken(dropped.len() as u64, dropped.iter().map(Record::bytes).sum());
+        self.note_taken(dropped.iter().map(Record::count).sum(), dropped.iter().map(Record::bytes).sum());
     }
 
     /// Ends a recording whose session goes on.

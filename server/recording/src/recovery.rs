@@ -2,7 +2,7 @@
 //! same file.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, VecDeque},
     fs, io, mem,
     path::{Path, PathBuf},
     sync::{
@@ -16,8 +16,8 @@ use tickwire_shared::{Game, PlayerId, Tick};
 use tickwire_simulation::{Session, SessionConfig, SessionLimits, TickPanic, TickResult};
 
 use crate::{
-    End, EndReason, Recording, RecordingError, RecordingMeta, Recovered, Repaired, Replay, ReplayError, ReplayedTick,
-    SeatToken, VerifyError,
+    ChatRecord, End, EndReason, Recording, RecordingError, RecordingMeta, Recovered, Repaired, Replay, ReplayError,
+    ReplayedTick, SeatToken, VerifyError,
     attempt::{Attempt, Died},
     files,
     format::Topic,
@@ -27,6 +27,9 @@ use crate::{
     segments::{recording_of, segment_name},
     storage::{Disk, FileSystem, Storage},
 };
+
+/// So many of the lines that were said are taken over.
+const SAID_MAX: usize = 256;
 
 /// A live recording that no server writes any more, taken for the caller alone.
 #[derive(Debug)]
@@ -76,6 +79,7 @@ pub struct Resumable {
     pub(crate) recovered: Recovered,
     pub(crate) attempt: Attempt,
     pub(crate) seat_tokens: Vec<SeatToken>,
+    said: VecDeque<ChatRecord>,
 }
 
 /// Why nobody can go on with a session.
@@ -223,8 +227,8 @@ impl Unfinished {
         game: Arc<dyn Game>,
         options: RecoveryOptions<'_>,
     ) -> Result<Recovery, (RecoveryError, Box<Self>)> {
-        let mut seat_tokens = BTreeMap::new();
-        let recovered = self.sound(&mut seat_tokens, options.ticks_done).and_then(|sound| match sound {
+        let (mut seat_tokens, mut said) = (BTreeMap::new(), VecDeque::new());
+        let recovered = self.sound(&mut seat_tokens, &mut said, options.ticks_done).and_then(|sound| match sound {
             Ok(sound) => self.play(sound, game, options),
             Err(end) => Ok(Err(end)),
         });
@@ -234,7 +238,7 @@ impl Unfinished {
                 seat_tokens.retain(|player, _| seats.iter().any(|seat| seat.player == *player));
                 let seat_tokens = seat_tokens.into_values().collect();
                 let resumable =
-                    Resumable { session, unfinished: self, sound, pending, recovered, attempt, seat_tokens };
+                    Resumable { session, unfinished: self, sound, pending, recovered, attempt, seat_tokens, said };
                 return Ok(Recovery::GoesOn(Box::new(resumable)));
             }
             Ok(Err(end)) => self.finish_with(Some(&end)).map(|finished| Recovery::Over { finished, end }),
@@ -244,10 +248,11 @@ impl Unfinished {
     }
 
     /// Reads all of it, and cuts off what cannot be read. The inner error is the session's end, where that is on record. Of
-    /// each player the newest tokens are put among `seat_tokens`.
+    /// each player the newest tokens are put among `seat_tokens`, and the newest lines in `said`.
     fn sound(
         &self,
         seat_tokens: &mut BTreeMap<PlayerId, SeatToken>,
+        said: &mut VecDeque<ChatRecord>,
         ticks_done: &AtomicU64,
     ) -> Result<Result<Sound, End>, RecoveryError> {
         let (mut end, mut damage) = (None, None);
@@ -263,6 +268,12 @@ impl Unfinished {
                 Ok(Record { topic: Topic::SeatToken, data, .. }) => {
                     // The checksum is right. What it says in a later version's words is passed over.
                     seat_tokens.extend(SeatToken::decode(&data).ok().map(|token| (token.player, token)));
+                }
+                Ok(Record { topic: Topic::Chat, data, .. }) => {
+                    said.extend(ChatRecord::decode(&data).ok());
+                    if said.len() > SAID_MAX {
+                        said.pop_front();
+                    }
                 }
                 Ok(_) => {}
                 Err(error @ RecordingError::Io { .. }) => return Err(error.into()),
@@ -431,6 +442,11 @@ impl Resumable {
     #[must_use]
     pub fn meta(&self) -> &RecordingMeta {
         self.unfinished.meta()
+    }
+
+    /// The newest lines that were said, oldest first.
+    pub fn said(&self) -> impl Iterator<Item = &ChatRecord> {
+        self.said.iter()
     }
 
     /// By which tokens those come back who have a seat.

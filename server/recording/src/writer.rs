@@ -10,7 +10,7 @@ use tickwire_shared::{Schema, Tick, TickRate};
 use tickwire_simulation::TickInput;
 
 use crate::{
-    End, RECORD_BYTES_MAX, RecordedKeyframe, RecordedResult, RecordingMeta, Recovered, SeatToken,
+    ChatRecord, End, RECORD_BYTES_MAX, RecordedKeyframe, RecordedResult, RecordingMeta, Recovered, SeatToken,
     batch::{Batch, WholeTick},
     format::{self, Channels, Topic},
     record::{self, IdleTicks},
@@ -154,6 +154,14 @@ impl<W: Write + Seek> Writer<W> {
     /// Those of the file.
     pub fn seat_token(&mut self, tick: Tick, token: &SeatToken) -> io::Result<()> {
         self.write(Topic::SeatToken, tick, &token.encode())
+    }
+
+    /// Appends what was said.
+    ///
+    /// # Errors
+    /// Those of the file.
+    pub fn chat(&mut self, line: &ChatRecord) -> io::Result<()> {
+        self.write(Topic::Chat, line.tick, &line.encode())
     }
 
     /// Appends how the session ended.

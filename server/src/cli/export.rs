@@ -29,7 +29,7 @@ pub(super) struct ExportArgs {
     /// This field only, of entities, inputs and events
     #[arg(long = "field", value_name = "NAME", value_delimiter = ',')]
     fields: Vec<String>,
-    /// Inputs, seats and own events of this player only
+    /// Inputs, seats, own events and chat of this player only
     #[arg(long = "player", value_name = "NUMBER", value_delimiter = ',')]
     players: Vec<u32>,
     /// The first tick [default: 1]
@@ -55,6 +55,7 @@ enum Part {
     Fields,
     Inputs,
     Events,
+    Chat,
 }
 
 /// Exports a recording. What is readable of a damaged one is written before the error.
@@ -95,6 +96,7 @@ fn selection(arguments: &ExportArgs) -> Result<Selection, CliError> {
             Part::Fields => ExportPart::Fields,
             Part::Inputs => ExportPart::Inputs,
             Part::Events => ExportPart::Events,
+            Part::Chat => ExportPart::Chat,
         })
         .collect();
     Ok(Selection {

@@ -145,6 +145,10 @@ pub(super) struct ServeFlags {
     #[arg(long, value_name = "ON|OFF")]
     #[serde(skip_serializing_if = "Option::is_none")]
     recovery: Option<OnOff>,
+    /// Whether recordings have what players say to each other, too [default: on]
+    #[arg(long, value_name = "ON|OFF")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    record_chat: Option<OnOff>,
     /// What a recording survives: none; a killed server (flush); a loss of power, too, but for a second (sync)
     /// [default: sync]
     #[arg(long, value_name = "HOW")]
@@ -305,6 +309,7 @@ struct Options {
     data_dir: PathBuf,
     recordings: OnOff,
     recovery: OnOff,
+    record_chat: OnOff,
     durability: DurabilityOption,
     recording_bytes_max: u64,
     segment_bytes: u64,
@@ -353,6 +358,7 @@ impl Default for Options {
             data_dir: default_data_dir(),
             recordings: OnOff::On,
             recovery: OnOff::On,
+            record_chat: OnOff::On,
             durability: DurabilityOption::Sync,
             recording_bytes_max: config.recording.bytes_max,
             segment_bytes: config.recording.segment_bytes.map_or(0, NonZeroU64::get),
@@ -552,6 +558,7 @@ impl Layers {
                 age_max: (options.retain_days > 0).then(|| DAY * options.retain_days),
             },
             recovery: options.recovery == OnOff::On,
+            chat: options.record_chat == OnOff::On,
         };
         let setting =
             |text: &String| read_setting(text).map_err(|problem| invalid("set", format!("{text:?}"), problem));

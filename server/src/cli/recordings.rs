@@ -137,6 +137,7 @@ fn show(file: &Path) -> Result<(), CliError> {
         segment,
         terms: _,
     } = meta;
+    let chat_lines = chat_lines(&recording);
     let mut table = Table::new();
     table.load_style(NOTHING);
     let rows = [
@@ -153,6 +154,7 @@ fn show(file: &Path) -> Result<(), CliError> {
         ("segment", segment_words(&segment, ticks)),
         ("length", format!("{:.1} s, {ticks} ticks", length.as_secs_f64())),
         ("keyframes", keyframes.to_string()),
+        ("chat", format!("{chat_lines} lines")),
         ("state", state_words(&state, last_tick)),
     ];
     for (name, value) in rows {
@@ -189,6 +191,7 @@ fn show_json(file: &Path) -> Result<(), CliError> {
     line["file"] = file.display().to_string().into();
     line["ticks"] = ticks.into();
     line["keyframes"] = keyframes.into();
+    line["chat_lines"] = chat_lines(&recording).into();
     line["seconds"] = length.as_secs_f64().into();
     line["state"] = state_name(&state).into();
     line["last_tick"] = last_tick.0.into();
@@ -197,6 +200,11 @@ fn show_json(file: &Path) -> Result<(), CliError> {
     line["lacks_indexes"] = recording.lacks_indexes().into();
     output::line(line)?;
     Ok(())
+}
+
+/// How many lines that were said are readable.
+fn chat_lines(recording: &Recording) -> usize {
+    recording.chat().map_or(0, |lines| lines.filter(Result::is_ok).count())
 }
 
 fn recovered_json(Recovered { tick, epoch, time }: &Recovered) -> serde_json::Value {

@@ -77,6 +77,7 @@ pub(super) fn welcome(session: &SessionHandle, stripe: &Stripe, granted: &Grante
         max_stripes: granted.stripes_max as u32,
         snapshot_copies: granted.copies,
         stream_token: Vec::new(),
+        chat_token: Vec::new(),
     }
 }
 

@@ -17,8 +17,8 @@ use crate::{
     identity::Admission,
     server::Shared,
     session::{
-        Admitted, Command, Join, NotSeated, NotTaken, Registry, Reservation, SessionHandle, SessionName, SessionState,
-        Stripes, full, gone_for,
+        Admitted, ChatSeat, Command, Join, NotSeated, NotTaken, Registry, Reservation, SessionHandle, SessionName,
+        SessionState, Stripes, full, gone_for,
     },
     status::Refusal,
 };
@@ -184,12 +184,15 @@ fn gone(name: &SessionName, has_failed: bool) -> Refusal {
 /// Sets a player's first stream up for the seat that it has been given.
 pub(super) fn sit_down(shared: &Shared, session: &SessionHandle, admitted: Admitted, hello: &Hello) -> Playing {
     let Admitted { seat, token } = admitted;
+    let chat_token = ChatSeat::issue(seat.seat(), &shared.chat_tokens);
+    session.chat.seat(seat.seat());
     let granted = grant(shared, session, hello);
     let (stripe, attach_token) = Stripes::take_up(seat, granted, &shared.attach_tokens);
     let mut welcome = welcome(session, &stripe, &granted);
     welcome.schema = Some(session.schema_message.clone());
     welcome.resume_token = token.map(Vec::from).unwrap_or_default();
     welcome.attach_token = attach_token.map(Vec::from).unwrap_or_default();
+    welcome.chat_token = chat_token.map(Vec::from).unwrap_or_default();
     if welcome.attach_token.is_empty() {
         welcome.max_stripes = 1;
     }

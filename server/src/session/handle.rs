@@ -22,7 +22,7 @@ use super::{
     recording::RecordingWatch,
     threads::{TaskHandle, Watched},
 };
-use crate::net::Relay;
+use crate::{chat::Room, net::Relay};
 
 /// What all threads share of a session. Its world belongs to the one that steps it.
 #[derive(Debug)]
@@ -51,6 +51,8 @@ pub(crate) struct SessionHandle {
     pub(crate) live: LiveEdge,
     /// Which seats are free.
     pub(crate) seats: SeatLedger,
+    /// Who talks, and what was said.
+    pub(crate) chat: Room,
     pub(super) state: AtomicU8,
     /// Of a session that has been ended.
     pub(super) ending: OnceLock<SessionEnding>,
@@ -229,6 +231,7 @@ impl SessionHandle {
         let _ = self.state.compare_exchange(running, state as u8, Ordering::AcqRel, Ordering::Acquire);
         self.changed.notify_one();
         self.note_news();
+        self.chat.end();
         self.wake_streams();
         self.live.note_end();
     }

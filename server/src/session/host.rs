@@ -12,7 +12,7 @@ use std::{
     time::{Instant, SystemTime},
 };
 
-use tickwire_recording::{Recorder, Recorders};
+use tickwire_recording::{ChatRecord, Recorder, Recorders};
 use tickwire_shared::{Game, TickRate};
 use tickwire_simulation::Session;
 use tokio::sync::Notify;
@@ -110,6 +110,8 @@ pub(crate) struct RecoveredSession {
     pub(crate) created: SystemTime,
     /// Who may resume a seat.
     pub(crate) seat_tokens: Vec<SeatToken>,
+    /// The newest lines that were said, oldest first.
+    pub(crate) said: Vec<ChatRecord>,
     /// Of one that was created while its server ran.
     pub(crate) terms: Option<SessionTerms>,
 }

@@ -1,5 +1,6 @@
 //! Sessions as the server runs them: a few threads step them all, and each has a handle, which all others share.
 
+mod chat_seat;
 mod clock;
 mod handle;
 mod host;
@@ -18,6 +19,7 @@ mod threads;
 mod tokens;
 mod workers;
 
+pub(crate) use chat_seat::{ChatSeat, ChatTokens};
 pub(crate) use clock::TickClock;
 pub(crate) use handle::{SessionEnding, SessionHandle, SessionState};
 pub(crate) use host::{Host, Origin, Place, RecoveredSession, SessionHost, SessionOrder, SessionShape};

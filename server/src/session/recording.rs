@@ -9,7 +9,7 @@ use std::{
 };
 
 use tickwire_recording::{
-    Closed, EndReason, Recorder, RecorderCloser, RecorderOptions, RecorderStatus, RecorderWatch, Recorders,
+    ChatRecord, Closed, EndReason, Recorder, RecorderCloser, RecorderOptions, RecorderStatus, RecorderWatch, Recorders,
     RecordingMeta,
 };
 use tickwire_shared::{Tick, TickRate};
@@ -60,6 +60,13 @@ impl SessionRecorder {
     pub(super) fn seat_token(&mut self, tick: Tick, token: &SeatToken) {
         if let Some(recorder) = &mut self.0 {
             recorder.seat_token(tick, token.into());
+        }
+    }
+
+    /// What was said since the tick before.
+    pub(super) fn chat(&mut self, said: Vec<ChatRecord>) {
+        if let Some(recorder) = self.0.as_mut().filter(|_| !said.is_empty()) {
+            recorder.chat(said);
         }
     }
 

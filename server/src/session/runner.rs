@@ -36,7 +36,7 @@ use super::{
     threads::Task,
     workers::Workers,
 };
-use crate::{config::ServerConfig, net::Relay};
+use crate::{chat::Room, config::ServerConfig, net::Relay};
 
 /// A session that runs.
 #[derive(Debug)]
@@ -83,16 +83,16 @@ pub(super) fn start(
 ) -> Result<RunningSession, StartError> {
     let SessionOrder { name, origin, shape, terms, place: _ } = order;
     let config = &host.config;
-    let (mut session, recorder, create_time, seat_tokens) = match origin {
+    let (mut session, recorder, create_time, (seat_tokens, said)) = match origin {
         Origin::Seed(seed) => {
             let session = create(Arc::clone(&game), config, shape, seed).map_err(StartError::Session)?;
             let now = SystemTime::now();
             let recorder = SessionRecorder::start(&host.recorders, config, (&name, &terms), &session, now)?;
-            (session, recorder, now, Vec::new())
+            (session, recorder, now, (Vec::new(), Vec::new()))
         }
         Origin::Recovered(recovered) => {
-            let RecoveredSession { session, recorder, created, seat_tokens, terms: _ } = *recovered;
-            (session, SessionRecorder::resume(recorder), created, seat_tokens)
+            let RecoveredSession { session, recorder, created, seat_tokens, said, terms: _ } = *recovered;
+            (session, SessionRecorder::resume(recorder), created, (seat_tokens, said))
         }
     };
     let (rate, first) = (session.config().tick_rate, session.tick());
@@ -117,6 +117,7 @@ pub(super) fn start(
         mailbox: Mailbox::new(config.limits.mailbox_messages_max),
         relays,
         counters: SessionCounters::default(),
+        chat: Room::new(config.recording.chat && recording.is_some(), said, &config.limits.chat),
         recording: recorder.watch(),
         state: AtomicU8::new(SessionState::Running as u8),
         seats_taken: AtomicU32::new(session.seats_taken()),
@@ -320,6 +321,7 @@ impl Runner {
         for token in self.seats.take_changes() {
             self.recorder.seat_token(input.tick, &token);
         }
+        self.recorder.chat(self.handle.chat.take_unrecorded());
         self.recorder.tick_input(&input);
         for change in &input.seat_changes {
             if let SeatChange::Left { player } = change {
@@ -356,7 +358,7 @@ impl Runner {
 
     /// Lets everybody know, and has the recording closed.
     fn end(self, reason: EndReason) {
-        let Self { session, recorder, handle, closers, tell_end, letters, admitted, seats, pacer: _ } = self;
+        let Self { session, mut recorder, handle, closers, tell_end, letters, admitted, seats, pacer: _ } = self;
         handle.end(match reason {
             EndReason::Failed { .. } | EndReason::Killed => SessionState::Failed,
             EndReason::Ended { .. } => SessionState::Ended,
@@ -365,6 +367,7 @@ impl Runner {
         handle.mailbox.close();
         handle.seats.close();
         seats.close();
+        recorder.chat(handle.chat.take_unrecorded());
         drop((letters, admitted));
         log_totals(&session, &handle);
         let over = Arc::clone(&handle);

@@ -12,7 +12,7 @@ use tickwire_shared::{NumberMap, PlayerId};
 use tickwire_simulation::Session;
 
 use super::{
-    SessionHandle,
+    ChatSeat, SessionHandle,
     mailbox::SeatNews,
     tokens::{Ending, ResumeTokens, SeatToken, Token, TokenId, TokenKey},
 };
@@ -24,6 +24,7 @@ pub(crate) struct HeldSeat {
     pub(crate) player: PlayerId,
     /// How often it was resumed. Streams of an earlier sitting are displaced.
     sitting: AtomicU32,
+    pub(crate) chat: ChatSeat,
 }
 
 /// A sitting on a seat, held by the streams that play it. Dropped, it tells the session that the connection is lost.
@@ -71,7 +72,7 @@ struct Kept {
 
 impl HeldSeat {
     fn new(session: Arc<SessionHandle>, player: PlayerId) -> Arc<Self> {
-        Arc::new(Self { session, player, sitting: AtomicU32::new(0) })
+        Arc::new(Self { session, player, sitting: AtomicU32::new(0), chat: ChatSeat::default() })
     }
 
     fn sitting(&self) -> u32 {
@@ -203,9 +204,10 @@ impl SeatKeeper {
 
     /// The session has given a seat up.
     pub(super) fn vacate(&mut self, player: PlayerId) {
-        let Some(Kept { token, has_left, .. }) = self.seats.remove(&player) else { return };
+        let Some(Kept { seat, token, has_left }) = self.seats.remove(&player) else { return };
         let ending = if has_left { Ending::Left } else { Ending::Lost };
         token.iter().flat_map(SeatToken::keys).for_each(|key| self.tokens.retire(key.id, ending));
+        seat.chat.vacate(ending);
     }
 
     /// The session has ended: nobody takes a seat back any more.
@@ -315,6 +317,7 @@ mod tests {
             relays: Vec::new(),
             counters: SessionCounters::default(),
             recording: RecordingWatch::default(),
+            chat: crate::chat::Room::new(false, Vec::new(), &crate::config::ChatLimits::default()),
             state: AtomicU8::new(SessionState::Running as u8),
             seats_taken: AtomicU32::new(0),
             stuck: watch::Sender::new(false),

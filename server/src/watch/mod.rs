@@ -6,7 +6,7 @@ mod join;
 mod library;
 mod past;
 mod recordings_service;
-mod rpc;
+pub(crate) mod rpc;
 mod service;
 mod source;
 mod spectator;

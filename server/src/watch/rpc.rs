@@ -12,7 +12,7 @@ use bytes::{Buf, BufMut as _, Bytes};
 use futures_util::Stream;
 use prost::Message;
 use tonic::{
-    Request, Response, Status,
+    Request, Response, Status, Streaming,
     body::Body,
     codec::{Codec, DecodeBuf, Decoder, EnabledCompressionEncodings, EncodeBuf, Encoder},
     server::Grpc,
@@ -44,6 +44,24 @@ where
         async { Ok(Response::new(Bytes::from(answer.await?.encode_to_vec()))) }
     }));
     grpc(bytes_max).unary(call, request).await
+}
+
+/// Takes a stream of messages, and answers with one of messages' bytes.
+pub(crate) async fn bidirectional<M, S, F>(
+    request: http::Request<Body>,
+    bytes_max: usize,
+    call: impl FnOnce(Streaming<M>) -> F + Send,
+) -> http::Response<Body>
+where
+    M: Message + Default + 'static,
+    S: Stream<Item = Result<Bytes, Status>> + Send + 'static,
+    F: Future<Output = Result<S, Status>> + Send,
+{
+    let call = Call(Some(|request: Request<Streaming<M>>| {
+        let stream = call(request.into_inner());
+        async { Ok(Response::new(stream.await?)) }
+    }));
+    grpc(bytes_max).streaming(call, request).await
 }
 
 /// Answers with a stream of messages' bytes, compressed for whom they may be.

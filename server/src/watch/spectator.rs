@@ -8,7 +8,7 @@ use std::{
 
 use tickwire_replication::{Follow, View, ViewConfig};
 use tickwire_shared::{PlayerId, Tick};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tonic::Code;
 
 use super::{
@@ -33,6 +33,8 @@ pub(super) struct Spectator {
     state: Mutex<State>,
     /// A call has changed something.
     called: Notify,
+    /// Closed with it: what else is of the spectator ends, too.
+    closing: watch::Sender<()>,
 }
 
 /// What the stream and the calls share.
@@ -93,7 +95,19 @@ impl Spectator {
             leaves: false,
             rate: MessageRate::new(limits.messages_per_second_max, limits.messages_burst_max),
         };
-        Self { shared, source, started: Instant::now(), state: Mutex::new(state), called: Notify::new() }
+        Self {
+            shared,
+            source,
+            started: Instant::now(),
+            state: Mutex::new(state),
+            called: Notify::new(),
+            closing: watch::Sender::new(()),
+        }
+    }
+
+    /// Is closed with the spectator's stream.
+    pub(super) fn closing(&self) -> watch::Receiver<()> {
+        self.closing.subscribe()
     }
 
     /// Waits until a call has changed something.

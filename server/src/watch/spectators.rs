@@ -6,10 +6,11 @@ use std::{
 };
 
 use sha2::{Digest as _, Sha256};
+use tokio::sync::watch;
 use tonic::Code;
 
 use super::spectator::Spectator;
-use crate::status::Refusal;
+use crate::{session::SessionHandle, status::Refusal};
 
 /// 256 random bits.
 const TOKEN_BYTES: usize = 32;
@@ -46,6 +47,13 @@ impl Spectators {
             let message = "no spectator's stream of this server has this token: it has ended, or never was";
             Refusal::new(Code::Unauthenticated, "UNKNOWN_TOKEN", message).field("stream_token")
         })
+    }
+
+    /// For what else a spectator may do beside the stream that a token names: the session, if it is one, and what is closed
+    /// with the stream.
+    pub(crate) fn listener(&self, token: &[u8]) -> Result<(Option<Arc<SessionHandle>>, watch::Receiver<()>), Refusal> {
+        let spectator = self.find(token)?;
+        Ok((spectator.source.session().cloned(), spectator.closing()))
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<Hash, Weak<Spectator>>> {

@@ -102,6 +102,9 @@ struct Options {
     /// The PEM file of certificates that the server's of an https address is trusted by; without it those of the system.
     #[arg(long, value_name = "FILE")]
     tls_ca: Option<PathBuf>,
+    /// How many lines each bot says per minute, beside playing; 0: none.
+    #[arg(long, value_name = "N", default_value = "0", value_parser = clap::value_parser!(u32).range(..=60_000))]
+    chat_per_minute: u32,
     /// Writes the figures to a file, as flat JSON.
     #[arg(long, value_name = "FILE.json")]
     report: Option<PathBuf>,
@@ -228,6 +231,7 @@ fn main() -> ExitCode {
         resume: options.resume,
         trust,
         tickets,
+        chat_per_minute: options.chat_per_minute,
     };
     let screen = Screen::new(options.quiet, &config);
     if let Err(error) = options.report.iter().chain(&options.html).try_for_each(|file| may_write(file)) {

@@ -120,9 +120,15 @@ fn table(report: &Report) -> Table {
         let [percent, p99] = [report.misprediction_percent, report.correction_cm_p99];
         ("mispredicted", format!("{percent:.2} % of ticks, corrected by {p99:.1} cm p99"))
     });
+    let talked = (report.chat_sent > 0).then(|| {
+        let Report { chat_sent, chat_received, chat_rejected, chat_dropped, .. } = report;
+        let lines =
+            format!("{chat_sent} said, {chat_received} heard, {chat_rejected} rejected, {chat_dropped} dropped");
+        ("chat", lines)
+    });
     let mut table = Table::new();
     table.load_style(presets::UTF8_FULL_CONDENSED);
-    for (name, value) in rows.into_iter().chain(predicted) {
+    for (name, value) in rows.into_iter().chain(predicted).chain(talked) {
         table.add_row([name.to_owned(), value]);
     }
     if let Some(values) = table.column_mut(1) {

@@ -318,11 +318,12 @@ fn with_players(tick: u64, players: &[u32]) -> pb::ServerMessage {
 }
 
 #[test]
-fn further_streams_are_opened_anew_by_the_new_token() {
+fn further_streams_are_opened_anew_by_the_new_token_and_talk_goes_by_a_new_one_too() {
     let options = JoinOptions { stripes: Stripes::Fixed(2), ..JoinOptions::default() };
     let granted = |token: u8| pb::Welcome {
         resume_token: vec![token; 32],
         attach_token: vec![token + 100; 32],
+        chat_token: vec![token + 200; 32],
         max_stripes: 4,
         ..welcome_of(welcome(6000))
     };
@@ -344,7 +345,7 @@ fn further_streams_are_opened_anew_by_the_new_token() {
     core.resumed(first(granted(2)), now).unwrap();
     assert_eq!((core.stripes_open(), core.poll_stripe(now)), (1, Some(StripeChange::Open(1))));
     let Some(Up::Hello(hello)) = core.attach_hello().kind else { panic!("no hello") };
-    assert_eq!(hello.attach_token, [102; 32]);
+    assert_eq!((hello.attach_token, core.chat_token()), (vec![102; 32], [202; 32].as_slice()));
     // It starts with a reset, as all streams do; who left meanwhile is not in it.
     assert_eq!(core.mirror().roster().len(), 2);
     core.handle_on(0, with_players(6061, &[1]), now).unwrap();

@@ -5,7 +5,11 @@ use std::{collections::BTreeMap, io, io::Write};
 use tickwire_shared::{KindId, Quantity, Tick};
 use tickwire_simulation::SeatInput;
 
-use super::{Chosen, ExportError, ExportPart, Held, Selection, each_tick};
+use super::{
+    Chosen, ExportError, ExportPart, Held, Selection,
+    chat::{channel, unix_seconds},
+    each_tick,
+};
 use crate::{RecordedTick, Recording, origin::Origin, words};
 
 pub(super) fn export(
@@ -20,8 +24,30 @@ pub(super) fn export(
         ExportPart::Fields => fields(&chosen, &mut table),
         ExportPart::Inputs => inputs(&chosen, &mut table),
         ExportPart::Events => events(&chosen, &mut table),
+        ExportPart::Chat => chat(&chosen, &mut table),
     }?;
     Ok(table.out.flush()?)
+}
+
+fn chat<W: Write>(chosen: &Chosen<'_>, table: &mut Table<'_, W>) -> Result<(), ExportError> {
+    let recording = table.recording;
+    table.header(&["id", "unix_seconds", "player", "name", "channel", "to", "team", "text"], std::iter::empty())?;
+    for line in chosen.chat(recording)? {
+        let line = line?;
+        let number = |number: Option<u32>| number.map_or_else(String::new, |number| number.to_string());
+        let fixed = [
+            line.id.to_string(),
+            unix_seconds(&line).to_string(),
+            number(line.from.map(|player| player.0)),
+            line.from_name.clone(),
+            channel(&line).to_owned(),
+            number(line.to.map(|player| player.0)),
+            number(line.team),
+            line.text.clone(),
+        ];
+        table.row(line.tick, fixed, std::iter::empty())?;
+    }
+    Ok(())
 }
 
 struct Table<'a, W: Write> {

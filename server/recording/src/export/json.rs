@@ -6,8 +6,10 @@ use serde_json::{Value as Json, json};
 use tickwire_shared::{KindId, NetId, Provenance, Truth};
 use tickwire_simulation::{SeatInput, TickInput};
 
-use super::{Chosen, ExportError, ExportPart, Selection, each_tick};
-use crate::{EndReason, RecordedResult, Recording, RecordingMeta, Recovered, Ticks, origin::Origin, words};
+use super::{Chosen, ExportError, ExportPart, Selection, chat, each_tick};
+use crate::{
+    ChatRecord, EndReason, RecordedResult, Recording, RecordingMeta, Recovered, Ticks, origin::Origin, words,
+};
 
 pub(super) fn export(
     recording: &Recording,
@@ -20,7 +22,18 @@ pub(super) fn export(
     line(out, header)?;
     let origin = Origin::of(recording).map_err(ExportError::Origin)?;
     let mut told = 0;
+    let mut lines = match chosen.has(ExportPart::Chat) {
+        true => Some(chosen.chat(recording)?.peekable()),
+        false => None,
+    };
     let ticks = each_tick((recording, &origin), &chosen, |tick, truth, recovered| {
+        if let Some(lines) = &mut lines {
+            let comes_before =
+                |line: &Result<ChatRecord, _>| line.as_ref().is_ok_and(|line| line.tick < tick.input.tick);
+            while let Some(Ok(said)) = lines.next_if(comes_before) {
+                line(out, chat::json(&said))?;
+            }
+        }
         told += recovered.len();
         if chosen.has_tick(tick.input.tick) {
             export_recovered(recovered, out)?;
@@ -34,6 +47,10 @@ pub(super) fn export(
     // Behind the last tick.
     let behind = ticks.as_ref().and_then(|ticks| ticks.recovered().get(told..));
     export_recovered(behind.unwrap_or_default(), out)?;
+    // What is wrong with the rest has been told by the ticks.
+    for said in lines.into_iter().flatten().map_while(Result::ok) {
+        line(out, chat::json(&said))?;
+    }
     if let Some(end) = ticks.as_ref().and_then(Ticks::end) {
         let (reason, message) = match &end.reason {
             EndReason::Shutdown => ("shutdown", None),

@@ -10,7 +10,7 @@ use tickwire_shared::{PlayerId, Tick};
 use tickwire_simulation::{Keyframe, SeatChange, TickInput, TickResult};
 
 use crate::{
-    End, Layout, RecordedKeyframe, RecordingMeta, Recovered, SeatToken, Writer,
+    ChatRecord, End, Layout, RecordedKeyframe, RecordingMeta, Recovered, SeatToken, Writer,
     reader::Sound,
     record::IdleTicks,
     storage::{Disk, write_all_at},
@@ -34,6 +34,8 @@ pub(super) enum Record {
     Token(Tick, Box<SeatToken>),
     /// Of the tick of the newest result.
     Keyframe(Box<Keyframe>),
+    /// Since the record before.
+    Chat(Vec<ChatRecord>),
 }
 
 impl Record {
@@ -53,8 +55,14 @@ impl Record {
             }
             Self::Token(_, token) => size_of_val(&**token),
             Self::Keyframe(keyframe) => keyframe.memory_bytes(),
+            Self::Chat(lines) => lines.iter().map(ChatRecord::memory_bytes).sum(),
         };
         bytes as u64
+    }
+
+    /// How many of a tick's records it is: what was said does not count for ticks that wait.
+    pub(super) fn count(&self) -> u64 {
+        u64::from(!matches!(self, Self::Chat(_)))
     }
 }
 
@@ -196,6 +204,11 @@ impl Live {
                 self.note_coming();
             }
             Record::Keyframe(keyframe) => self.write_keyframe(&keyframe)?,
+            Record::Chat(lines) => {
+                lines.iter().try_for_each(|line| self.writer.chat(line))?;
+                self.idle = None;
+                self.note_coming();
+            }
             Record::Result(result) => match self.held.take() {
                 None => self.write_result(*result)?,
                 Some(input) => match IdleTicks::of(&result) {

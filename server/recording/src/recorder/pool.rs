@@ -173,6 +173,12 @@ impl Recorders {
         is_room
     }
 
+    /// Whether there is memory for so much, and as much again for what matters more.
+    pub(super) fn has_room(&self, bytes: u64) -> bool {
+        let taken = self.0.queue_bytes.load(Ordering::Relaxed);
+        taken.saturating_add(bytes) <= self.0.options.queue_bytes_max / 2
+    }
+
     pub(super) fn give_room(&self, bytes: u64) {
         self.0.queue_bytes.fetch_sub(bytes, Ordering::Relaxed);
     }

@@ -1,5 +1,6 @@
 //! Recorders on disks that stall and fail.
 
+mod chat;
 mod disk;
 mod recovery;
 mod segments;

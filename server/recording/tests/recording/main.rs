@@ -1,6 +1,7 @@
 //! What recordings promise, told through a small game.
 
 mod broken;
+mod chat;
 mod damaged;
 mod diff;
 mod dump;
