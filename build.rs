@@ -4,7 +4,7 @@ use std::{env, error::Error, fs, path::PathBuf};
 
 use prost::Message as _;
 
-const FILES: [&str; 6] = [
+const FILES: &[&str] = &[
     "tickwire/v1/schema.proto",
     "tickwire/v1/game.proto",
     "tickwire/v1/session.proto",
