@@ -209,7 +209,7 @@ impl Recoverer<'_> {
             Ok(terms) => terms,
             Err(error) => {
                 put_aside(path, &error.to_string());
-                return None;
+                return Ok(None);
             }
         };
         let session = match unfinished.meta().session.parse::<SessionName>() {

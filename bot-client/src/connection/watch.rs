@@ -171,7 +171,7 @@ impl Spectator {
     /// Where the connection is lost, or spectators hear nothing there.
     pub async fn chat(&mut self) -> Result<Chat, ClientError> {
         let token = ChatToken::Spectator(self.token.clone());
-        Chat::on(&mut self.requests, &self.uri, token, WELCOME_TIMEOUT).await
+        Chat::on(&mut self.requests, &self.uri, token, super::WELCOME_TIMEOUT).await
     }
 
     /// Names the stream: for [`Chat::connect`].

@@ -276,7 +276,7 @@ fn copy(storage: &dyn Storage, recording: &Recording, to: &Path, end: Option<&En
                 writer.write(topic, span.first, &data)?;
                 writer.add_ticks(span.count());
             }
-            Topic::TickInput | Topic::Keyframe | Topic::Recovered | Topic::SeatToken => {
+            Topic::TickInput | Topic::Keyframe | Topic::Recovered | Topic::SeatToken | Topic::Chat => {
                 writer.write(topic, tick, &data)?;
             }
         }

@@ -235,7 +235,7 @@ impl Recorders {
     /// # Errors
     /// Where the file cannot be written, or a thread cannot be had. The next start finds it as this one has.
     pub fn resume(&self, recovered: Resumable, options: RecorderOptions) -> io::Result<(Session, Recorder)> {
-        let Resumable { session, unfinished, sound, pending, recovered, attempt, seat_tokens } = recovered;
+        let Resumable { session, unfinished, sound, pending, recovered, attempt, seat_tokens, said: _ } = recovered;
         let meta = RecordingMeta {
             epoch: recovered.epoch,
             tickwire_version: env!("CARGO_PKG_VERSION").to_owned(),

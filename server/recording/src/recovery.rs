@@ -79,7 +79,7 @@ pub struct Resumable {
     pub(crate) recovered: Recovered,
     pub(crate) attempt: Attempt,
     pub(crate) seat_tokens: Vec<SeatToken>,
-    said: VecDeque<ChatRecord>,
+    pub(crate) said: VecDeque<ChatRecord>,
 }
 
 /// Why nobody can go on with a session.

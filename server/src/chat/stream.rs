@@ -147,6 +147,10 @@ impl Guest<'_> {
                     let message = format!("{}: the game of this session failed", self.session.name);
                     Refusal::new(Code::Aborted, "SESSION_FAILED", message)
                 }
+                SessionState::Ended => {
+                    let message = format!("{} has ended", self.session.name);
+                    Refusal::new(Code::FailedPrecondition, "SESSION_ENDED", message)
+                }
                 SessionState::Running | SessionState::Stopped => Refusal::shutting_down(),
             },
             refusal = hello::gone(self.listener) => refusal,

@@ -250,7 +250,8 @@ impl Found {
             let path = session.recording.path().filter(|_| session.state() == SessionState::Running);
             path.is_some_and(|path| is_same_recording(&path, &self.path))
         };
-        let Some(session) = registry.iter().find(is_segment_of) else { return Ok(()) };
+        let sessions = registry.all();
+        let Some(session) = sessions.iter().find(is_segment_of) else { return Ok(()) };
         let last = Recording::open(&self.path).map(|recording| recording.summary().last_tick());
         if last.is_ok_and(|last| last > session.live_tick()) {
             let message =
