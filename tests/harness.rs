@@ -71,7 +71,7 @@ impl TestServer {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
         let address = listener.local_addr().expect("it is bound");
         let probe = server.probe();
-        let recordings = server.recordings().map(Into::into).collect();
+        let recordings = server.recordings().collect();
         let (stop, stopped) = oneshot::channel();
         let served = tokio::spawn(server.serve(listener, async {
             // A test that fails drops the sender; that is a reason to stop, too.

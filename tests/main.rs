@@ -15,6 +15,7 @@ mod lints;
 mod matches;
 mod resume;
 mod services;
+mod sessions;
 mod stalled_reader;
 mod stripes;
 mod tiny_game;

@@ -599,6 +599,12 @@ impl Probe {
         self.shared.registry.all().iter().map(|session| session.seats_taken()).sum()
     }
 
+    /// Seats that are kept for whoever has a ticket, in all sessions.
+    #[must_use]
+    pub fn seats_reserved(&self) -> u32 {
+        self.shared.registry.all().iter().map(|session| session.seats.counts().reserved).sum()
+    }
+
     /// The newest tick of each session, and how often its loop has given up catching up.
     #[must_use]
     pub fn ticks(&self) -> Vec<(u64, u64)> {

@@ -55,4 +55,4 @@ pub use schema::{
 pub use seen::{SEEN_STEPS, Seen, SeenError};
 pub use tick::{Tick, TickRate, TickRateError};
 pub use truth::{KindTruth, Truth, TruthDelta, TruthError};
-pub use world::{Clock, Emitted, NetIds, Outbox, Owner, ScoreId, Scores, Seat, Seats};
+pub use world::{Clock, Emitted, MatchEnd, NetIds, Outbox, Owner, RESULT_JSON_BYTES_MAX, ScoreId, Scores, Seat, Seats};

@@ -68,6 +68,35 @@ pub struct Seat {
     pub connected: bool,
 }
 
+/// The longest result of a match, in bytes.
+pub const RESULT_JSON_BYTES_MAX: usize = 4096;
+
+/// Ends the match from within, as a resource: after the tick in which a system says so, the session ends, its players are told
+/// `GOODBYE_REASON_SESSION_ENDED` with the result, and the recording is closed with it. What happens in that last tick most
+/// players do not see any more: show them the result for some seconds first.
+#[derive(Resource, Clone, Debug, Default, PartialEq, Eq)]
+pub struct MatchEnd(Option<String>);
+
+impl MatchEnd {
+    /// Ends the session with a result: a JSON value, or empty for none. Of several the first counts. What is no JSON is left
+    /// out, and the server's log says so.
+    ///
+    /// # Panics
+    /// Where the result has more than [`RESULT_JSON_BYTES_MAX`] bytes.
+    pub fn end(&mut self, result_json: impl Into<String>) {
+        let result_json = result_json.into();
+        let bytes = result_json.len();
+        assert!(bytes <= RESULT_JSON_BYTES_MAX, "a result of {bytes} bytes; it may have {RESULT_JSON_BYTES_MAX}");
+        self.0.get_or_insert(result_json);
+    }
+
+    /// What the session ends with; `None`: it goes on.
+    #[must_use]
+    pub fn result_json(&self) -> Option<&str> {
+        self.0.as_deref()
+    }
+}
+
 /// The players' scores, as a resource: what the roster shows beside the names, in the order of the schema's scores.
 #[derive(Resource, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Scores {

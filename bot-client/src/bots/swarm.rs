@@ -553,7 +553,12 @@ mod tests {
                 _ => {}
             }
         }
-        peer.send(Down::Goodbye(pb::Goodbye { reason: pb::GoodbyeReason::Left.into(), text: String::new() })).await;
+        peer.send(Down::Goodbye(pb::Goodbye {
+            reason: pb::GoodbyeReason::Left.into(),
+            text: String::new(),
+            ..pb::Goodbye::default()
+        }))
+        .await;
     }
 
     #[tokio::test]

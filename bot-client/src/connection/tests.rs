@@ -106,7 +106,12 @@ async fn a_client_plays_from_the_address_it_was_given_and_leaves_under_bad_condi
         assert!(matches!(peer.receive_news().await, Some(Up::Ack(ack)) if ack.newest_tick == 101));
         peer.send(Down::Snapshot(snapshot(102))).await;
         while !matches!(peer.receive_news().await, Some(Up::Leave(_))) {}
-        peer.send(Down::Goodbye(pb::Goodbye { reason: pb::GoodbyeReason::Left.into(), text: String::new() })).await;
+        peer.send(Down::Goodbye(pb::Goodbye {
+            reason: pb::GoodbyeReason::Left.into(),
+            text: String::new(),
+            ..pb::Goodbye::default()
+        }))
+        .await;
     };
     let play = async {
         let started = Instant::now();
@@ -144,7 +149,12 @@ async fn leave_is_said_before_the_stream_is_half_closed() {
     let end = async {
         assert!(matches!(peer.receive_news().await, Some(Up::Leave(_))));
         assert!(matches!(peer.up.message().await, Ok(None)));
-        peer.send(Down::Goodbye(pb::Goodbye { reason: pb::GoodbyeReason::Left.into(), text: String::new() })).await;
+        peer.send(Down::Goodbye(pb::Goodbye {
+            reason: pb::GoodbyeReason::Left.into(),
+            text: String::new(),
+            ..pb::Goodbye::default()
+        }))
+        .await;
         drop(peer);
     };
     let (left, ()) = tokio::join!(client.leave(), end);

@@ -167,6 +167,13 @@ impl Session {
         self.frame.tick
     }
 
+    /// What the game has ended the match with: a result as JSON, which may be empty, or be none. `None`: it goes on. Whoever
+    /// steps the session is to stop then.
+    #[must_use]
+    pub fn match_end(&self) -> Option<&str> {
+        self.simulation.as_ref().ok()?.match_end()
+    }
+
     /// Seats a player at the next tick. An empty name is replaced by `player-N`.
     ///
     /// # Errors

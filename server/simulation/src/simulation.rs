@@ -13,9 +13,9 @@ use bevy_ecs::{
     world::World,
 };
 use tickwire_shared::{
-    Blueprint, Clock, Digest, Frame, FrameBuilder, Game, Inputs, KindBinding, NetId, NetIds, NumberMap, Outbox, Owner,
-    Past, PlayerId, Provenance, Randomness, Schema, Scores, Seat, SeatExtras, Seats, Settings, Systems, Tick,
-    TickExtras, TickRate,
+    Blueprint, Clock, Digest, Frame, FrameBuilder, Game, Inputs, KindBinding, MatchEnd, NetId, NetIds, NumberMap,
+    Outbox, Owner, Past, PlayerId, Provenance, Randomness, Schema, Scores, Seat, SeatExtras, Seats, Settings, Systems,
+    Tick, TickExtras, TickRate,
 };
 
 use crate::{
@@ -92,6 +92,7 @@ impl Simulation {
         world.insert_resource(Outbox::new(&events, EVENTS_PER_TICK_MAX));
         world.insert_resource(NetIds::default());
         world.insert_resource(settings.clone());
+        world.insert_resource(MatchEnd::default());
         let panicked = |step| {
             let game = game.name().to_owned();
             move |message| SessionError::Panicked { game, step, message }
@@ -294,7 +295,16 @@ impl Simulation {
         let mut hidden = Digest::default();
         hidden.write(game.finish());
         hidden.write(self.roster.digest());
+        if let Some(result) = self.match_end() {
+            hidden.write(result.len() as u64);
+            result.bytes().for_each(|byte| hidden.write(byte.into()));
+        }
         hidden.finish()
+    }
+
+    /// What the game has ended the match with.
+    pub(crate) fn match_end(&self) -> Option<&str> {
+        self.world.resource::<MatchEnd>().result_json()
     }
 
     /// Notes each player's own entity.

@@ -140,6 +140,10 @@ pub(super) async fn ask<T>(
     command: Command,
     answer: oneshot::Receiver<T>,
 ) -> Result<T, Refusal> {
+    // One that has ended in a tick that took too long is not stuck any more.
+    if session.state() != SessionState::Running {
+        return Err(ended(session));
+    }
     if session.is_stuck() {
         return Err(stuck(session));
     }

@@ -19,9 +19,9 @@ use tokio::sync::Notify;
 
 use super::{
     Registry, ResumeTokens, SeatToken, SessionHandle, SessionName, SessionTerms, StartError,
-    closers::Closers,
     runner::{self, RunningSession},
     threads::SimulationThreads,
+    workers::Workers,
 };
 use crate::{
     config::ServerConfig,
@@ -49,9 +49,9 @@ pub(crate) struct Host {
     pub(super) started: Instant,
     pub(super) threads: SimulationThreads,
     pub(super) recorders: Recorders,
-    pub(super) closers: Closers,
+    pub(super) closers: Workers,
     /// Starts sessions while others run.
-    makers: Closers,
+    makers: Workers,
     /// Of all sessions.
     pub(super) resume_tokens: Arc<ResumeTokens>,
     /// Rings when a session ends, gets stuck or goes on.
@@ -139,8 +139,8 @@ impl SessionHost {
             started: Instant::now(),
             threads: SimulationThreads::start(threads_max, config.timeouts.stuck)?,
             recorders,
-            closers: Closers::default(),
-            makers: Closers::default(),
+            closers: Workers::new("tickwire-close"),
+            makers: Workers::new("tickwire-create"),
             resume_tokens: Arc::default(),
             changed,
             config,
@@ -197,6 +197,7 @@ impl Host {
             && let Err(error) = watch::keep_edge(&handle, &thread.runtime)
         {
             handle.stop();
+            self.lock().sessions.retain(|running| !Arc::ptr_eq(&running.handle, &handle));
             return Err(StartError::Thread(error));
         }
         publish(&handle);

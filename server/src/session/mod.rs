@@ -1,7 +1,6 @@
 //! Sessions as the server runs them: a few threads step them all, and each has a handle, which all others share.
 
 mod clock;
-mod closers;
 mod handle;
 mod host;
 mod join_code;
@@ -17,6 +16,7 @@ mod stripes;
 mod terms;
 mod threads;
 mod tokens;
+mod workers;
 
 pub(crate) use clock::TickClock;
 pub(crate) use handle::{SessionEnding, SessionHandle, SessionState};

@@ -12,6 +12,7 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
+use tickwire_proto::v1 as pb;
 use tickwire_recording::EndReason;
 use tickwire_replication::{ReplicationConfig, Replicator};
 use tickwire_shared::{Game, TickRate};
@@ -24,9 +25,8 @@ use tokio::{
 use tracing::{error, info};
 
 use super::{
-    Host, NotSeated, SeatLedger, SessionHandle, SessionShape, SessionState, TickClock,
+    Host, NotSeated, SeatLedger, SessionEnding, SessionHandle, SessionShape, SessionState, TickClock,
     clock::{Pace, Pacer, staggered_origin},
-    closers::Closers,
     handle::SessionCounters,
     host::{Origin, RecoveredSession, SessionOrder},
     live::LiveEdge,
@@ -34,6 +34,7 @@ use super::{
     recording::{RecordingCloser, SessionRecorder},
     seats::{Admitted, NotResumed, SeatKeeper},
     threads::Task,
+    workers::Workers,
 };
 use crate::{config::ServerConfig, net::Relay};
 
@@ -156,7 +157,7 @@ pub(super) fn start(
 
 impl RunningSession {
     /// Waits for its end: see [`SessionHost::ended`].
-    pub(super) async fn ended(&mut self, closers: &Closers, deadline: Instant) {
+    pub(super) async fn ended(&mut self, closers: &Workers, deadline: Instant) {
         let Some(ended) = self.ended.take() else { return };
         let given_up = async {
             sleep_until(deadline.into()).await;
@@ -189,7 +190,7 @@ struct Runner {
     letters: Letters,
     /// Those who sit down at the tick being stepped, and wait for it.
     admitted: Vec<(Waiting, Admitted)>,
-    closers: Closers,
+    closers: Workers,
     tell_end: oneshot::Sender<()>,
 }
 
@@ -228,6 +229,8 @@ impl Runner {
             }
             SessionState::Stopped | SessionState::Failed => return Err(EndReason::Shutdown),
         }
+        // A server may have been killed between the last tick and the end.
+        self.check_match_end()?;
         let tick = self.session.tick().next();
         let begun = Instant::now();
         let (due, now) = (self.pacer.due(tick), self.handle.clock.since_start(begun));
@@ -247,6 +250,7 @@ impl Runner {
             return Err(EndReason::Failed { message });
         }
         self.answer_admitted();
+        self.check_match_end()?;
         self.handle.wake_streams();
         // Last: nobody waits for it.
         self.recorder.keyframe(&self.session);
@@ -255,6 +259,21 @@ impl Runner {
             self.handle.note_overrun(tick, late, took);
         }
         Ok(self.handle.clock.instant(self.pacer.due(tick.next())))
+    }
+
+    /// An error: the game has ended the match.
+    fn check_match_end(&self) -> Result<(), EndReason> {
+        let Some(result) = self.session.match_end() else { return Ok(()) };
+        let mut result_json = result.to_owned();
+        if !result.is_empty()
+            && let Err(error) = serde_json::from_str::<serde::de::IgnoredAny>(result)
+        {
+            error!(session = %self.handle.name, %error, "the game has ended the match with what is no JSON: it is left out");
+            result_json.clear();
+        }
+        info!(session = %self.handle.name, tick = %self.session.tick(), result_json, "the game has ended the match");
+        self.handle.finish(SessionEnding { cause: pb::SessionEndCause::Game, result_json });
+        Err(EndReason::Ended { result_json: self.handle.result_json().to_owned() })
     }
 
     fn read_letters(&mut self) {

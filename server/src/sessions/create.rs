@@ -316,7 +316,7 @@ fn has_ended(name: &SessionName) -> Refusal {
 }
 
 fn no_randomness() -> Refusal {
-    Refusal::new(Code::Internal, "NO_RANDOMNESS", "the server's operating system has no randomness")
+    Refusal::new(Code::Unavailable, "NO_RANDOMNESS", "the server's operating system has no randomness")
 }
 
 fn fill(bytes: &mut [u8]) -> Result<(), Refusal> {

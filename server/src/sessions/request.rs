@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use prost::Message;
 use sha2::{Digest as _, Sha256};
 use tickwire_proto::v1 as pb;
-use tickwire_shared::{Game, SettingsError, TickRate};
+use tickwire_shared::{Game, RESULT_JSON_BYTES_MAX, SettingsError, TickRate};
 use tickwire_simulation::SessionError;
 use tonic::Code;
 use tracing::error;
@@ -22,7 +22,6 @@ const LABEL_CHARS_MAX: usize = 64;
 const ATTRIBUTES_MAX: usize = 16;
 const KEY_CHARS_MAX: usize = 32;
 const VALUE_CHARS_MAX: usize = 64;
-pub(super) const RESULT_BYTES_MAX: usize = 4096;
 
 /// A session that somebody wants.
 pub(super) struct Wanted {
@@ -164,8 +163,8 @@ pub(super) fn other_request() -> Refusal {
 
 /// Whether a session can end with this.
 pub(super) fn check_result(result_json: &str) -> Result<(), Refusal> {
-    if result_json.len() > RESULT_BYTES_MAX {
-        let message = format!("{} bytes are more than {RESULT_BYTES_MAX}", result_json.len());
+    if result_json.len() > RESULT_JSON_BYTES_MAX {
+        let message = format!("{} bytes are more than {RESULT_JSON_BYTES_MAX}", result_json.len());
         return Err(out_of_range("result_json", message));
     }
     if result_json.is_empty() {
@@ -257,7 +256,7 @@ mod tests {
         for good in ["", "null", r#"{"winner":3}"#] {
             check_result(good).expect("it is JSON");
         }
-        for wrong in ["{", "winner", &format!("\"{}\"", "x".repeat(RESULT_BYTES_MAX))] {
+        for wrong in ["{", "winner", &format!("\"{}\"", "x".repeat(RESULT_JSON_BYTES_MAX))] {
             assert_eq!(field(check_result(wrong).expect_err("it is none")), "result_json");
         }
     }

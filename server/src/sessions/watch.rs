@@ -118,7 +118,7 @@ impl Watcher {
             match before.get(*name) {
                 Some(told) if told == look => {}
                 Some(told) if told.place == look.place => {
-                    changes.push(Change::Updated(describe(&self.shared, session)))
+                    changes.push(Change::Updated(describe(&self.shared, session)));
                 }
                 Some(_) => {
                     changes.push(Change::Removed(name.to_string()));

@@ -128,7 +128,11 @@ fn what_damage_amid_a_recording_costs_is_counted() {
     bytes[second + 200] ^= 1;
     put(&path, &bytes);
     let recording = Recording::open(&path).expect("a recording");
-    assert_eq!(recording.summary().state, RecordingState::Complete(EndReason::Ended), "the indexes are sound");
+    assert_eq!(
+        recording.summary().state,
+        RecordingState::Complete(EndReason::Ended { result_json: String::new() }),
+        "the indexes are sound"
+    );
     let scanned = recording.scan();
     assert!(matches!(scanned.state, RecordingState::Damaged(_)), "{:?}", scanned.state);
     assert!(!recording.lacks_indexes());
@@ -186,7 +190,7 @@ fn a_recording_without_its_indexes_gets_them_back() {
     assert!(mcap::Summary::read(&repaired).expect("sound").is_some());
     assert_eq!(
         Recording::open(&path).expect("a recording").summary().state,
-        RecordingState::Complete(EndReason::Ended)
+        RecordingState::Complete(EndReason::Ended { result_json: String::new() })
     );
 }
 
@@ -215,7 +219,7 @@ fn a_list_tells_each_recordings_state() {
     let summary = |i: usize| listed[i].summary.as_ref().expect("a header");
     assert_eq!((summary(0).ticks, summary(0).length), (120, Duration::from_secs(2)));
     assert_eq!(summary(0).meta.session, "sessions/dots-1");
-    assert_eq!(summary(0).state, RecordingState::Complete(EndReason::Ended));
+    assert_eq!(summary(0).state, RecordingState::Complete(EndReason::Ended { result_json: String::new() }));
     assert_eq!(summary(1).state, RecordingState::Incomplete { ticks_missing: 5, problem: None });
     let message = "player 1 broke the game".to_owned();
     assert_eq!(summary(2).state, RecordingState::Complete(EndReason::Failed { message }));
@@ -232,6 +236,9 @@ fn an_empty_match_is_a_recording_too() {
     let empty = Match { meta, ticks: Vec::new(), end, keyframes: Vec::new() };
     for layout in [Layout::Live, Layout::Finished] {
         let summary = Recording::from_bytes(empty.bytes(layout)).expect("a recording").summary();
-        assert_eq!((summary.ticks, summary.state), (0, RecordingState::Complete(EndReason::Ended)));
+        assert_eq!(
+            (summary.ticks, summary.state),
+            (0, RecordingState::Complete(EndReason::Ended { result_json: String::new() }))
+        );
     }
 }

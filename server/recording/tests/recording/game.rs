@@ -280,7 +280,7 @@ fn play_with_input(ticks: u64, at: &[u64], values: &[i32]) -> Match {
 fn play_until(mut session: Session, ticks: u64, mut each: impl FnMut(&mut Session, PlayerId)) -> Match {
     let meta = RecordingMeta::of(&session, "sessions/dots-1", created());
     let [ada, bob] = ["Ada", "Bob"].map(|name| session.join(name).expect("a free seat"));
-    let end = End { reason: EndReason::Ended, tick: Tick(ticks), ticks_missing: 0 };
+    let end = End { reason: EndReason::Ended { result_json: String::new() }, tick: Tick(ticks), ticks_missing: 0 };
     let mut played = Match { meta, ticks: Vec::new(), end, keyframes: Vec::new() };
     for now in 0..ticks {
         each(&mut session, ada);

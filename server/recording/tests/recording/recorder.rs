@@ -85,7 +85,7 @@ fn no_recording_is_written_over_another() {
     let first = start().expect("a recorder");
     let error = start().map(drop).expect_err("a live one is there");
     assert_eq!(error.kind(), std::io::ErrorKind::AlreadyExists);
-    let closed = first.close(EndReason::Ended);
+    let closed = first.close(EndReason::Ended { result_json: String::new() });
     assert_eq!(closed.problem, None);
     let error = start().map(drop).expect_err("a finished one is there");
     assert_eq!(error.kind(), std::io::ErrorKind::AlreadyExists);

@@ -30,7 +30,10 @@ fn a_recording_of_the_first_format_is_read_to_its_end_and_repaired() {
     assert_eq!((header(&bytes).format_version, header(&bytes).crc32), (1, 0));
     let recording = Recording::from_bytes(bytes.clone()).expect("it is read");
     let summary = recording.scan();
-    assert_eq!((summary.ticks, &summary.state), (200, &RecordingState::Complete(EndReason::Ended)));
+    assert_eq!(
+        (summary.ticks, &summary.state),
+        (200, &RecordingState::Complete(EndReason::Ended { result_json: String::new() }))
+    );
     assert_eq!(recording.summary(), summary);
 
     let directory = tempfile::tempdir().expect("a directory");

@@ -1,5 +1,5 @@
-//! Threads that close recordings: that waits for the disk, and nobody who keeps a pace may wait with it. They come with the
-//! work, and go with it.
+//! Threads for what waits for the disk or for a game, and with which nobody may wait who keeps a pace: recordings are closed
+//! there, and sessions started. They come with the work, and go with it.
 
 use std::{
     collections::VecDeque,
@@ -14,11 +14,12 @@ const THREADS_MAX: usize = 8;
 type Job = Box<dyn FnOnce() + Send>;
 
 /// Runs what takes its time.
-#[derive(Clone, Default)]
-pub(super) struct Closers(Arc<Shared>);
+#[derive(Clone)]
+pub(super) struct Workers(Arc<Shared>);
 
-#[derive(Default)]
 struct Shared {
+    /// The threads' name.
+    name: &'static str,
     state: Mutex<State>,
     idle: Condvar,
 }
@@ -29,20 +30,25 @@ struct State {
     threads: usize,
 }
 
-impl std::fmt::Debug for Closers {
+impl std::fmt::Debug for Workers {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Closers").finish_non_exhaustive()
+        f.debug_struct("Workers").finish_non_exhaustive()
     }
 }
 
-impl Closers {
+impl Workers {
+    /// No threads as yet.
+    pub(super) fn new(name: &'static str) -> Self {
+        Self(Arc::new(Shared { name, state: Mutex::default(), idle: Condvar::new() }))
+    }
+
     /// Runs `job` soon; now, where no thread can be had.
     pub(super) fn run(&self, job: impl FnOnce() + Send + 'static) {
         let mut state = self.0.lock();
         state.waiting.push_back(Box::new(job));
         if state.threads < THREADS_MAX {
             let shared = Arc::clone(&self.0);
-            let started = thread::Builder::new().name("tickwire-close".into()).spawn(move || shared.work());
+            let started = thread::Builder::new().name(self.0.name.into()).spawn(move || shared.work());
             match started {
                 Ok(_) => state.threads += 1,
                 Err(_) if state.threads > 0 => {}
@@ -90,16 +96,16 @@ mod tests {
 
     #[test]
     fn every_job_is_done_though_one_panics() {
-        let closers = Closers::default();
+        let workers = Workers::new("test");
         let done = Arc::new(AtomicUsize::new(0));
         for i in 0..100 {
             let done = Arc::clone(&done);
-            closers.run(move || {
+            workers.run(move || {
                 done.fetch_add(1, Ordering::Relaxed);
                 assert_ne!(i, 50, "this one fails");
             });
         }
-        closers.wait();
+        workers.wait();
         assert_eq!(done.load(Ordering::Relaxed), 100);
     }
 }
