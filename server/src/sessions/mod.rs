@@ -46,7 +46,7 @@ impl session_service_server::SessionService for Sessions {
     }
 
     async fn create_session(&self, request: Request<CreateSessionRequest>) -> Result<Response<Session>, Status> {
-        let creator = authorise(&self.shared, &request)?;
+        let creator = authorise(&self.shared, &request, Action::Create)?;
         Ok(Response::new(self.lobby.create(&self.shared, creator, request.into_inner()).await?))
     }
 
@@ -66,7 +66,7 @@ impl session_service_server::SessionService for Sessions {
     }
 
     async fn end_session(&self, request: Request<EndSessionRequest>) -> Result<Response<Session>, Status> {
-        let caller = authorise(&self.shared, &request)?;
+        let caller = authorise(&self.shared, &request, Action::End)?;
         Ok(Response::new(self.lobby.end(&self.shared, &caller, request.into_inner()).await?))
     }
 
@@ -74,7 +74,7 @@ impl session_service_server::SessionService for Sessions {
         &self,
         request: Request<DeleteSessionRequest>,
     ) -> Result<Response<DeleteSessionResponse>, Status> {
-        let caller = authorise(&self.shared, &request)?;
+        let caller = authorise(&self.shared, &request, Action::Delete)?;
         self.lobby.delete(&self.shared, &caller, request.get_ref()).await?;
         Ok(Response::new(DeleteSessionResponse {}))
     }
@@ -83,7 +83,7 @@ impl session_service_server::SessionService for Sessions {
         &self,
         request: Request<JoinSessionRequest>,
     ) -> Result<Response<JoinSessionResponse>, Status> {
-        let caller = authorise(&self.shared, &request)?;
+        let caller = authorise(&self.shared, &request, Action::Join)?;
         Ok(Response::new(self.lobby.join(&self.shared, caller, request.into_inner()).await?))
     }
 }
