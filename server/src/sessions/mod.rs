@@ -20,7 +20,7 @@ use tickwire_proto::v1::{
 };
 use tonic::{Request, Response, Status, async_trait};
 
-use self::authorise::authorise;
+use self::authorise::{Action, authorise};
 pub(crate) use self::lobby::Lobby;
 use crate::server::Shared;
 
