@@ -54,7 +54,7 @@ impl Game for Sides {
 }
 
 /// Has a player ring so often.
-async fn ring(client: &mut RawClient, player: u32, times: u64) {
+async fn ring(client: &mut RawClient, times: u64) {
     for sequence in 1..=times {
         loop {
             let newest = client.snapshot().await;
@@ -68,8 +68,6 @@ async fn ring(client: &mut RawClient, player: u32, times: u64) {
             }
         }
     }
-    // Whoever has a place in the roster is shown to all.
-    assert!(player > 0);
 }
 
 #[tokio::test]
@@ -140,7 +138,7 @@ async fn a_team_talks_among_itself_and_two_players_among_themselves() {
     let mut guests = Vec::new();
     for rings in [1, 1, 2, 0] {
         let mut guest = Guest::join(&server, hello()).await;
-        ring(&mut guest.play, guest.chat.player, rings).await;
+        ring(&mut guest.play, rings).await;
         guests.push(guest);
     }
     // Their teams are known by now.
@@ -237,9 +235,8 @@ async fn who_floods_is_told_when_to_go_on_and_who_does_not_care_is_let_go() {
     let status = talker.end().await;
     assert_eq!((status.code(), reason_of(&status).as_str()), (Code::ResourceExhausted, "FLOODING"));
     bob.talker.say("quiet").await;
-    let heard = [(); 3].map(|()| ());
     let mut texts = Vec::new();
-    for () in heard {
+    while texts.len() < 3 {
         texts.push(bob.talker.line().await.text);
     }
     assert_eq!(texts, ["one", "two", "quiet"]);
@@ -356,16 +353,18 @@ async fn a_reader_who_reads_nothing_is_let_go() {
         ..chatty(|limits| limits.per_minute = NonZeroU32::MAX)
     };
     let server = TestServer::arena(config).await;
-    let ada = Guest::join(&server, hello()).await;
+    let (_ada, welcome) = RawClient::join(&server).await;
     let channel = server.endpoint().initial_stream_window_size(1024).connect().await.expect("the server accepts");
     let mut talker = Talker::open(channel).await;
-    talker.send(Kind::Hello(pb::ChatHello { chat_token: token(&ada.play_welcome), ..Default::default() })).await;
+    talker.send(Kind::Hello(pb::ChatHello { chat_token: token(&welcome), ..Default::default() })).await;
     talker.welcome().await;
     let before = server.probe.tasks();
     for _ in 0..100 {
         talker.say(&"x".repeat(500)).await;
     }
-    eventually("the stream is gone, and its task", || server.probe.tasks() < before).await;
+    // One of them answered, the other one took in what came.
+    eventually("the stream's two tasks are gone", || server.probe.tasks() + 2 <= before).await;
+    assert_eq!(talker.end().await.code(), Code::Cancelled);
     server.stop().await;
 }
 
@@ -395,10 +394,8 @@ async fn a_stream_ends_by_its_side_by_a_newer_one_with_the_seat_and_with_the_ser
 
 #[tokio::test]
 async fn a_seat_that_is_lost_for_too_long_takes_its_stream_along_and_not_before() {
-    let config = ServerConfig {
-        timeouts: Timeouts { grace: Duration::from_millis(300), ..config().timeouts },
-        ..chatty(|_| {})
-    };
+    let config =
+        ServerConfig { timeouts: Timeouts { grace: Duration::from_secs(2), ..config().timeouts }, ..chatty(|_| {}) };
     let server = TestServer::arena(config).await;
     let Guest { play, mut talker, .. } = Guest::join(&server, hello()).await;
     drop(play);
@@ -411,10 +408,8 @@ async fn a_seat_that_is_lost_for_too_long_takes_its_stream_along_and_not_before(
 
 #[tokio::test]
 async fn a_stream_without_a_hello_is_not_waited_for() {
-    let config =
-        ServerConfig { timeouts: Timeouts { hello: Duration::from_millis(50), ..config().timeouts }, ..config() };
+    let config = ServerConfig { timeouts: Timeouts { hello: Duration::from_secs(1), ..config().timeouts }, ..config() };
     let server = TestServer::arena(config).await;
-    let (_client, _) = RawClient::join(&server).await;
     let talker = Talker::open(server.channel().await).await;
     let status = talker.end().await;
     assert_eq!((status.code(), reason_of(&status).as_str()), (Code::DeadlineExceeded, "NO_HELLO"));
@@ -430,11 +425,12 @@ async fn a_spectator_hears_what_is_said_to_everyone_and_says_nothing() {
     let first = within_patience(watching.message()).await.expect("the stream goes on").expect("a welcome");
     let Some(pb::server_message::Kind::Welcome(welcome)) = first.kind else { panic!("{first:?}") };
     let hello = pb::ChatHello { stream_token: welcome.stream_token, ..pb::ChatHello::default() };
-    let before = Talker::greet(&server, hello.clone()).await;
+    let mut before = Talker::greet(&server, hello.clone()).await;
+    before.welcome().await;
     let mut spectator = Talker::greet(&server, hello.clone()).await;
     let chat = spectator.welcome().await;
     assert_eq!((chat.player, chat.channels.as_slice()), (0, &[][..]));
-    assert!(matches!(reason_of(&before.end().await).as_str(), "DISPLACED" | ""), "one stream each");
+    assert_eq!(reason_of(&before.end().await), "DISPLACED", "one stream each");
     spectator.say("hi").await;
     assert_eq!(spectator.rejection().await, ChatRejection::ReadOnly);
     let direct =
