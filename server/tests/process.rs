@@ -464,6 +464,8 @@ fn options_that_are_wrong_are_named_with_their_origin() {
     let no_number = command().env("TICKWIRE_TICK_RATE", "abc").output().expect("the binary runs");
     let players = run(&["--max-players", "0"]);
     let sessions = run(&["--sessions", "1001"]);
+    let capacity = run(&["--sessions-max", "0"]);
+    let empty = run(&["--empty-timeout-seconds", "86401"]);
     let setting = run(&["--set", "cover"]);
     let number = run(&["--set", "cover=much"]);
     let twice = run(&["--set", "cover=0", "--set", "cover=1"]);
@@ -483,7 +485,9 @@ fn options_that_are_wrong_are_named_with_their_origin() {
         (from_file, ["tick_rat: there is no such option; did you mean tick_rate? (from ", "server.toml"]),
         (no_number, ["tick_rate: string \"abc\" is no whole number", "(from TICKWIRE_TICK_RATE)"]),
         (rate, ["tick_rate: 0 is out of range: choose 1 to 240", "(from TICKWIRE_TICK_RATE)"]),
-        (sessions, ["sessions: 1001 are too many: choose 1 to 1000", "(from flag)"]),
+        (sessions, ["sessions: 1001 are too many: choose 0 to 1000", "(from flag)"]),
+        (capacity, ["sessions_max: 0 is out of range: choose 1 to 1000", "(from flag)"]),
+        (empty, ["empty_timeout_seconds: 86401 is out of range: choose 1 to 86400", "(from flag)"]),
         (threads, ["simulation_threads: 0 is out of range: choose 1 to 1024", "(from flag)"]),
         (rewind, ["rewind_ms: 1001 is out of range: choose 0 to 1000", "(from flag)"]),
         (players, ["max_players: 0", "(from flag)"]),

@@ -332,3 +332,127 @@ impl Ledger {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::session::seats::tests::{handle, session};
+
+    /// What may happen to a session's seats.
+    #[derive(Clone, Copy, Debug)]
+    enum Event {
+        Reserve,
+        /// Somebody comes without a ticket.
+        WalkIn,
+        /// Somebody comes with the ticket of this number.
+        Use(usize),
+        /// So many players have left.
+        Leave(u32),
+        /// Seconds go by.
+        Wait(u64),
+    }
+
+    fn event() -> impl Strategy<Value = Event> {
+        prop_oneof![
+            Just(Event::Reserve),
+            Just(Event::WalkIn),
+            any::<usize>().prop_map(Event::Use),
+            (0_u32..3).prop_map(Event::Leave),
+            (0_u64..20).prop_map(Event::Wait),
+        ]
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+        #[test]
+        fn no_seat_is_given_twice_and_none_is_lost(events in prop::collection::vec(event(), 1..60)) {
+            const SEATS: u32 = 4;
+            let handle = handle(&session(5));
+            let table = Arc::<Reservations>::default();
+            let mut now = Instant::now();
+            let ledger = SeatLedger::new(SEATS, 0, now);
+            let mut seated = 0;
+            let mut tickets: Vec<(String, Instant, bool)> = Vec::new();
+            for event in events {
+                let held = tickets.iter().filter(|(_, expires, is_used)| !is_used && *expires > now).count() as u32;
+                match event {
+                    Event::Reserve => {
+                        let reserved = ledger.reserve(&handle, &table, now);
+                        prop_assert_eq!(reserved.is_some(), seated + held < SEATS);
+                        if let Some(reservation) = reserved {
+                            let ticket = table.mint(&reservation).expect("there is randomness");
+                            tickets.push((ticket, reservation.expires, false));
+                        }
+                    }
+                    Event::WalkIn => {
+                        let sat = ledger.sit_down(None, now, || match seated {
+                            SEATS => Err(JoinError::Full { max_players: SEATS }),
+                            _ => Ok(((), seated + 1)),
+                        });
+                        prop_assert_eq!(sat.is_ok(), seated + held < SEATS);
+                        seated += u32::from(sat.is_ok());
+                    }
+                    Event::Use(number) if !tickets.is_empty() => {
+                        let number = number % tickets.len();
+                        let (ticket, expires, is_used) = &mut tickets[number];
+                        let is_good = !*is_used && *expires > now;
+                        // It may have been looked up before its time was over.
+                        let sat = table.resolve(ticket).ok().map(|reservation| {
+                            ledger.sit_down(Some(&reservation), now, || Ok(((), seated + 1)))
+                        });
+                        let sat = sat.is_some_and(|sat| sat.is_ok());
+                        prop_assert_eq!(sat, is_good);
+                        *is_used |= sat;
+                        seated += u32::from(sat);
+                    }
+                    Event::Use(_) => {}
+                    Event::Leave(count) => {
+                        seated -= count.min(seated);
+                        ledger.note_seated(seated, now);
+                    }
+                    Event::Wait(seconds) => now += Duration::from_secs(seconds),
+                }
+                ledger.expire(now);
+                let held = tickets.iter().filter(|(_, expires, is_used)| !is_used && *expires > now).count() as u32;
+                let counts = SeatCounts { seated, reserved: held, free: SEATS - seated - held };
+                prop_assert_eq!(ledger.counts(), counts);
+                prop_assert_eq!(ledger.empty_since().is_some(), seated + held == 0);
+            }
+            let counters = &table.counters;
+            let [reserved, used, expired] =
+                [&counters.reserved, &counters.used, &counters.expired].map(|count| count.load(Ordering::Relaxed));
+            prop_assert_eq!(reserved, used + expired + u64::from(ledger.counts().reserved));
+            prop_assert_eq!(reserved, tickets.len() as u64);
+        }
+    }
+
+    #[test]
+    fn the_end_of_a_session_is_the_end_of_its_tickets() {
+        let handle = handle(&session(5));
+        let table = Arc::<Reservations>::default();
+        let ledger = SeatLedger::new(2, 0, Instant::now());
+        let reservation = ledger.reserve(&handle, &table, Instant::now()).expect("a free seat");
+        let ticket = table.mint(&reservation).expect("there is randomness");
+        ledger.close();
+        assert_eq!(table.resolve(&ticket).expect_err("it has ended").reason, "SESSION_ENDED");
+        assert!(ledger.reserve(&handle, &table, Instant::now()).is_none());
+        drop(reservation);
+        assert_eq!(table.resolve(&ticket).expect_err("it is long ago").reason, "TICKET_EXPIRED");
+    }
+
+    #[test]
+    fn of_many_tickets_for_one_seat_the_newest_are_good() {
+        let handle = handle(&session(5));
+        let table = Arc::<Reservations>::default();
+        let ledger = SeatLedger::new(2, 0, Instant::now());
+        let reservation = ledger.reserve(&handle, &table, Instant::now()).expect("a free seat");
+        let tickets: Vec<String> =
+            (0..=TICKETS_PER_SEAT_MAX).map(|_| table.mint(&reservation).expect("there is randomness")).collect();
+        assert_eq!(table.resolve(&tickets[0]).expect_err("it is the oldest").reason, "UNKNOWN_TICKET");
+        for ticket in &tickets[1..] {
+            assert!(Arc::ptr_eq(&table.resolve(ticket).expect("it is good"), &reservation));
+        }
+    }
+}

@@ -251,7 +251,7 @@ impl SeatToken {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::{
         sync::{OnceLock, atomic::AtomicU8},
         time::{Duration, Instant, SystemTime},
@@ -281,12 +281,12 @@ mod tests {
 
     const GRACE_TICKS: u64 = 5;
 
-    fn session(grace_ticks: u64) -> Session {
+    pub(in crate::session) fn session(grace_ticks: u64) -> Session {
         let limits = SessionLimits { grace_ticks, ..SessionLimits::default() };
         Session::new(Arc::new(Arena), SessionConfig { limits, ..SessionConfig::default() }).expect("valid")
     }
 
-    fn handle(session: &Session) -> Arc<SessionHandle> {
+    pub(in crate::session) fn handle(session: &Session) -> Arc<SessionHandle> {
         let rate = session.config().tick_rate;
         let replicator = || {
             let game = Arc::clone(session.game());
