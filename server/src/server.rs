@@ -370,6 +370,7 @@ impl Server {
         let deadline = Instant::now() + shared.timeouts.end;
         host.shared().ended(deadline).await;
         drop(host);
+        shared.identity.close();
         info!("ended");
     }
 }
