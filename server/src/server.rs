@@ -394,6 +394,7 @@ impl Server {
         let deadline = Instant::now() + shared.timeouts.end;
         host.shared().ended(deadline).await;
         drop(host);
+        shared.identity.close();
         info!("ended");
     }
 }

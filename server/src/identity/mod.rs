@@ -137,6 +137,13 @@ impl Identity {
         })
     }
 
+    /// The server has ended: another one may have its files.
+    pub(crate) fn close(&self) {
+        if let Some(tickets) = &self.tickets {
+            tickets.used.close();
+        }
+    }
+
     /// Reads the files of keys again. What has been signed by a key that is gone is not taken any more; who is in stays in.
     ///
     /// # Errors

@@ -89,8 +89,17 @@ pub enum UsedError {
 #[derive(Debug)]
 pub(super) struct UsedTickets {
     state: Arc<Mutex<State>>,
-    /// To the thread that writes; none where nothing is written.
-    notes: Option<SyncSender<Note>>,
+    /// They are kept beyond the process.
+    has_file: bool,
+    /// None where there is no file, and once it is closed.
+    writing: Mutex<Option<Writing>>,
+}
+
+/// The thread that writes.
+#[derive(Debug)]
+struct Writing {
+    notes: SyncSender<Note>,
+    thread: thread::JoinHandle<()>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -120,18 +129,36 @@ pub(super) struct Claim {
 impl UsedTickets {
     /// Goes on with what a file says; without one, nothing is kept beyond the process.
     pub(super) fn open(path: Option<&Path>, now: u64) -> Result<Arc<Self>, UsedError> {
-        let Some(path) = path else { return Ok(Arc::new(Self { state: Arc::default(), notes: None })) };
+        let Some(path) = path else {
+            return Ok(Arc::new(Self { state: Arc::default(), has_file: false, writing: Mutex::default() }));
+        };
         let (mut state, log) = Log::open(path)?;
         state.forget(now);
         let state = Arc::new(Mutex::new(state));
         let (notes, waiting) = sync_channel(WAITING_MAX);
         let mut writer = Writer { log, state: Arc::clone(&state), is_well: true };
         writer.rewrite().map_err(|source| UsedError::Io { path: path.to_owned(), source })?;
-        thread::Builder::new()
+        let thread = thread::Builder::new()
             .name("tickwire-used".into())
             .spawn(move || writer.run(&waiting))
             .map_err(UsedError::Thread)?;
-        Ok(Arc::new(Self { state, notes: Some(notes) }))
+        Ok(Arc::new(Self { state, has_file: true, writing: Mutex::new(Some(Writing { notes, thread })) }))
+    }
+
+    /// Writes what still waits, and lets the file go: another server may have it then. From now on no ticket can be used.
+    pub(super) fn close(&self) {
+        let writing = self.writing.lock().expect("no holder of this lock panics").take();
+        if let Some(Writing { notes, thread }) = writing {
+            drop(notes);
+            // A panic in there has been reported by the panic hook.
+            let _ = thread.join();
+        }
+    }
+
+    /// False where there is nobody who writes, or no room.
+    fn note(&self, note: Note) -> bool {
+        let writing = self.writing.lock().expect("no holder of this lock panics");
+        writing.as_ref().is_some_and(|writing| writing.notes.try_send(note).is_ok())
     }
 
     /// Uses a ticket that is good until `until`. It is on the disk then.
@@ -139,10 +166,9 @@ impl UsedTickets {
         self.lock().insert(id, until, now)?;
         // From here on it is given back where this is not the end of it.
         let claim = Claim { used: Arc::clone(self), id, is_kept: false };
-        if let Some(notes) = &self.notes {
+        if self.has_file {
             let (written, answer) = oneshot::channel();
-            notes.try_send(Note::Used { id, until, written }).map_err(|_| NotClaimed::Unwritten)?;
-            if !answer.await.unwrap_or(false) {
+            if !self.note(Note::Used { id, until, written }) || !answer.await.unwrap_or(false) {
                 return Err(NotClaimed::Unwritten);
             }
         }
@@ -167,10 +193,14 @@ impl Drop for Claim {
             return;
         }
         self.used.lock().remove(self.id);
-        if let Some(notes) = &self.used.notes {
-            // Where it is not noted, the ticket is good until the next start only.
-            let _ = notes.try_send(Note::GivenBack(self.id));
-        }
+        // Where it is not noted, the ticket is good until the next start only.
+        self.used.note(Note::GivenBack(self.id));
+    }
+}
+
+impl Drop for UsedTickets {
+    fn drop(&mut self) {
+        self.close();
     }
 }
 
@@ -409,7 +439,9 @@ mod tests {
     #[tokio::test]
     async fn a_ticket_that_nobody_writes_down_is_not_taken_and_stays_good() {
         let (notes, waiting) = sync_channel(1);
-        let used = Arc::new(UsedTickets { state: Arc::default(), notes: Some(notes) });
+        let thread = thread::spawn(|| {});
+        let writing = Mutex::new(Some(Writing { notes, thread }));
+        let used = Arc::new(UsedTickets { state: Arc::default(), has_file: true, writing });
         let (claimed, ()) = tokio::join!(used.claim(id(1), NOW + 60, NOW), async {
             let Ok(Note::Used { written, .. }) = waiting.recv() else { panic!("it is to be written") };
             written.send(false).expect("it is waited for");
@@ -441,25 +473,15 @@ mod tests {
         drop(used.claim(id(2), NOW + 60, NOW).await.expect("new"));
         used.claim(id(3), NOW + 5, NOW).await.expect("new").keep();
         assert!(matches!(UsedTickets::open(Some(&path), NOW), Err(UsedError::InUse { .. })));
-        let used = reopen(used, &path, NOW + 10);
+        drop(used);
+        let used = UsedTickets::open(Some(&path), NOW + 10).expect("it is free again");
         assert_eq!(used.claim(id(1), NOW + 60, NOW + 10).await.expect_err("used"), NotClaimed::Used);
         assert!(used.claim(id(2), NOW + 60, NOW + 10).await.is_ok(), "it was given back");
         assert_eq!(used.claim(id(3), NOW + 5, NOW).await.expect_err("used"), NotClaimed::Forgotten);
+        drop(used);
+        let _used = UsedTickets::open(Some(&path), NOW + 10).expect("it is free again");
         let text = fs::read_to_string(&path).expect("it is there");
-        let used = reopen(used, &path, NOW + 10);
-        drop(used);
         assert!(text.starts_with(FIRST_LINE) && !text.contains("- "), "it was written anew: {text}");
-    }
-
-    /// Opens the file again, as soon as the thread has let it go.
-    fn reopen(used: Arc<UsedTickets>, path: &Path, now: u64) -> Arc<UsedTickets> {
-        drop(used);
-        loop {
-            match UsedTickets::open(Some(path), now) {
-                Err(UsedError::InUse { .. }) => thread::yield_now(),
-                opened => return opened.expect("it is good"),
-            }
-        }
     }
 
     #[tokio::test]
@@ -471,24 +493,14 @@ mod tests {
         write_used(&mut line, id(1), NOW + 60);
         for length in 0..=line.len() {
             fs::write(&path, format!("{whole}{}", &line[..length])).expect("written");
-            let used = loop {
-                match UsedTickets::open(Some(&path), NOW) {
-                    Err(UsedError::InUse { .. }) => thread::yield_now(),
-                    opened => break opened.expect("a torn line is no damage"),
-                }
-            };
+            let used = UsedTickets::open(Some(&path), NOW).expect("a torn line is no damage");
             assert_eq!(used.lock().until.len(), usize::from(length == line.len()));
         }
         for damaged in
             ["something else\n", &format!("{whole}+ x\n{line}"), &format!("{whole}{}", line.replace('+', "*"))]
         {
             fs::write(&path, damaged).expect("written");
-            let error = loop {
-                match UsedTickets::open(Some(&path), NOW) {
-                    Err(UsedError::InUse { .. }) => thread::yield_now(),
-                    opened => break opened.expect_err("it is damaged"),
-                }
-            };
+            let error = UsedTickets::open(Some(&path), NOW).map(drop).expect_err("it is damaged");
             assert!(matches!(error, UsedError::Damaged { .. }), "{error}");
         }
     }
