@@ -74,7 +74,7 @@ fn it_verifies_and_is_sought_from_its_keyframe() {
         let summary = recording.summary();
         assert_eq!(summary, recording.scan());
         assert_eq!((summary.ticks, summary.last_tick(), summary.keyframes), (90, LAST, 5));
-        assert_eq!(summary.state, RecordingState::Complete(EndReason::Ended));
+        assert_eq!(summary.state, RecordingState::Complete(EndReason::Ended { result_json: String::new() }));
         for tick in ORIGIN.0..=LAST.0 {
             let replay = Replay::at(&recording, dots(), Tick(tick)).expect("within it");
             assert_eq!(replay.session().frame().state_hash, hashes[tick as usize - 1]);
