@@ -24,10 +24,10 @@ use tonic_health::pb::health_check_response::ServingStatus;
 use crate::harness::{RawClient, TestServer, Witness, config, eventually, field_of, hello, input, reason_of};
 
 /// A game that hangs when a player wants it to, while the test has its gate closed.
-struct Hangs(Arc<Gate>);
+pub(crate) struct Hangs(pub(crate) Arc<Gate>);
 
 #[derive(Default)]
-struct Gate {
+pub(crate) struct Gate {
     is_closed: Mutex<bool>,
     changed: Condvar,
     is_waited_at: AtomicBool,
@@ -36,7 +36,7 @@ struct Gate {
 const HANG: InputId = InputId(0);
 
 impl Gate {
-    fn set_closed(&self, closed: bool) {
+    pub(crate) fn set_closed(&self, closed: bool) {
         *self.is_closed.lock().expect("sound") = closed;
         self.changed.notify_all();
     }

@@ -12,6 +12,7 @@ mod lag_compensation;
 mod leaving;
 mod lints;
 mod matches;
+mod metrics;
 mod resume;
 mod services;
 mod stalled_reader;

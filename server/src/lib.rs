@@ -21,6 +21,7 @@
 //! - `watch`: spectators of sessions and of recordings, and what is told of recordings.
 //! - `housekeeping`: recordings that are too many, too large or too old, and whether the disk takes the new ones.
 //! - `recovery`: sessions that a killed server has left go on, before the first stream comes.
+//! - `metrics`: what all of these count, for Prometheus.
 //! - `cli`: options and commands.
 
 #![forbid(unsafe_code)]
@@ -28,6 +29,7 @@
 mod cli;
 mod config;
 mod housekeeping;
+mod metrics;
 mod net;
 mod play;
 mod recovery;

@@ -30,11 +30,13 @@ use tracing::{info, warn};
 use crate::{
     config::{Limits, ServerConfig, Timeouts},
     housekeeping::Housekeeper,
-    net::{self, NetworkThread, NetworkThreads, Relay},
+    metrics::{self, SessionMeters},
+    net::{self, ConnectionCounters, NetworkThread, NetworkThreads, Relay, RequestCounters},
+    play::PeerCounters,
     recovery::{RecoveredSessions, Recoverer},
     session::{
         self, AttachTokens, Origin, RecoveredSession, Registry, ResumeTokens, SessionHandle, SessionHost, SessionName,
-        SessionOrder, StartError,
+        SessionOrder, StartError, StreamCounters,
     },
     sessions_service::Sessions,
     watch::{self, GameService, Hosted, Library, RecordingService, Spectators, Tape},
@@ -125,6 +127,13 @@ pub(crate) struct Shared {
     pub(crate) downloads: Arc<Semaphore>,
     /// Open `Play` streams.
     pub(crate) streams: AtomicUsize,
+    pub(crate) connection_counters: ConnectionCounters,
+    pub(crate) requests: RequestCounters,
+    pub(crate) peer_counters: PeerCounters,
+    /// What spectators were sent, of sessions and of recordings.
+    pub(crate) spectator_snapshots: StreamCounters,
+    /// All sessions that there have been, for who adds them up.
+    pub(crate) meters: Arc<SessionMeters>,
     /// A stream or a connection has ended.
     pub(crate) something_ended: Notify,
 }
@@ -292,6 +301,11 @@ impl Server {
             library,
             hosted,
             streams: AtomicUsize::new(0),
+            connection_counters: ConnectionCounters::default(),
+            requests: RequestCounters::new(&DESCRIPTORS),
+            peer_counters: PeerCounters::default(),
+            spectator_snapshots: StreamCounters::default(),
+            meters: Arc::clone(host.meters()),
             something_ended: Notify::new(),
         });
         let health = HealthReporter::new();
@@ -492,6 +506,14 @@ fn random_seed() -> u64 {
     RandomState::new().build_hasher().finish()
 }
 
+/// Of all services that there are.
+const DESCRIPTORS: [&[u8]; 4] = [
+    tickwire_proto::FILE_DESCRIPTOR_SET,
+    tonic_health::pb::FILE_DESCRIPTOR_SET,
+    tonic_reflection::pb::v1::FILE_DESCRIPTOR_SET,
+    tonic_reflection::pb::v1alpha::FILE_DESCRIPTOR_SET,
+];
+
 fn routes(shared: &Arc<Shared>, health: &HealthReporter) -> Routes {
     let bytes_max = shared.limits().message_bytes_max;
     let reflection = || {
@@ -536,6 +558,12 @@ impl Notices {
 }
 
 impl Probe {
+    /// Everything that the server measures, in the text format of Prometheus: docs/metrics.md describes it.
+    #[must_use]
+    pub fn metrics(&self) -> String {
+        metrics::render(&self.shared, self.connections())
+    }
+
     /// Open connections.
     #[must_use]
     pub fn connections(&self) -> usize {

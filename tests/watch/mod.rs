@@ -1,7 +1,7 @@
 //! Spectators: live, late, in the past, and of recordings.
 
 mod recordings;
-mod spectator;
+pub(crate) mod spectator;
 
 use std::{num::NonZeroU32, path::PathBuf, sync::Arc, time::Duration};
 

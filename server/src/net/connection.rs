@@ -112,6 +112,8 @@ pub(super) async fn serve(stream: std::net::TcpStream, guard: ConnectionGuard, s
         Ok(stream) => Served::new(stream, connection, Arc::clone(&server)).await,
         Err(error) => Err(error.into()),
     };
+    let reason = served.as_ref().map_or_else(ConnectionError::label, |()| CLOSED);
+    server.shared.connection_counters.closed.note(reason);
     match served {
         Ok(()) => debug!("connection closed"),
         Err(error) => debug!(%error, "connection lost"),
@@ -135,6 +137,28 @@ enum ConnectionError {
     #[error("cut off")]
     Aborted,
 }
+
+/// The end of a connection that both sides have closed.
+const CLOSED: &str = "CLOSED";
+
+impl ConnectionError {
+    /// For counting.
+    fn label(&self) -> &'static str {
+        match self {
+            Self::Io(_) => "IO",
+            // What the socket failed with comes through HTTP/2, too.
+            Self::Http2(error) if error.is_io() => "IO",
+            Self::Http2(_) => "HTTP2",
+            Self::NoRequest => "NO_REQUEST",
+            Self::Dead => "DEAD",
+            Self::FlowControl => "FLOW_CONTROL",
+            Self::Aborted => "ABORTED",
+        }
+    }
+}
+
+/// The ends that a connection may come to.
+pub(crate) const CONNECTION_ENDS: [&str; 7] = [CLOSED, "IO", "HTTP2", "NO_REQUEST", "DEAD", "FLOW_CONTROL", "ABORTED"];
 
 /// A connection's task.
 struct Served {
@@ -318,7 +342,7 @@ impl Served {
         if !play::is_played_here(&request) {
             self.wire.forget(stream);
             let patience = self.server.shared.timeouts.unacknowledged;
-            tokio::spawn(requests::answer(request, respond, self.server.routes.clone(), patience));
+            tokio::spawn(requests::answer(request, respond, Arc::clone(&self.server), patience));
             return;
         }
         let calls = Calls::stream(self.plays);

@@ -12,6 +12,7 @@ use slab::Slab;
 use tokio::sync::Notify;
 
 use super::Bell;
+use crate::session::StreamCounters;
 
 /// A session's streams on one network thread. The session's thread notifies the relay, at a cost that does not depend on
 /// how many streams there are; the relay's task, on the network thread, wakes them.
@@ -22,12 +23,20 @@ pub(crate) struct Relay {
     sleeper: Thread,
     streams: Mutex<Slab<Bell>>,
     count: AtomicUsize,
+    /// What is sent on them.
+    pub(crate) counters: Arc<StreamCounters>,
 }
 
 impl Relay {
     /// A relay without streams on the network thread `sleeper`.
     pub(crate) fn new(sleeper: Thread) -> Self {
-        Self { notify: Notify::new(), sleeper, streams: Mutex::default(), count: AtomicUsize::new(0) }
+        Self {
+            notify: Notify::new(),
+            sleeper,
+            streams: Mutex::default(),
+            count: AtomicUsize::new(0),
+            counters: Arc::default(),
+        }
     }
 
     /// Has all streams woken soon. Calls that come before the relay's task runs are one; where there are no streams, the
@@ -61,6 +70,11 @@ impl Relay {
         self.count.fetch_sub(1, Ordering::SeqCst);
         // Outside the lock: it may be the last reference.
         drop(stream);
+    }
+
+    /// How many streams there are.
+    pub(crate) fn streams(&self) -> usize {
+        self.count.load(Ordering::Relaxed)
     }
 
     fn lock(&self) -> MutexGuard<'_, Slab<Bell>> {

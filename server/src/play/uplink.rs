@@ -19,6 +19,7 @@ use tracing::{debug, info};
 
 use super::{
     attach::attach,
+    counters::{Arrival, CLOSED, LOST, MALFORMED, of_goodbye},
     framing::{FramingError, Messages},
     hello::{find_session, sit_down, take_seat},
     inputs::{self, RawInputs},
@@ -230,6 +231,11 @@ impl Uplink {
             match inbox.poll_message(peer.shared.limits().message_bytes_max, None, cx) {
                 Poll::Ready(message) => {
                     let hello = read_hello(message)?;
+                    peer.note_arrival(match hello {
+                        FirstHello::Join(_) => Arrival::Join,
+                        FirstHello::Resume(_) => Arrival::Resume,
+                        FirstHello::Attach(_) => Arrival::Attach,
+                    });
                     self.heard_at = now;
                     self.due = None;
                     *seat = Some(Box::pin(arrive(Arc::clone(peer), hello)));
@@ -309,21 +315,35 @@ impl Uplink {
         self.inbox = None;
         let mut patience = peer.shared.timeouts.end;
         match end {
-            End::Lost => return Progress::Lost,
+            End::Lost => {
+                peer.note_end(LOST);
+                return Progress::Lost;
+            }
             // The goodbye comes when the seat is free: who has it may send another player in.
             End::Left => {
+                peer.note_end(of_goodbye(pb::GoodbyeReason::Left));
                 peer.leave();
                 patience += Duration::from_millis(INPUT_LEAD_MS_MAX);
             }
             End::Closed => {
                 if peer.close() {
+                    peer.note_end(CLOSED);
                     patience += Duration::from_millis(INPUT_LEAD_MS_MAX);
                 }
             }
             // Who is silent may be cut off; who breaks a rule is there, and has played.
-            End::Refused(refusal) if refusal.code == Code::DeadlineExceeded => peer.end(refusal.into()),
-            End::Refused(refusal) => peer.expel(refusal.into()),
-            End::Malformed(status) => peer.expel(status),
+            End::Refused(refusal) => {
+                peer.note_end(refusal.reason);
+                if refusal.code == Code::DeadlineExceeded {
+                    peer.end(refusal.into());
+                } else {
+                    peer.expel(refusal.into());
+                }
+            }
+            End::Malformed(status) => {
+                peer.note_end(MALFORMED);
+                peer.expel(status);
+            }
         }
         // A peer that reads nothing never takes the stream's end.
         self.due = Some(now + patience);

@@ -19,7 +19,7 @@ use super::{
     runner::{self, RunningSession},
     threads::SimulationThreads,
 };
-use crate::{config::ServerConfig, net::Relay};
+use crate::{config::ServerConfig, metrics::SessionMeters, net::Relay};
 
 /// Sessions, and what runs them. Dropped, it stops them and waits until they are over, but for those that are stuck.
 #[derive(Debug)]
@@ -35,6 +35,7 @@ pub(crate) struct SessionHost {
     pub(super) resume_tokens: Arc<ResumeTokens>,
     /// Rings when a session ends, gets stuck or goes on.
     pub(super) changed: Arc<Notify>,
+    pub(super) meters: Arc<SessionMeters>,
 }
 
 /// Which session to create.
@@ -84,12 +85,18 @@ impl SessionHost {
             closers: Closers::default(),
             resume_tokens: Arc::default(),
             changed,
+            meters: Arc::default(),
         })
     }
 
     /// What seats are taken back by.
     pub(crate) fn resume_tokens(&self) -> &Arc<ResumeTokens> {
         &self.resume_tokens
+    }
+
+    /// Of all sessions that there have been.
+    pub(crate) fn meters(&self) -> &Arc<SessionMeters> {
+        &self.meters
     }
 
     /// Creates a session, and has it stepped from now on.

@@ -2,6 +2,7 @@
 
 mod clock;
 mod closers;
+mod counters;
 mod handle;
 mod host;
 mod live;
@@ -16,12 +17,13 @@ mod threads;
 mod tokens;
 
 pub(crate) use clock::TickClock;
+pub(crate) use counters::{SessionCounters, StreamCounters, TICK_BOUNDS_US};
 pub(crate) use handle::{SessionHandle, SessionState};
 pub(crate) use host::{Origin, RecoveredSession, SessionHost, SessionOrder};
 pub(crate) use live::DELAY_IN_MEMORY_MAX;
 pub(crate) use mailbox::{Command, Inputs, Join, NotTaken, Resume};
-pub(crate) use recording::recorder_options;
-pub(crate) use registry::{Registry, SessionName, SessionNameError};
+pub(crate) use recording::{RecordingWatch, recorder_options};
+pub(crate) use registry::{Listing, Registry, SessionName, SessionNameError};
 pub(crate) use runner::{StartError, create, grace_ticks};
 pub(crate) use seats::{Admitted, HeldSeat, NotResumed, SeatGuard};
 pub(crate) use stripes::{AttachError, Closed, Going, Granted, Stripe, Stripes};

@@ -24,10 +24,9 @@ use tokio::{
 use tracing::{error, info};
 
 use super::{
-    SessionHandle, SessionHost, SessionState, TickClock,
+    SessionCounters, SessionHandle, SessionHost, SessionState, TickClock,
     clock::{Pace, Pacer, staggered_origin},
     closers::Closers,
-    handle::SessionCounters,
     host::{Origin, RecoveredSession, SessionOrder},
     live::LiveEdge,
     mailbox::{Command, Join, Letters, Mailbox, Resume},
@@ -111,7 +110,7 @@ pub(super) fn start(
         clock: TickClock::new(origin, rate, first),
         mailbox: Mailbox::new(config.limits.mailbox_messages_max),
         relays,
-        counters: SessionCounters::default(),
+        counters: Arc::<SessionCounters>::default(),
         recording: recorder.watch(),
         state: AtomicU8::new(SessionState::Running as u8),
         seats_taken: AtomicU32::new(session.seats_taken()),
@@ -138,6 +137,7 @@ pub(super) fn start(
         closers: host.closers.clone(),
         tell_end,
     };
+    host.meters.add(&handle);
     info!(session = %handle.name, %rate, "session started");
     let task = host.threads.add(due, Box::new(runner), Arc::clone(&handle) as _).map_err(StartError::Thread)?;
     let _ = handle.task.set(task);
@@ -236,6 +236,7 @@ impl Runner {
         // Last: nobody waits for it.
         self.recorder.keyframe(&self.session);
         let took = begun.elapsed();
+        self.handle.counters.note_tick(now.saturating_sub(due), took);
         if !late.is_zero() || took > self.handle.tick_rate.duration_of(1) {
             self.handle.note_overrun(tick, late, took);
         }
@@ -349,7 +350,7 @@ fn log_totals(session: &Session, handle: &SessionHandle) {
         slips,
         stuck,
         ..
-    } = &handle.counters;
+    } = &*handle.counters;
     info!(
         session = %handle.name,
         ticks = %session.tick(),

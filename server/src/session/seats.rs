@@ -258,7 +258,7 @@ mod tests {
 
     use super::*;
     use crate::session::{
-        SessionName, SessionState, TickClock, handle::SessionCounters, live::LiveEdge, mailbox::Mailbox,
+        SessionCounters, SessionName, SessionState, TickClock, live::LiveEdge, mailbox::Mailbox,
         recording::RecordingWatch, tokens::Found,
     };
 
@@ -297,7 +297,7 @@ mod tests {
             clock: TickClock::new(Instant::now(), rate, tickwire_shared::Tick::ZERO),
             mailbox: Mailbox::new(16),
             relays: Vec::new(),
-            counters: SessionCounters::default(),
+            counters: Arc::<SessionCounters>::default(),
             recording: RecordingWatch::default(),
             state: AtomicU8::new(SessionState::Running as u8),
             seats_taken: AtomicU32::new(0),

@@ -17,7 +17,7 @@ use super::{
     words,
 };
 use crate::{
-    play::{FirstHello, Hello, check_schema, find_session, granted, read_hello},
+    play::{Arrival, FirstHello, Hello, LET_IN, check_schema, find_session, granted, read_hello},
     server::{Phase, Shared},
     session::Granted,
     status::Refusal,
@@ -44,11 +44,17 @@ pub(crate) struct Hosted {
     pub(crate) speed: f64,
 }
 
+/// Counts what came of somebody's wish to watch.
+pub(super) fn counted<T>(shared: &Shared, arrival: Arrival, joined: Result<T, Refusal>) -> Result<T, Status> {
+    shared.peer_counters.joins.note((arrival, joined.as_ref().map_or_else(|refusal| refusal.reason, |_| LET_IN)));
+    joined.map_err(Into::into)
+}
+
 /// Lets a spectator of a session in.
 pub(super) fn watch(
     shared: &Arc<Shared>,
     request: pb::WatchRequest,
-) -> Result<impl Stream<Item = Result<Bytes, Status>> + Send + use<>, Status> {
+) -> Result<impl Stream<Item = Result<Bytes, Status>> + Send + use<>, Refusal> {
     let pb::WatchRequest { hello, follow_player, from_tick, speed } = request;
     let wishes = Wishes { follow_player, from_tick, speed };
     let hello = hello_of(hello)?;
@@ -67,7 +73,7 @@ pub(super) fn watch(
         }
         None => (Source::Session(find_session(&shared.registry, &hello)?), wishes),
     };
-    Ok(let_in(shared, source, &hello, &wishes)?)
+    let_in(shared, source, &hello, &wishes)
 }
 
 /// Lets a spectator of a recording in.
@@ -75,11 +81,11 @@ pub(super) fn replay(
     shared: &Arc<Shared>,
     source: Source,
     request: pb::ReplayRequest,
-) -> Result<impl Stream<Item = Result<Bytes, Status>> + Send + use<>, Status> {
+) -> Result<impl Stream<Item = Result<Bytes, Status>> + Send + use<>, Refusal> {
     let pb::ReplayRequest { name: _, hello, from_tick, speed, follow_player } = request;
     let hello = hello_of(hello)?;
     check_schema(&source.name(), source.schema(), hello.game.as_ref(), hello.schema_hash)?;
-    Ok(let_in(shared, source, &hello, &Wishes { follow_player, from_tick: from_tick.max(1), speed })?)
+    let_in(shared, source, &hello, &Wishes { follow_player, from_tick: from_tick.max(1), speed })
 }
 
 fn hello_of(hello: Option<pb::Hello>) -> Result<Hello, Refusal> {

@@ -26,7 +26,7 @@ use super::{
     library::{Found, Library, RecordingName, RecordingNameError},
     rpc::{self, Answer},
 };
-use crate::{server::Shared, status::Refusal};
+use crate::{play::Arrival, server::Shared, status::Refusal};
 
 const PAGE_SIZE_DEFAULT: usize = 50;
 const PAGE_SIZE_MAX: usize = 200;
@@ -78,7 +78,7 @@ impl RecordingService {
                         shared.library.source(&found, &shared.registry)
                     });
                     let source = source.await?;
-                    join::replay(&shared, source, request)
+                    join::counted(&shared, Arrival::Replay, join::replay(&shared, source, request))
                 };
                 rpc::streaming(request, bytes_max, none, replay).await
             }
