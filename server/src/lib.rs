@@ -21,10 +21,12 @@
 //! - `watch`: spectators of sessions and of recordings, and what is told of recordings.
 //! - `housekeeping`: recordings that are too many, too large or too old, and whether the disk takes the new ones.
 //! - `recovery`: sessions that a killed server has left go on, before the first stream comes.
+//! - `admin`: the server in the hands of who hosts it, on a listener and a thread of its own.
 //! - `cli`: options and commands.
 
 #![forbid(unsafe_code)]
 
+mod admin;
 mod cli;
 mod config;
 mod housekeeping;
@@ -37,6 +39,7 @@ mod sessions_service;
 mod status;
 mod watch;
 
+pub use admin::AdminError;
 pub use cli::cli_main;
-pub use config::{Limits, RecordingConfig, ServerConfig, Timeouts};
+pub use config::{AdminConfig, Limits, RecordingConfig, ServerConfig, Timeouts};
 pub use server::{Probe, RunError, Server, SessionProgress, run};
