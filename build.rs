@@ -4,12 +4,13 @@ use std::{env, error::Error, fs, path::PathBuf};
 
 use prost::Message as _;
 
-const FILES: [&str; 5] = [
+const FILES: [&str; 6] = [
     "tickwire/v1/schema.proto",
     "tickwire/v1/game.proto",
     "tickwire/v1/session.proto",
     "tickwire/v1/recording.proto",
     "tickwire/v1/recordings.proto",
+    "tickwire/v1/admin.proto",
 ];
 
 fn main() -> Result<(), Box<dyn Error>> {

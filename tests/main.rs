@@ -1,5 +1,6 @@
 //! Tickwire from end to end: whole servers, clients, recordings, and the lints that hold the architecture.
 
+mod admin;
 mod bad_input;
 mod churn;
 mod ending;

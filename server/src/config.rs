@@ -1,6 +1,7 @@
 //! What a server is told before it starts. Every value that exists is one that the server can run with.
 
 use std::{
+    net::SocketAddr,
     num::{NonZeroU32, NonZeroUsize},
     path::PathBuf,
     time::Duration,
@@ -45,10 +46,24 @@ pub struct ServerConfig {
     pub simulation_threads: Option<NonZeroUsize>,
     /// Network threads, each with a runtime of its own; none: one per core.
     pub network_threads: Option<NonZeroUsize>,
+    /// How the server is administered; none: not at all.
+    pub admin: Option<AdminConfig>,
     /// How long the server waits for what.
     pub timeouts: Timeouts,
     /// How much a peer may take.
     pub limits: Limits,
+}
+
+/// How a server is administered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AdminConfig {
+    /// Where `AdminService` listens; none: nowhere. Port 0 takes a free one.
+    pub listen: Option<SocketAddr>,
+    /// The directory of `admin.address` and `admin.token`, by which those who may read it find the listener. It is to be this
+    /// server's alone.
+    pub directory: PathBuf,
+    /// The file of tokens that are good; none: the server makes one at its start.
+    pub tokens: Option<PathBuf>,
 }
 
 /// How matches are recorded, and for how long that is kept.
@@ -176,6 +191,7 @@ impl Default for ServerConfig {
             exclusive_dir: None,
             simulation_threads: None,
             network_threads: None,
+            admin: None,
             timeouts: Timeouts::default(),
             limits: Limits::default(),
         }

@@ -56,7 +56,8 @@ impl Housekeeper {
     /// # Errors
     /// Where another server has it, or it cannot be had.
     pub(crate) fn new(config: &ServerConfig) -> Result<Self, RunError> {
-        let exclusive = config.exclusive_dir.as_deref().filter(|_| config.recordings.is_some());
+        let has_files = config.recordings.is_some() || config.admin.is_some();
+        let exclusive = config.exclusive_dir.as_deref().filter(|_| has_files);
         let lock = exclusive.map(take_directory).transpose()?;
         let retention = config.recording.retention;
         let changed = Arc::<Notify>::default();

@@ -22,10 +22,12 @@
 //! - `housekeeping`: recordings that are too many, too large or too old, and whether the disk takes the new ones.
 //! - `recovery`: sessions that a killed server has left go on, before the first stream comes.
 //! - `metrics`: what all of these count, for Prometheus.
+//! - `admin`: the server in the hands of who hosts it, on a listener and a thread of its own.
 //! - `cli`: options and commands.
 
 #![forbid(unsafe_code)]
 
+mod admin;
 mod cli;
 mod config;
 mod housekeeping;
@@ -39,6 +41,7 @@ mod sessions_service;
 mod status;
 mod watch;
 
+pub use admin::AdminError;
 pub use cli::cli_main;
-pub use config::{Limits, RecordingConfig, ServerConfig, Timeouts};
+pub use config::{AdminConfig, Limits, RecordingConfig, ServerConfig, Timeouts};
 pub use server::{Probe, RunError, Server, SessionProgress, run};

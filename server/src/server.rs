@@ -4,6 +4,7 @@ use std::{
     collections::BTreeMap,
     future::Future,
     io,
+    net::SocketAddr,
     num::{NonZeroU32, NonZeroUsize},
     path::{Path, PathBuf},
     sync::{
@@ -28,6 +29,7 @@ use tonic_health::{ServingStatus, server::HealthReporter};
 use tracing::{info, warn};
 
 use crate::{
+    admin::{AdminError, AdminListener, BoundAdmin},
     config::{Limits, ServerConfig, Timeouts},
     housekeeping::Housekeeper,
     metrics::{self, SessionMeters},
@@ -50,6 +52,7 @@ pub struct Server {
     health: HealthReporter,
     housekeeper: Housekeeper,
     threads: NetworkThreads,
+    admin: Option<AdminListener>,
 }
 
 /// Why a server does not start.
@@ -100,6 +103,9 @@ pub enum RunError {
         /// Why.
         source: ReplayError,
     },
+    /// An admin listener that cannot start.
+    #[error(transparent)]
+    Admin(#[from] AdminError),
     /// A thread or runtime that cannot be created.
     #[error("cannot start threads: {0}")]
     Threads(io::Error),
@@ -136,12 +142,19 @@ pub(crate) struct Shared {
     pub(crate) meters: Arc<SessionMeters>,
     /// A stream or a connection has ended.
     pub(crate) something_ended: Notify,
+    pub(crate) started: Instant,
+    network: Vec<Arc<NetworkThread>>,
 }
 
 impl Shared {
     /// The limits of now: they may change while the server runs.
     pub(crate) fn limits(&self) -> Guard<Arc<Limits>> {
         self.limits.load()
+    }
+
+    /// Open connections of players and spectators.
+    pub(crate) fn connections(&self) -> usize {
+        self.network.iter().map(|thread| thread.connections.load(Ordering::Relaxed)).sum()
     }
 }
 
@@ -231,6 +244,10 @@ impl Server {
         let threads =
             NetworkThreads::start(config.network_threads.unwrap_or(cores).get()).map_err(RunError::Threads)?;
         let housekeeper = Housekeeper::new(&config)?;
+        let bound = match config.admin.as_ref().and_then(|admin| Some((admin, admin.listen?))) {
+            Some((admin, listen)) => Some((BoundAdmin::bind(admin, listen)?, admin.directory.clone())),
+            None => None,
+        };
         let unfinished = housekeeper.begin();
         let simulation_threads = config.simulation_threads.unwrap_or(cores);
         let recovered = match &config.recordings {
@@ -248,7 +265,9 @@ impl Server {
         for (session, runtime) in host.sessions().zip(runtimes.into_iter().cycle()) {
             watch::keep_edge(session, runtime).map_err(RunError::Threads)?;
         }
-        Ok(Self::of(config, library, None, host, housekeeper, threads))
+        let mut server = Self::of(config, library, None, host, housekeeper, threads);
+        server.admin = bound.map(|(bound, directory)| bound.serve(&server.serving.shared, &directory)).transpose()?;
+        Ok(server)
     }
 
     /// A server that shows a recording as if it were a session: spectators who do not say start at `from`, and go at
@@ -307,10 +326,12 @@ impl Server {
             spectator_snapshots: StreamCounters::default(),
             meters: Arc::clone(host.meters()),
             something_ended: Notify::new(),
+            started: Instant::now(),
+            network: threads.iter().map(Arc::clone).collect(),
         });
         let health = HealthReporter::new();
         let routes = routes(&shared, &health);
-        Self { serving: Arc::new(Serving { shared, routes }), host, health, housekeeper, threads }
+        Self { serving: Arc::new(Serving { shared, routes }), host, health, housekeeper, threads, admin: None }
     }
 
     /// Watches the server from outside.
@@ -331,10 +352,16 @@ impl Server {
         self.host.recordings()
     }
 
+    /// Where `AdminService` listens, where it does.
+    #[must_use]
+    pub fn admin_address(&self) -> Option<SocketAddr> {
+        self.admin.as_ref().map(AdminListener::address)
+    }
+
     /// Lets clients in until `shutdown` comes true, and ends cleanly.
     pub async fn serve(self, listener: TcpListener, shutdown: impl Future<Output = ()>) {
         // The directory of recordings is held for longest.
-        let Self { housekeeper, serving, mut host, health, threads } = self;
+        let Self { housekeeper, serving, mut host, health, threads, admin } = self;
         let shared = &serving.shared;
         set_health(&health, ServingStatus::Serving).await;
         tokio::select! {
@@ -363,6 +390,7 @@ impl Server {
         let deadline = Instant::now() + shared.timeouts.end;
         host.ended(deadline).await;
         drop(host);
+        drop(admin);
         info!("ended");
     }
 }

@@ -1,5 +1,6 @@
-//! The command line: `serve`, `replay`, `recordings`, `soak`.
+//! The command line: `serve`, `replay`, `recordings`, `admin`, `soak`.
 
+mod admin;
 mod bytes;
 mod diff;
 mod environment;
@@ -29,7 +30,7 @@ use tickwire_shared::{Game, Tick};
 use tickwire_simulation::SessionError;
 use tracing_subscriber::filter::ParseError;
 
-use crate::RunError;
+use crate::{RunError, admin::AdminError};
 use options::OptionsError;
 
 /// What was asked for makes no sense: the code that clap exits with, too.
@@ -59,6 +60,10 @@ enum Command {
     /// Look after recordings
     #[command(subcommand)]
     Recordings(recordings::RecordingsCommand),
+    /// Look after a running server
+    ///
+    /// The server is found by its data directory, or by an address and the file of a token.
+    Admin(admin::AdminArgs),
     /// Play a game with random bots in two sessions side by side, and compare them
     Soak(soak::SoakArgs),
 }
@@ -103,6 +108,8 @@ enum CliError {
     Usage(String),
     #[error("{game}: {source}")]
     Soak { game: String, source: SoakError },
+    #[error(transparent)]
+    Admin(#[from] admin::AdminCliError),
     #[error("{failed} of {files} recordings do not replay")]
     SomeFailed { failed: usize, files: usize },
     // Not transparent, so that it is its own source: see `output::is_broken_pipe`.
@@ -135,6 +142,7 @@ impl CliError {
             | Self::LogFilter { .. }
             | Self::Run(
                 RunError::UnknownGame { .. }
+                | RunError::Admin(AdminError::Tokens { .. })
                 | RunError::GameTwice(_)
                 | RunError::Session { source: SessionError::Settings(_), .. },
             )
@@ -154,6 +162,7 @@ impl CliError {
             | Self::SomeFailed { .. }
             | Self::Soak { .. }
             | Self::Io(_) => ExitCode::FAILURE,
+            Self::Admin(error) => error.exit_code(),
         }
     }
 }
@@ -178,6 +187,7 @@ fn run(arguments: impl IntoIterator<Item = OsString>, games: Vec<Arc<dyn Game>>)
         Command::Serve(flags) => serve::serve(&flags, games),
         Command::Replay(arguments) => replay::replay(&arguments, &games),
         Command::Recordings(command) => recordings::run(&command, &games),
+        Command::Admin(arguments) => admin::run(&arguments),
         Command::Soak(arguments) => soak::run(&arguments, &games),
     };
     log::finish();

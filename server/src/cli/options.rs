@@ -23,10 +23,10 @@ use tokio::sync::Semaphore;
 use super::{
     environment,
     unreadable::{self, Unreadable},
-    values::{self, OnOff},
+    values::{self, Listen, OnOff},
 };
 use crate::{
-    config::{BYTES_PER_SECOND_MIN, Limits, RecordingConfig, ServerConfig},
+    config::{AdminConfig, BYTES_PER_SECOND_MIN, Limits, RecordingConfig, ServerConfig},
     session::DELAY_IN_MEMORY_MAX,
 };
 
@@ -55,6 +55,15 @@ pub(super) struct ServeFlags {
     #[arg(long)]
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     insecure: bool,
+    /// Where to listen for admins, or off; the address is in `admin.address` in the data directory, and the token beside it
+    /// [default: 127.0.0.1:0, a free port]
+    #[arg(long, value_name = "ADDR")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    admin_listen: Option<Listen>,
+    /// The file of admins' tokens [default: the server makes one token at its start]
+    #[arg(long, value_name = "FILE")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    admin_tokens: Option<PathBuf>,
     /// The game to host; may be given several times [default: the first of the build]
     #[arg(long, value_name = "NAME")]
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -208,6 +217,8 @@ struct Options {
     listen: SocketAddr,
     #[serde(deserialize_with = "values::flag")]
     insecure: bool,
+    admin_listen: Listen,
+    admin_tokens: Option<PathBuf>,
     #[serde(deserialize_with = "values::one_or_many")]
     game: Vec<String>,
     sessions: u32,
@@ -244,6 +255,8 @@ impl Default for Options {
         Self {
             listen: SocketAddr::from(([127, 0, 0, 1], 7777)),
             insecure: false,
+            admin_listen: Listen::At(SocketAddr::from(([127, 0, 0, 1], 0))),
+            admin_tokens: None,
             game: config.games,
             sessions: config.sessions.get(),
             tick_rate: config.tick_rate.hz(),
@@ -355,6 +368,15 @@ impl Layers {
                            listen on 127.0.0.1 or [::1], or say --insecure where you trust the network";
             return Err(invalid("listen", options.listen.to_string(), problem.into()));
         }
+        let admin_listen = match options.admin_listen {
+            Listen::Off => None,
+            Listen::At(address) if !address.ip().is_loopback() && !options.insecure => {
+                let problem = "can be reached from other machines, but nothing is encrypted, so that a token can be read on \
+                               the way: listen on 127.0.0.1 or [::1], or say --insecure where you trust the network";
+                return Err(invalid("admin_listen", address.to_string(), problem.into()));
+            }
+            Listen::At(address) => Some(address),
+        };
         let tick_rate = TickRate::new(options.tick_rate).map_err(|_| {
             invalid("tick_rate", options.tick_rate.to_string(), "is out of range: choose 1 to 240".into())
         })?;
@@ -445,6 +467,11 @@ impl Layers {
                 recordings_public: options.recordings_public,
                 recordings: (options.recordings == OnOff::On).then(|| recordings_dir(&options.data_dir)),
                 recording,
+                admin: Some(AdminConfig {
+                    listen: admin_listen,
+                    directory: options.data_dir.clone(),
+                    tokens: options.admin_tokens,
+                }),
                 exclusive_dir: Some(options.data_dir),
                 simulation_threads: threads("simulation_threads", options.simulation_threads)?,
                 network_threads: threads("network_threads", options.network_threads)?,

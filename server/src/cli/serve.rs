@@ -73,6 +73,9 @@ fn greet(address: SocketAddr, server: &Server, recordings: Option<&Path>) -> io:
     if let Some(directory) = recordings {
         output::line(format_args!("  recordings  {}", directory.display()))?;
     }
+    if let Some(address) = server.admin_address() {
+        output::line(format_args!("  admin       {address}: tickwire-server admin info"))?;
+    }
     output::line(format_args!("  play        tickwire-bots --connect http://{address} --bots 64 --seconds 30"))?;
     output::line("  stop        Ctrl-C; twice to stop without a clean end")
 }
