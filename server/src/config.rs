@@ -11,6 +11,8 @@ use tickwire_recording::{Durability, Retention};
 use tickwire_replication::STRIPES_MAX;
 use tickwire_shared::{REWIND_MS_DEFAULT, TickRate};
 
+use crate::LogControl;
+
 /// What a server is told before it starts.
 #[derive(Clone, Debug)]
 pub struct ServerConfig {
@@ -48,6 +50,11 @@ pub struct ServerConfig {
     pub network_threads: Option<NonZeroUsize>,
     /// How the server is administered; none: not at all.
     pub admin: Option<AdminConfig>,
+    /// Where `/metrics`, `/healthz` and `/readyz` are answered to whoever asks; none: only by the admin's listener. Port 0
+    /// takes a free one.
+    pub metrics_listen: Option<SocketAddr>,
+    /// Changes which log lines are written.
+    pub log: LogControl,
     /// How long the server waits for what.
     pub timeouts: Timeouts,
     /// How much a peer may take.
@@ -192,6 +199,8 @@ impl Default for ServerConfig {
             simulation_threads: None,
             network_threads: None,
             admin: None,
+            metrics_listen: None,
+            log: LogControl::default(),
             timeouts: Timeouts::default(),
             limits: Limits::default(),
         }

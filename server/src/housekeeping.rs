@@ -2,6 +2,7 @@
 //! disk does not take the new ones, and when no session runs.
 
 use std::{
+    collections::BTreeMap,
     convert::Infallible,
     io,
     num::NonZeroUsize,
@@ -117,8 +118,10 @@ impl Housekeeper {
 
     async fn report(&self, sessions: &Registry, health: &HealthReporter) -> Infallible {
         let mut told: Vec<RecorderState> = Vec::new();
+        let mut session_health = SessionHealth { health: health.clone(), told: BTreeMap::new() };
         let mut plays = true;
         loop {
+            session_health.tell(sessions).await;
             // A server that shows a recording has no sessions.
             let sessions = sessions.all();
             let now_plays = sessions.iter().next().is_none() || sessions.iter().any(|session| session.runs());
@@ -157,6 +160,43 @@ impl Housekeeper {
             let _ = task::spawn_blocking(move || make_room(&directory, &retention)).await;
         }
     }
+}
+
+/// Tells of each session whether it can be played, under a name of its own.
+struct SessionHealth {
+    health: HealthReporter,
+    told: BTreeMap<SessionName, bool>,
+}
+
+impl SessionHealth {
+    async fn tell(&mut self, sessions: &Registry) {
+        let listing = sessions.all();
+        for session in listing.iter() {
+            let runs = session.runs();
+            if self.told.get(&session.name) != Some(&runs) {
+                self.told.insert(session.name.clone(), runs);
+                self.health.set_service_status(health_service(&session.name), serving(runs)).await;
+            }
+        }
+        let gone: Vec<SessionName> =
+            self.told.keys().filter(|name| sessions.get(name).is_none()).map(SessionName::clone).collect();
+        for name in gone {
+            self.told.remove(&name);
+            self.health.clear_service_status(&health_service(&name)).await;
+        }
+    }
+}
+
+/// Tells that no session can be joined any more: the server drains.
+pub(crate) async fn close_sessions(sessions: &Registry, health: &HealthReporter) {
+    for session in sessions.all().iter() {
+        health.set_service_status(health_service(&session.name), ServingStatus::NotServing).await;
+    }
+}
+
+/// The name by which `grpc.health.v1` tells of a session.
+fn health_service(session: &SessionName) -> String {
+    format!("{}/{session}", GameService::NAME)
 }
 
 fn serving(is_well: bool) -> ServingStatus {

@@ -21,7 +21,7 @@ use tickwire_recording::{
     Recorders, RecordingError, Recovery, RecoveryError, RecoveryOptions, Unfinished, game_of, set_aside,
 };
 use tickwire_shared::Game;
-use tracing::{error, info, warn};
+use tracing::{error, error_span, info, warn};
 
 use crate::{
     config::ServerConfig,
@@ -193,10 +193,12 @@ impl Recoverer<'_> {
 
     fn start(&self, number: usize, job: Job, tell: Sender<(usize, Outcome)>) -> Result<Running, RunError> {
         let (session, path) = (job.session.clone(), job.unfinished.path().to_owned());
+        let span = error_span!(parent: None, "recovery", %session);
         let shared = Arc::<Shared>::default();
         let running = Running { session, path: path.clone(), began: Instant::now(), shared: Arc::clone(&shared) };
         let (config, recorders) = (self.config.clone(), self.recorders.clone());
         let work = move || {
+            let _entered = span.entered();
             let outcome = catch_unwind(AssertUnwindSafe(|| job.run(&config, &recorders, &shared)));
             let outcome = outcome.unwrap_or_else(|panic| {
                 put_aside(&path, &format!("recovering it panicked; this is a bug in Tickwire: {}", message(&*panic)));

@@ -29,10 +29,11 @@ use tonic_health::{ServingStatus, server::HealthReporter};
 use tracing::{info, warn};
 
 use crate::{
+    LogControl,
     admin::{AdminError, AdminListener, BoundAdmin},
     config::{Limits, ServerConfig, Timeouts},
-    housekeeping::Housekeeper,
-    metrics::{self, SessionMeters},
+    housekeeping::{Housekeeper, close_sessions},
+    metrics::{self, MetricsError, MetricsListener, SessionMeters},
     net::{self, ConnectionCounters, NetworkThread, NetworkThreads, Relay, RequestCounters},
     play::PeerCounters,
     recovery::{RecoveredSessions, Recoverer},
@@ -53,6 +54,7 @@ pub struct Server {
     housekeeper: Housekeeper,
     threads: NetworkThreads,
     admin: Option<AdminListener>,
+    metrics: Option<MetricsListener>,
 }
 
 /// Why a server does not start.
@@ -106,6 +108,9 @@ pub enum RunError {
     /// An admin listener that cannot start.
     #[error(transparent)]
     Admin(#[from] AdminError),
+    /// A listener for metrics that cannot start.
+    #[error(transparent)]
+    Metrics(#[from] MetricsError),
     /// A thread or runtime that cannot be created.
     #[error("cannot start threads: {0}")]
     Threads(io::Error),
@@ -143,6 +148,8 @@ pub(crate) struct Shared {
     /// A stream or a connection has ended.
     pub(crate) something_ended: Notify,
     pub(crate) started: Instant,
+    /// Changes which log lines are written.
+    pub(crate) log: LogControl,
     network: Vec<Arc<NetworkThread>>,
 }
 
@@ -265,8 +272,10 @@ impl Server {
         for (session, runtime) in host.sessions().zip(runtimes.into_iter().cycle()) {
             watch::keep_edge(session, runtime).map_err(RunError::Threads)?;
         }
+        let metrics_listen = config.metrics_listen;
         let mut server = Self::of(config, library, None, host, housekeeper, threads);
         server.admin = bound.map(|(bound, directory)| bound.serve(&server.serving.shared, &directory)).transpose()?;
+        server.metrics = metrics_listen.map(|at| MetricsListener::start(at, &server.serving.shared)).transpose()?;
         Ok(server)
     }
 
@@ -327,11 +336,20 @@ impl Server {
             meters: Arc::clone(host.meters()),
             something_ended: Notify::new(),
             started: Instant::now(),
+            log: config.log,
             network: threads.iter().map(Arc::clone).collect(),
         });
         let health = HealthReporter::new();
         let routes = routes(&shared, &health);
-        Self { serving: Arc::new(Serving { shared, routes }), host, health, housekeeper, threads, admin: None }
+        Self {
+            serving: Arc::new(Serving { shared, routes }),
+            host,
+            health,
+            housekeeper,
+            threads,
+            admin: None,
+            metrics: None,
+        }
     }
 
     /// Watches the server from outside.
@@ -358,10 +376,16 @@ impl Server {
         self.admin.as_ref().map(AdminListener::address)
     }
 
+    /// Where metrics are answered to whoever asks, where they are.
+    #[must_use]
+    pub fn metrics_address(&self) -> Option<SocketAddr> {
+        self.metrics.as_ref().map(MetricsListener::address)
+    }
+
     /// Lets clients in until `shutdown` comes true, and ends cleanly.
     pub async fn serve(self, listener: TcpListener, shutdown: impl Future<Output = ()>) {
         // The directory of recordings is held for longest.
-        let Self { housekeeper, serving, mut host, health, threads, admin } = self;
+        let Self { housekeeper, serving, mut host, health, threads, admin, metrics } = self;
         let shared = &serving.shared;
         set_health(&health, ServingStatus::Serving).await;
         tokio::select! {
@@ -371,6 +395,7 @@ impl Server {
         }
         info!("draining: nobody may join");
         set_health(&health, ServingStatus::NotServing).await;
+        close_sessions(&shared.registry, &health).await;
         shared.phase.send_replace(Phase::Draining);
         tokio::select! {
             // Health is still asked for.
@@ -390,7 +415,7 @@ impl Server {
         let deadline = Instant::now() + shared.timeouts.end;
         host.ended(deadline).await;
         drop(host);
-        drop(admin);
+        drop((admin, metrics));
         info!("ended");
     }
 }
@@ -589,7 +614,13 @@ impl Probe {
     /// Everything that the server measures, in the text format of Prometheus: docs/metrics.md describes it.
     #[must_use]
     pub fn metrics(&self) -> String {
-        metrics::render(&self.shared, self.connections())
+        metrics::render(&self.shared)
+    }
+
+    /// Changes which log lines are written: what the server was told of in its configuration.
+    #[must_use]
+    pub fn log_control(&self) -> &LogControl {
+        &self.shared.log
     }
 
     /// Open connections.

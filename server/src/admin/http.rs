@@ -2,12 +2,14 @@
 
 use std::sync::Arc;
 
-use axum::{Router, routing::get};
+use axum::Router;
 
-use crate::server::Shared;
+use crate::{
+    metrics::{self, Asked},
+    server::Shared,
+};
 
 /// Plain HTTP beside the service: what a program that has no token may ask. Add routes here.
-pub(super) fn http_routes(_shared: &Arc<Shared>) -> Router {
-    // It answers, so that it runs.
-    Router::new().route("/healthz", get(async || "ok\n"))
+pub(super) fn http_routes(shared: &Arc<Shared>) -> Router {
+    Router::new().merge(metrics::routes(shared, Asked::Here))
 }

@@ -126,7 +126,8 @@ impl Drop for AdminListener {
     }
 }
 
-async fn serve(listener: TcpListener, routes: Routes, stopped: oneshot::Receiver<()>) {
+/// Answers until it is told to stop.
+pub(crate) async fn serve(listener: TcpListener, routes: Routes, stopped: oneshot::Receiver<()>) {
     // Whether it is told or the sender is gone: it is to stop.
     let (begin_end, ends) = oneshot::channel::<()>();
     let serving = Server::builder()
@@ -149,7 +150,7 @@ async fn serve(listener: TcpListener, routes: Routes, stopped: oneshot::Receiver
         }
     };
     if let Err(error) = ended {
-        warn!(%error, "nobody listens for admins any more");
+        warn!(%error, "nobody listens for admins, or for who asks for metrics, any more");
     }
 }
 

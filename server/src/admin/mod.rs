@@ -13,7 +13,7 @@ mod service;
 use std::{io, net::SocketAddr, path::PathBuf};
 
 pub(crate) use files::{ADDRESS_FILE, TOKEN_FILE};
-pub(crate) use listener::{AdminListener, BoundAdmin};
+pub(crate) use listener::{AdminListener, BoundAdmin, serve as serve_http};
 
 /// Why an admin listener does not start.
 #[derive(Debug, thiserror::Error)]

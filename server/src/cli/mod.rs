@@ -14,6 +14,7 @@ mod replay;
 mod serve;
 mod show;
 mod soak;
+mod traces;
 mod unreadable;
 mod values;
 
@@ -24,14 +25,13 @@ use std::{
     sync::Arc,
 };
 
+use crate::{LogFilterError, RunError, admin::AdminError};
 use clap::Parser as _;
+use opentelemetry_otlp::ExporterBuildError;
+use options::OptionsError;
 use tickwire_recording::{DiffError, DirectoryLockError, RecordingError, SoakError, SystemFinding, VerifyError};
 use tickwire_shared::{Game, Tick};
 use tickwire_simulation::SessionError;
-use tracing_subscriber::filter::ParseError;
-
-use crate::{RunError, admin::AdminError};
-use options::OptionsError;
 
 /// What was asked for makes no sense: the code that clap exits with, too.
 const USAGE: u8 = 2;
@@ -73,11 +73,10 @@ enum Command {
 enum CliError {
     #[error(transparent)]
     Options(#[from] OptionsError),
-    #[error(
-        "{}: {wanted:?} is no filter of log lines: {source}; write it as info, or info,tickwire_server=debug",
-        log::VARIABLE
-    )]
-    LogFilter { wanted: String, source: ParseError },
+    #[error("{variable}: {0}", variable = log::VARIABLE)]
+    LogFilter(#[from] LogFilterError),
+    #[error("otlp: {url:?} is no collector's address: {source}; write it as http://127.0.0.1:4317")]
+    Otlp { url: String, source: ExporterBuildError },
     #[error("cannot listen on {address}: {source}")]
     Listen { address: std::net::SocketAddr, source: std::io::Error },
     #[error(transparent)]
@@ -139,7 +138,8 @@ impl CliError {
     fn exit_code(&self) -> ExitCode {
         match self {
             Self::Options(_)
-            | Self::LogFilter { .. }
+            | Self::LogFilter(_)
+            | Self::Otlp { .. }
             | Self::Run(
                 RunError::UnknownGame { .. }
                 | RunError::Admin(AdminError::Tokens { .. })

@@ -41,6 +41,9 @@ const THREADS_MAX: usize = 1024;
 const RECORDING_BYTES_MIN: u64 = 65_536;
 const SPECTATOR_DELAY_MAX: Duration = Duration::from_secs(3600);
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+/// By which all programs are told of a collector, and of the protocol that it speaks.
+const OTLP_ENDPOINT: &str = "OTEL_EXPORTER_OTLP_ENDPOINT";
+const OTLP_PROTOCOL: &str = "OTEL_EXPORTER_OTLP_PROTOCOL";
 /// Where recordings are, below the data directory.
 const RECORDINGS: &str = "recordings";
 
@@ -166,6 +169,15 @@ pub(super) struct ServeFlags {
     #[arg(long)]
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     recordings_public: bool,
+    /// Where to answer /metrics, /healthz and /readyz to whoever asks [default: on this machine, where admins are listened for]
+    #[arg(long, value_name = "ADDR", value_parser = address)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    metrics_listen: Option<SocketAddr>,
+    /// The OpenTelemetry collector that traces are sent to by OTLP over gRPC, such as http://127.0.0.1:4317
+    /// [default: what OTEL_EXPORTER_OTLP_ENDPOINT says]
+    #[arg(long, value_name = "URL")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    otlp: Option<String>,
     /// How log lines are written to standard error [default: text]
     #[arg(long, value_name = "FORMAT")]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -246,6 +258,8 @@ struct Options {
     max_spectators: usize,
     max_replays: usize,
     recordings_public: bool,
+    metrics_listen: Option<SocketAddr>,
+    otlp: Option<String>,
     log_format: LogFormat,
 }
 
@@ -282,6 +296,8 @@ impl Default for Options {
             max_spectators: config.limits.spectators_max,
             max_replays: config.limits.replays_max,
             recordings_public: config.recordings_public,
+            metrics_listen: None,
+            otlp: None,
             log_format: LogFormat::Text,
         }
     }
@@ -293,6 +309,8 @@ pub(super) struct ServeConfig {
     /// On this machine alone, unless the operator has said that anything goes.
     pub(super) listen: SocketAddr,
     pub(super) log_format: LogFormat,
+    /// Where traces are sent.
+    pub(super) otlp: Option<String>,
     pub(super) server: ServerConfig,
 }
 
@@ -336,6 +354,10 @@ impl Layers {
         let known = as_json(&Options::default());
         let names = names(&known);
         environment::check(std::env::vars_os().map(|(name, _)| name), &names)?;
+        // Where there is a collector, all programs are told of it so: unless by another protocol.
+        if std::env::var_os(OTLP_PROTOCOL).is_none_or(|protocol| protocol == "grpc") {
+            figment = figment.merge(Env::raw().only(&[OTLP_ENDPOINT]).map(|_| "otlp".into()));
+        }
         figment = figment.merge(Env::prefixed(ENV_PREFIX).only(&names));
         Ok(Self(figment.merge(Layer { origin: "flag", provider: Serialized::defaults(flags) })))
     }
@@ -380,6 +402,11 @@ impl Layers {
         let tick_rate = TickRate::new(options.tick_rate).map_err(|_| {
             invalid("tick_rate", options.tick_rate.to_string(), "is out of range: choose 1 to 240".into())
         })?;
+        if let Some(url) = options.otlp.as_ref().filter(|url| !url.starts_with("http://")) {
+            let problem = "is no address of a collector that can be spoken to: write http://HOST:PORT, such as \
+                           http://127.0.0.1:4317; encryption is up to a collector on this machine";
+            return Err(invalid("otlp", format!("{url:?}"), problem.into()));
+        }
         if options.sessions > SESSIONS_MAX {
             let problem = format!("are too many: choose 1 to {SESSIONS_MAX}");
             return Err(invalid("sessions", options.sessions.to_string(), problem));
@@ -455,6 +482,7 @@ impl Layers {
         Ok(ServeConfig {
             listen: options.listen,
             log_format: options.log_format,
+            otlp: options.otlp,
             server: ServerConfig {
                 games: options.game,
                 sessions: NonZeroU32::try_from(options.sessions).map_err(at_least_one("sessions"))?,
@@ -472,6 +500,7 @@ impl Layers {
                     directory: options.data_dir.clone(),
                     tokens: options.admin_tokens,
                 }),
+                metrics_listen: options.metrics_listen,
                 exclusive_dir: Some(options.data_dir),
                 simulation_threads: threads("simulation_threads", options.simulation_threads)?,
                 network_threads: threads("network_threads", options.network_threads)?,

@@ -7,12 +7,15 @@
 
 mod families;
 mod histogram;
+mod http;
 mod reasons;
 mod sessions;
 
 use std::sync::atomic::Ordering::Relaxed;
 
 pub(crate) use histogram::{Counted, Histogram};
+pub use http::MetricsError;
+pub(crate) use http::{Asked, MetricsListener, routes};
 pub(crate) use reasons::Reasons;
 pub(crate) use sessions::SessionMeters;
 
@@ -23,13 +26,13 @@ use crate::{
     server::{Phase, Shared},
 };
 
-/// All metrics of a server with so many connections, in Prometheus' text format.
-pub(crate) fn render(shared: &Shared, connections: usize) -> String {
+/// All metrics of a server, in Prometheus' text format.
+pub(crate) fn render(shared: &Shared) -> String {
     let mut exposition = Exposition::default();
     exposition.family(families::BUILD).number(&[env!("CARGO_PKG_VERSION")], 1.0);
     let is_serving = *shared.phase.borrow() == Phase::Serving;
     exposition.family(families::SERVING).number(&[], f64::from(u8::from(is_serving)));
-    put_network(shared, connections, &mut exposition);
+    put_network(shared, &mut exposition);
     put_peers(shared, &mut exposition);
     shared.meters.put(&shared.registry.all(), &mut exposition);
     put_watch(shared, &mut exposition);
@@ -38,8 +41,8 @@ pub(crate) fn render(shared: &Shared, connections: usize) -> String {
     exposition.render()
 }
 
-fn put_network(shared: &Shared, connections: usize, exposition: &mut Exposition) {
-    exposition.family(families::CONNECTIONS).number(&[], connections as f64);
+fn put_network(shared: &Shared, exposition: &mut Exposition) {
+    exposition.family(families::CONNECTIONS).number(&[], shared.connections() as f64);
     let counters = &shared.connection_counters;
     exposition.family(families::CONNECTIONS_ACCEPTED).number(&[], counters.accepted.load(Relaxed) as f64);
     let mut refused = exposition.family(families::CONNECTIONS_REFUSED);

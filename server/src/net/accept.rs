@@ -3,6 +3,7 @@
 use std::{
     convert::Infallible,
     io,
+    net::SocketAddr,
     sync::{Arc, atomic::Ordering},
     time::Duration,
 };
@@ -27,13 +28,10 @@ pub(crate) async fn accept(listener: &TcpListener, threads: &NetworkThreads, ser
         match listener.accept().await {
             Ok((stream, peer)) => {
                 let counters = &server.shared.connection_counters;
-                counters.accepted.fetch_add(1, Ordering::Relaxed);
-                match hand_over(stream, threads, server) {
-                    Ok(()) => debug!(%peer, "connected"),
-                    Err(error) => {
-                        counters.refused.note(REFUSED_AS_LOST);
-                        debug!(%peer, %error, "a connection was lost before it was served");
-                    }
+                let number = counters.accepted.fetch_add(1, Ordering::Relaxed) + 1;
+                if let Err(error) = hand_over(stream, (number, peer), threads, server) {
+                    counters.refused.note(REFUSED_AS_LOST);
+                    debug!(%peer, %error, "a connection was lost before it was served");
                 }
             }
             Err(error) if is_of_one_connection(&error) => {
@@ -47,7 +45,13 @@ pub(crate) async fn accept(listener: &TcpListener, threads: &NetworkThreads, ser
     }
 }
 
-fn hand_over(stream: TcpStream, threads: &NetworkThreads, server: &Arc<Serving>) -> io::Result<()> {
+/// The connection goes by its number in the log.
+fn hand_over(
+    stream: TcpStream,
+    who: (u64, SocketAddr),
+    threads: &NetworkThreads,
+    server: &Arc<Serving>,
+) -> io::Result<()> {
     let open = threads.connections();
     if open >= server.shared.limits().connections_max {
         server.shared.connection_counters.refused.note(REFUSED_AS_TOO_MANY);
@@ -59,7 +63,7 @@ fn hand_over(stream: TcpStream, threads: &NetworkThreads, server: &Arc<Serving>)
     let stream = stream.into_std()?;
     let thread = threads.least_busy();
     let guard = connection::ConnectionGuard::new(Arc::clone(thread));
-    thread.runtime.spawn(connection::serve(stream, guard, Arc::clone(server)));
+    thread.runtime.spawn(connection::serve(stream, who, guard, Arc::clone(server)));
     Ok(())
 }
 

@@ -4,6 +4,7 @@
 use std::{
     future::Future,
     io,
+    net::SocketAddr,
     ops::ControlFlow,
     pin::{Pin, pin},
     sync::{Arc, atomic::Ordering},
@@ -17,7 +18,7 @@ use tokio::{
     net::TcpStream,
     time::{Sleep, sleep_until},
 };
-use tracing::debug;
+use tracing::{Instrument as _, Level, Span, debug, enabled, error_span};
 
 use super::{
     Bell, Lane, NetworkThread, Outgoing,
@@ -46,12 +47,18 @@ const ROUNDS_MAX: usize = 8;
 pub(crate) struct Connection {
     /// The network thread that serves it.
     pub(crate) thread: Arc<NetworkThread>,
+    /// Who is at its other end.
+    pub(crate) peer: SocketAddr,
+    /// Log lines of all that goes on there belong to it.
+    pub(crate) span: Span,
     task: Arc<Task>,
 }
 
 impl Connection {
-    fn new(thread: Arc<NetworkThread>) -> Self {
-        Self { thread, task: Task::new() }
+    fn new(thread: Arc<NetworkThread>, number: u64, peer: SocketAddr) -> Self {
+        // Of the highest level, so that its lines name it whatever the filter.
+        let span = error_span!(parent: None, "connection", connection = number);
+        Self { thread, peer, span, task: Task::new() }
     }
 
     /// Cuts the connection off, with all its requests.
@@ -105,8 +112,15 @@ impl Drop for ConnectionGuard {
 }
 
 /// Serves a connection to its end, on the thread that it was handed to.
-pub(super) async fn serve(stream: std::net::TcpStream, guard: ConnectionGuard, server: Arc<Serving>) {
-    let connection = Arc::new(Connection::new(Arc::clone(&guard.thread)));
+pub(super) async fn serve(
+    stream: std::net::TcpStream,
+    (number, peer): (u64, SocketAddr),
+    guard: ConnectionGuard,
+    server: Arc<Serving>,
+) {
+    let connection = Arc::new(Connection::new(Arc::clone(&guard.thread), number, peer));
+    let span = connection.span.clone();
+    span.in_scope(|| debug!(%peer, "connected"));
     let registered = Registered::new(Arc::clone(&connection));
     let served = match TcpStream::from_std(stream) {
         Ok(stream) => Served::new(stream, connection, Arc::clone(&server)).await,
@@ -114,10 +128,10 @@ pub(super) async fn serve(stream: std::net::TcpStream, guard: ConnectionGuard, s
     };
     let reason = served.as_ref().map_or_else(ConnectionError::label, |()| CLOSED);
     server.shared.connection_counters.closed.note(reason);
-    match served {
+    span.in_scope(|| match served {
         Ok(()) => debug!("connection closed"),
         Err(error) => debug!(%error, "connection lost"),
-    }
+    });
     drop((registered, guard));
     server.shared.something_ended.notify_one();
 }
@@ -196,6 +210,10 @@ impl Future for Served {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = &mut *self;
+        // Lines of information are written where their span is at hand. This is for those of HTTP/2, which few want to read, and
+        // entering a span for each message costs something.
+        let span = enabled!(Level::DEBUG).then(|| this.connection.span.clone());
+        let _entered = span.as_ref().map(Span::enter);
         let mut calls = this.task.begin(cx.waker());
         for _ in 0..ROUNDS_MAX {
             calls = match this.answer(calls) {
@@ -342,7 +360,8 @@ impl Served {
         if !play::is_played_here(&request) {
             self.wire.forget(stream);
             let patience = self.server.shared.timeouts.unacknowledged;
-            tokio::spawn(requests::answer(request, respond, Arc::clone(&self.server), patience));
+            let answer = requests::answer(request, respond, Arc::clone(&self.server), patience);
+            tokio::spawn(answer.instrument(self.connection.span.clone()));
             return;
         }
         let calls = Calls::stream(self.plays);
@@ -352,7 +371,9 @@ impl Served {
         let lane = Lane::new(&self.wire, stream, calls);
         match PlayStream::open(&self.server.shared, &self.connection, bell, lane, request.into_body(), respond) {
             Ok(play) => self.streams.push(OpenStream { calls, play }),
-            Err(error) => debug!(%error, "a stream was lost before it was answered"),
+            Err(error) => {
+                self.connection.span.in_scope(|| debug!(%error, "a stream was lost before it was answered"));
+            }
         }
     }
 

@@ -9,6 +9,10 @@ use std::{
 use tickwire_proto::v1::{self as pb, server_message::Kind};
 use tickwire_replication::{AckError, View};
 use tonic::{Code, Status};
+use tracing::{
+    Span, error_span,
+    field::{Empty, display},
+};
 
 use super::{
     PLAY,
@@ -29,6 +33,8 @@ const PINGS_MAX: usize = 8;
 pub(super) struct Peer {
     pub(super) shared: Arc<Shared>,
     pub(super) connection: Arc<Connection>,
+    /// Its log lines belong to it.
+    pub(super) span: Span,
     session: OnceLock<Arc<SessionHandle>>,
     stage: Mutex<Stage>,
     /// How it has come, once that is known.
@@ -77,9 +83,11 @@ pub(super) enum Liveness {
 impl Peer {
     pub(super) fn new(shared: Arc<Shared>, connection: Arc<Connection>) -> Self {
         shared.streams.fetch_add(1, Ordering::Relaxed);
+        let span = error_span!(parent: &connection.span, "play", session = Empty, player = Empty);
         Self {
             shared,
             connection,
+            span,
             session: OnceLock::new(),
             stage: Mutex::new(Stage::Arriving),
             arrival: OnceLock::new(),
@@ -113,6 +121,8 @@ impl Peer {
     pub(super) fn play(&self, session: Arc<SessionHandle>, playing: Playing) {
         let mut stage = self.lock();
         if matches!(*stage, Stage::Arriving) {
+            self.span.record("session", display(&session.name));
+            self.span.record("player", display(playing.stripe.player()));
             // A stream arrives once.
             let _ = self.session.set(session);
             self.shared.peer_counters.joins.note((self.arrived_by(), LET_IN));

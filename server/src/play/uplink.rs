@@ -15,7 +15,7 @@ use prost::Message as _;
 use tickwire_proto::v1 as pb;
 use tickwire_shared::{INPUT_LEAD_MS_MAX, PlayerId};
 use tonic::{Code, Status};
-use tracing::{debug, info};
+use tracing::{Instrument as _, debug, error_span, info};
 
 use super::{
     attach::attach,
@@ -216,7 +216,7 @@ impl Uplink {
         }
         if self.due.is_some_and(|due| now >= due) {
             self.due = None;
-            debug!("a stream did not end in time; its connection is cut off");
+            peer.span.in_scope(|| debug!("a stream did not end in time; its connection is cut off"));
             peer.connection.abort();
         }
         Poll::Pending
@@ -238,7 +238,8 @@ impl Uplink {
                     });
                     self.heard_at = now;
                     self.due = None;
-                    *seat = Some(Box::pin(arrive(Arc::clone(peer), hello)));
+                    let join = error_span!(parent: &peer.span, "join");
+                    *seat = Some(Box::pin(arrive(Arc::clone(peer), hello).instrument(join)));
                 }
                 Poll::Pending if self.due.is_some_and(|due| now >= due) => {
                     return Poll::Ready(Err(no_hello(peer.shared.timeouts.hello).into()));
@@ -305,12 +306,10 @@ impl Uplink {
     }
 
     fn part(&mut self, peer: &Peer, end: End, now: Instant) -> Progress {
-        match &self.stage {
-            Stage::Playing { seated: Seated { session, player, .. }, .. } => {
-                info!(session = %session.name, %player, %end, "parted");
-            }
+        peer.span.in_scope(|| match &self.stage {
+            Stage::Playing { .. } => info!(%end, "parted"),
             Stage::Arriving { .. } | Stage::Over => debug!(%end, "a stream ended before it played"),
-        }
+        });
         self.stage = Stage::Over;
         self.inbox = None;
         let mut patience = peer.shared.timeouts.end;
@@ -415,21 +414,24 @@ async fn arrive(peer: Arc<Peer>, hello: FirstHello) -> Result<Seated, End> {
             let session = find_session(&shared.registry, &hello)?;
             let admitted = take_seat(&session, hello.player_name.clone()).await?;
             let playing = sit_down(shared, &session, admitted, &hello);
-            info!(session = %session.name, player = %playing.stripe.player(), "joined");
+            let (player, from) = (playing.stripe.player(), peer.connection.peer);
+            info!(session = %session.name, %player, %from, "joined");
             (session, playing)
         }
         FirstHello::Resume(hello) => {
             let (session, playing) = resume(shared, &hello).await?;
             session.counters.seats_resumed.fetch_add(1, Ordering::Relaxed);
             let (player, resumes) = (playing.stripe.player(), playing.stripe.sitting());
-            info!(session = %session.name, %player, resumes, "resumed");
+            let from = peer.connection.peer;
+            info!(session = %session.name, %player, resumes, %from, "resumed");
             (session, playing)
         }
         FirstHello::Attach(hello) => {
             let (session, playing) = attach(shared, &hello)?;
             session.counters.stripes_attached.fetch_add(1, Ordering::Relaxed);
             let (player, stripe) = (playing.stripe.player(), playing.stripe.number());
-            info!(session = %session.name, %player, stripe, "attached");
+            let from = peer.connection.peer;
+            info!(session = %session.name, %player, stripe, %from, "attached");
             (session, playing)
         }
     };
@@ -462,7 +464,7 @@ fn take(peer: &Peer, seated: &Seated, message: Received, now: Instant) -> Result
             // A client may ask as often as it may send.
             if asked.is_power_of_two() {
                 let reason = reason.as_str_name();
-                info!(session = %session.name, asked, reason, "clients have asked for resets so often");
+                peer.span.in_scope(|| info!(asked, reason, "clients of the session have asked for resets so often"));
             }
             peer.resync();
         }

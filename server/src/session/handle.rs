@@ -119,7 +119,7 @@ impl SessionHandle {
     pub(super) fn note_overrun(&self, tick: Tick, late: Duration, took: Duration) {
         let overruns = self.counters.overruns.fetch_add(1, Ordering::Relaxed) + 1;
         if overruns.is_power_of_two() {
-            warn!(session = %self.name, %tick, overruns, ?late, ?took, "a tick overran its time");
+            warn!(%tick, overruns, ?late, ?took, "a tick overran its time");
         }
     }
 
@@ -128,7 +128,7 @@ impl SessionHandle {
         let slips = self.counters.slips.fetch_add(1, Ordering::Relaxed) + 1;
         self.counters.slip_us.store(u64::try_from(in_all.as_micros()).unwrap_or(u64::MAX), Ordering::Relaxed);
         if slips.is_power_of_two() {
-            warn!(session = %self.name, %tick, slips, ?by, ?in_all, "the tick loop is late; its clock slips");
+            warn!(%tick, slips, ?by, ?in_all, "the tick loop is late; its clock slips");
         }
     }
 

@@ -21,7 +21,7 @@ use tokio::{
     sync::{oneshot, watch},
     time::sleep_until,
 };
-use tracing::{error, info};
+use tracing::{Span, error, error_span, info};
 
 use super::{
     SessionCounters, SessionHandle, SessionHost, SessionState, TickClock,
@@ -79,6 +79,7 @@ pub(super) fn start(
     config: &ServerConfig,
 ) -> Result<RunningSession, StartError> {
     let SessionOrder { name, origin, place: (index, count), relays } = order;
+    let _creating = error_span!("create", session = %name).entered();
     let (mut session, recorder, create_time, seat_tokens) = match origin {
         Origin::Seed(seed) => {
             let session = create(Arc::clone(&game), config, seed).map_err(StartError::Session)?;
@@ -136,6 +137,7 @@ pub(super) fn start(
         admitted: Vec::new(),
         closers: host.closers.clone(),
         tell_end,
+        span: error_span!(parent: None, "session", session = %handle.name),
     };
     host.meters.add(&handle);
     info!(session = %handle.name, %rate, "session started");
@@ -180,6 +182,8 @@ struct Runner {
     admitted: Vec<(Waiting, Admitted)>,
     closers: Closers,
     tell_end: oneshot::Sender<()>,
+    /// From its start to its end. Log lines of its game belong to it.
+    span: Span,
 }
 
 /// Who waits for a seat.
@@ -190,11 +194,13 @@ enum Waiting {
 
 impl Task for Runner {
     fn run(mut self: Box<Self>) -> Option<(Instant, Box<dyn Task>)> {
+        let span = self.span.clone();
+        let _entered = span.enter();
         // The engine catches what the game panics with; this is for the engine's own bugs, which are to cost one session
         // too.
         let stepped = catch_unwind(AssertUnwindSafe(|| self.step_if_due())).unwrap_or_else(|panic| {
             let message = panic_message(&*panic);
-            error!(session = %self.handle.name, message, "stepping a session panicked; this is a bug in Tickwire");
+            error!(message, "stepping a session panicked; this is a bug in Tickwire");
             Err(EndReason::Failed { message: message.to_owned() })
         });
         match stepped {
@@ -228,7 +234,7 @@ impl Runner {
         };
         self.read_letters();
         if let Err(TickPanic { tick, message }) = self.step() {
-            error!(session = %self.handle.name, %tick, message, "the game panicked; its session ends");
+            error!(%tick, message, "the game panicked; its session ends");
             return Err(EndReason::Failed { message });
         }
         self.answer_admitted();
@@ -314,7 +320,7 @@ impl Runner {
 
     /// Lets everybody know, and has the recording closed.
     fn end(self, reason: EndReason) {
-        let Self { session, recorder, handle, closers, tell_end, letters, admitted, seats, pacer: _ } = self;
+        let Self { session, recorder, handle, closers, tell_end, letters, admitted, seats, pacer: _, span: _ } = self;
         handle.end(match reason {
             EndReason::Failed { .. } | EndReason::Killed => SessionState::Failed,
             _ => SessionState::Stopped,
@@ -331,7 +337,7 @@ impl Runner {
         // What a game's world does when it is dropped is the game's code, too.
         if let Err(panic) = catch_unwind(AssertUnwindSafe(|| drop(session))) {
             let message = panic_message(&*panic);
-            error!(session = %handle.name, message, "the game panicked while its world was dropped");
+            error!(message, "the game panicked while its world was dropped");
         }
     }
 }
@@ -352,7 +358,6 @@ fn log_totals(session: &Session, handle: &SessionHandle) {
         ..
     } = &*handle.counters;
     info!(
-        session = %handle.name,
         ticks = %session.tick(),
         overruns = overruns.load(Ordering::Relaxed),
         slips = slips.load(Ordering::Relaxed),
