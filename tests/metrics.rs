@@ -15,7 +15,7 @@ use tokio::net::TcpStream;
 
 use crate::{
     ending::{self, Fuse},
-    harness::{RawClient, TestServer, Witness, config, eventually, hello, input, within_patience},
+    harness::{Cable, RawClient, TestServer, Witness, config, eventually, hello, input, within_patience},
     hosting::{Gate, Hangs},
     watch::spectator::{Spectator, watch_request},
 };
@@ -251,8 +251,9 @@ async fn a_player_has_two_streams_and_then_another_one(ledger: &mut Ledger) {
     let server = TestServer::arena(config()).await;
     let mut scene = Scene::of(&server, ledger);
     let (mut first, welcome) = RawClient::join(&server).await;
-    let second = pb::Hello { attach_token: welcome.attach_token, ..hello() };
-    let mut second = RawClient::greet(&server, second).await;
+    let cable = Cable::to(&server).await;
+    let mut second = RawClient::open_on(cable.channel().await).await;
+    second.send(Kind::Hello(pb::Hello { attach_token: welcome.attach_token, ..hello() })).await;
     second.welcome().await;
     let newest = first.play_until(|_| true).await.tick;
     for stream in [&first, &second] {
@@ -266,7 +267,7 @@ async fn a_player_has_two_streams_and_then_another_one(ledger: &mut Ledger) {
         "tickwire_inputs_not_taken_total reason=sent_again",
     ];
     scene.rise(&seen).await;
-    drop(second);
+    cable.cut();
     scene.rise(&["tickwire_stripes_lost_total"]).await;
     let resumed = pb::Hello { resume_token: welcome.resume_token, ..hello() };
     let mut resumed = RawClient::greet(&server, resumed).await;

@@ -33,9 +33,8 @@ use crate::{
     admin::{AdminError, AdminListener, BoundAdmin},
     config::{Limits, ServerConfig, Timeouts},
     housekeeping::{Housekeeper, close_sessions},
-    metrics::{self, MetricsError, MetricsListener, SessionMeters},
+    metrics::{self, MetricsError, MetricsListener, PeerCounters, SessionMeters},
     net::{self, ConnectionCounters, NetworkThread, NetworkThreads, Relay, RequestCounters},
-    play::PeerCounters,
     recovery::{RecoveredSessions, Recoverer},
     session::{
         self, AttachTokens, Origin, RecoveredSession, Registry, ResumeTokens, SessionHandle, SessionHost, SessionName,

@@ -8,6 +8,7 @@
 mod families;
 mod histogram;
 mod http;
+mod peers;
 mod reasons;
 mod sessions;
 
@@ -16,13 +17,13 @@ use std::sync::atomic::Ordering::Relaxed;
 pub(crate) use histogram::{Counted, Histogram};
 pub use http::MetricsError;
 pub(crate) use http::{Asked, MetricsListener, routes};
+pub(crate) use peers::{Arrival, CLOSED, LET_IN, LOST, MALFORMED, PeerCounters, PeerKind, of_goodbye};
 pub(crate) use reasons::Reasons;
 pub(crate) use sessions::SessionMeters;
 
-use self::families::Exposition;
+use self::{families::Exposition, peers::known_ends};
 use crate::{
     net::{CONNECTION_ENDS, REFUSED_AS_LOST, REFUSED_AS_TOO_MANY},
-    play::{Arrival, LET_IN, PeerKind, known_ends},
     server::{Phase, Shared},
 };
 

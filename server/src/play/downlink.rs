@@ -14,11 +14,11 @@ use tickwire_replication::Snapshot;
 use tonic::{Code, Status};
 
 use super::{
-    counters::of_goodbye,
     framing::{put_message, put_snapshot},
     peer::{Peer, Playing, Stage},
 };
 use crate::{
+    metrics::of_goodbye,
     net::{Bell, Framed, Lane, Message, Outbox, Outgoing, Relay},
     server::Shared,
     session::{Going, SessionHandle, SessionState},

@@ -2,7 +2,6 @@
 //! whatever the downlink does; what goes is composed only when there is room for it.
 
 mod attach;
-mod counters;
 mod downlink;
 mod framing;
 mod hello;
@@ -18,7 +17,6 @@ mod uplink;
 use http::Request;
 
 pub(crate) use attach::granted;
-pub(crate) use counters::{Arrival, LET_IN, LOST, PeerCounters, PeerKind, known_ends, of_goodbye};
 pub(crate) use hello::{check_schema, find_session};
 pub(crate) use parse::{FirstHello, Hello, hello as read_hello};
 pub(crate) use rate::MessageRate;

@@ -14,12 +14,9 @@ use tracing::{
     field::{Empty, display},
 };
 
-use super::{
-    PLAY,
-    counters::{Arrival, LET_IN, LOST, PeerKind, of_goodbye},
-    parse::Ack,
-};
+use super::{PLAY, parse::Ack};
 use crate::{
+    metrics::{Arrival, LET_IN, LOST, PeerKind, of_goodbye},
     net::Connection,
     server::Shared,
     session::{Closed, Inputs, SessionHandle, Stripe},

@@ -19,7 +19,6 @@ use tracing::{Instrument as _, debug, error_span, info};
 
 use super::{
     attach::attach,
-    counters::{Arrival, CLOSED, LOST, MALFORMED, of_goodbye},
     framing::{FramingError, Messages},
     hello::{find_session, sit_down, take_seat},
     inputs::{self, RawInputs},
@@ -29,6 +28,7 @@ use super::{
     resume::resume,
 };
 use crate::{
+    metrics::{Arrival, CLOSED, LOST, MALFORMED, of_goodbye},
     net::{Incoming, Lane},
     server::Phase,
     session::{Command, Inputs, NotTaken, SessionHandle},

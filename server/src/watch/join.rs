@@ -17,7 +17,8 @@ use super::{
     words,
 };
 use crate::{
-    play::{Arrival, FirstHello, Hello, LET_IN, check_schema, find_session, granted, read_hello},
+    metrics::{Arrival, LET_IN},
+    play::{FirstHello, Hello, check_schema, find_session, granted, read_hello},
     server::{Phase, Shared},
     session::Granted,
     status::Refusal,

@@ -26,7 +26,7 @@ use super::{
     library::{Found, Library, RecordingName, RecordingNameError},
     rpc::{self, Answer},
 };
-use crate::{play::Arrival, server::Shared, status::Refusal};
+use crate::{metrics::Arrival, server::Shared, status::Refusal};
 
 const PAGE_SIZE_DEFAULT: usize = 50;
 const PAGE_SIZE_MAX: usize = 200;

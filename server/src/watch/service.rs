@@ -16,10 +16,7 @@ use super::{
     rpc::{self, Answer},
     words::{self, Word},
 };
-use crate::{
-    play::{self, Arrival},
-    server::Shared,
-};
+use crate::{metrics::Arrival, play, server::Shared};
 
 /// `tickwire.v1.GameService`, without `Play`.
 #[derive(Clone, Debug)]

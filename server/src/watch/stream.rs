@@ -22,7 +22,7 @@ use super::{
     spectators::Listing,
 };
 use crate::{
-    play::{LOST, PeerKind, of_goodbye},
+    metrics::{LOST, PeerKind, of_goodbye},
     server::{Phase, Shared},
     session::{SessionHandle, SessionState},
     status::Refusal,

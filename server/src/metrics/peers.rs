@@ -2,7 +2,7 @@
 
 use tickwire_proto::v1::GoodbyeReason;
 
-use crate::metrics::Reasons;
+use super::Reasons;
 
 /// Counts beginnings and ends.
 #[derive(Debug, Default)]
