@@ -5,6 +5,7 @@ use std::{
     convert::Infallible,
     future::{Future, pending},
     io,
+    net::SocketAddr,
     num::NonZeroUsize,
     path::{Path, PathBuf},
     sync::{
@@ -29,15 +30,18 @@ use tonic_health::{ServingStatus, server::HealthReporter};
 use tracing::{info, warn};
 
 use crate::{
+    LogControl,
+    admin::{AdminError, AdminListener, BoundAdmin},
     chat::{ChatControl, ChatService, Moderation},
     config::{Limits, ServerConfig, Timeouts},
-    housekeeping::Housekeeper,
+    housekeeping::{Housekeeper, close_sessions},
     identity::{self, Identity, IdentityError, IdentityReason},
-    net::{self, NetworkThread, NetworkThreads, Tls, TlsError},
+    metrics::{self, MetricsError, MetricsListener, PeerCounters, SessionMeters},
+    net::{self, ConnectionCounters, NetworkThread, NetworkThreads, RequestCounters, Tls, TlsError},
     recovery::{RecoveredSessions, Recoverer},
     session::{
         self, AttachTokens, ChatTokens, Host, Origin, Place, RecoveredSession, Registry, Reservations, ResumeTokens,
-        SessionHandle, SessionHost, SessionName, SessionOrder, SessionShape, SessionTerms, StartError,
+        SessionHandle, SessionHost, SessionName, SessionOrder, SessionShape, SessionTerms, StartError, StreamCounters,
     },
     sessions::{Lobby, Sessions},
     watch::{GameService, Hosted, Library, RecordingService, Spectators, Tape},
@@ -52,6 +56,8 @@ pub struct Server {
     health: HealthReporter,
     housekeeper: Housekeeper,
     threads: NetworkThreads,
+    admin: Option<AdminListener>,
+    metrics: Option<MetricsListener>,
 }
 
 /// Why a server does not start.
@@ -108,6 +114,12 @@ pub enum RunError {
     /// A file of keys that cannot be read, or used tickets that cannot be kept.
     #[error(transparent)]
     Identity(#[from] IdentityError),
+    /// An admin listener that cannot start.
+    #[error(transparent)]
+    Admin(#[from] AdminError),
+    /// A listener for metrics that cannot start.
+    #[error(transparent)]
+    Metrics(#[from] MetricsError),
     /// A thread or runtime that cannot be created.
     #[error("cannot start threads: {0}")]
     Threads(io::Error),
@@ -147,14 +159,30 @@ pub(crate) struct Shared {
     pub(crate) session_watchers: Arc<Semaphore>,
     /// Open `Play` streams.
     pub(crate) streams: AtomicUsize,
+    pub(crate) connection_counters: ConnectionCounters,
+    pub(crate) requests: RequestCounters,
+    pub(crate) peer_counters: PeerCounters,
+    /// What spectators were sent, of sessions and of recordings.
+    pub(crate) spectator_snapshots: StreamCounters,
+    /// All sessions that there have been, for who adds them up.
+    pub(crate) meters: Arc<SessionMeters>,
     /// A stream or a connection has ended.
     pub(crate) something_ended: Notify,
+    pub(crate) started: Instant,
+    /// Changes which log lines are written.
+    pub(crate) log: LogControl,
+    network: Vec<Arc<NetworkThread>>,
 }
 
 impl Shared {
     /// The limits of now: they may change while the server runs.
     pub(crate) fn limits(&self) -> Guard<Arc<Limits>> {
         self.limits.load()
+    }
+
+    /// Open connections of players and spectators.
+    pub(crate) fn connections(&self) -> usize {
+        self.network.iter().map(|thread| thread.connections.load(Ordering::Relaxed)).sum()
     }
 }
 
@@ -247,6 +275,10 @@ impl Server {
         let threads =
             NetworkThreads::start(config.network_threads.unwrap_or(cores).get()).map_err(RunError::Threads)?;
         let housekeeper = Housekeeper::new(&config)?;
+        let bound = match config.admin.as_ref().and_then(|admin| Some((admin, admin.listen?))) {
+            Some((admin, listen)) => Some((BoundAdmin::bind(admin, listen)?, admin.directory.clone())),
+            None => None,
+        };
         let unfinished = housekeeper.begin();
         let simulation_threads = config.simulation_threads.unwrap_or(cores);
         let recovered = match &config.recordings {
@@ -259,7 +291,11 @@ impl Server {
         };
         let host = housekeeper.host(simulation_threads, &config, &threads).map_err(RunError::Threads)?;
         start_sessions(stop, &hosted, recovered, host.shared())?;
-        Ok(Self::of(config, library, (identity, tls), None, (host, hosted), housekeeper, threads))
+        let metrics_listen = config.metrics_listen;
+        let mut server = Self::of(config, library, (identity, tls), None, (host, hosted), housekeeper, threads);
+        server.admin = bound.map(|(bound, directory)| bound.serve(&server.serving.shared, &directory)).transpose()?;
+        server.metrics = metrics_listen.map(|at| MetricsListener::start(at, &server.serving.shared)).transpose()?;
+        Ok(server)
     }
 
     /// A server that shows a recording as if it were a session: spectators who do not say start at `from` (0: the first
@@ -324,12 +360,29 @@ impl Server {
             identity,
             hosted,
             streams: AtomicUsize::new(0),
+            connection_counters: ConnectionCounters::default(),
+            requests: RequestCounters::new(&DESCRIPTORS),
+            peer_counters: PeerCounters::default(),
+            spectator_snapshots: StreamCounters::default(),
+            meters: Arc::clone(host.shared().meters()),
             something_ended: Notify::new(),
+            started: Instant::now(),
+            log: config.log,
+            network: threads.iter().map(Arc::clone).collect(),
         });
         let health = HealthReporter::new();
         let lobby = Arc::new(Lobby::new(Arc::clone(host.shared()), games));
         let routes = routes(&shared, &lobby, &health);
-        Self { serving: Arc::new(Serving { shared, routes, tls }), lobby, host, health, housekeeper, threads }
+        Self {
+            serving: Arc::new(Serving { shared, routes, tls }),
+            lobby,
+            host,
+            health,
+            housekeeper,
+            threads,
+            admin: None,
+            metrics: None,
+        }
     }
 
     /// Watches the server from outside.
@@ -356,10 +409,22 @@ impl Server {
         self.host.shared().recordings().into_iter()
     }
 
+    /// Where `AdminService` listens, where it does.
+    #[must_use]
+    pub fn admin_address(&self) -> Option<SocketAddr> {
+        self.admin.as_ref().map(AdminListener::address)
+    }
+
+    /// Where metrics are answered to whoever asks, where they are.
+    #[must_use]
+    pub fn metrics_address(&self) -> Option<SocketAddr> {
+        self.metrics.as_ref().map(MetricsListener::address)
+    }
+
     /// Lets clients in until `shutdown` comes true, and ends cleanly.
     pub async fn serve(self, listener: TcpListener, shutdown: impl Future<Output = ()>) {
         // The directory of recordings is held for longest.
-        let Self { housekeeper, serving, lobby, host, health, threads } = self;
+        let Self { housekeeper, serving, lobby, host, health, threads, admin, metrics } = self;
         let shared = &serving.shared;
         match listener.local_addr() {
             Ok(address) => shared.identity.listen_on(address.ip()),
@@ -375,6 +440,7 @@ impl Server {
         }
         info!("draining: nobody may join");
         set_health(&health, ServingStatus::NotServing).await;
+        close_sessions(&shared.registry, &health).await;
         shared.phase.send_replace(Phase::Draining);
         tokio::select! {
             // Health is still asked for.
@@ -394,6 +460,7 @@ impl Server {
         let deadline = Instant::now() + shared.timeouts.end;
         host.shared().ended(deadline).await;
         drop(host);
+        drop((admin, metrics));
         info!("ended");
     }
 }
@@ -563,6 +630,14 @@ pub(crate) fn random_seed() -> u64 {
     RandomState::new().build_hasher().finish()
 }
 
+/// Of all services that there are.
+const DESCRIPTORS: [&[u8]; 4] = [
+    tickwire_proto::FILE_DESCRIPTOR_SET,
+    tonic_health::pb::FILE_DESCRIPTOR_SET,
+    tonic_reflection::pb::v1::FILE_DESCRIPTOR_SET,
+    tonic_reflection::pb::v1alpha::FILE_DESCRIPTOR_SET,
+];
+
 fn routes(shared: &Arc<Shared>, lobby: &Arc<Lobby>, health: &HealthReporter) -> Routes {
     let bytes_max = shared.limits().message_bytes_max;
     let reflection = || {
@@ -611,6 +686,18 @@ impl Notices {
 }
 
 impl Probe {
+    /// Everything that the server measures, in the text format of Prometheus: docs/metrics.md describes it.
+    #[must_use]
+    pub fn metrics(&self) -> String {
+        metrics::render(&self.shared)
+    }
+
+    /// Changes which log lines are written: what the server was told of in its configuration.
+    #[must_use]
+    pub fn log_control(&self) -> &LogControl {
+        &self.shared.log
+    }
+
     /// Open connections.
     #[must_use]
     pub fn connections(&self) -> usize {

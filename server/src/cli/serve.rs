@@ -20,6 +20,7 @@ use super::{
     CliError, INTERRUPTED, log,
     options::{Layers, ServeConfig, ServeFlags},
     output,
+    traces::Traces,
 };
 use crate::{
     RunError,
@@ -37,10 +38,18 @@ pub(super) fn serve(flags: &ServeFlags, games: Vec<Arc<dyn Game>>) -> Result<(),
         }
         return Ok(server::check(&layers.resolve()?.server, games)?);
     }
-    let config = layers.resolve()?;
-    log::start(config.log_format)?;
-    // Network threads and sessions have their own threads; this one accepts.
-    Builder::new_current_thread().enable_all().build()?.block_on(host(config, games))
+    let mut config = layers.resolve()?;
+    // Network threads and sessions have their own threads; this one accepts, and sends traces.
+    Builder::new_current_thread().enable_all().build()?.block_on(async {
+        let traces = config.otlp.as_deref().map(Traces::start).transpose()?;
+        config.server.log = log::start(config.log_format, traces.as_ref())?;
+        let hosted = host(config, games).await;
+        if let Some(traces) = traces {
+            // A panic in there has been reported by the panic hook.
+            let _ = task::spawn_blocking(move || traces.finish()).await;
+        }
+        hosted
+    })
 }
 
 async fn host(config: ServeConfig, games: Vec<Arc<dyn Game>>) -> Result<(), CliError> {
@@ -71,6 +80,12 @@ fn greet(url: &str, server: &Server, recordings: Option<&Path>) -> io::Result<()
     }
     if let Some(directory) = recordings {
         output::line(format_args!("  recordings  {}", directory.display()))?;
+    }
+    if let Some(address) = server.admin_address() {
+        output::line(format_args!("  admin       {address}: tickwire-server admin info"))?;
+    }
+    if let Some(address) = server.metrics_address() {
+        output::line(format_args!("  metrics     http://{address}/metrics"))?;
     }
     output::line(format_args!("  play        tickwire-bots --connect {url} --bots 64 --seconds 30"))?;
     output::line("  stop        Ctrl-C; twice to stop without a clean end")

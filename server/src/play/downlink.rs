@@ -18,6 +18,7 @@ use super::{
     peer::{Peer, Playing, Stage},
 };
 use crate::{
+    metrics::of_goodbye,
     net::{Bell, Framed, Lane, Message, Outbox, Outgoing, Relay},
     server::Shared,
     session::{Going, SessionHandle, SessionState},
@@ -77,6 +78,7 @@ impl Downlink {
                 Stage::Playing(playing) => {
                     let session = peer.session().expect("who plays has a session");
                     let (goodbye, status) = ready!(self.poll_playing(playing, session, &peer.shared, lane, now, cx))?;
+                    peer.note_end(of_goodbye(goodbye.reason()));
                     *stage = Stage::Ending(Some(Box::new(Kind::Goodbye(goodbye))), status);
                 }
                 Stage::Ending(last @ Some(_), _) => {
@@ -92,6 +94,7 @@ impl Downlink {
                         return Poll::Pending;
                     }
                     self.send_status(status)?;
+                    peer.note_status(status.code());
                     *stage = Stage::Ended;
                     return Poll::Ready(Ok(()));
                 }
@@ -139,7 +142,8 @@ impl Downlink {
     /// Sends the newest snapshot, where it is the stream's turn and the view is ready for one.
     fn send_snapshot(&mut self, playing: &mut Playing, lane: Option<&Lane>, now: Instant) -> Result<(), Over> {
         SNAPSHOT.with_borrow_mut(|snapshot| {
-            if !playing.stripe.compose(&mut playing.view, now, snapshot) {
+            let (relay, _) = self.relay.as_ref().expect("who plays has subscribed");
+            if !playing.stripe.compose(&mut playing.view, now, snapshot, &relay.counters) {
                 return Ok(());
             }
             let sent = self.send(lane, |bytes| put_snapshot(snapshot, bytes));

@@ -3,7 +3,7 @@
 use std::{
     sync::{
         Arc, OnceLock,
-        atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering},
+        atomic::{AtomicU8, AtomicU32, Ordering},
     },
     time::{Duration, SystemTime},
 };
@@ -11,12 +11,11 @@ use std::{
 use tickwire_proto::v1 as pb;
 use tickwire_replication::Replicator;
 use tickwire_shared::{Schema, Tick, TickRate};
-use tickwire_simulation::InputCounters;
 use tokio::sync::{Notify, watch};
 use tracing::{error, warn};
 
 use super::{
-    SeatLedger, SessionName, SessionTerms, TickClock,
+    SeatLedger, SessionCounters, SessionName, SessionTerms, TickClock,
     live::LiveEdge,
     mailbox::Mailbox,
     recording::RecordingWatch,
@@ -45,7 +44,7 @@ pub(crate) struct SessionHandle {
     pub(crate) mailbox: Mailbox,
     /// One per network thread.
     pub(crate) relays: Vec<Arc<Relay>>,
-    pub(crate) counters: SessionCounters,
+    pub(crate) counters: Arc<SessionCounters>,
     pub(crate) recording: RecordingWatch,
     /// What spectators see.
     pub(crate) live: LiveEdge,
@@ -77,46 +76,6 @@ pub(crate) struct SessionEnding {
     pub(crate) cause: pb::SessionEndCause,
     /// As JSON; empty: nothing.
     pub(crate) result_json: String,
-}
-
-/// What happened beside the match, as totals since its start.
-#[derive(Debug, Default)]
-pub(crate) struct SessionCounters {
-    /// Inputs that came after their tick had begun.
-    pub(crate) inputs_late: AtomicU64,
-    /// Ticks of seats at which what was held was repeated.
-    pub(crate) inputs_repeated: AtomicU64,
-    /// Ticks of seats at which nothing was held.
-    pub(crate) inputs_absent: AtomicU64,
-    /// Inputs that found the mailbox full.
-    pub(crate) inputs_dropped: AtomicU64,
-    /// Inputs that had come by another stripe of their player before.
-    pub(crate) inputs_sent_again: AtomicU64,
-    /// Seats that were taken back.
-    pub(crate) seats_resumed: AtomicU64,
-    /// Further streams of players who had one.
-    pub(crate) stripes_attached: AtomicU64,
-    /// Streams that were lost while their player had others.
-    pub(crate) stripes_lost: AtomicU64,
-    /// Messages of an epoch that is over.
-    pub(crate) stale_epochs: AtomicU64,
-    /// Resets that clients asked for.
-    pub(crate) resyncs: AtomicU64,
-    /// Ticks that began later than a tick's time after they were due, or took longer than that.
-    pub(crate) overruns: AtomicU64,
-    /// Times that the tick loop gave up catching up.
-    pub(crate) slips: AtomicU64,
-    /// Times that a tick took so long that the session was taken for stuck.
-    pub(crate) stuck: AtomicU64,
-}
-
-impl SessionCounters {
-    /// Takes over what the session counts itself.
-    pub(super) fn note_inputs(&self, counters: &InputCounters) {
-        self.inputs_late.store(counters.late, Ordering::Relaxed);
-        self.inputs_repeated.store(counters.repeated, Ordering::Relaxed);
-        self.inputs_absent.store(counters.absent, Ordering::Relaxed);
-    }
 }
 
 /// What a session does.
@@ -247,15 +206,16 @@ impl SessionHandle {
     pub(super) fn note_overrun(&self, tick: Tick, late: Duration, took: Duration) {
         let overruns = self.counters.overruns.fetch_add(1, Ordering::Relaxed) + 1;
         if overruns.is_power_of_two() {
-            warn!(session = %self.name, %tick, overruns, ?late, ?took, "a tick overran its time");
+            warn!(%tick, overruns, ?late, ?took, "a tick overran its time");
         }
     }
 
     /// As [`note_overrun`](Self::note_overrun): the clock has slipped by so much, and in all.
     pub(super) fn note_slip(&self, tick: Tick, by: Duration, in_all: Duration) {
         let slips = self.counters.slips.fetch_add(1, Ordering::Relaxed) + 1;
+        self.counters.slip_us.store(u64::try_from(in_all.as_micros()).unwrap_or(u64::MAX), Ordering::Relaxed);
         if slips.is_power_of_two() {
-            warn!(session = %self.name, %tick, slips, ?by, ?in_all, "the tick loop is late; its clock slips");
+            warn!(%tick, slips, ?by, ?in_all, "the tick loop is late; its clock slips");
         }
     }
 

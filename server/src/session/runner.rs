@@ -22,12 +22,11 @@ use tokio::{
     sync::{oneshot, watch},
     time::sleep_until,
 };
-use tracing::{error, info};
+use tracing::{Span, error, error_span, info};
 
 use super::{
-    Host, NotSeated, SeatLedger, SessionEnding, SessionHandle, SessionShape, SessionState, TickClock,
+    Host, NotSeated, SeatLedger, SessionCounters, SessionEnding, SessionHandle, SessionShape, SessionState, TickClock,
     clock::{Pace, Pacer, staggered_origin},
-    handle::SessionCounters,
     host::{Origin, RecoveredSession, SessionOrder},
     live::LiveEdge,
     mailbox::{Command, Join, Letters, Mailbox, Resume},
@@ -82,6 +81,7 @@ pub(super) fn start(
     relays: Vec<Arc<Relay>>,
 ) -> Result<RunningSession, StartError> {
     let SessionOrder { name, origin, shape, terms, place: _ } = order;
+    let _creating = error_span!("create", session = %name).entered();
     let config = &host.config;
     let (mut session, recorder, create_time, (seat_tokens, said)) = match origin {
         Origin::Seed(seed) => {
@@ -116,7 +116,7 @@ pub(super) fn start(
         clock: TickClock::new(origin, rate, first),
         mailbox: Mailbox::new(config.limits.mailbox_messages_max),
         relays,
-        counters: SessionCounters::default(),
+        counters: Arc::<SessionCounters>::default(),
         chat: Room::new(config.recording.chat && recording.is_some(), said, &config.limits.chat),
         recording: recorder.watch(),
         state: AtomicU8::new(SessionState::Running as u8),
@@ -149,7 +149,9 @@ pub(super) fn start(
         admitted: Vec::new(),
         closers: host.closers.clone(),
         tell_end,
+        span: error_span!(parent: None, "session", session = %handle.name),
     };
+    host.meters.add(&handle);
     info!(session = %handle.name, %rate, "session started");
     let task = host.threads.add(due, Box::new(runner), Arc::clone(&handle) as _).map_err(StartError::Thread)?;
     let _ = handle.task.set(task);
@@ -193,6 +195,8 @@ struct Runner {
     admitted: Vec<(Waiting, Admitted)>,
     closers: Workers,
     tell_end: oneshot::Sender<()>,
+    /// From its start to its end. Log lines of its game belong to it.
+    span: Span,
 }
 
 /// Who waits for a seat.
@@ -203,11 +207,13 @@ enum Waiting {
 
 impl Task for Runner {
     fn run(mut self: Box<Self>) -> Option<(Instant, Box<dyn Task>)> {
+        let span = self.span.clone();
+        let _entered = span.enter();
         // The engine catches what the game panics with; this is for the engine's own bugs, which are to cost one session
         // too.
         let stepped = catch_unwind(AssertUnwindSafe(|| self.step_if_due())).unwrap_or_else(|panic| {
             let message = panic_message(&*panic);
-            error!(session = %self.handle.name, message, "stepping a session panicked; this is a bug in Tickwire");
+            error!(message, "stepping a session panicked; this is a bug in Tickwire");
             Err(EndReason::Failed { message: message.to_owned() })
         });
         match stepped {
@@ -247,7 +253,7 @@ impl Runner {
         };
         self.read_letters();
         if let Err(TickPanic { tick, message }) = self.step() {
-            error!(session = %self.handle.name, %tick, message, "the game panicked; its session ends");
+            error!(%tick, message, "the game panicked; its session ends");
             return Err(EndReason::Failed { message });
         }
         self.answer_admitted();
@@ -256,6 +262,7 @@ impl Runner {
         // Last: nobody waits for it.
         self.recorder.keyframe(&self.session);
         let took = begun.elapsed();
+        self.handle.counters.note_tick(now.saturating_sub(due), took);
         if !late.is_zero() || took > self.handle.tick_rate.duration_of(1) {
             self.handle.note_overrun(tick, late, took);
         }
@@ -358,7 +365,8 @@ impl Runner {
 
     /// Lets everybody know, and has the recording closed.
     fn end(self, reason: EndReason) {
-        let Self { session, mut recorder, handle, closers, tell_end, letters, admitted, seats, pacer: _ } = self;
+        let Self { session, mut recorder, handle, closers, tell_end, letters, admitted, seats, pacer: _, span: _ } =
+            self;
         handle.end(match reason {
             EndReason::Failed { .. } | EndReason::Killed => SessionState::Failed,
             EndReason::Ended { .. } => SessionState::Ended,
@@ -382,7 +390,7 @@ impl Runner {
         // What a game's world does when it is dropped is the game's code, too.
         if let Err(panic) = catch_unwind(AssertUnwindSafe(|| drop(session))) {
             let message = panic_message(&*panic);
-            error!(session = %handle.name, message, "the game panicked while its world was dropped");
+            error!(message, "the game panicked while its world was dropped");
         }
     }
 }
@@ -401,9 +409,8 @@ fn log_totals(session: &Session, handle: &SessionHandle) {
         slips,
         stuck,
         ..
-    } = &handle.counters;
+    } = &*handle.counters;
     info!(
-        session = %handle.name,
         ticks = %session.tick(),
         overruns = overruns.load(Ordering::Relaxed),
         slips = slips.load(Ordering::Relaxed),

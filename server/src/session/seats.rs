@@ -268,7 +268,7 @@ pub(super) mod tests {
     use crate::{
         config::ServerConfig,
         session::{
-            SeatLedger, SessionName, SessionState, SessionTerms, TickClock, handle::SessionCounters, live::LiveEdge,
+            SeatLedger, SessionCounters, SessionName, SessionState, SessionTerms, TickClock, live::LiveEdge,
             mailbox::Mailbox, recording::RecordingWatch, tokens::Found,
         },
     };
@@ -315,7 +315,7 @@ pub(super) mod tests {
             clock: TickClock::new(Instant::now(), rate, tickwire_shared::Tick::ZERO),
             mailbox: Mailbox::new(16),
             relays: Vec::new(),
-            counters: SessionCounters::default(),
+            counters: Arc::<SessionCounters>::default(),
             recording: RecordingWatch::default(),
             chat: crate::chat::Room::new(false, Vec::new(), &crate::config::ChatLimits::default()),
             state: AtomicU8::new(SessionState::Running as u8),

@@ -9,7 +9,7 @@ use tickwire_replication::{AckError, InputFeedback, STRIPES_MAX, Snapshot, Turns
 use tickwire_shared::{PlayerId, Tick};
 
 use super::{
-    HeldSeat, Inputs, SeatGuard, SessionHandle,
+    HeldSeat, Inputs, SeatGuard, SessionHandle, StreamCounters,
     tokens::{AttachTokens, Ending, Token, TokenId},
 };
 
@@ -48,6 +48,8 @@ struct State {
     turns: Turns,
     feedback: InputFeedback,
     received: Received,
+    /// The number of the newest snapshot, on whatever stripe.
+    newest_turn: u64,
     token: Option<TokenId>,
 }
 
@@ -122,8 +124,10 @@ impl Stripes {
             turns,
             feedback: InputFeedback::default(),
             received: Received::default(),
+            newest_turn: 0,
             token: None,
         };
+        session.counters.players.fetch_add(1, Ordering::Relaxed);
         let tokens = Arc::clone(tokens);
         let stripes = Arc::new(Self { session, granted, player, sitting, tokens, state: Mutex::new(state) });
         let issued = (granted.stripes_max > 1).then(|| stripes.tokens.issue(Arc::downgrade(&stripes))).flatten();
@@ -198,13 +202,30 @@ impl Stripe {
         })
     }
 
-    /// Composes the stream's next snapshot, where it has the turn.
-    pub(crate) fn compose(&self, view: &mut View, now: Instant, snapshot: &mut Snapshot) -> bool {
+    /// Composes the stream's next snapshot, where it has the turn, and counts that.
+    pub(crate) fn compose(
+        &self,
+        view: &mut View,
+        now: Instant,
+        snapshot: &mut Snapshot,
+        counters: &StreamCounters,
+    ) -> bool {
         let session = &self.stripes.session;
         let mut state = self.stripes.lock();
         let feedback = InputFeedback { slip_us: session.clock.slip_us(), ..state.feedback };
         let now = session.clock.since_start(now);
-        view.compose_in_turn(&mut state.turns, self.number, &session.replicator, feedback, now, snapshot)
+        let is_composed =
+            view.compose_in_turn(&mut state.turns, self.number, &session.replicator, feedback, now, snapshot);
+        if is_composed {
+            let turn = snapshot.tick.0 / u64::from(self.stripes.granted.ticks_per_snapshot.max(1));
+            let gone_by = turn.saturating_sub(state.newest_turn + 1);
+            state.newest_turn = state.newest_turn.max(turn);
+            // Before a stream's first snapshot nothing was due.
+            counters.note_sent(snapshot, if snapshot.reset { 0 } else { gone_by });
+        }
+        drop(state);
+        counters.note_view(view.take_counts());
+        is_composed
     }
 
     /// Takes in what the client has received of this stream, and with inputs how the newest of them came: sequence, and
@@ -277,6 +298,7 @@ impl Drop for Stripe {
             }
             return;
         }
+        self.stripes.session.counters.players.fetch_sub(1, Ordering::Relaxed);
         let (seat, token) = (state.seat.take(), state.token.take());
         drop(state);
         // Outside the lock: both go to the locks of others.

@@ -1,0 +1,4 @@
+//! `AdminService`, over its own listener.
+
+mod access;
+mod administrator;
