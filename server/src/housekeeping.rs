@@ -15,7 +15,7 @@ use tickwire_recording::{
     retain, tidy,
 };
 use tokio::{
-    sync::Notify,
+    sync::{Notify, watch},
     task,
     time::{Interval, MissedTickBehavior, interval},
 };
@@ -25,7 +25,7 @@ use tracing::{error, info, warn};
 
 use crate::{
     config::ServerConfig,
-    server::RunError,
+    server::{Phase, RunError},
     session::{Registry, SessionHost, SessionName},
     watch::GameService,
 };
@@ -107,28 +107,33 @@ impl Housekeeper {
     }
 
     /// While sessions run.
-    pub(crate) async fn keep(&self, sessions: &Registry, health: &HealthReporter) -> Infallible {
-        let Some(directory) = &self.directory else { return self.report(sessions, health).await };
+    pub(crate) async fn keep(
+        &self,
+        sessions: &Registry,
+        health: &HealthReporter,
+        phase: &watch::Sender<Phase>,
+    ) -> Infallible {
+        let Some(directory) = &self.directory else { return self.report(sessions, health, phase).await };
         tokio::select! {
-            never = self.report(sessions, health) => never,
+            never = self.report(sessions, health, phase) => never,
             never = self.keep_room(directory) => never,
         }
     }
 
-    async fn report(&self, sessions: &Registry, health: &HealthReporter) -> Infallible {
+    async fn report(&self, registry: &Registry, health: &HealthReporter, phase: &watch::Sender<Phase>) -> Infallible {
         let mut told: Vec<RecorderState> = Vec::new();
         let mut plays = true;
         loop {
-            // A server that shows a recording has no sessions.
-            let sessions = sessions.all();
-            let now_plays = sessions.iter().next().is_none() || sessions.iter().any(|session| session.runs());
+            let now_plays = is_played(registry);
             if plays != now_plays {
                 plays = now_plays;
                 log_plays(plays);
-                for service in ["", GameService::NAME] {
-                    health.set_service_status(service, serving(plays)).await;
+                // What drains says that it does not serve, and stays with that.
+                if *phase.borrow() == Phase::Serving {
+                    note_plays(registry, health).await;
                 }
             }
+            let sessions = registry.all();
             let mut fails = false;
             let recorded = sessions.iter().filter_map(|session| Some((session, session.recording.status()?)));
             for (i, (session, status)) in recorded.enumerate() {
@@ -157,6 +162,19 @@ impl Housekeeper {
             let _ = task::spawn_blocking(move || make_room(&directory, &retention)).await;
         }
     }
+}
+
+/// Has health say whether any session can be played.
+pub(crate) async fn note_plays(sessions: &Registry, health: &HealthReporter) {
+    for service in ["", GameService::NAME] {
+        health.set_service_status(service, serving(is_played(sessions))).await;
+    }
+}
+
+fn is_played(sessions: &Registry) -> bool {
+    let sessions = sessions.all();
+    // A server that shows a recording has no sessions.
+    sessions.iter().next().is_none() || sessions.iter().any(|session| session.runs())
 }
 
 fn serving(is_well: bool) -> ServingStatus {

@@ -20,6 +20,7 @@
 //!   downlink does; that composes a snapshot only when HTTP/2 has room for one.
 //! - `watch`: spectators of sessions and of recordings, and what is told of recordings.
 //! - `housekeeping`: recordings that are too many, too large or too old, and whether the disk takes the new ones.
+//! - `notices` and `drain`: what streams are told beside their match, and how a server comes to its end.
 //! - `recovery`: sessions that a killed server has left go on, before the first stream comes.
 //! - `admin`: the server in the hands of who hosts it, on a listener and a thread of its own.
 //! - `cli`: options and commands.
@@ -29,8 +30,10 @@
 mod admin;
 mod cli;
 mod config;
+mod drain;
 mod housekeeping;
 mod net;
+mod notices;
 mod play;
 mod recovery;
 mod server;

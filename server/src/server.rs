@@ -2,21 +2,22 @@
 
 use std::{
     collections::BTreeMap,
-    future::Future,
+    convert::Infallible,
+    future::{Future, pending},
     io,
     net::SocketAddr,
     num::{NonZeroU32, NonZeroUsize},
     path::{Path, PathBuf},
     sync::{
-        Arc, Mutex,
-        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     thread::available_parallelism,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use arc_swap::{ArcSwap, Guard};
-use tickwire_proto::v1::{self as pb, session_service_server::SessionServiceServer};
+use tickwire_proto::v1::session_service_server::SessionServiceServer;
 use tickwire_recording::{DirectoryLockError, RecorderStatus, Recording, Replay, ReplayError, game_of};
 use tickwire_shared::{Game, Tick};
 use tokio::{
@@ -29,10 +30,12 @@ use tonic_health::{ServingStatus, server::HealthReporter};
 use tracing::{info, warn};
 
 use crate::{
-    admin::{AdminError, AdminListener, BoundAdmin},
+    admin::{AdminError, AdminListener, Bans, BoundAdmin},
     config::{Limits, ServerConfig, Timeouts},
+    drain::{DrainSwitch, until_drained},
     housekeeping::Housekeeper,
     net::{self, NetworkThread, NetworkThreads, Relay},
+    notices::Notices,
     recovery::{RecoveredSessions, Recoverer},
     session::{
         self, AttachTokens, Origin, RecoveredSession, Registry, ResumeTokens, SessionHandle, SessionHost, SessionName,
@@ -119,7 +122,11 @@ pub(crate) struct Shared {
     pub(crate) timeouts: Timeouts,
     limits: ArcSwap<Limits>,
     pub(crate) phase: watched::Sender<Phase>,
+    /// Of the server.
     pub(crate) notices: Notices,
+    pub(crate) drain: DrainSwitch,
+    /// How long streams have where an admin does not say.
+    pub(crate) admin_drain: Duration,
     pub(crate) attach_tokens: Arc<AttachTokens>,
     pub(crate) resume_tokens: Arc<ResumeTokens>,
     pub(crate) spectators: Arc<Spectators>,
@@ -134,7 +141,8 @@ pub(crate) struct Shared {
     /// A stream or a connection has ended.
     pub(crate) something_ended: Notify,
     pub(crate) started: Instant,
-    network: Vec<Arc<NetworkThread>>,
+    pub(crate) bans: Bans,
+    pub(crate) network: Vec<Arc<NetworkThread>>,
 }
 
 impl Shared {
@@ -164,13 +172,6 @@ pub(crate) enum Phase {
     Draining,
     /// Streams end, then connections.
     Ending,
-}
-
-/// What all streams are told. Only the newest counts.
-#[derive(Debug, Default)]
-pub(crate) struct Notices {
-    number: AtomicU64,
-    newest: Mutex<Option<pb::Notice>>,
 }
 
 /// Watches a server from outside, also after its end.
@@ -231,6 +232,10 @@ impl Server {
     ) -> Result<Self, RunError> {
         let library = Library::new(config.recordings.clone(), config.recordings_public, games.as_slice().into());
         let hosted = choose_games(&config.games, &games)?;
+        let bans = match &config.admin {
+            Some(admin) => Bans::load(&admin.directory)?,
+            None => Bans::default(),
+        };
         let cores = available_parallelism().unwrap_or(NonZeroUsize::MIN);
         let threads =
             NetworkThreads::start(config.network_threads.unwrap_or(cores).get()).map_err(RunError::Threads)?;
@@ -256,7 +261,7 @@ impl Server {
         for (session, runtime) in host.sessions().zip(runtimes.into_iter().cycle()) {
             watch::keep_edge(session, runtime).map_err(RunError::Threads)?;
         }
-        let mut server = Self::of(config, library, None, host, housekeeper, threads);
+        let mut server = Self::of(config, library, None, host, housekeeper, threads, bans);
         server.admin = bound.map(|(bound, directory)| bound.serve(&server.serving.shared, &directory)).transpose()?;
         Ok(server)
     }
@@ -286,7 +291,7 @@ impl Server {
             NetworkThreads::start(config.network_threads.unwrap_or(cores).get()).map_err(RunError::Threads)?;
         let housekeeper = Housekeeper::new(&config)?;
         let host = housekeeper.host(NonZeroUsize::MIN, config.timeouts.stuck).map_err(RunError::Threads)?;
-        Ok(Self::of(config, library, Some(hosted), host, housekeeper, threads))
+        Ok(Self::of(config, library, Some(hosted), host, housekeeper, threads, Bans::default()))
     }
 
     fn of(
@@ -296,15 +301,18 @@ impl Server {
         host: SessionHost,
         housekeeper: Housekeeper,
         threads: NetworkThreads,
+        bans: Bans,
     ) -> Self {
         let shared = Arc::new(Shared {
             registry: Registry::new(host.sessions().map(Arc::clone).collect()),
+            admin_drain: config.admin.as_ref().map_or(config.timeouts.drain, |admin| admin.drain),
             timeouts: config.timeouts,
             replays: Arc::new(Semaphore::new(config.limits.replays_max)),
             downloads: Arc::new(Semaphore::new(config.limits.downloads_max)),
             limits: ArcSwap::from_pointee(config.limits),
             phase: watched::Sender::new(Phase::Serving),
             notices: Notices::default(),
+            drain: DrainSwitch::default(),
             attach_tokens: Arc::default(),
             resume_tokens: Arc::clone(host.resume_tokens()),
             spectators: Arc::default(),
@@ -313,6 +321,7 @@ impl Server {
             streams: AtomicUsize::new(0),
             something_ended: Notify::new(),
             started: Instant::now(),
+            bans,
             network: threads.iter().map(Arc::clone).collect(),
         });
         let health = HealthReporter::new();
@@ -344,24 +353,32 @@ impl Server {
         self.admin.as_ref().map(AdminListener::address)
     }
 
-    /// Lets clients in until `shutdown` comes true, and ends cleanly.
+    /// Lets clients in until `shutdown` comes true, and ends cleanly. An admin's drain has the same end.
     pub async fn serve(self, listener: TcpListener, shutdown: impl Future<Output = ()>) {
+        let drain = self.serving.shared.timeouts.drain;
+        let shutdown = async move {
+            shutdown.await;
+            drain
+        };
+        self.serve_until(listener, shutdown).await;
+    }
+
+    /// As [`serve`](Self::serve), where `shutdown` says how long the streams that there are then have.
+    pub(crate) async fn serve_until(self, listener: TcpListener, shutdown: impl Future<Output = Duration>) {
         // The directory of recordings is held for longest.
         let Self { housekeeper, serving, mut host, health, threads, admin } = self;
         let shared = &serving.shared;
         set_health(&health, ServingStatus::Serving).await;
+        let shut_down = async {
+            shared.drain.end(shutdown.await);
+            pending::<Infallible>().await
+        };
         tokio::select! {
+            // While it drains, too: health is still asked for.
             never = net::accept(&listener, &threads, &serving) => match never {},
-            never = housekeeper.keep(&shared.registry, &health) => match never {},
-            () = shutdown => {}
-        }
-        info!("draining: nobody may join");
-        set_health(&health, ServingStatus::NotServing).await;
-        shared.phase.send_replace(Phase::Draining);
-        tokio::select! {
-            // Health is still asked for.
-            never = net::accept(&listener, &threads, &serving) => match never {},
-            () = drain(shared) => {}
+            never = housekeeper.keep(&shared.registry, &health, &shared.phase) => match never {},
+            never = shut_down => match never {},
+            () = until_drained(shared, &health) => {}
         }
         drop(listener);
 
@@ -381,30 +398,11 @@ impl Server {
     }
 }
 
-async fn set_health(health: &HealthReporter, status: ServingStatus) {
+/// Of all services but those that housekeeping tells of.
+pub(crate) async fn set_health(health: &HealthReporter, status: ServingStatus) {
     for service in ["", GameService::NAME, RecordingService::NAME, SessionServiceServer::<Sessions>::NAME] {
         health.set_service_status(service, status).await;
     }
-}
-
-/// Tells all streams, and gives them time; where there are none, it ends at once.
-async fn drain(shared: &Shared) {
-    let deadline = shared.timeouts.drain;
-    shared.notices.post(pb::Notice {
-        kind: pb::NoticeKind::Draining.into(),
-        deadline_ms: u32::try_from(deadline.as_millis()).unwrap_or(u32::MAX),
-        text: "the server is shutting down".into(),
-    });
-    for session in shared.registry.all().iter() {
-        session.wake_streams();
-    }
-    // It says no more than that waiting is over.
-    let _ = timeout(deadline, async {
-        while shared.streams.load(Ordering::Relaxed) > 0 {
-            shared.something_ended.notified().await;
-        }
-    })
-    .await;
 }
 
 async fn connections_closed(shared: &Shared, threads: &NetworkThreads) {
@@ -538,29 +536,6 @@ fn routes(shared: &Arc<Shared>, health: &HealthReporter) -> Routes {
         .add_service(reflection().build_v1().expect(VALID).max_decoding_message_size(bytes_max))
         .add_service(reflection().build_v1alpha().expect(VALID).max_decoding_message_size(bytes_max))
         .prepare()
-}
-
-impl Notices {
-    /// Takes the place of the notice before.
-    fn post(&self, notice: pb::Notice) {
-        *self.newest.lock().expect("no holder of this lock panics") = Some(notice);
-        self.number.fetch_add(1, Ordering::Release);
-    }
-
-    /// Whether there is a newer notice than that of number `seen`.
-    pub(crate) fn has_newer_than(&self, seen: u64) -> bool {
-        self.number.load(Ordering::Acquire) != seen
-    }
-
-    /// The newest notice, where it is newer than `seen`, which then becomes its number.
-    pub(crate) fn newer_than(&self, seen: &mut u64) -> Option<pb::Notice> {
-        let number = self.number.load(Ordering::Acquire);
-        if number == *seen {
-            return None;
-        }
-        *seen = number;
-        self.newest.lock().expect("no holder of this lock panics").clone()
-    }
 }
 
 impl Probe {

@@ -86,14 +86,7 @@ impl Sessions {
     }
 
     fn describe(&self, session: &SessionHandle) -> Session {
-        let draining = *self.shared.phase.borrow() != Phase::Serving;
-        let state = match session.state() {
-            session::SessionState::Running if session.is_stuck() => SessionState::Stuck,
-            session::SessionState::Running if draining => SessionState::Draining,
-            session::SessionState::Running => SessionState::Running,
-            session::SessionState::Stopped => SessionState::Ended,
-            session::SessionState::Failed => SessionState::Failed,
-        };
+        let state = describe_state(&self.shared, session);
         Session {
             name: session.name.to_string(),
             game: session.schema.game.clone(),
@@ -116,7 +109,19 @@ impl Sessions {
     }
 }
 
-fn describe_recording(status: RecorderStatus) -> RecordingStatus {
+/// What a session does, as far as it concerns who might join.
+pub(crate) fn describe_state(shared: &Shared, session: &SessionHandle) -> SessionState {
+    let draining = *shared.phase.borrow() != Phase::Serving;
+    match session.state() {
+        session::SessionState::Running if session.is_stuck() => SessionState::Stuck,
+        session::SessionState::Running if draining => SessionState::Draining,
+        session::SessionState::Running => SessionState::Running,
+        session::SessionState::Stopped => SessionState::Ended,
+        session::SessionState::Failed => SessionState::Failed,
+    }
+}
+
+pub(crate) fn describe_recording(status: RecorderStatus) -> RecordingStatus {
     let state = match status.state {
         RecorderState::Running => RecordingState::Running,
         RecorderState::Behind => RecordingState::Behind,

@@ -127,6 +127,10 @@ impl ClientError {
     pub fn code(&self) -> Code {
         match self {
             Self::Url { .. } | Self::LocalAddress { .. } | Self::Input(_) => Code::InvalidArgument,
+            Self::Goodbye { reason: pb::GoodbyeReason::Kicked | pb::GoodbyeReason::Banned, .. } => {
+                Code::PermissionDenied
+            }
+            Self::Goodbye { reason: pb::GoodbyeReason::Terminated, .. } => Code::Aborted,
             Self::Connect { .. } | Self::Lost { .. } | Self::Goodbye { .. } | Self::Ended => Code::Unavailable,
             Self::Timeout { .. } => Code::DeadlineExceeded,
             Self::Status(status) => status.code,

@@ -39,6 +39,7 @@ const THREADS_MIN: usize = 1;
 const THREADS_MAX: usize = 1024;
 /// A recording that ends with less is of no use: its header alone takes some KiB.
 const RECORDING_BYTES_MIN: u64 = 65_536;
+const DRAIN_SECONDS_MAX: u32 = 24 * 60 * 60;
 const SPECTATOR_DELAY_MAX: Duration = Duration::from_secs(3600);
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 /// Where recordings are, below the data directory.
@@ -64,6 +65,11 @@ pub(super) struct ServeFlags {
     #[arg(long, value_name = "FILE")]
     #[serde(skip_serializing_if = "Option::is_none")]
     admin_tokens: Option<PathBuf>,
+    /// Seconds that players have to come to an end after SIGTERM, 0 to 86400; none are waited for where nobody plays
+    /// [default: 25]
+    #[arg(long, value_name = "N")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    drain_seconds: Option<u32>,
     /// The game to host; may be given several times [default: the first of the build]
     #[arg(long, value_name = "NAME")]
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -219,6 +225,7 @@ struct Options {
     insecure: bool,
     admin_listen: Listen,
     admin_tokens: Option<PathBuf>,
+    drain_seconds: u32,
     #[serde(deserialize_with = "values::one_or_many")]
     game: Vec<String>,
     sessions: u32,
@@ -257,6 +264,7 @@ impl Default for Options {
             insecure: false,
             admin_listen: Listen::At(SocketAddr::from(([127, 0, 0, 1], 0))),
             admin_tokens: None,
+            drain_seconds: 25,
             game: config.games,
             sessions: config.sessions.get(),
             tick_rate: config.tick_rate.hz(),
@@ -293,6 +301,8 @@ pub(super) struct ServeConfig {
     /// On this machine alone, unless the operator has said that anything goes.
     pub(super) listen: SocketAddr,
     pub(super) log_format: LogFormat,
+    /// How long players have after SIGTERM.
+    pub(super) drain: Duration,
     pub(super) server: ServerConfig,
 }
 
@@ -377,6 +387,11 @@ impl Layers {
             }
             Listen::At(address) => Some(address),
         };
+        if options.drain_seconds > DRAIN_SECONDS_MAX {
+            let problem = format!("is out of range: choose 0 to {DRAIN_SECONDS_MAX}");
+            return Err(invalid("drain_seconds", options.drain_seconds.to_string(), problem));
+        }
+        let drain = Duration::from_secs(options.drain_seconds.into());
         let tick_rate = TickRate::new(options.tick_rate).map_err(|_| {
             invalid("tick_rate", options.tick_rate.to_string(), "is out of range: choose 1 to 240".into())
         })?;
@@ -454,6 +469,7 @@ impl Layers {
         }
         Ok(ServeConfig {
             listen: options.listen,
+            drain,
             log_format: options.log_format,
             server: ServerConfig {
                 games: options.game,
@@ -471,6 +487,7 @@ impl Layers {
                     listen: admin_listen,
                     directory: options.data_dir.clone(),
                     tokens: options.admin_tokens,
+                    drain,
                 }),
                 exclusive_dir: Some(options.data_dir),
                 simulation_threads: threads("simulation_threads", options.simulation_threads)?,

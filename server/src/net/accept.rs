@@ -1,6 +1,6 @@
 //! Accepts sockets and hands them over to the network threads.
 
-use std::{convert::Infallible, io, sync::Arc, time::Duration};
+use std::{convert::Infallible, io, net::SocketAddr, sync::Arc, time::Duration};
 
 use tokio::net::{TcpListener, TcpStream};
 use tracing::{debug, warn};
@@ -16,7 +16,10 @@ pub(crate) async fn accept(listener: &TcpListener, threads: &NetworkThreads, ser
     socket::prepare_listener(listener);
     loop {
         match listener.accept().await {
-            Ok((stream, peer)) => match hand_over(stream, threads, server) {
+            Ok((_, peer)) if server.shared.bans.find(peer.ip()).is_some() => {
+                debug!(%peer, "a connection from a banned address is closed at once");
+            }
+            Ok((stream, peer)) => match hand_over(stream, peer, threads, server) {
                 Ok(()) => debug!(%peer, "connected"),
                 Err(error) => debug!(%peer, %error, "a connection was lost before it was served"),
             },
@@ -31,7 +34,7 @@ pub(crate) async fn accept(listener: &TcpListener, threads: &NetworkThreads, ser
     }
 }
 
-fn hand_over(stream: TcpStream, threads: &NetworkThreads, server: &Arc<Serving>) -> io::Result<()> {
+fn hand_over(stream: TcpStream, peer: SocketAddr, threads: &NetworkThreads, server: &Arc<Serving>) -> io::Result<()> {
     let open = threads.connections();
     if open >= server.shared.limits().connections_max {
         warn!(open, "connections_max is reached: a connection is closed at once");
@@ -42,7 +45,7 @@ fn hand_over(stream: TcpStream, threads: &NetworkThreads, server: &Arc<Serving>)
     let stream = stream.into_std()?;
     let thread = threads.least_busy();
     let guard = connection::ConnectionGuard::new(Arc::clone(thread));
-    thread.runtime.spawn(connection::serve(stream, guard, Arc::clone(server)));
+    thread.runtime.spawn(connection::serve(stream, peer, guard, Arc::clone(server)));
     Ok(())
 }
 

@@ -4,6 +4,7 @@
 use std::{
     future::Future,
     io,
+    net::SocketAddr,
     ops::ControlFlow,
     pin::{Pin, pin},
     sync::{Arc, atomic::Ordering},
@@ -46,12 +47,14 @@ const ROUNDS_MAX: usize = 8;
 pub(crate) struct Connection {
     /// The network thread that serves it.
     pub(crate) thread: Arc<NetworkThread>,
+    /// Who is at the other end.
+    pub(crate) peer: SocketAddr,
     task: Arc<Task>,
 }
 
 impl Connection {
-    fn new(thread: Arc<NetworkThread>) -> Self {
-        Self { thread, task: Task::new() }
+    fn new(thread: Arc<NetworkThread>, peer: SocketAddr) -> Self {
+        Self { thread, peer, task: Task::new() }
     }
 
     /// Cuts the connection off, with all its requests.
@@ -60,7 +63,7 @@ impl Connection {
     }
 
     /// Has the connection end, once its requests have.
-    pub(super) fn end(&self) {
+    pub(crate) fn end(&self) {
         self.task.call(Calls::END);
     }
 }
@@ -105,8 +108,8 @@ impl Drop for ConnectionGuard {
 }
 
 /// Serves a connection to its end, on the thread that it was handed to.
-pub(super) async fn serve(stream: std::net::TcpStream, guard: ConnectionGuard, server: Arc<Serving>) {
-    let connection = Arc::new(Connection::new(Arc::clone(&guard.thread)));
+pub(super) async fn serve(stream: std::net::TcpStream, peer: SocketAddr, guard: ConnectionGuard, server: Arc<Serving>) {
+    let connection = Arc::new(Connection::new(Arc::clone(&guard.thread), peer));
     let registered = Registered::new(Arc::clone(&connection));
     let served = match TcpStream::from_std(stream) {
         Ok(stream) => Served::new(stream, connection, Arc::clone(&server)).await,

@@ -121,7 +121,7 @@ impl Downlink {
             ready!(self.poll_room(lane, now, cx))?;
             let kind = match message {
                 Next::Welcome => playing.welcome.take().map(|welcome| Kind::Welcome(*welcome)),
-                Next::Notice => shared.notices.newer_than(&mut playing.noticed).map(Kind::Notice),
+                Next::Notice => playing.told.next(&shared.notices, Some(&session.control.notices)).map(Kind::Notice),
                 Next::Pong => playing.pings.pop_front().map(|echo| Kind::Pong(pong(session, echo, now))),
                 Next::Snapshot => {
                     self.send_snapshot(playing, lane, now)?;
@@ -247,10 +247,13 @@ fn what_is_next(playing: &Playing, session: &SessionHandle, shared: &Shared) -> 
     }
     match session.state() {
         SessionState::Running => {}
-        SessionState::Stopped => return stopped(),
+        SessionState::Stopped => return stopped(session),
         SessionState::Failed => return failed(session),
     }
-    if shared.notices.has_newer_than(playing.noticed) {
+    if let Some(ousted) = playing.stripe.ousted() {
+        return Next::End(goodbye(ousted.kind.reason(), &ousted.text), ousted.refusal().into());
+    }
+    if playing.told.is_behind(&shared.notices, Some(&session.control.notices)) {
         return Next::Notice;
     }
     if !playing.pings.is_empty() {
@@ -280,7 +283,11 @@ fn displaced() -> Next {
     Next::End(goodbye(pb::GoodbyeReason::Displaced, text), refusal.into())
 }
 
-fn stopped() -> Next {
+fn stopped(session: &SessionHandle) -> Next {
+    if let Some(text) = session.control.termination() {
+        let refusal = Refusal::new(Code::Aborted, "TERMINATED", format!("{}: {text}", session.name));
+        return Next::End(goodbye(pb::GoodbyeReason::Terminated, text), refusal.into());
+    }
     Next::End(goodbye(pb::GoodbyeReason::Shutdown, "the server is shutting down"), Refusal::shutting_down().into())
 }
 

@@ -84,7 +84,12 @@ fn echo(text: &str) -> String {
 /// Asks for a seat. The answer comes once the seat stands in a frame.
 pub(super) async fn take_seat(session: &SessionHandle, player_name: String) -> Result<Admitted, Refusal> {
     let (reply, answer) = oneshot::channel();
-    let answer = ask(session, Command::Join(Join { name: player_name, reply }), answer).await?;
+    let answer = tokio::select! {
+        biased;
+        answer = ask(session, Command::Join(Join { name: player_name, reply }), answer) => answer?,
+        // A seat takes a tick.
+        () = session.control.pause.stands_still() => return Err(paused(session)),
+    };
     answer.map_err(|error| match error {
         JoinError::Full { max_players } => {
             let message = format!("all {max_players} seats of {} are taken", session.name);
@@ -121,12 +126,21 @@ pub(super) async fn ask<T>(
     }
 }
 
+fn paused(session: &SessionHandle) -> Refusal {
+    let message = format!("{} is paused; try again, or choose another session", session.name);
+    Refusal::new(Code::Unavailable, "SESSION_PAUSED", message).field("hello.session").retry_after(FULL_RETRY)
+}
+
 fn stuck(session: &SessionHandle) -> Refusal {
     let message = format!("{} does not come back from a tick; try again, or choose another session", session.name);
     Refusal::new(Code::Unavailable, "SESSION_STUCK", message).field("hello.session").retry_after(BUSY_RETRY)
 }
 
 fn ended(session: &SessionHandle) -> Refusal {
+    if let Some(text) = session.control.termination() {
+        let message = format!("{}: {text}; choose another session", session.name);
+        return Refusal::new(Code::FailedPrecondition, "TERMINATED", message).field("hello.session");
+    }
     match session.state() {
         SessionState::Failed => Refusal::new(
             Code::FailedPrecondition,
@@ -150,7 +164,7 @@ pub(super) fn sit_down(shared: &Shared, session: &SessionHandle, admitted: Admit
     if welcome.attach_token.is_empty() {
         welcome.max_stripes = 1;
     }
-    playing(stripe, welcome)
+    playing(shared, session, stripe, welcome)
 }
 
 #[cfg(test)]

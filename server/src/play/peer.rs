@@ -13,6 +13,7 @@ use tonic::Status;
 use super::parse::Ack;
 use crate::{
     net::Connection,
+    notices::Told,
     server::Shared,
     session::{Closed, Inputs, SessionHandle, Stripe},
 };
@@ -49,8 +50,8 @@ pub(super) struct Playing {
     pub(super) welcome: Option<Box<pb::Welcome>>,
     /// Echoes of pings without a pong.
     pub(super) pings: VecDeque<u64>,
-    /// The server's newest notice that has been sent, by number.
-    pub(super) noticed: u64,
+    /// Which notices have been sent.
+    pub(super) told: Told,
 }
 
 /// Whether a peer is there.

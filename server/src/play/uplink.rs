@@ -390,7 +390,11 @@ fn read_hello(message: Result<Received, End>) -> Result<FirstHello, End> {
 /// From Hello to Welcome.
 async fn arrive(peer: Arc<Peer>, hello: FirstHello) -> Result<Seated, End> {
     let shared = &peer.shared;
-    let (session, playing) = match hello {
+    // It may have come before the ban.
+    if let Some(banned) = shared.bans.find(peer.connection.peer.ip()) {
+        return Err(banned.refusal().into());
+    }
+    let (session, mut playing) = match hello {
         FirstHello::Join(hello) => {
             let session = find_session(&shared.registry, &hello)?;
             let admitted = take_seat(&session, hello.player_name.clone()).await?;
@@ -413,6 +417,7 @@ async fn arrive(peer: Arc<Peer>, hello: FirstHello) -> Result<Seated, End> {
             (session, playing)
         }
     };
+    playing.stripe.come_from(peer.connection.peer);
     let (player, sitting) = (playing.stripe.player(), playing.stripe.sitting());
     peer.play(Arc::clone(&session), playing);
     Ok(Seated { session, player, sitting })

@@ -19,10 +19,12 @@ use super::{
     SessionName, TickClock,
     live::LiveEdge,
     mailbox::Mailbox,
+    oust::SeatTable,
+    pause::{NotStepped, PauseSwitch},
     recording::RecordingWatch,
     threads::{TaskHandle, Watched},
 };
-use crate::net::Relay;
+use crate::{net::Relay, notices::Notices};
 
 /// What all threads share of a session. Its world belongs to the one that steps it.
 #[derive(Debug)]
@@ -46,6 +48,8 @@ pub(crate) struct SessionHandle {
     pub(crate) recording: RecordingWatch,
     /// What spectators see.
     pub(crate) live: LiveEdge,
+    /// What admins see and do.
+    pub(crate) control: SessionControl,
     pub(super) state: AtomicU8,
     pub(super) seats_taken: AtomicU32,
     /// Whether a tick takes so long that it may never end.
@@ -54,6 +58,23 @@ pub(crate) struct SessionHandle {
     pub(super) task: OnceLock<TaskHandle>,
     /// Rings for the server's housekeeper when the session ends, gets stuck or goes on.
     pub(super) changed: Arc<Notify>,
+}
+
+/// A session in the hands of admins.
+#[derive(Debug, Default)]
+pub(crate) struct SessionControl {
+    pub(crate) pause: PauseSwitch,
+    pub(crate) seats: SeatTable,
+    /// Of the session.
+    pub(crate) notices: Notices,
+    termination: OnceLock<String>,
+}
+
+impl SessionControl {
+    /// What players are told of an end that an admin has brought about.
+    pub(crate) fn termination(&self) -> Option<&str> {
+        self.termination.get().map(String::as_str)
+    }
 }
 
 /// What happened beside the match, as totals since its start.
@@ -127,6 +148,11 @@ impl SessionHandle {
         *self.stuck.borrow()
     }
 
+    /// Whether it has stopped or failed.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.state() != SessionState::Running
+    }
+
     /// Whether it can be played.
     pub(crate) fn runs(&self) -> bool {
         self.state() == SessionState::Running && !self.is_stuck()
@@ -141,6 +167,34 @@ impl SessionHandle {
     /// Ends the session: it stops before the next tick, and its streams say goodbye.
     pub(crate) fn stop(&self) {
         self.end(SessionState::Stopped);
+        self.expedite();
+    }
+
+    /// As [`stop`](Self::stop), and players are told `text`. False: it has ended already.
+    pub(crate) fn terminate(&self, text: String) -> bool {
+        if self.state() != SessionState::Running {
+            return false;
+        }
+        // Of two who do so at a time the first is told of.
+        let is_first = self.control.termination.set(text).is_ok();
+        self.stop();
+        is_first
+    }
+
+    /// Has the session stand still, or go on.
+    pub(crate) fn set_paused(&self, paused: bool) {
+        self.control.pause.set(paused);
+        self.expedite();
+    }
+
+    /// Has a session that stands still step some ticks.
+    pub(crate) fn step(&self, ticks: u32) -> Result<(), NotStepped> {
+        self.control.pause.step(ticks)?;
+        self.expedite();
+        Ok(())
+    }
+
+    fn expedite(&self) {
         if let Some(task) = self.task.get() {
             task.expedite();
         }

@@ -12,9 +12,10 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
+use tickwire_proto::v1 as pb;
 use tickwire_recording::EndReason;
 use tickwire_replication::{ReplicationConfig, Replicator};
-use tickwire_shared::{Game, TickRate};
+use tickwire_shared::{Game, Tick, TickRate};
 use tickwire_simulation::{JoinError, SeatChange, Session, SessionConfig, SessionError, SessionLimits, TickPanic};
 use tickwire_wire::schema;
 use tokio::{
@@ -27,15 +28,19 @@ use super::{
     SessionHandle, SessionHost, SessionState, TickClock,
     clock::{Pace, Pacer, staggered_origin},
     closers::Closers,
-    handle::SessionCounters,
+    handle::{SessionControl, SessionCounters},
     host::{Origin, RecoveredSession, SessionOrder},
     live::LiveEdge,
     mailbox::{Command, Join, Letters, Mailbox, Resume},
+    pause::Turn,
     recording::{RecordingCloser, SessionRecorder},
     seats::{Admitted, NotResumed, SeatKeeper},
     threads::Task,
 };
 use crate::config::ServerConfig;
+
+/// How often a session that stands still looks for who comes back.
+const STANDSTILL_LOOK: Duration = Duration::from_millis(50);
 
 /// A session that runs.
 #[derive(Debug)]
@@ -113,6 +118,7 @@ pub(super) fn start(
         relays,
         counters: SessionCounters::default(),
         recording: recorder.watch(),
+        control: SessionControl::default(),
         state: AtomicU8::new(SessionState::Running as u8),
         seats_taken: AtomicU32::new(session.seats_taken()),
         stuck: watch::Sender::new(false),
@@ -134,9 +140,11 @@ pub(super) fn start(
         handle: Arc::clone(&handle),
         pacer,
         letters: Letters::default(),
+        joins: Vec::new(),
         admitted: Vec::new(),
         closers: host.closers.clone(),
         tell_end,
+        stands: false,
     };
     info!(session = %handle.name, %rate, "session started");
     let task = host.threads.add(due, Box::new(runner), Arc::clone(&handle) as _).map_err(StartError::Thread)?;
@@ -176,10 +184,14 @@ struct Runner {
     handle: Arc<SessionHandle>,
     pacer: Pacer,
     letters: Letters,
+    /// Came before the session stood still, and wait for its next tick.
+    joins: Vec<Join>,
     /// Those who sit down at the tick being stepped, and wait for it.
     admitted: Vec<(Waiting, Admitted)>,
     closers: Closers,
     tell_end: oneshot::Sender<()>,
+    /// No tick has been stepped since it began to stand still.
+    stands: bool,
 }
 
 /// Who waits for a seat.
@@ -211,11 +223,19 @@ impl Runner {
     /// Steps the session, if its next tick is due: when the one after that is. An error ends it.
     fn step_if_due(&mut self) -> Result<Instant, EndReason> {
         if self.handle.state() != SessionState::Running {
-            return Err(EndReason::Shutdown);
+            let is_terminated = self.handle.control.termination().is_some();
+            return Err(if is_terminated { EndReason::Ended } else { EndReason::Shutdown });
         }
         let tick = self.session.tick().next();
         let begun = Instant::now();
-        let (due, now) = (self.pacer.due(tick), self.handle.clock.since_start(begun));
+        let now = self.handle.clock.since_start(begun);
+        let turn = self.handle.control.pause.turn();
+        if turn == Turn::Stand {
+            self.stand_still(now);
+            return Ok(begun + STANDSTILL_LOOK);
+        }
+        self.go_on(tick, turn, now);
+        let due = self.pacer.due(tick);
         let late = match self.pacer.next(tick, now) {
             Pace::WaitUntil(due) => return Ok(self.handle.clock.instant(due)),
             Pace::Step => Duration::ZERO,
@@ -226,13 +246,16 @@ impl Runner {
                 by
             }
         };
-        self.read_letters();
+        self.read_letters(false);
         if let Err(TickPanic { tick, message }) = self.step() {
             error!(session = %self.handle.name, %tick, message, "the game panicked; its session ends");
             return Err(EndReason::Failed { message });
         }
         self.answer_admitted();
         self.handle.wake_streams();
+        if turn == Turn::Step {
+            self.handle.control.pause.note_step();
+        }
         // Last: nobody waits for it.
         self.recorder.keyframe(&self.session);
         let took = begun.elapsed();
@@ -242,8 +265,52 @@ impl Runner {
         Ok(self.handle.clock.instant(self.pacer.due(tick.next())))
     }
 
-    fn read_letters(&mut self) {
+    /// Has nothing go by but what needs no tick: those who come back get their seats, so that a standstill costs nobody theirs.
+    fn stand_still(&mut self, now: Duration) {
+        if !std::mem::replace(&mut self.stands, true) {
+            self.handle.clock.stand(Some(now));
+        }
+        if self.handle.control.pause.note(true) {
+            self.tell(pb::NoticeKind::Paused, "the session is paused");
+            info!(session = %self.handle.name, tick = %self.session.tick(), "paused");
+        }
+        self.read_letters(true);
+        let frame = Arc::clone(self.session.frame());
+        let (seated, waiting) =
+            self.admitted.drain(..).partition(|(_, admitted)| frame.seat(admitted.seat.seat().player).is_some());
+        self.admitted = seated;
+        self.answer_admitted();
+        self.admitted = waiting;
+    }
+
+    /// Goes on after a standstill, if there was one: for as long as it lasted the clock has not gone on.
+    fn go_on(&mut self, tick: Tick, turn: Turn, now: Duration) {
+        if std::mem::take(&mut self.stands) {
+            self.pacer.go_on(tick, now);
+            self.handle.clock.set_slip(self.pacer.slip());
+            self.handle.clock.stand(None);
+        }
+        if turn == Turn::Go && self.handle.control.pause.note(false) {
+            self.tell(pb::NoticeKind::Resumed, "the session goes on");
+            info!(session = %self.handle.name, tick = %self.session.tick(), "resumed");
+        }
+    }
+
+    fn tell(&self, kind: pb::NoticeKind, text: &str) {
+        let notice = pb::Notice { kind: kind.into(), text: text.into(), ..pb::Notice::default() };
+        match kind {
+            pb::NoticeKind::Paused => self.handle.control.notices.begin(notice),
+            _ => self.handle.control.notices.end(notice),
+        }
+        self.handle.wake_streams();
+    }
+
+    fn read_letters(&mut self, stands: bool) {
         self.handle.mailbox.swap(&mut self.letters);
+        if !stands {
+            let joins = std::mem::take(&mut self.joins);
+            self.letters.commands.splice(0..0, joins.into_iter().map(Command::Join));
+        }
         for command in self.letters.commands.drain(..) {
             match command {
                 // Those of displaced streams are of nobody.
@@ -257,6 +324,7 @@ impl Runner {
                 // A client that is gone needs no seat.
                 Command::Join(Join { reply, .. }) if reply.is_closed() => {}
                 Command::Resume(Resume { reply, .. }) if reply.is_closed() => {}
+                Command::Join(join) if stands => self.joins.push(join),
                 Command::Join(Join { name, reply }) => match self.session.join(&name) {
                     Ok(player) => {
                         self.admitted.push((Waiting::Newcomer(reply), self.seats.admit(&self.handle, player)));
@@ -283,6 +351,7 @@ impl Runner {
             self.recorder.seat_token(input.tick, &token);
         }
         self.recorder.tick_input(&input);
+        self.seats.note_inputs(&input);
         for change in &input.seat_changes {
             if let SeatChange::Left { player } = change {
                 self.seats.vacate(*player);
@@ -313,13 +382,14 @@ impl Runner {
 
     /// Lets everybody know, and has the recording closed.
     fn end(self, reason: EndReason) {
-        let Self { session, recorder, handle, closers, tell_end, letters, admitted, seats, pacer: _ } = self;
+        let Self { session, recorder, handle, closers, tell_end, letters, joins, admitted, seats, pacer: _, stands: _ } =
+            self;
         handle.end(match reason {
             EndReason::Failed { .. } | EndReason::Killed => SessionState::Failed,
             _ => SessionState::Stopped,
         });
         handle.mailbox.close();
-        drop((letters, admitted, seats));
+        drop((letters, joins, admitted, seats));
         log_totals(&session, &handle);
         let name = handle.name.clone();
         closers.run(move || {

@@ -3,17 +3,18 @@
 use std::{
     collections::BTreeMap,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicU32, Ordering},
     },
 };
 
 use tickwire_shared::{NumberMap, PlayerId};
-use tickwire_simulation::Session;
+use tickwire_simulation::{Session, TickInput};
 
 use super::{
     SessionHandle,
     mailbox::SeatNews,
+    oust::{Ousted, SeatFacts},
     tokens::{Ending, ResumeTokens, SeatToken, Token, TokenId, TokenKey},
 };
 
@@ -24,6 +25,8 @@ pub(crate) struct HeldSeat {
     pub(crate) player: PlayerId,
     /// How often it was resumed. Streams of an earlier sitting are displaced.
     sitting: AtomicU32,
+    pub(crate) facts: SeatFacts,
+    ousted: OnceLock<Ousted>,
 }
 
 /// A sitting on a seat, held by the streams that play it. Dropped, it tells the session that the connection is lost.
@@ -71,7 +74,30 @@ struct Kept {
 
 impl HeldSeat {
     fn new(session: Arc<SessionHandle>, player: PlayerId) -> Arc<Self> {
-        Arc::new(Self { session, player, sitting: AtomicU32::new(0) })
+        let seat = Arc::new(Self {
+            session,
+            player,
+            sitting: AtomicU32::new(0),
+            facts: SeatFacts::default(),
+            ousted: OnceLock::new(),
+        });
+        seat.session.control.seats.insert(&seat);
+        seat
+    }
+
+    /// Takes the player out: the seat is given up, and streams end with what is told. False: it has been done before.
+    pub(crate) fn oust(&self, ousted: Ousted) -> bool {
+        if self.ousted.set(ousted).is_err() {
+            return false;
+        }
+        self.session.mailbox.tell(self.player, self.sitting(), SeatNews::Ousted);
+        self.session.wake_streams();
+        true
+    }
+
+    /// That the player has been taken out.
+    pub(crate) fn ousted(&self) -> Option<&Ousted> {
+        self.ousted.get()
     }
 
     fn sitting(&self) -> u32 {
@@ -161,6 +187,9 @@ impl SeatKeeper {
         let kept = self.seats.get_mut(&player).ok_or(NotResumed::Ended(Ending::Lost))?;
         let held = kept.token.as_mut().ok_or(NotResumed::Superseded)?;
         let proof = held.keys().find(|key| key.id == proof).ok_or(NotResumed::Superseded)?;
+        if kept.seat.ousted().is_some() {
+            return Err(NotResumed::Ended(Ending::Left));
+        }
         if !session.reconnect(player) {
             return Err(NotResumed::Ended(Ending::Left));
         }
@@ -183,8 +212,15 @@ impl SeatKeeper {
 
     /// Takes in what has become of a sitting.
     pub(super) fn hear(&mut self, session: &mut Session, player: PlayerId, sitting: u32, news: SeatNews) {
-        let Some(kept) = self.seats.get_mut(&player).filter(|kept| kept.seat.sitting() == sitting) else { return };
+        let is_meant = |kept: &&mut Kept| news == SeatNews::Ousted || kept.seat.sitting() == sitting;
+        let Some(kept) = self.seats.get_mut(&player).filter(is_meant) else { return };
         match news {
+            SeatNews::Ousted => {
+                // What comes of the player's streams from now on is of nobody.
+                kept.seat.sitting.fetch_add(1, Ordering::Release);
+                kept.has_left = true;
+                session.leave(player);
+            }
             SeatNews::Lost => session.disconnect(player),
             SeatNews::Left => {
                 kept.has_left = true;
@@ -203,9 +239,19 @@ impl SeatKeeper {
 
     /// The session has given a seat up.
     pub(super) fn vacate(&mut self, player: PlayerId) {
-        let Some(Kept { token, has_left, .. }) = self.seats.remove(&player) else { return };
+        let Some(Kept { token, has_left, seat }) = self.seats.remove(&player) else { return };
+        seat.session.control.seats.remove(player);
         let ending = if has_left { Ending::Left } else { Ending::Lost };
         token.iter().flat_map(SeatToken::keys).for_each(|key| self.tokens.retire(key.id, ending));
+    }
+
+    /// Counts what a tick consumes of whom.
+    pub(super) fn note_inputs(&self, input: &TickInput) {
+        for input in &input.inputs {
+            if let Some(kept) = self.seats.get(&input.player) {
+                kept.seat.facts.note_input(input);
+            }
+        }
     }
 
     /// Goes on with the seats of a session that has been restored: nobody has a stream yet, so that each is kept for the grace
@@ -258,8 +304,13 @@ mod tests {
 
     use super::*;
     use crate::session::{
-        SessionName, SessionState, TickClock, handle::SessionCounters, live::LiveEdge, mailbox::Mailbox,
-        recording::RecordingWatch, tokens::Found,
+        SessionName, SessionState, TickClock,
+        handle::{SessionControl, SessionCounters},
+        live::LiveEdge,
+        mailbox::Mailbox,
+        oust::OustedKind,
+        recording::RecordingWatch,
+        tokens::Found,
     };
 
     /// A session with its keeper, stepped by hand.
@@ -299,6 +350,7 @@ mod tests {
             relays: Vec::new(),
             counters: SessionCounters::default(),
             recording: RecordingWatch::default(),
+            control: SessionControl::default(),
             state: AtomicU8::new(SessionState::Running as u8),
             seats_taken: AtomicU32::new(0),
             stuck: watch::Sender::new(false),
@@ -442,6 +494,25 @@ mod tests {
         table.tick();
         assert_eq!(table.resume(&token(&admitted)).unwrap_err(), "ended");
         assert!(!admitted.seat.is_displaced());
+    }
+
+    #[test]
+    fn who_is_taken_out_has_lost_the_seat_whatever_comes_of_any_sitting() {
+        let mut table = Table::of(session(GRACE_TICKS));
+        let first = table.join();
+        let player = first.seat.seat().player;
+        let seat = table.handle.control.seats.get(player).expect("it is taken");
+        let ousted = || Ousted { kind: OustedKind::Kicked, text: "for swearing".into() };
+        let second = table.resume(&token(&first)).expect("it is the newest");
+        // Whoever kicks may have seen an earlier sitting.
+        assert!(seat.oust(ousted()) && !seat.oust(ousted()));
+        assert_eq!(table.resume(&token(&second)).unwrap_err(), "ended");
+        let changes = table.tick();
+        assert!(changes.contains(&SeatChange::Left { player }), "{changes:?}");
+        assert!(table.handle.control.seats.get(player).is_none());
+        assert_eq!(table.resume(&token(&second)).unwrap_err(), "left");
+        drop((first, second));
+        assert_eq!(table.tick(), []);
     }
 
     #[test]

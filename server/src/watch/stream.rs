@@ -22,6 +22,7 @@ use super::{
     spectators::Listing,
 };
 use crate::{
+    notices::Told as ToldNotices,
     server::Phase,
     session::{SessionHandle, SessionState},
     status::Refusal,
@@ -32,8 +33,8 @@ pub(super) struct SpectatorStream {
     spectator: Arc<Spectator>,
     /// Until it is sent.
     welcome: Option<Box<pb::Welcome>>,
-    /// The server's newest notice that has been sent, by number.
-    noticed: u64,
+    /// Which notices have been sent.
+    notices: ToldNotices,
     /// What the spectator was told last of what may change by itself.
     told: Option<Told>,
     live: Option<watch::Receiver<()>>,
@@ -84,10 +85,12 @@ impl SpectatorStream {
     pub(super) fn new(spectator: Arc<Spectator>, welcome: pb::Welcome, listing: Listing, seat: Option<Seat>) -> Self {
         let live = spectator.source.session().map(|session| session.live.subscribe());
         let phase = spectator.shared.phase.subscribe();
+        let session_notices = spectator.source.session().map(|session| &session.control.notices);
+        let notices = ToldNotices::newcomer(&spectator.shared.notices, session_notices);
         Self {
             spectator,
             welcome: Some(Box::new(welcome)),
-            noticed: 0,
+            notices,
             told: None,
             live,
             past: None,
@@ -165,7 +168,8 @@ impl SpectatorStream {
         if let Some(end) = spectator.source.session().and_then(|session| end_of(session)) {
             return end;
         }
-        if let Some(notice) = spectator.shared.notices.newer_than(&mut self.noticed) {
+        let session_notices = spectator.source.session().map(|session| &session.control.notices);
+        if let Some(notice) = self.notices.next(&spectator.shared.notices, session_notices) {
             return Next::Message(encoded(Kind::Notice(notice)));
         }
         let mut state = spectator.lock();
@@ -321,7 +325,11 @@ fn watch_state(source: &Source, state: &State, place: &Place) -> pb::WatchState 
 fn end_of(session: &SessionHandle) -> Option<Next> {
     match session.state() {
         SessionState::Running => {}
-        SessionState::Stopped => return Some(shut_down()),
+        SessionState::Stopped => {
+            let Some(text) = session.control.termination() else { return Some(shut_down()) };
+            let refusal = Refusal::new(Code::Aborted, "TERMINATED", format!("{}: {text}", session.name));
+            return Some(Next::End(goodbye(pb::GoodbyeReason::Terminated, text), refusal.into()));
+        }
         SessionState::Failed => {
             let text = "the game of this session failed; its recording replays to the failure";
             let refusal = Refusal::new(Code::Aborted, "SESSION_FAILED", format!("{}: {text}", session.name));
