@@ -123,8 +123,10 @@ pub(crate) async fn until_drained(shared: &Shared, health: &HealthReporter) {
 /// Nobody may join, and who plays is told by when streams are closed.
 async fn begin(shared: &Shared, health: &HealthReporter, order: DrainOrder) {
     info!(within = ?order.within, "draining: nobody may join");
-    set_health(health, ServingStatus::NotServing).await;
-    shared.phase.send_replace(Phase::Draining);
+    if *shared.phase.borrow() == Phase::Serving {
+        set_health(health, ServingStatus::NotServing).await;
+        shared.phase.send_replace(Phase::Draining);
+    }
     shared.notices.begin(pb::Notice {
         kind: pb::NoticeKind::Draining.into(),
         deadline_ms: u32::try_from(order.within.as_millis()).unwrap_or(u32::MAX),
