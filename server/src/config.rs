@@ -88,11 +88,13 @@ pub struct TlsFiles {
 pub struct AdminConfig {
     /// Where `AdminService` listens; none: nowhere. Port 0 takes a free one.
     pub listen: Option<SocketAddr>,
-    /// The directory of `admin.address` and `admin.token`, by which those who may read it find the listener. It is to be this
-    /// server's alone.
+    /// The directory of `admin.address` and `admin.token`, by which those who may read it find the listener, of the audit log,
+    /// and of the bans, which hold whether or not anybody listens. It is to be this server's alone.
     pub directory: PathBuf,
     /// The file of tokens that are good; none: the server makes one at its start.
     pub tokens: Option<PathBuf>,
+    /// How long streams have where an admin drains the server and does not say.
+    pub drain: Duration,
 }
 
 /// How matches are recorded, and for how long that is kept.

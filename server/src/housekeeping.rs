@@ -27,7 +27,7 @@ use tracing::{error, info, warn};
 use crate::{
     config::ServerConfig,
     net::NetworkThreads,
-    server::{RunError, Shared},
+    server::{Phase, RunError, Shared},
     session::{Registry, SessionHost, SessionName},
     watch::GameService,
 };
@@ -131,20 +131,27 @@ impl Housekeeper {
         let mut told: BTreeMap<u32, RecorderState> = BTreeMap::new();
         let mut session_health = SessionHealth { health: health.clone(), told: BTreeMap::new() };
         let mut plays = true;
+        let mut told_plays = Some(true);
+        let mut phase = shared.phase.subscribe();
         let mut news = shared.registry.news().subscribe();
         loop {
             news.mark_unchanged();
-            session_health.tell(&shared.registry).await;
+            let is_serving = *phase.borrow_and_update() == Phase::Serving;
+            session_health.tell(&shared.registry, is_serving).await;
             let sessions = shared.registry.all();
             let now_plays =
                 sessions.iter().any(|session| session.runs()) || (plays_without && sessions.iter().next().is_none());
             if plays != now_plays {
                 plays = now_plays;
                 log_plays(plays);
+            }
+            // What drains says that it does not serve, and stays with that.
+            if is_serving && told_plays != Some(plays) {
                 for service in ["", GameService::NAME] {
                     health.set_service_status(service, serving(plays)).await;
                 }
             }
+            told_plays = is_serving.then_some(plays);
             let mut fails = false;
             let recorded = sessions.iter().filter_map(|session| Some((session, session.recording.status()?)));
             let mut telling = BTreeMap::new();
@@ -163,8 +170,9 @@ impl Housekeeper {
             }
             tokio::select! {
                 () = self.changed.notified() => {}
-                // The registry outlives this.
+                // The registry outlives this, and so does what knows the phase.
                 _ = news.changed() => {}
+                _ = phase.changed() => {}
             }
         }
     }
@@ -187,10 +195,10 @@ struct SessionHealth {
 }
 
 impl SessionHealth {
-    async fn tell(&mut self, sessions: &Registry) {
+    async fn tell(&mut self, sessions: &Registry, is_serving: bool) {
         let listing = sessions.all();
         for session in listing.iter() {
-            let runs = session.runs();
+            let runs = is_serving && session.runs();
             if self.told.get(&session.name) != Some(&runs) {
                 self.told.insert(session.name.clone(), runs);
                 self.health.set_service_status(health_service(&session.name), serving(runs)).await;

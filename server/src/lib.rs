@@ -22,6 +22,7 @@
 //! - `chat`: what players say to each other, beside the game.
 //! - `identity`: tickets and API keys: who is let in, and who may ask for what.
 //! - `housekeeping`: recordings that are too many, too large or too old, and whether the disk takes the new ones.
+//! - `notices` and `drain`: what streams are told beside their match, and how a server comes to its end.
 //! - `recovery`: sessions that a killed server has left go on, before the first stream comes.
 //! - `metrics`: what all of these count, for Prometheus.
 //! - `admin`: the server in the hands of who hosts it, on a listener and a thread of its own.
@@ -33,11 +34,13 @@ mod admin;
 mod chat;
 mod cli;
 mod config;
+mod drain;
 mod housekeeping;
 mod identity;
 mod log_control;
 mod metrics;
 mod net;
+mod notices;
 mod play;
 mod recovery;
 mod server;

@@ -9,15 +9,15 @@ use std::{
     num::NonZeroUsize,
     path::{Path, PathBuf},
     sync::{
-        Arc, Mutex,
-        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     thread::available_parallelism,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use arc_swap::{ArcSwap, Guard};
-use tickwire_proto::v1::{self as pb, session_service_server::SessionServiceServer};
+use tickwire_proto::v1::session_service_server::SessionServiceServer;
 use tickwire_recording::{DirectoryLockError, RecorderStatus, Recording, Replay, ReplayError, game_of};
 use tickwire_shared::{Game, Tick};
 use tokio::{
@@ -31,13 +31,15 @@ use tracing::{info, warn};
 
 use crate::{
     LogControl,
-    admin::{AdminError, AdminListener, BoundAdmin},
+    admin::{AdminError, AdminListener, Bans, BoundAdmin},
     chat::{ChatControl, ChatService, Moderation},
     config::{Limits, ServerConfig, Timeouts},
-    housekeeping::{Housekeeper, close_sessions},
+    drain::{DrainSwitch, until_drained},
+    housekeeping::Housekeeper,
     identity::{self, Identity, IdentityError, IdentityReason},
     metrics::{self, MetricsError, MetricsListener, PeerCounters, SessionMeters},
     net::{self, ConnectionCounters, NetworkThread, NetworkThreads, RequestCounters, Tls, TlsError},
+    notices::Notices,
     recovery::{RecoveredSessions, Recoverer},
     session::{
         self, AttachTokens, ChatTokens, Host, Origin, Place, RecoveredSession, Registry, Reservations, ResumeTokens,
@@ -140,7 +142,11 @@ pub(crate) struct Shared {
     pub(crate) timeouts: Timeouts,
     limits: ArcSwap<Limits>,
     pub(crate) phase: watched::Sender<Phase>,
+    /// Of the server.
     pub(crate) notices: Notices,
+    pub(crate) drain: DrainSwitch,
+    /// How long streams have where an admin does not say.
+    pub(crate) admin_drain: Duration,
     pub(crate) attach_tokens: Arc<AttachTokens>,
     pub(crate) resume_tokens: Arc<ResumeTokens>,
     pub(crate) chat_tokens: Arc<ChatTokens>,
@@ -171,7 +177,8 @@ pub(crate) struct Shared {
     pub(crate) started: Instant,
     /// Changes which log lines are written.
     pub(crate) log: LogControl,
-    network: Vec<Arc<NetworkThread>>,
+    pub(crate) bans: Bans,
+    pub(crate) network: Vec<Arc<NetworkThread>>,
 }
 
 impl Shared {
@@ -202,13 +209,6 @@ pub(crate) enum Phase {
     Draining,
     /// Streams end, then connections.
     Ending,
-}
-
-/// What all streams are told. Only the newest counts.
-#[derive(Debug, Default)]
-pub(crate) struct Notices {
-    number: AtomicU64,
-    newest: Mutex<Option<pb::Notice>>,
 }
 
 /// Watches a server from outside, also after its end.
@@ -271,6 +271,10 @@ impl Server {
         let hosted = choose_games(&config.games, &games)?;
         let tls = config.tls.clone().map(Tls::load).transpose()?;
         let identity = Identity::load(config.identity.clone())?;
+        let bans = match &config.admin {
+            Some(admin) => Bans::load(&admin.directory)?,
+            None => Bans::default(),
+        };
         let cores = available_parallelism().unwrap_or(NonZeroUsize::MIN);
         let threads =
             NetworkThreads::start(config.network_threads.unwrap_or(cores).get()).map_err(RunError::Threads)?;
@@ -292,7 +296,8 @@ impl Server {
         let host = housekeeper.host(simulation_threads, &config, &threads).map_err(RunError::Threads)?;
         start_sessions(stop, &hosted, recovered, host.shared())?;
         let metrics_listen = config.metrics_listen;
-        let mut server = Self::of(config, library, (identity, tls), None, (host, hosted), housekeeper, threads);
+        let who = (identity, tls, bans);
+        let mut server = Self::of(config, library, who, None, (host, hosted), housekeeper, threads);
         server.admin = bound.map(|(bound, directory)| bound.serve(&server.serving.shared, &directory)).transpose()?;
         server.metrics = metrics_listen.map(|at| MetricsListener::start(at, &server.serving.shared)).transpose()?;
         Ok(server)
@@ -329,13 +334,14 @@ impl Server {
             NetworkThreads::start(config.network_threads.unwrap_or(cores).get()).map_err(RunError::Threads)?;
         let housekeeper = Housekeeper::new(&config)?;
         let host = housekeeper.host(NonZeroUsize::MIN, &config, &threads).map_err(RunError::Threads)?;
-        Ok(Self::of(config, library, (identity, tls), Some(hosted), (host, Vec::new()), housekeeper, threads))
+        let who = (identity, tls, Bans::default());
+        Ok(Self::of(config, library, who, Some(hosted), (host, Vec::new()), housekeeper, threads))
     }
 
     fn of(
         config: ServerConfig,
         library: Library,
-        (identity, tls): (Identity, Option<Tls>),
+        (identity, tls, bans): (Identity, Option<Tls>, Bans),
         hosted: Option<Hosted>,
         (host, games): (SessionHost, Vec<Arc<dyn Game>>),
         housekeeper: Housekeeper,
@@ -344,6 +350,7 @@ impl Server {
         let shared = Arc::new(Shared {
             registry: Arc::clone(&host.shared().registry),
             reservations: Arc::default(),
+            admin_drain: config.admin.as_ref().map_or(config.timeouts.drain, |admin| admin.drain),
             timeouts: config.timeouts,
             replays: Arc::new(Semaphore::new(config.limits.replays_max)),
             downloads: Arc::new(Semaphore::new(config.limits.downloads_max)),
@@ -351,6 +358,7 @@ impl Server {
             limits: ArcSwap::from_pointee(config.limits),
             phase: watched::Sender::new(Phase::Serving),
             notices: Notices::default(),
+            drain: DrainSwitch::default(),
             attach_tokens: Arc::default(),
             resume_tokens: Arc::clone(host.shared().resume_tokens()),
             chat_tokens: Arc::default(),
@@ -368,6 +376,7 @@ impl Server {
             something_ended: Notify::new(),
             started: Instant::now(),
             log: config.log,
+            bans,
             network: threads.iter().map(Arc::clone).collect(),
         });
         let health = HealthReporter::new();
@@ -421,8 +430,18 @@ impl Server {
         self.metrics.as_ref().map(MetricsListener::address)
     }
 
-    /// Lets clients in until `shutdown` comes true, and ends cleanly.
+    /// Lets clients in until `shutdown` comes true, and ends cleanly. An admin's drain has the same end.
     pub async fn serve(self, listener: TcpListener, shutdown: impl Future<Output = ()>) {
+        let drain = self.serving.shared.timeouts.drain;
+        let shutdown = async move {
+            shutdown.await;
+            drain
+        };
+        self.serve_until(listener, shutdown).await;
+    }
+
+    /// As [`serve`](Self::serve), where `shutdown` says how long the streams that there are then have.
+    pub(crate) async fn serve_until(self, listener: TcpListener, shutdown: impl Future<Output = Duration>) {
         // The directory of recordings is held for longest.
         let Self { housekeeper, serving, lobby, host, health, threads, admin, metrics } = self;
         let shared = &serving.shared;
@@ -431,21 +450,18 @@ impl Server {
             Err(error) => warn!(%error, "the address is not known, so that hosts of requests are not looked at"),
         }
         set_health(&health, ServingStatus::Serving).await;
+        let shut_down = async {
+            shared.drain.end(shutdown.await);
+            pending::<Infallible>().await
+        };
         tokio::select! {
+            // While it drains, too: health is still asked for.
             never = net::accept(&listener, &threads, &serving) => match never {},
             never = housekeeper.keep(shared, &health) => match never {},
             never = lobby.keep(shared) => match never {},
             never = keep_fresh(serving.tls.as_ref()) => match never {},
-            () = shutdown => {}
-        }
-        info!("draining: nobody may join");
-        set_health(&health, ServingStatus::NotServing).await;
-        close_sessions(&shared.registry, &health).await;
-        shared.phase.send_replace(Phase::Draining);
-        tokio::select! {
-            // Health is still asked for.
-            never = net::accept(&listener, &threads, &serving) => match never {},
-            () = drain(shared) => {}
+            never = shut_down => match never {},
+            () = until_drained(shared, &health) => {}
         }
         drop(listener);
 
@@ -465,7 +481,8 @@ impl Server {
     }
 }
 
-async fn set_health(health: &HealthReporter, status: ServingStatus) {
+/// Of all services but those that housekeeping tells of.
+pub(crate) async fn set_health(health: &HealthReporter, status: ServingStatus) {
     for service in
         ["", GameService::NAME, ChatService::NAME, RecordingService::NAME, SessionServiceServer::<Sessions>::NAME]
     {
@@ -479,26 +496,6 @@ async fn keep_fresh(tls: Option<&Tls>) -> Infallible {
         Some(tls) => tls.keep_fresh().await,
         None => pending().await,
     }
-}
-
-/// Tells all streams, and gives them time; where there are none, it ends at once.
-async fn drain(shared: &Shared) {
-    let deadline = shared.timeouts.drain;
-    shared.notices.post(pb::Notice {
-        kind: pb::NoticeKind::Draining.into(),
-        deadline_ms: u32::try_from(deadline.as_millis()).unwrap_or(u32::MAX),
-        text: "the server is shutting down".into(),
-    });
-    for session in shared.registry.all().iter() {
-        session.wake_streams();
-    }
-    // It says no more than that waiting is over.
-    let _ = timeout(deadline, async {
-        while shared.streams.load(Ordering::Relaxed) > 0 {
-            shared.something_ended.notified().await;
-        }
-    })
-    .await;
 }
 
 async fn connections_closed(shared: &Shared, threads: &NetworkThreads) {
@@ -660,29 +657,6 @@ fn routes(shared: &Arc<Shared>, lobby: &Arc<Lobby>, health: &HealthReporter) -> 
         .add_service(reflection().build_v1().expect(VALID).max_decoding_message_size(bytes_max))
         .add_service(reflection().build_v1alpha().expect(VALID).max_decoding_message_size(bytes_max))
         .prepare()
-}
-
-impl Notices {
-    /// Takes the place of the notice before.
-    fn post(&self, notice: pb::Notice) {
-        *self.newest.lock().expect("no holder of this lock panics") = Some(notice);
-        self.number.fetch_add(1, Ordering::Release);
-    }
-
-    /// Whether there is a newer notice than that of number `seen`.
-    pub(crate) fn has_newer_than(&self, seen: u64) -> bool {
-        self.number.load(Ordering::Acquire) != seen
-    }
-
-    /// The newest notice, where it is newer than `seen`, which then becomes its number.
-    pub(crate) fn newer_than(&self, seen: &mut u64) -> Option<pb::Notice> {
-        let number = self.number.load(Ordering::Acquire);
-        if number == *seen {
-            return None;
-        }
-        *seen = number;
-        self.newest.lock().expect("no holder of this lock panics").clone()
-    }
 }
 
 impl Probe {

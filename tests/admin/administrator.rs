@@ -1,6 +1,6 @@
 //! Somebody with a token.
 
-use std::{fs, net::SocketAddr};
+use std::{fs, net::SocketAddr, time::Duration};
 
 use tempfile::TempDir;
 use tickwire_proto::v1::admin_service_client::AdminServiceClient;
@@ -50,7 +50,8 @@ impl Administered {
     pub(super) async fn start_in(data: TempDir, config: ServerConfig, game: std::sync::Arc<dyn Game>) -> Self {
         let listen = Some(SocketAddr::from(([127, 0, 0, 1], 0)));
         let tokens = Some(data.path().join("tokens.toml")).filter(|path| path.exists());
-        let admin = Some(AdminConfig { listen, directory: data.path().to_owned(), tokens });
+        let drain = Duration::from_secs(3600);
+        let admin = Some(AdminConfig { listen, directory: data.path().to_owned(), tokens, drain });
         let recordings = Some(data.path().join("recordings"));
         let config = ServerConfig { admin, recordings, ..config };
         let server = Server::start(config, vec![game]).expect("the configuration is good");

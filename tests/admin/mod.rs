@@ -2,3 +2,6 @@
 
 mod access;
 mod administrator;
+mod draining;
+mod moderation;
+mod standstill;

@@ -3,7 +3,7 @@
 use std::{
     env::consts::{ARCH, OS},
     sync::atomic::Ordering,
-    time::Duration,
+    time::{Duration, Instant, SystemTime},
 };
 
 use tickwire_proto::v1::{GetServerInfoResponse, RecordingState, ServerPhase};
@@ -14,7 +14,6 @@ use crate::server::{Phase, Shared};
 /// The whole server.
 pub(super) fn server_info(shared: &Shared, failed_attempts: u64) -> GetServerInfoResponse {
     let sessions = shared.registry.all();
-    let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
     let phase = match *shared.phase.borrow() {
         Phase::Serving => ServerPhase::Serving,
         Phase::Draining => ServerPhase::Draining,
@@ -26,7 +25,10 @@ pub(super) fn server_info(shared: &Shared, failed_attempts: u64) -> GetServerInf
         build: format!("{} {OS} {ARCH}", if cfg!(debug_assertions) { "debug" } else { "release" }),
         uptime: Some(duration(shared.started.elapsed())),
         phase: phase.into(),
-        drain_deadline: None,
+        drain_deadline: shared.drain.order().map(|order| {
+            let left = order.deadline.saturating_duration_since(Instant::now());
+            (SystemTime::now() + left).into()
+        }),
         sessions: count(sessions.iter().count()),
         sessions_running: count(sessions.iter().filter(|session| session.runs()).count()),
         players: sessions.iter().map(|session| session.seats_taken()).sum(),
@@ -36,6 +38,11 @@ pub(super) fn server_info(shared: &Shared, failed_attempts: u64) -> GetServerInf
         recording: recordings.map(|status| status.state).max_by_key(badness).map(recording_state).unwrap_or_default(),
         failed_attempts,
     }
+}
+
+/// A number as the protocol has it.
+pub(super) fn count(number: usize) -> u32 {
+    u32::try_from(number).unwrap_or(u32::MAX)
 }
 
 /// How bad a recording's state is.

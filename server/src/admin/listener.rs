@@ -29,7 +29,7 @@ use tonic::{
 };
 use tracing::{info, warn};
 
-use super::{AdminError, auth::Tokens, files::AdminFiles, http, service::Admin};
+use super::{AdminError, audit::Audit, auth::Tokens, files::AdminFiles, http, service::Admin};
 use crate::{config::AdminConfig, server::Shared};
 
 const CONNECTIONS_MAX: usize = 64;
@@ -92,7 +92,8 @@ impl BoundAdmin {
             let _entered = runtime.enter();
             TcpListener::from_std(listener).map_err(AdminError::Thread)?
         };
-        let service = AdminServiceServer::new(Admin::new(Arc::clone(shared), tokens));
+        let admin = Admin::new(Arc::clone(shared), tokens, Audit::new(directory));
+        let service = AdminServiceServer::new(admin);
         let routes = Routes::from(http::http_routes(shared))
             .add_service(service.max_decoding_message_size(MESSAGE_BYTES_MAX))
             .prepare();

@@ -3,15 +3,21 @@
 //! It has a thread of its own, so that it answers while all network threads are busy. What changes anything is written to
 //! the audit log first; what cannot be written is not done.
 
+mod actions;
+mod audit;
 mod auth;
+mod bans;
 mod files;
 mod http;
 mod info;
 mod listener;
+mod players;
 mod service;
+mod stats;
 
 use std::{io, net::SocketAddr, path::PathBuf};
 
+pub(crate) use bans::Bans;
 pub(crate) use files::{ADDRESS_FILE, TOKEN_FILE};
 pub(crate) use listener::{AdminListener, BoundAdmin, serve as serve_http};
 
@@ -34,6 +40,14 @@ pub enum AdminError {
         path: PathBuf,
         /// Why.
         source: io::Error,
+    },
+    /// A list of bans that says something else.
+    #[error("{}: this is no list of bans: {source}; mend the file, or move it away", .path.display())]
+    Bans {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        source: serde_json::Error,
     },
     /// A file of tokens that says something else.
     #[error("admin_tokens: {}: {problem}", .path.display())]

@@ -43,6 +43,7 @@ const THREADS_MIN: usize = 1;
 const THREADS_MAX: usize = 1024;
 /// A recording that ends with less is of no use: its header alone takes some KiB.
 const RECORDING_BYTES_MIN: u64 = 65_536;
+const DRAIN_SECONDS_MAX: u32 = 24 * 60 * 60;
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 /// Where used tickets are noted, below the data directory.
 const USED_TICKETS: &str = "used-tickets";
@@ -104,6 +105,11 @@ pub(super) struct ServeFlags {
     #[arg(long, value_name = "FILE")]
     #[serde(skip_serializing_if = "Option::is_none")]
     admin_tokens: Option<PathBuf>,
+    /// Seconds that players have to come to an end after SIGTERM, 0 to 86400; none are waited for where nobody plays
+    /// [default: 25]
+    #[arg(long, value_name = "N")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    drain_seconds: Option<u32>,
     /// The game to host; may be given several times [default: the first of the build]
     #[arg(long, value_name = "NAME")]
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -317,6 +323,7 @@ struct Options {
     allowed_origins: Vec<String>,
     admin_listen: Listen,
     admin_tokens: Option<PathBuf>,
+    drain_seconds: u32,
     #[serde(deserialize_with = "values::one_or_many")]
     game: Vec<String>,
     sessions: u32,
@@ -372,6 +379,7 @@ impl Default for Options {
             allowed_origins: Vec::new(),
             admin_listen: Listen::At(SocketAddr::from(([127, 0, 0, 1], 0))),
             admin_tokens: None,
+            drain_seconds: 25,
             game: config.games,
             sessions: config.sessions,
             create_sessions: OnOff::On,
@@ -419,6 +427,8 @@ pub(super) struct ServeConfig {
     pub(super) log_format: LogFormat,
     /// Where traces are sent.
     pub(super) otlp: Option<String>,
+    /// How long players have after SIGTERM.
+    pub(super) drain: Duration,
     pub(super) server: ServerConfig,
 }
 
@@ -521,6 +531,11 @@ impl Layers {
             }
             Listen::At(address) => Some(address),
         };
+        if options.drain_seconds > DRAIN_SECONDS_MAX {
+            let problem = format!("is out of range: choose 0 to {DRAIN_SECONDS_MAX}");
+            return Err(invalid("drain_seconds", options.drain_seconds.to_string(), problem));
+        }
+        let drain = Duration::from_secs(options.drain_seconds.into());
         let tick_rate = TickRate::new(options.tick_rate).map_err(|_| {
             invalid("tick_rate", options.tick_rate.to_string(), "is out of range: choose 1 to 240".into())
         })?;
@@ -621,6 +636,7 @@ impl Layers {
         }
         Ok(ServeConfig {
             listen: options.listen,
+            drain,
             log_format: options.log_format,
             otlp: options.otlp,
             server: ServerConfig {
@@ -653,6 +669,7 @@ impl Layers {
                     listen: admin_listen,
                     directory: options.data_dir.clone(),
                     tokens: options.admin_tokens,
+                    drain,
                 }),
                 metrics_listen: options.metrics_listen,
                 exclusive_dir: Some(options.data_dir),

@@ -53,10 +53,10 @@ pub(super) fn serve(flags: &ServeFlags, games: Vec<Arc<dyn Game>>) -> Result<(),
 }
 
 async fn host(config: ServeConfig, games: Vec<Arc<dyn Game>>) -> Result<(), CliError> {
-    let ServeConfig { listen, server: config, .. } = config;
+    let ServeConfig { listen, drain, server: config, .. } = config;
     // Before anything is created on disk: most often it is the port that is taken.
     let listener = TcpListener::bind(listen).await.map_err(|source| CliError::Listen { address: listen, source })?;
-    let recordings = config.recordings.clone();
+    let (recordings, interrupted) = (config.recordings.clone(), config.timeouts.drain);
     let scheme = if config.tls.is_some() { "https" } else { "http" };
     let mut signals = Signals::new()?;
     let Some(server) = start(config, games, &mut signals).await? else { return Ok(()) };
@@ -67,8 +67,10 @@ async fn host(config: ServeConfig, games: Vec<Arc<dyn Game>>) -> Result<(), CliE
         let signal = signals.next().await;
         info!(signal, "ending");
         tokio::spawn(async move { exit_at_once(&mut signals).await });
+        // Who types Ctrl-C waits for the end; who manages processes has told it when to come.
+        if signal == TERMINATE { drain } else { interrupted }
     };
-    server.serve(listener, shutdown).await;
+    server.serve_until(listener, shutdown).await;
     Ok(())
 }
 
@@ -145,6 +147,9 @@ async fn exit_at_once(signals: &mut Signals) -> Infallible {
     process::exit(INTERRUPTED)
 }
 
+/// The signal of process managers.
+const TERMINATE: &str = "SIGTERM";
+
 /// The signals that ask a server to end.
 pub(super) struct Signals {
     #[cfg(unix)]
@@ -162,7 +167,7 @@ impl Signals {
 
     async fn next(&mut self) -> &'static str {
         tokio::select! {
-            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.terminate.recv() => TERMINATE,
             _ = self.interrupt.recv() => "SIGINT",
         }
     }

@@ -23,7 +23,7 @@ pub(crate) use sessions::SessionMeters;
 
 use self::{families::Exposition, peers::known_ends};
 use crate::{
-    net::{CONNECTION_ENDS, REFUSED_AS_LOST, REFUSED_AS_TOO_MANY},
+    net::{CONNECTION_ENDS, REFUSED_AS_BANNED, REFUSED_AS_LOST, REFUSED_AS_TOO_MANY},
     server::{Phase, Shared},
 };
 
@@ -47,7 +47,7 @@ fn put_network(shared: &Shared, exposition: &mut Exposition) {
     let counters = &shared.connection_counters;
     exposition.family(families::CONNECTIONS_ACCEPTED).number(&[], counters.accepted.load(Relaxed) as f64);
     let mut refused = exposition.family(families::CONNECTIONS_REFUSED);
-    for (reason, count) in counters.refused.counted([REFUSED_AS_TOO_MANY, REFUSED_AS_LOST]) {
+    for (reason, count) in counters.refused.counted([REFUSED_AS_TOO_MANY, REFUSED_AS_BANNED, REFUSED_AS_LOST]) {
         refused.number(&[reason], count as f64);
     }
     let mut closed = exposition.family(families::CONNECTIONS_CLOSED);

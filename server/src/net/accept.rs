@@ -13,7 +13,7 @@ use tracing::{debug, warn};
 
 use super::{
     NetworkThreads, connection,
-    counters::{REFUSED_AS_LOST, REFUSED_AS_TOO_MANY},
+    counters::{REFUSED_AS_BANNED, REFUSED_AS_LOST, REFUSED_AS_TOO_MANY},
     socket,
 };
 use crate::server::Serving;
@@ -29,7 +29,10 @@ pub(crate) async fn accept(listener: &TcpListener, threads: &NetworkThreads, ser
             Ok((stream, peer)) => {
                 let counters = &server.shared.connection_counters;
                 let number = counters.accepted.fetch_add(1, Ordering::Relaxed) + 1;
-                if let Err(error) = hand_over(stream, (number, peer), threads, server) {
+                if server.shared.bans.find(peer.ip()).is_some() {
+                    counters.refused.note(REFUSED_AS_BANNED);
+                    debug!(%peer, "a connection from a banned address is closed at once");
+                } else if let Err(error) = hand_over(stream, (number, peer), threads, server) {
                     counters.refused.note(REFUSED_AS_LOST);
                     debug!(%peer, %error, "a connection was lost before it was served");
                 }

@@ -72,7 +72,7 @@ impl Connection {
     }
 
     /// Has the connection end, once its requests have.
-    pub(super) fn end(&self) {
+    pub(crate) fn end(&self) {
         self.task.call(Calls::END);
     }
 }

@@ -24,6 +24,8 @@ pub(crate) struct ConnectionCounters {
 
 /// As many connections are open as may be.
 pub(crate) const REFUSED_AS_TOO_MANY: &str = "CONNECTIONS_MAX";
+/// Its address is banned.
+pub(crate) const REFUSED_AS_BANNED: &str = "BANNED";
 /// The system gave it away before it was served.
 pub(crate) const REFUSED_AS_LOST: &str = "LOST";
 

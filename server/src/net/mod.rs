@@ -17,7 +17,9 @@ mod wire;
 
 pub(crate) use accept::accept;
 pub(crate) use connection::{CONNECTION_ENDS, Connection, PeerAddress};
-pub(crate) use counters::{ConnectionCounters, REFUSED_AS_LOST, REFUSED_AS_TOO_MANY, RequestCounters};
+pub(crate) use counters::{
+    ConnectionCounters, REFUSED_AS_BANNED, REFUSED_AS_LOST, REFUSED_AS_TOO_MANY, RequestCounters,
+};
 pub(crate) use lanes::Incoming;
 pub(crate) use outbox::{Message, Outbox, Outgoing};
 pub(crate) use relay::Relay;

@@ -124,7 +124,7 @@ impl Downlink {
             ready!(self.poll_room(lane, now, cx))?;
             let kind = match message {
                 Next::Welcome => playing.welcome.take().map(|welcome| Kind::Welcome(*welcome)),
-                Next::Notice => shared.notices.newer_than(&mut playing.noticed).map(Kind::Notice),
+                Next::Notice => playing.told.next(&shared.notices, Some(&session.control.notices)).map(Kind::Notice),
                 Next::Pong => playing.pings.pop_front().map(|echo| Kind::Pong(pong(session, echo, now))),
                 Next::Snapshot => {
                     self.send_snapshot(playing, lane, now)?;
@@ -255,7 +255,10 @@ fn what_is_next(playing: &Playing, session: &SessionHandle, shared: &Shared) -> 
         SessionState::Failed => return failed(session),
         SessionState::Ended => return ended(session),
     }
-    if shared.notices.has_newer_than(playing.noticed) {
+    if let Some(ousted) = playing.stripe.ousted() {
+        return Next::End(goodbye(ousted.kind.reason(), &ousted.text), ousted.refusal().into());
+    }
+    if playing.told.is_behind(&shared.notices, Some(&session.control.notices)) {
         return Next::Notice;
     }
     if !playing.pings.is_empty() {
@@ -296,6 +299,10 @@ fn failed(session: &SessionHandle) -> Next {
 }
 
 fn ended(session: &SessionHandle) -> Next {
+    if let Some(text) = session.termination() {
+        let refusal = Refusal::new(Code::Aborted, "TERMINATED", format!("{}: {text}", session.name));
+        return Next::End(goodbye(pb::GoodbyeReason::Terminated, text), refusal.into());
+    }
     let goodbye = goodbye(pb::GoodbyeReason::SessionEnded, "the session has come to its end");
     let goodbye = pb::Goodbye { result_json: session.result_json().to_owned(), ..goodbye };
     Next::End(goodbye, Status::ok(""))

@@ -18,6 +18,7 @@ use super::{PLAY, parse::Ack};
 use crate::{
     metrics::{Arrival, LET_IN, LOST, PeerKind, of_goodbye},
     net::Connection,
+    notices::Told,
     server::Shared,
     session::{Closed, Inputs, SessionHandle, Stripe},
 };
@@ -62,8 +63,8 @@ pub(super) struct Playing {
     pub(super) welcome: Option<Box<pb::Welcome>>,
     /// Echoes of pings without a pong.
     pub(super) pings: VecDeque<u64>,
-    /// The server's newest notice that has been sent, by number.
-    pub(super) noticed: u64,
+    /// Which notices have been sent.
+    pub(super) told: Told,
 }
 
 /// Whether a peer is there.

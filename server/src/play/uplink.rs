@@ -410,7 +410,11 @@ fn read_hello(message: Result<Received, End>) -> Result<FirstHello, End> {
 /// From Hello to Welcome.
 async fn arrive(peer: Arc<Peer>, hello: FirstHello) -> Result<Seated, End> {
     let shared = &peer.shared;
-    let (session, playing) = match hello {
+    // It may have come before the ban.
+    if let Some(banned) = shared.bans.find(peer.connection.peer.ip()) {
+        return Err(banned.refusal().into());
+    }
+    let (session, mut playing) = match hello {
         FirstHello::Join(mut hello) => {
             let mut admission = shared.identity.admit(&mut hello, Purpose::Play)?;
             let (session, reservation) = find_session(shared, &hello, &admission)?;
@@ -439,6 +443,7 @@ async fn arrive(peer: Arc<Peer>, hello: FirstHello) -> Result<Seated, End> {
             (session, playing)
         }
     };
+    playing.stripe.come_from(peer.connection.peer);
     let (player, sitting) = (playing.stripe.player(), playing.stripe.sitting());
     peer.play(Arc::clone(&session), playing);
     Ok(Seated { session, player, sitting })

@@ -18,10 +18,12 @@ use super::{
     SeatLedger, SessionCounters, SessionName, SessionTerms, TickClock,
     live::LiveEdge,
     mailbox::Mailbox,
+    oust::SeatTable,
+    pause::{NotStepped, PauseSwitch},
     recording::RecordingWatch,
     threads::{TaskHandle, Watched},
 };
-use crate::{chat::Room, net::Relay};
+use crate::{chat::Room, net::Relay, notices::Notices};
 
 /// What all threads share of a session. Its world belongs to the one that steps it.
 #[derive(Debug)]
@@ -52,6 +54,8 @@ pub(crate) struct SessionHandle {
     pub(crate) seats: SeatLedger,
     /// Who talks, and what was said.
     pub(crate) chat: Room,
+    /// What admins see and do.
+    pub(crate) control: SessionControl,
     pub(super) state: AtomicU8,
     /// Of a session that has been ended.
     pub(super) ending: OnceLock<SessionEnding>,
@@ -70,12 +74,30 @@ pub(crate) struct SessionHandle {
     pub(super) news: Arc<watch::Sender<()>>,
 }
 
+/// A session in the hands of admins.
+#[derive(Debug, Default)]
+pub(crate) struct SessionControl {
+    pub(crate) pause: PauseSwitch,
+    pub(crate) seats: SeatTable,
+    /// Of the session.
+    pub(crate) notices: Notices,
+}
+
 /// Why a session has been ended, and with what.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct SessionEnding {
     pub(crate) cause: pb::SessionEndCause,
     /// As JSON; empty: nothing.
     pub(crate) result_json: String,
+    /// What players are told of an end that an admin has brought about.
+    pub(crate) termination: Option<String>,
+}
+
+impl SessionEnding {
+    /// An end without a result.
+    pub(crate) fn of(cause: pb::SessionEndCause) -> Self {
+        Self { cause, result_json: String::new(), termination: None }
+    }
 }
 
 /// What a session does.
@@ -110,7 +132,7 @@ impl SessionHandle {
             SessionState::Failed => pb::SessionEndCause::Failed,
             SessionState::Ended => return self.ending.get().cloned(),
         };
-        Some(SessionEnding { cause, result_json: String::new() })
+        Some(SessionEnding::of(cause))
     }
 
     /// When it ceased to run.
@@ -149,6 +171,11 @@ impl SessionHandle {
         *self.stuck.borrow()
     }
 
+    /// Whether it has stopped or failed.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.state() != SessionState::Running
+    }
+
     /// Whether it can be played.
     pub(crate) fn runs(&self) -> bool {
         self.state() == SessionState::Running && !self.is_stuck()
@@ -174,6 +201,24 @@ impl SessionHandle {
             self.expedite();
         }
         is_first
+    }
+
+    /// What players are told of an end that an admin has brought about.
+    pub(crate) fn termination(&self) -> Option<&str> {
+        self.ending.get().and_then(|ending| ending.termination.as_deref())
+    }
+
+    /// Has the session stand still, or go on.
+    pub(crate) fn set_paused(&self, paused: bool) {
+        self.control.pause.set(paused);
+        self.expedite();
+    }
+
+    /// Has a session that stands still step some ticks.
+    pub(crate) fn step(&self, ticks: u32) -> Result<(), NotStepped> {
+        self.control.pause.step(ticks)?;
+        self.expedite();
+        Ok(())
     }
 
     fn expedite(&self) {

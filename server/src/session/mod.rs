@@ -8,6 +8,8 @@ mod host;
 mod join_code;
 mod live;
 mod mailbox;
+mod oust;
+mod pause;
 mod recording;
 mod registry;
 mod reservations;
@@ -28,6 +30,8 @@ pub(crate) use host::{Host, Origin, Place, RecoveredSession, SessionHost, Sessio
 pub(crate) use join_code::JoinCode;
 pub(crate) use live::DELAY_IN_MEMORY_MAX;
 pub(crate) use mailbox::{Command, Inputs, Join, NotTaken, Resume};
+pub(crate) use oust::{Ousted, OustedKind};
+pub(crate) use pause::{NotStepped, STEPS_MAX};
 pub(crate) use recording::{RecordingWatch, recorder_options};
 pub(crate) use registry::{Listing, Registry, SessionName, SessionNameError};
 pub(crate) use reservations::{

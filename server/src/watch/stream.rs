@@ -23,6 +23,7 @@ use super::{
 };
 use crate::{
     metrics::{LOST, PeerKind, of_goodbye},
+    notices::Told as ToldNotices,
     server::{Phase, Shared},
     session::{SessionHandle, SessionState},
     status::Refusal,
@@ -33,8 +34,8 @@ pub(super) struct SpectatorStream {
     spectator: Arc<Spectator>,
     /// Until it is sent.
     welcome: Option<Box<pb::Welcome>>,
-    /// The server's newest notice that has been sent, by number.
-    noticed: u64,
+    /// Which notices have been sent.
+    notices: ToldNotices,
     /// What the spectator was told last of what may change by itself.
     told: Option<Told>,
     live: Option<watch::Receiver<()>>,
@@ -99,10 +100,12 @@ impl SpectatorStream {
         let live = spectator.source.session().map(|session| session.live.subscribe());
         let shared = Arc::clone(&spectator.shared);
         let phase = shared.phase.subscribe();
+        let session_notices = spectator.source.session().map(|session| &session.control.notices);
+        let notices = ToldNotices::newcomer(&shared.notices, session_notices);
         Self {
             spectator,
             welcome: Some(Box::new(welcome)),
-            noticed: 0,
+            notices,
             told: None,
             live,
             past: None,
@@ -182,7 +185,8 @@ impl SpectatorStream {
         if let Some(end) = spectator.source.session().and_then(|session| end_of(session)) {
             return end;
         }
-        if let Some(notice) = spectator.shared.notices.newer_than(&mut self.noticed) {
+        let session_notices = spectator.source.session().map(|session| &session.control.notices);
+        if let Some(notice) = self.notices.next(&spectator.shared.notices, session_notices) {
             return Next::Message(encoded(Kind::Notice(notice)));
         }
         let mut state = spectator.lock();
@@ -343,6 +347,10 @@ fn end_of(session: &SessionHandle) -> Option<Next> {
         SessionState::Running => {}
         SessionState::Stopped => return Some(shut_down()),
         SessionState::Ended => {
+            if let Some(text) = session.termination() {
+                let refusal = Refusal::new(Code::Aborted, "TERMINATED", format!("{}: {text}", session.name));
+                return Some(said(pb::GoodbyeReason::Terminated, text, refusal.into()));
+            }
             let goodbye = goodbye(pb::GoodbyeReason::SessionEnded, "the session has come to its end");
             let goodbye = pb::Goodbye { result_json: session.result_json().to_owned(), ..goodbye };
             return Some(Next::End(goodbye, Status::ok(""), of_goodbye(pb::GoodbyeReason::SessionEnded)));
