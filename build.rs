@@ -11,6 +11,7 @@ const FILES: &[&str] = &[
     "tickwire/v1/recording.proto",
     "tickwire/v1/recording_batch.proto",
     "tickwire/v1/recordings.proto",
+    "tickwire/v1/admin.proto",
     "tickwire/v1/chat.proto",
 ];
 

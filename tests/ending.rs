@@ -18,7 +18,7 @@ use crate::harness::{
 };
 
 /// A game that panics, or dawdles, when a player wants it to.
-struct Fuse;
+pub(crate) struct Fuse;
 
 const PANIC: InputId = InputId(0);
 const DAWDLE: InputId = InputId(1);
@@ -48,7 +48,7 @@ impl Game for Fuse {
     }
 }
 
-async fn press(client: &mut RawClient, values: Vec<i32>) {
+pub(crate) async fn press(client: &mut RawClient, values: Vec<i32>) {
     let newest = client.play_until(|_| true).await.tick;
     let inputs = vec![pb::Input { values, ..input(1, newest + 10) }];
     client.send(Kind::Inputs(pb::Inputs { epoch: 0, newest_tick: newest, inputs })).await;

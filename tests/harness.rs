@@ -112,6 +112,11 @@ impl TestServer {
         within_patience(self.begin_stop()).await.expect("the server does not panic");
     }
 
+    /// Waits until it has ended by itself.
+    pub(crate) async fn ended(self) {
+        self.served.await.expect("the server does not panic");
+    }
+
     /// Drops the server while it serves.
     pub(crate) async fn abort(self) {
         self.served.abort();

@@ -24,10 +24,10 @@ use tonic_health::pb::health_check_response::ServingStatus;
 use crate::harness::{RawClient, TestServer, Witness, config, eventually, field_of, hello, input, reason_of};
 
 /// A game that hangs when a player wants it to, while the test has its gate closed.
-struct Hangs(Arc<Gate>);
+pub(crate) struct Hangs(pub(crate) Arc<Gate>);
 
 #[derive(Default)]
-struct Gate {
+pub(crate) struct Gate {
     is_closed: Mutex<bool>,
     changed: Condvar,
     is_waited_at: AtomicBool,
@@ -36,7 +36,7 @@ struct Gate {
 const HANG: InputId = InputId(0);
 
 impl Gate {
-    fn set_closed(&self, closed: bool) {
+    pub(crate) fn set_closed(&self, closed: bool) {
         *self.is_closed.lock().expect("sound") = closed;
         self.changed.notify_all();
     }
@@ -130,6 +130,12 @@ async fn a_session_that_hangs_costs_another_on_the_same_thread_nothing_and_goes_
     assert!(now[0].tick > hung[0].tick && now[1] == hung[1], "{now:?} after {hung:?}");
     assert_eq!(state(&server, "sessions/hangs-1").await, SessionState::Running);
     assert_eq!(state(&server, "sessions/hangs-2").await, SessionState::Stuck);
+    // Health names the session that hangs, and nothing else is the worse for it.
+    let mut of_hung = server.health("tickwire.v1.GameService/sessions/hangs-2").await;
+    while of_hung.next().await != ServingStatus::NotServing {}
+    for service in ["", "tickwire.v1.GameService", "tickwire.v1.GameService/sessions/hangs-1"] {
+        assert_eq!(server.health(service).await.next().await, ServingStatus::Serving, "{service:?}");
+    }
     let status = RawClient::greet(&server, second()).await.end().await.1;
     assert!(is_refused_as_stuck(&status), "{status:?}");
 
@@ -137,6 +143,7 @@ async fn a_session_that_hangs_costs_another_on_the_same_thread_nothing_and_goes_
     let snapshot = player.play_until(|snapshot| snapshot.consumed_input == 1 && snapshot.slip_us > 0).await;
     assert!(snapshot.tick > hung[1].tick);
     eventually("it is not stuck any more", || !server.probe.sessions()[1].stuck).await;
+    assert_eq!(of_hung.next().await, ServingStatus::Serving);
     let progress = &server.probe.sessions()[1];
     assert!(progress.overruns >= 1 && progress.slips >= 1, "{progress:?}");
     assert_eq!(state(&server, "sessions/hangs-2").await, SessionState::Running);

@@ -1,5 +1,6 @@
 //! Tickwire from end to end: whole servers, clients, recordings, and the lints that hold the architecture.
 
+mod admin;
 mod bad_input;
 mod chat;
 mod churn;
@@ -14,6 +15,7 @@ mod lag_compensation;
 mod leaving;
 mod lints;
 mod matches;
+mod metrics;
 mod resume;
 mod services;
 mod sessions;

@@ -68,6 +68,8 @@ const ACK_DELAY_TICKS: f64 = 1.5;
 /// An input is sent with the snapshot that arrives within this many ticks of its time, so that client and server have to do
 /// with each other once in a tick and not twice, and packets are shared.
 const PAIRING_TICKS: f64 = 0.5;
+/// More than streams of a player can be apart in what they tell: of each kind a server tells the newest alone.
+const NOTICES_KEPT: usize = 16;
 /// The stripe of a client with a single stream.
 const FIRST: usize = 0;
 
@@ -89,6 +91,10 @@ pub enum Event {
     },
     /// The server will close its streams in this time.
     Draining(Duration),
+    /// The server goes on after all: streams are not closed.
+    DrainCancelled,
+    /// Whoever runs the server has something to say to the player.
+    Announcement(String),
     /// The session stands still.
     Paused,
     /// The session goes on.
@@ -153,6 +159,8 @@ pub struct Core {
     has_said_goodbye: bool,
     /// The newest notice, and the stream that told of it.
     notice: Option<(usize, pb::Notice)>,
+    /// Notices that have numbers: what all streams tell.
+    noticed: VecDeque<pb::Notice>,
 }
 
 /// Whether the client is on its way out.
@@ -228,6 +236,7 @@ impl Core {
             end: End::No,
             has_said_goodbye: false,
             notice: None,
+            noticed: VecDeque::new(),
         })
     }
 
@@ -269,10 +278,8 @@ impl Core {
             Some(pb::server_message::Kind::Pong(pong)) => self.pong(stripe, &pong, now)?,
             Some(pb::server_message::Kind::Notice(notice)) => {
                 // Each stream tells of it.
-                let is_repeat = self.notice.as_ref().is_some_and(|(on, told)| *on != stripe && *told == notice);
-                if !is_repeat {
+                if !self.is_repeat(stripe, &notice) {
                     self.notice(&notice, now);
-                    self.notice = Some((stripe, notice));
                 }
             }
             Some(pb::server_message::Kind::Goodbye(goodbye))
@@ -573,7 +580,9 @@ impl Core {
                     self.stats.snapshots_ignored += 1;
                 } else if is_newest {
                     self.newest_tick = tick;
-                    self.ages.applied(tick, now.as_secs_f64(), &self.clock, &mut self.stats);
+                    if !self.paused {
+                        self.ages.applied(tick, now.as_secs_f64(), &self.clock, &mut self.stats);
+                    }
                     self.reconcile(tick, now);
                     let seconds = now.as_secs_f64();
                     if let Some(interpolation) = &mut self.interpolation {
@@ -699,6 +708,20 @@ impl Core {
         Ok(())
     }
 
+    /// Whether another stream has told of it.
+    fn is_repeat(&mut self, stripe: usize, notice: &pb::Notice) -> bool {
+        if notice.number == 0 {
+            let before = self.notice.replace((stripe, notice.clone()));
+            return before.is_some_and(|(on, told)| on != stripe && told == *notice);
+        }
+        let is_repeat = self.noticed.contains(notice);
+        if !is_repeat {
+            self.noticed.truncate(NOTICES_KEPT - 1);
+            self.noticed.push_front(notice.clone());
+        }
+        is_repeat
+    }
+
     fn notice(&mut self, notice: &pb::Notice, now: Duration) {
         match notice.kind() {
             pb::NoticeKind::Draining => {
@@ -714,6 +737,8 @@ impl Core {
                 self.restart_clocks(now);
                 self.events.push_back(Event::Resumed);
             }
+            pb::NoticeKind::DrainCancelled => self.events.push_back(Event::DrainCancelled),
+            pb::NoticeKind::Announcement => self.events.push_back(Event::Announcement(notice.text.clone())),
             pb::NoticeKind::Unspecified => {}
         }
     }

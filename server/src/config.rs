@@ -1,6 +1,7 @@
 //! What a server is told before it starts. Every value that exists is one that the server can run with.
 
 use std::{
+    net::SocketAddr,
     num::{NonZeroU32, NonZeroU64, NonZeroUsize},
     path::PathBuf,
     sync::Arc,
@@ -11,7 +12,7 @@ use tickwire_recording::{Durability, Retention};
 use tickwire_replication::STRIPES_MAX;
 use tickwire_shared::{REWIND_MS_DEFAULT, TickRate};
 
-use crate::{chat::Moderator, identity::IdentityConfig};
+use crate::{LogControl, chat::Moderator, identity::IdentityConfig};
 
 /// What a server is told before it starts.
 #[derive(Clone, Debug)]
@@ -56,6 +57,13 @@ pub struct ServerConfig {
     pub network_threads: Option<NonZeroUsize>,
     /// What connections are encrypted with; none: they are not.
     pub tls: Option<TlsFiles>,
+    /// How the server is administered; none: not at all.
+    pub admin: Option<AdminConfig>,
+    /// Where `/metrics`, `/healthz` and `/readyz` are answered to whoever asks; none: only by the admin's listener. Port 0
+    /// takes a free one.
+    pub metrics_listen: Option<SocketAddr>,
+    /// Changes which log lines are written.
+    pub log: LogControl,
     /// How long the server waits for what.
     pub timeouts: Timeouts,
     /// How much a peer may take.
@@ -73,6 +81,20 @@ pub struct TlsFiles {
     pub key: PathBuf,
     /// The certificates of those who sign clients': each client must show one of theirs then. None: clients show none.
     pub client_authorities: Option<PathBuf>,
+}
+
+/// How a server is administered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AdminConfig {
+    /// Where `AdminService` listens; none: nowhere. Port 0 takes a free one.
+    pub listen: Option<SocketAddr>,
+    /// The directory of `admin.address` and `admin.token`, by which those who may read it find the listener, of the audit log,
+    /// and of the bans, which hold whether or not anybody listens. It is to be this server's alone.
+    pub directory: PathBuf,
+    /// The file of tokens that are good; none: the server makes one at its start.
+    pub tokens: Option<PathBuf>,
+    /// How long streams have where an admin drains the server and does not say.
+    pub drain: Duration,
 }
 
 /// How matches are recorded, and for how long that is kept.
@@ -251,6 +273,9 @@ impl Default for ServerConfig {
             simulation_threads: None,
             network_threads: None,
             tls: None,
+            admin: None,
+            metrics_listen: None,
+            log: LogControl::default(),
             timeouts: Timeouts::default(),
             limits: Limits::default(),
             moderator: None,

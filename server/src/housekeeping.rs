@@ -27,8 +27,8 @@ use tracing::{error, info, warn};
 use crate::{
     config::ServerConfig,
     net::NetworkThreads,
-    server::{RunError, Shared},
-    session::{SessionHost, SessionName},
+    server::{Phase, RunError, Shared},
+    session::{Registry, SessionHost, SessionName},
     watch::GameService,
 };
 
@@ -59,7 +59,8 @@ impl Housekeeper {
     /// # Errors
     /// Where another server has it, or it cannot be had.
     pub(crate) fn new(config: &ServerConfig) -> Result<Self, RunError> {
-        let exclusive = config.exclusive_dir.as_deref().filter(|_| config.recordings.is_some());
+        let has_files = config.recordings.is_some() || config.admin.is_some();
+        let exclusive = config.exclusive_dir.as_deref().filter(|_| has_files);
         let lock = exclusive.map(take_directory).transpose()?;
         let retention = config.recording.retention;
         let changed = Arc::<Notify>::default();
@@ -128,20 +129,29 @@ impl Housekeeper {
         // A server that shows a recording has no sessions, and one that callers create sessions on need not have one.
         let plays_without = self.creates_sessions || shared.hosted.is_some();
         let mut told: BTreeMap<u32, RecorderState> = BTreeMap::new();
+        let mut session_health = SessionHealth { health: health.clone(), told: BTreeMap::new() };
         let mut plays = true;
+        let mut told_plays = Some(true);
+        let mut phase = shared.phase.subscribe();
         let mut news = shared.registry.news().subscribe();
         loop {
             news.mark_unchanged();
+            let is_serving = *phase.borrow_and_update() == Phase::Serving;
+            session_health.tell(&shared.registry, is_serving).await;
             let sessions = shared.registry.all();
             let now_plays =
                 sessions.iter().any(|session| session.runs()) || (plays_without && sessions.iter().next().is_none());
             if plays != now_plays {
                 plays = now_plays;
                 log_plays(plays);
+            }
+            // What drains says that it does not serve, and stays with that.
+            if is_serving && told_plays != Some(plays) {
                 for service in ["", GameService::NAME] {
                     health.set_service_status(service, serving(plays)).await;
                 }
             }
+            told_plays = is_serving.then_some(plays);
             let mut fails = false;
             let recorded = sessions.iter().filter_map(|session| Some((session, session.recording.status()?)));
             let mut telling = BTreeMap::new();
@@ -160,8 +170,9 @@ impl Housekeeper {
             }
             tokio::select! {
                 () = self.changed.notified() => {}
-                // The registry outlives this.
+                // The registry outlives this, and so does what knows the phase.
                 _ = news.changed() => {}
+                _ = phase.changed() => {}
             }
         }
     }
@@ -175,6 +186,43 @@ impl Housekeeper {
             let _ = task::spawn_blocking(move || make_room(&directory, &retention)).await;
         }
     }
+}
+
+/// Tells of each session whether it can be played, under a name of its own.
+struct SessionHealth {
+    health: HealthReporter,
+    told: BTreeMap<SessionName, bool>,
+}
+
+impl SessionHealth {
+    async fn tell(&mut self, sessions: &Registry, is_serving: bool) {
+        let listing = sessions.all();
+        for session in listing.iter() {
+            let runs = is_serving && session.runs();
+            if self.told.get(&session.name) != Some(&runs) {
+                self.told.insert(session.name.clone(), runs);
+                self.health.set_service_status(health_service(&session.name), serving(runs)).await;
+            }
+        }
+        let gone: Vec<SessionName> =
+            self.told.keys().filter(|name| sessions.get(name).is_none()).map(SessionName::clone).collect();
+        for name in gone {
+            self.told.remove(&name);
+            self.health.clear_service_status(&health_service(&name)).await;
+        }
+    }
+}
+
+/// Tells that no session can be joined any more: the server drains.
+pub(crate) async fn close_sessions(sessions: &Registry, health: &HealthReporter) {
+    for session in sessions.all().iter() {
+        health.set_service_status(health_service(&session.name), ServingStatus::NotServing).await;
+    }
+}
+
+/// The name by which `grpc.health.v1` tells of a session.
+fn health_service(session: &SessionName) -> String {
+    format!("{}/{session}", GameService::NAME)
 }
 
 fn serving(is_well: bool) -> ServingStatus {

@@ -22,17 +22,25 @@
 //! - `chat`: what players say to each other, beside the game.
 //! - `identity`: tickets and API keys: who is let in, and who may ask for what.
 //! - `housekeeping`: recordings that are too many, too large or too old, and whether the disk takes the new ones.
+//! - `notices` and `drain`: what streams are told beside their match, and how a server comes to its end.
 //! - `recovery`: sessions that a killed server has left go on, before the first stream comes.
+//! - `metrics`: what all of these count, for Prometheus.
+//! - `admin`: the server in the hands of who hosts it, on a listener and a thread of its own.
 //! - `cli`: options and commands.
 
 #![forbid(unsafe_code)]
 
+mod admin;
 mod chat;
 mod cli;
 mod config;
+mod drain;
 mod housekeeping;
 mod identity;
+mod log_control;
+mod metrics;
 mod net;
+mod notices;
 mod play;
 mod recovery;
 mod server;
@@ -41,9 +49,12 @@ mod sessions;
 mod status;
 mod watch;
 
+pub use admin::AdminError;
 pub use chat::{ChatControl, ChatError, ChatTotals, ModeratedChannel, ModeratedLine, Moderator, Verdict};
 pub use cli::cli_main;
-pub use config::{ChatLimits, Limits, RecordingConfig, ServerConfig, Timeouts, TlsFiles};
+pub use config::{AdminConfig, ChatLimits, Limits, RecordingConfig, ServerConfig, Timeouts, TlsFiles};
 pub use identity::{Auth, IdentityConfig, IdentityError};
+pub use log_control::{LogControl, LogFilterError};
+pub use metrics::MetricsError;
 pub use net::TlsError;
 pub use server::{Probe, RunError, Server, SessionProgress, run};

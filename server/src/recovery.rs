@@ -23,7 +23,7 @@ use tickwire_recording::{
     remove_stillborn, set_aside,
 };
 use tickwire_shared::{Game, TickRate};
-use tracing::{error, info, warn};
+use tracing::{error, error_span, info, warn};
 
 use crate::{
     config::ServerConfig,
@@ -234,12 +234,14 @@ impl Recoverer<'_> {
 
     fn start(&self, number: usize, job: Job, tell: Sender<(usize, Outcome)>) -> Result<Running, RunError> {
         let (session, path) = (job.session.clone(), job.unfinished.path().to_owned());
+        let span = error_span!(parent: None, "recovery", %session);
         let shared = Arc::<Shared>::default();
         let rate = job.unfinished.meta().tick_rate;
         let mark = (0, Instant::now());
         let running = Running { session, path: path.clone(), rate, mark, shared: Arc::clone(&shared) };
         let (config, recorders) = (self.config.clone(), self.recorders.clone());
         let work = move || {
+            let _entered = span.entered();
             let outcome = catch_unwind(AssertUnwindSafe(|| job.run(&config, &recorders, &shared)));
             let outcome = outcome.unwrap_or_else(|panic| {
                 put_aside(&path, &format!("recovering it panicked; this is a bug in Tickwire: {}", message(&*panic)));

@@ -5,18 +5,19 @@ use std::{
     convert::Infallible,
     future::{Future, pending},
     io,
+    net::SocketAddr,
     num::NonZeroUsize,
     path::{Path, PathBuf},
     sync::{
-        Arc, Mutex,
-        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     thread::available_parallelism,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use arc_swap::{ArcSwap, Guard};
-use tickwire_proto::v1::{self as pb, session_service_server::SessionServiceServer};
+use tickwire_proto::v1::session_service_server::SessionServiceServer;
 use tickwire_recording::{DirectoryLockError, RecorderStatus, Recording, Replay, ReplayError, game_of};
 use tickwire_shared::{Game, Tick};
 use tokio::{
@@ -29,15 +30,20 @@ use tonic_health::{ServingStatus, server::HealthReporter};
 use tracing::{info, warn};
 
 use crate::{
+    LogControl,
+    admin::{AdminError, AdminListener, Bans, BoundAdmin},
     chat::{ChatControl, ChatService, Moderation},
     config::{Limits, ServerConfig, Timeouts},
+    drain::{DrainSwitch, until_drained},
     housekeeping::Housekeeper,
     identity::{self, Identity, IdentityError, IdentityReason},
-    net::{self, NetworkThread, NetworkThreads, Tls, TlsError},
+    metrics::{self, MetricsError, MetricsListener, PeerCounters, SessionMeters},
+    net::{self, ConnectionCounters, NetworkThread, NetworkThreads, RequestCounters, Tls, TlsError},
+    notices::Notices,
     recovery::{RecoveredSessions, Recoverer},
     session::{
         self, AttachTokens, ChatTokens, Host, Origin, Place, RecoveredSession, Registry, Reservations, ResumeTokens,
-        SessionHandle, SessionHost, SessionName, SessionOrder, SessionShape, SessionTerms, StartError,
+        SessionHandle, SessionHost, SessionName, SessionOrder, SessionShape, SessionTerms, StartError, StreamCounters,
     },
     sessions::{Lobby, Sessions},
     watch::{GameService, Hosted, Library, RecordingService, Spectators, Tape},
@@ -52,6 +58,8 @@ pub struct Server {
     health: HealthReporter,
     housekeeper: Housekeeper,
     threads: NetworkThreads,
+    admin: Option<AdminListener>,
+    metrics: Option<MetricsListener>,
 }
 
 /// Why a server does not start.
@@ -108,6 +116,12 @@ pub enum RunError {
     /// A file of keys that cannot be read, or used tickets that cannot be kept.
     #[error(transparent)]
     Identity(#[from] IdentityError),
+    /// An admin listener that cannot start.
+    #[error(transparent)]
+    Admin(#[from] AdminError),
+    /// A listener for metrics that cannot start.
+    #[error(transparent)]
+    Metrics(#[from] MetricsError),
     /// A thread or runtime that cannot be created.
     #[error("cannot start threads: {0}")]
     Threads(io::Error),
@@ -128,7 +142,11 @@ pub(crate) struct Shared {
     pub(crate) timeouts: Timeouts,
     limits: ArcSwap<Limits>,
     pub(crate) phase: watched::Sender<Phase>,
+    /// Of the server.
     pub(crate) notices: Notices,
+    pub(crate) drain: DrainSwitch,
+    /// How long streams have where an admin does not say.
+    pub(crate) admin_drain: Duration,
     pub(crate) attach_tokens: Arc<AttachTokens>,
     pub(crate) resume_tokens: Arc<ResumeTokens>,
     pub(crate) chat_tokens: Arc<ChatTokens>,
@@ -147,14 +165,31 @@ pub(crate) struct Shared {
     pub(crate) session_watchers: Arc<Semaphore>,
     /// Open `Play` streams.
     pub(crate) streams: AtomicUsize,
+    pub(crate) connection_counters: ConnectionCounters,
+    pub(crate) requests: RequestCounters,
+    pub(crate) peer_counters: PeerCounters,
+    /// What spectators were sent, of sessions and of recordings.
+    pub(crate) spectator_snapshots: StreamCounters,
+    /// All sessions that there have been, for who adds them up.
+    pub(crate) meters: Arc<SessionMeters>,
     /// A stream or a connection has ended.
     pub(crate) something_ended: Notify,
+    pub(crate) started: Instant,
+    /// Changes which log lines are written.
+    pub(crate) log: LogControl,
+    pub(crate) bans: Bans,
+    pub(crate) network: Vec<Arc<NetworkThread>>,
 }
 
 impl Shared {
     /// The limits of now: they may change while the server runs.
     pub(crate) fn limits(&self) -> Guard<Arc<Limits>> {
         self.limits.load()
+    }
+
+    /// Open connections of players and spectators.
+    pub(crate) fn connections(&self) -> usize {
+        self.network.iter().map(|thread| thread.connections.load(Ordering::Relaxed)).sum()
     }
 }
 
@@ -174,13 +209,6 @@ pub(crate) enum Phase {
     Draining,
     /// Streams end, then connections.
     Ending,
-}
-
-/// What all streams are told. Only the newest counts.
-#[derive(Debug, Default)]
-pub(crate) struct Notices {
-    number: AtomicU64,
-    newest: Mutex<Option<pb::Notice>>,
 }
 
 /// Watches a server from outside, also after its end.
@@ -243,10 +271,18 @@ impl Server {
         let hosted = choose_games(&config.games, &games)?;
         let tls = config.tls.clone().map(Tls::load).transpose()?;
         let identity = Identity::load(config.identity.clone())?;
+        let bans = match &config.admin {
+            Some(admin) => Bans::load(&admin.directory)?,
+            None => Bans::default(),
+        };
         let cores = available_parallelism().unwrap_or(NonZeroUsize::MIN);
         let threads =
             NetworkThreads::start(config.network_threads.unwrap_or(cores).get()).map_err(RunError::Threads)?;
         let housekeeper = Housekeeper::new(&config)?;
+        let bound = match config.admin.as_ref().and_then(|admin| Some((admin, admin.listen?))) {
+            Some((admin, listen)) => Some((BoundAdmin::bind(admin, listen)?, admin.directory.clone())),
+            None => None,
+        };
         let unfinished = housekeeper.begin();
         let simulation_threads = config.simulation_threads.unwrap_or(cores);
         let recovered = match &config.recordings {
@@ -259,7 +295,12 @@ impl Server {
         };
         let host = housekeeper.host(simulation_threads, &config, &threads).map_err(RunError::Threads)?;
         start_sessions(stop, &hosted, recovered, host.shared())?;
-        Ok(Self::of(config, library, (identity, tls), None, (host, hosted), housekeeper, threads))
+        let metrics_listen = config.metrics_listen;
+        let who = (identity, tls, bans);
+        let mut server = Self::of(config, library, who, None, (host, hosted), housekeeper, threads);
+        server.admin = bound.map(|(bound, directory)| bound.serve(&server.serving.shared, &directory)).transpose()?;
+        server.metrics = metrics_listen.map(|at| MetricsListener::start(at, &server.serving.shared)).transpose()?;
+        Ok(server)
     }
 
     /// A server that shows a recording as if it were a session: spectators who do not say start at `from` (0: the first
@@ -293,13 +334,14 @@ impl Server {
             NetworkThreads::start(config.network_threads.unwrap_or(cores).get()).map_err(RunError::Threads)?;
         let housekeeper = Housekeeper::new(&config)?;
         let host = housekeeper.host(NonZeroUsize::MIN, &config, &threads).map_err(RunError::Threads)?;
-        Ok(Self::of(config, library, (identity, tls), Some(hosted), (host, Vec::new()), housekeeper, threads))
+        let who = (identity, tls, Bans::default());
+        Ok(Self::of(config, library, who, Some(hosted), (host, Vec::new()), housekeeper, threads))
     }
 
     fn of(
         config: ServerConfig,
         library: Library,
-        (identity, tls): (Identity, Option<Tls>),
+        (identity, tls, bans): (Identity, Option<Tls>, Bans),
         hosted: Option<Hosted>,
         (host, games): (SessionHost, Vec<Arc<dyn Game>>),
         housekeeper: Housekeeper,
@@ -308,6 +350,7 @@ impl Server {
         let shared = Arc::new(Shared {
             registry: Arc::clone(&host.shared().registry),
             reservations: Arc::default(),
+            admin_drain: config.admin.as_ref().map_or(config.timeouts.drain, |admin| admin.drain),
             timeouts: config.timeouts,
             replays: Arc::new(Semaphore::new(config.limits.replays_max)),
             downloads: Arc::new(Semaphore::new(config.limits.downloads_max)),
@@ -315,6 +358,7 @@ impl Server {
             limits: ArcSwap::from_pointee(config.limits),
             phase: watched::Sender::new(Phase::Serving),
             notices: Notices::default(),
+            drain: DrainSwitch::default(),
             attach_tokens: Arc::default(),
             resume_tokens: Arc::clone(host.shared().resume_tokens()),
             chat_tokens: Arc::default(),
@@ -324,12 +368,30 @@ impl Server {
             identity,
             hosted,
             streams: AtomicUsize::new(0),
+            connection_counters: ConnectionCounters::default(),
+            requests: RequestCounters::new(&DESCRIPTORS),
+            peer_counters: PeerCounters::default(),
+            spectator_snapshots: StreamCounters::default(),
+            meters: Arc::clone(host.shared().meters()),
             something_ended: Notify::new(),
+            started: Instant::now(),
+            log: config.log,
+            bans,
+            network: threads.iter().map(Arc::clone).collect(),
         });
         let health = HealthReporter::new();
         let lobby = Arc::new(Lobby::new(Arc::clone(host.shared()), games));
         let routes = routes(&shared, &lobby, &health);
-        Self { serving: Arc::new(Serving { shared, routes, tls }), lobby, host, health, housekeeper, threads }
+        Self {
+            serving: Arc::new(Serving { shared, routes, tls }),
+            lobby,
+            host,
+            health,
+            housekeeper,
+            threads,
+            admin: None,
+            metrics: None,
+        }
     }
 
     /// Watches the server from outside.
@@ -356,30 +418,50 @@ impl Server {
         self.host.shared().recordings().into_iter()
     }
 
-    /// Lets clients in until `shutdown` comes true, and ends cleanly.
+    /// Where `AdminService` listens, where it does.
+    #[must_use]
+    pub fn admin_address(&self) -> Option<SocketAddr> {
+        self.admin.as_ref().map(AdminListener::address)
+    }
+
+    /// Where metrics are answered to whoever asks, where they are.
+    #[must_use]
+    pub fn metrics_address(&self) -> Option<SocketAddr> {
+        self.metrics.as_ref().map(MetricsListener::address)
+    }
+
+    /// Lets clients in until `shutdown` comes true, and ends cleanly. An admin's drain has the same end.
     pub async fn serve(self, listener: TcpListener, shutdown: impl Future<Output = ()>) {
+        let drain = self.serving.shared.timeouts.drain;
+        let shutdown = async move {
+            shutdown.await;
+            drain
+        };
+        self.serve_until(listener, shutdown).await;
+    }
+
+    /// As [`serve`](Self::serve), where `shutdown` says how long the streams that there are then have.
+    pub(crate) async fn serve_until(self, listener: TcpListener, shutdown: impl Future<Output = Duration>) {
         // The directory of recordings is held for longest.
-        let Self { housekeeper, serving, lobby, host, health, threads } = self;
+        let Self { housekeeper, serving, lobby, host, health, threads, admin, metrics } = self;
         let shared = &serving.shared;
         match listener.local_addr() {
             Ok(address) => shared.identity.listen_on(address.ip()),
             Err(error) => warn!(%error, "the address is not known, so that hosts of requests are not looked at"),
         }
         set_health(&health, ServingStatus::Serving).await;
+        let shut_down = async {
+            shared.drain.end(shutdown.await);
+            pending::<Infallible>().await
+        };
         tokio::select! {
+            // While it drains, too: health is still asked for.
             never = net::accept(&listener, &threads, &serving) => match never {},
             never = housekeeper.keep(shared, &health) => match never {},
             never = lobby.keep(shared) => match never {},
             never = keep_fresh(serving.tls.as_ref()) => match never {},
-            () = shutdown => {}
-        }
-        info!("draining: nobody may join");
-        set_health(&health, ServingStatus::NotServing).await;
-        shared.phase.send_replace(Phase::Draining);
-        tokio::select! {
-            // Health is still asked for.
-            never = net::accept(&listener, &threads, &serving) => match never {},
-            () = drain(shared) => {}
+            never = shut_down => match never {},
+            () = until_drained(shared, &health) => {}
         }
         drop(listener);
 
@@ -394,12 +476,14 @@ impl Server {
         let deadline = Instant::now() + shared.timeouts.end;
         host.shared().ended(deadline).await;
         drop(host);
+        drop((admin, metrics));
         shared.identity.close();
         info!("ended");
     }
 }
 
-async fn set_health(health: &HealthReporter, status: ServingStatus) {
+/// Of all services but those that housekeeping tells of.
+pub(crate) async fn set_health(health: &HealthReporter, status: ServingStatus) {
     for service in
         ["", GameService::NAME, ChatService::NAME, RecordingService::NAME, SessionServiceServer::<Sessions>::NAME]
     {
@@ -413,26 +497,6 @@ async fn keep_fresh(tls: Option<&Tls>) -> Infallible {
         Some(tls) => tls.keep_fresh().await,
         None => pending().await,
     }
-}
-
-/// Tells all streams, and gives them time; where there are none, it ends at once.
-async fn drain(shared: &Shared) {
-    let deadline = shared.timeouts.drain;
-    shared.notices.post(pb::Notice {
-        kind: pb::NoticeKind::Draining.into(),
-        deadline_ms: u32::try_from(deadline.as_millis()).unwrap_or(u32::MAX),
-        text: "the server is shutting down".into(),
-    });
-    for session in shared.registry.all().iter() {
-        session.wake_streams();
-    }
-    // It says no more than that waiting is over.
-    let _ = timeout(deadline, async {
-        while shared.streams.load(Ordering::Relaxed) > 0 {
-            shared.something_ended.notified().await;
-        }
-    })
-    .await;
 }
 
 async fn connections_closed(shared: &Shared, threads: &NetworkThreads) {
@@ -564,6 +628,14 @@ pub(crate) fn random_seed() -> u64 {
     RandomState::new().build_hasher().finish()
 }
 
+/// Of all services that there are.
+const DESCRIPTORS: [&[u8]; 4] = [
+    tickwire_proto::FILE_DESCRIPTOR_SET,
+    tonic_health::pb::FILE_DESCRIPTOR_SET,
+    tonic_reflection::pb::v1::FILE_DESCRIPTOR_SET,
+    tonic_reflection::pb::v1alpha::FILE_DESCRIPTOR_SET,
+];
+
 fn routes(shared: &Arc<Shared>, lobby: &Arc<Lobby>, health: &HealthReporter) -> Routes {
     let bytes_max = shared.limits().message_bytes_max;
     let reflection = || {
@@ -588,30 +660,19 @@ fn routes(shared: &Arc<Shared>, lobby: &Arc<Lobby>, health: &HealthReporter) -> 
         .prepare()
 }
 
-impl Notices {
-    /// Takes the place of the notice before.
-    fn post(&self, notice: pb::Notice) {
-        *self.newest.lock().expect("no holder of this lock panics") = Some(notice);
-        self.number.fetch_add(1, Ordering::Release);
-    }
-
-    /// Whether there is a newer notice than that of number `seen`.
-    pub(crate) fn has_newer_than(&self, seen: u64) -> bool {
-        self.number.load(Ordering::Acquire) != seen
-    }
-
-    /// The newest notice, where it is newer than `seen`, which then becomes its number.
-    pub(crate) fn newer_than(&self, seen: &mut u64) -> Option<pb::Notice> {
-        let number = self.number.load(Ordering::Acquire);
-        if number == *seen {
-            return None;
-        }
-        *seen = number;
-        self.newest.lock().expect("no holder of this lock panics").clone()
-    }
-}
-
 impl Probe {
+    /// Everything that the server measures, in the text format of Prometheus: docs/metrics.md describes it.
+    #[must_use]
+    pub fn metrics(&self) -> String {
+        metrics::render(&self.shared)
+    }
+
+    /// Changes which log lines are written: what the server was told of in its configuration.
+    #[must_use]
+    pub fn log_control(&self) -> &LogControl {
+        &self.shared.log
+    }
+
     /// Open connections.
     #[must_use]
     pub fn connections(&self) -> usize {

@@ -4,7 +4,8 @@
 
 use std::{
     fs,
-    io::{BufRead as _, BufReader},
+    io::{BufRead as _, BufReader, Read as _, Write as _},
+    net::TcpStream,
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
     sync::Arc,
@@ -112,6 +113,16 @@ impl Running {
     }
 }
 
+/// What the server of a data directory tells programs on its machine.
+fn metrics(data: &Path) -> String {
+    let address = fs::read_to_string(data.join("admin.address")).expect("the server says where");
+    let mut stream = TcpStream::connect(address.trim()).expect("it listens");
+    stream.write_all(b"GET /metrics HTTP/1.0\r\n\r\n").expect("it reads");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("it answers in text");
+    answer
+}
+
 fn data() -> TempDir {
     tempfile::tempdir().expect("a directory")
 }
@@ -195,6 +206,17 @@ async fn a_full_disk_stops_no_match_and_is_told() {
         lag_ticks > 90 && lag_bytes > 0 && failures > 0,
         "{lag_ticks} ticks, {lag_bytes} bytes, {failures} failures"
     );
+    // The same by metrics, of a server without anything of it at its start.
+    let metrics = metrics(data.path());
+    let metric = |series: &str| {
+        let line = metrics.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
+        line.and_then(|value| value.parse::<u64>().ok()).unwrap_or_else(|| panic!("no {series} in {metrics}"))
+    };
+    let labels = r#"{game="arena",session="arena-1"}"#;
+    assert!(metric(&format!("tickwire_recorder_lag_ticks{labels}")) > 90);
+    assert!(metric(&format!("tickwire_recorder_lag_bytes{labels}")) > 0);
+    assert!(metric(&format!("tickwire_recorder_failures_total{labels}")) > 0);
+    assert_eq!(metric(r#"tickwire_recorders{game="arena",state="behind"}"#), 1);
     server.end();
 
     let file = only_recording(data.path());

@@ -2,7 +2,7 @@
 
 mod recordings;
 mod segments;
-mod spectator;
+pub(crate) mod spectator;
 
 use std::{num::NonZeroU32, path::PathBuf, sync::Arc, time::Duration};
 

@@ -14,41 +14,41 @@ use tonic::{Status, Streaming, transport::Channel};
 use crate::harness::{TestServer, hello, reason_of, within_patience};
 
 /// A spectator's stream, with what it has brought.
-pub(super) struct Spectator {
+pub(crate) struct Spectator {
     service: GameServiceClient<Channel>,
     down: Streaming<pb::ServerMessage>,
-    pub(super) welcome: pb::Welcome,
+    pub(crate) welcome: pb::Welcome,
     /// The newest.
-    pub(super) state: pb::WatchState,
-    pub(super) mirror: Mirror,
-    pub(super) hash_checks: u64,
+    pub(crate) state: pb::WatchState,
+    pub(crate) mirror: Mirror,
+    pub(crate) hash_checks: u64,
     /// The ticks of snapshots since the last jump.
-    pub(super) ticks: Vec<u64>,
+    pub(crate) ticks: Vec<u64>,
     /// Whether what comes is acknowledged.
-    pub(super) acknowledges: bool,
+    pub(crate) acknowledges: bool,
     /// Each cell as it was held, by tick.
-    pub(super) held: BTreeMap<(Tick, CellId), CellState>,
+    pub(crate) held: BTreeMap<(Tick, CellId), CellState>,
 }
 
 /// What came.
-pub(super) enum Came {
+pub(crate) enum Came {
     State,
     Snapshot(pb::Snapshot),
     Other(Kind),
 }
 
-pub(super) fn watch_request() -> pb::WatchRequest {
+pub(crate) fn watch_request() -> pb::WatchRequest {
     pb::WatchRequest { hello: Some(hello()), ..pb::WatchRequest::default() }
 }
 
 impl Spectator {
-    pub(super) async fn watch(server: &TestServer, request: pb::WatchRequest) -> Result<Self, Status> {
+    pub(crate) async fn watch(server: &TestServer, request: pb::WatchRequest) -> Result<Self, Status> {
         let channel = server.channel().await;
         let down = within_patience(GameServiceClient::new(channel.clone()).watch(request)).await?.into_inner();
         Self::open(channel, down).await
     }
 
-    pub(super) async fn replay(server: &TestServer, request: pb::ReplayRequest) -> Result<Self, Status> {
+    pub(crate) async fn replay(server: &TestServer, request: pb::ReplayRequest) -> Result<Self, Status> {
         let channel = server.channel().await;
         let down = within_patience(RecordingServiceClient::new(channel.clone()).replay(request)).await?.into_inner();
         Self::open(channel, down).await
@@ -73,7 +73,7 @@ impl Spectator {
     }
 
     /// The next message, or the status that the stream ended with.
-    pub(super) async fn next(&mut self) -> Result<Came, Status> {
+    pub(crate) async fn next(&mut self) -> Result<Came, Status> {
         let message = within_patience(self.down.message()).await?.ok_or_else(|| Status::ok(""))?;
         match message.kind.expect("the server sends no empty message") {
             Kind::WatchState(state) => {
@@ -114,7 +114,7 @@ impl Spectator {
     }
 
     /// Reads until what is held is as wanted.
-    pub(super) async fn until(&mut self, wanted: impl Fn(&Self) -> bool) {
+    pub(crate) async fn until(&mut self, wanted: impl Fn(&Self) -> bool) {
         while !wanted(self) {
             if let Err(status) = self.next().await {
                 panic!("the stream has ended before: {status:?}");
@@ -123,14 +123,14 @@ impl Spectator {
     }
 
     /// Reads so many more snapshots.
-    pub(super) async fn snapshots(&mut self, mut count: usize) {
+    pub(crate) async fn snapshots(&mut self, mut count: usize) {
         while count > 0 {
             count -= usize::from(matches!(self.next().await.expect("the stream goes on"), Came::Snapshot(_)));
         }
     }
 
     /// Reads to the end: the goodbye, if any, and the status.
-    pub(super) async fn end(&mut self) -> (Option<pb::Goodbye>, Status) {
+    pub(crate) async fn end(&mut self) -> (Option<pb::Goodbye>, Status) {
         let mut goodbye = None;
         loop {
             match self.next().await {
@@ -141,37 +141,37 @@ impl Spectator {
         }
     }
 
-    pub(super) async fn acknowledge(&self, newest_tick: u64) -> Result<(), Status> {
+    pub(crate) async fn acknowledge(&self, newest_tick: u64) -> Result<(), Status> {
         self.acknowledge_of(self.state.jumps, newest_tick).await
     }
 
-    pub(super) async fn acknowledge_of(&self, jumps: u32, newest_tick: u64) -> Result<(), Status> {
+    pub(crate) async fn acknowledge_of(&self, jumps: u32, newest_tick: u64) -> Result<(), Status> {
         let epoch = self.welcome.epoch;
         let stream_token = self.welcome.stream_token.clone();
         let request = pb::AcknowledgeRequest { stream_token, epoch, newest_tick, jumps };
         within_patience(self.service.clone().acknowledge(request)).await.map(drop)
     }
 
-    pub(super) async fn say(&self, kind: client_message::Kind) -> Result<(), Status> {
+    pub(crate) async fn say(&self, kind: client_message::Kind) -> Result<(), Status> {
         let messages = vec![pb::ClientMessage { kind: Some(kind) }];
         let stream_token = self.welcome.stream_token.clone();
         let request = pb::SendInputsRequest { stream_token, messages, jumps: self.state.jumps };
         within_patience(self.service.clone().send_inputs(request)).await.map(drop)
     }
 
-    pub(super) async fn steer(&self, action: Action) -> Result<(), Status> {
+    pub(crate) async fn steer(&self, action: Action) -> Result<(), Status> {
         let control = pb::WatchControl { action: Some(action) };
         self.say(client_message::Kind::WatchControl(control)).await
     }
 
     /// Steers, and reads until the state is as wanted.
-    pub(super) async fn steer_until(&mut self, action: Action, wanted: impl Fn(&pb::WatchState) -> bool) {
+    pub(crate) async fn steer_until(&mut self, action: Action, wanted: impl Fn(&pb::WatchState) -> bool) {
         self.steer(action).await.expect("it is taken");
         self.until(|spectator| wanted(&spectator.state)).await;
     }
 
     /// Checks all cells that were ever held against the frames that a recording replays to.
-    pub(super) fn check(&self, path: &Path, game: Arc<dyn Game>) {
+    pub(crate) fn check(&self, path: &Path, game: Arc<dyn Game>) {
         let frames = frames(path, game);
         for ((tick, cell), state) in &self.held {
             // A segment behind the first one begins with its keyframe's.

@@ -530,7 +530,13 @@ impl Bot {
                 // Of a seat that is not taken back the next call says why.
                 Some(Event::ConnectionLost | Event::GaveUp(_)) => {}
                 Some(
-                    Event::Desync(_) | Event::Predicted { .. } | Event::Draining(_) | Event::Paused | Event::Resumed,
+                    Event::Desync(_)
+                    | Event::Predicted { .. }
+                    | Event::Draining(_)
+                    | Event::DrainCancelled
+                    | Event::Announcement(_)
+                    | Event::Paused
+                    | Event::Resumed,
                 ) => {}
                 None => return Err(ClientError::Ended),
             }

@@ -138,6 +138,10 @@ impl ClientError {
         match self {
             Self::Url { .. } | Self::LocalAddress { .. } | Self::Input(_) => Code::InvalidArgument,
             Self::Tls { .. } => Code::Unauthenticated,
+            Self::Goodbye { reason: pb::GoodbyeReason::Kicked | pb::GoodbyeReason::Banned, .. } => {
+                Code::PermissionDenied
+            }
+            Self::Goodbye { reason: pb::GoodbyeReason::Terminated, .. } => Code::Aborted,
             Self::Connect { .. } | Self::Lost { .. } | Self::Goodbye { .. } | Self::Ended => Code::Unavailable,
             Self::Timeout { .. } => Code::DeadlineExceeded,
             Self::Status(status) => status.code,

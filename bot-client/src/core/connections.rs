@@ -111,6 +111,13 @@ impl Core {
         } else if let Some(interpolation) = &mut self.interpolation {
             interpolation.interrupted();
         }
+        // The new stream tells what holds, whether or not that is known.
+        self.noticed.clear();
+        if std::mem::take(&mut self.paused) {
+            // Where it still is, the new stream is told so.
+            self.restart_clocks(now);
+            self.events.push_back(Event::Resumed);
+        }
         self.resumption.resumed(&welcome.resume_token, now);
         self.chat_token = welcome.chat_token;
         self.snapshot_rate = granted_rate(welcome.max_rate, self.rate);

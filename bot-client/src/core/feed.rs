@@ -23,6 +23,10 @@ pub enum ClientEvent {
     },
     /// The server will close its streams in this time.
     Draining(Duration),
+    /// The server goes on after all.
+    DrainCancelled,
+    /// Whoever runs the server has something to say to the player.
+    Announcement(String),
     /// The session stands still.
     Paused,
     /// The session goes on.
@@ -77,6 +81,8 @@ impl Feed {
             }
             Event::Predicted { tick, action } => self.ready.push_back(ClientEvent::Predicted { tick, action }),
             Event::Draining(time) => self.ready.push_back(ClientEvent::Draining(time)),
+            Event::DrainCancelled => self.ready.push_back(ClientEvent::DrainCancelled),
+            Event::Announcement(text) => self.ready.push_back(ClientEvent::Announcement(text)),
             Event::Paused => self.ready.push_back(ClientEvent::Paused),
             Event::Resumed => self.ready.push_back(ClientEvent::Resumed),
             Event::ConnectionLost => self.ready.push_back(ClientEvent::ConnectionLost),

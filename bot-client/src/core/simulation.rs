@@ -517,6 +517,31 @@ fn a_new_epoch_starts_ticks_and_clocks_anew() {
 }
 
 #[test]
+fn what_several_streams_tell_is_told_once_and_pausing_again_is_another_pause() {
+    let mut game = Match::new(0.020, 0.0, 15);
+    game.run(1.0);
+    let now = Duration::from_secs_f64(game.now);
+    let mut hear = |stripe: usize, kind: pb::NoticeKind, number: u64| {
+        let notice = pb::Notice { kind: kind.into(), number, text: "again".into(), ..pb::Notice::default() };
+        let message = pb::ServerMessage { kind: Some(Down::Notice(notice)) };
+        game.core.handle_on(stripe, message, now).unwrap();
+    };
+    use pb::NoticeKind::{Announcement, Paused, Resumed};
+    for stripe in [1, 0] {
+        for (kind, number) in [(Paused, 1), (Announcement, 2), (Resumed, 3), (Announcement, 4)] {
+            hear(stripe, kind, number);
+        }
+    }
+    // The other one is gone.
+    hear(0, Paused, 5);
+    let said = || Event::Announcement("again".into());
+    let told: Vec<Event> = std::iter::from_fn(|| game.core.poll_event(now))
+        .filter(|event| !matches!(event, Event::InputDue(_) | Event::Snapshot(_)))
+        .collect();
+    assert_eq!(told, [Event::Paused, said(), Event::Resumed, said(), Event::Paused]);
+}
+
+#[test]
 fn leaving_is_the_last_word() {
     let mut game = Match::new(0.020, 0.0, 14);
     game.run(1.0);
@@ -618,9 +643,10 @@ fn hostile() -> impl Strategy<Value = Down> {
         ),
         (1..20_u64, number(), any::<u32>(), any::<i64>())
             .prop_map(|(echo, tick, phase_us, slip_us)| Down::Pong(pb::Pong { echo, tick, phase_us, slip_us })),
-        (any::<i32>(), any::<u32>()).prop_map(|(kind, deadline_ms)| Down::Notice(pb::Notice {
-            kind: kind % 5,
+        (any::<i32>(), any::<u32>(), 0..3_u64).prop_map(|(kind, deadline_ms, number)| Down::Notice(pb::Notice {
+            kind: kind % 7,
             deadline_ms,
+            number,
             text: String::new()
         })),
         any::<i32>().prop_map(|reason| Down::Goodbye(pb::Goodbye {
@@ -685,7 +711,7 @@ fn what_all_streams_say_is_told_once_and_one_that_was_to_close_says_nothing() {
     let say = |core: &mut Core, stripe, kind| core.handle_on(stripe, pb::ServerMessage { kind: Some(kind) }, now);
     let notice = || {
         let kind = pb::NoticeKind::Draining.into();
-        Down::Notice(pb::Notice { kind, deadline_ms: 5, text: String::new() })
+        Down::Notice(pb::Notice { kind, deadline_ms: 5, ..pb::Notice::default() })
     };
     let goodbye = |reason: pb::GoodbyeReason| {
         Down::Goodbye(pb::Goodbye { reason: reason.into(), text: String::new(), ..pb::Goodbye::default() })

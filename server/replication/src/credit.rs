@@ -148,6 +148,12 @@ impl Credit {
         self.in_flight.len()
     }
 
+    /// The shortest time of lately from a snapshot to its acknowledgement.
+    #[must_use]
+    pub fn round_trip_min(&self) -> Option<Duration> {
+        self.round_trips.min()
+    }
+
     /// When the oldest unacknowledged snapshot was sent.
     #[must_use]
     pub fn unacknowledged_since(&self) -> Option<Duration> {

@@ -18,7 +18,7 @@ mod view;
 
 pub use config::ReplicationConfig;
 pub use credit::Credit;
-pub use replicator::Replicator;
+pub use replicator::{Replicator, ReplicatorCounters};
 pub use snapshot::Snapshot;
 pub use turns::{COPIES_MAX, STRIPES_MAX, Turns, TurnsConfig};
-pub use view::{AckError, Follow, InputFeedback, View, ViewConfig};
+pub use view::{AckError, Follow, InputFeedback, View, ViewConfig, ViewCounts};

@@ -2,7 +2,7 @@
 
 use std::sync::{
     Arc, Mutex, PoisonError, RwLock,
-    atomic::{AtomicBool, Ordering},
+    atomic::{AtomicBool, AtomicU64, Ordering},
 };
 
 use bytes::Bytes;
@@ -34,6 +34,14 @@ pub struct Replicator {
     has_retired: AtomicBool,
     memo: Memo,
     interests: Interests,
+    counters: Arc<ReplicatorCounters>,
+}
+
+/// What a replicator has done, as totals since its start.
+#[derive(Debug, Default)]
+pub struct ReplicatorCounters {
+    /// Changes of cells that were encoded. All other look-ups found what another stream had encoded.
+    pub chunks_encoded: AtomicU64,
 }
 
 impl std::fmt::Debug for Replicator {
@@ -61,6 +69,7 @@ impl Replicator {
             has_retired: AtomicBool::new(false),
             memo: Memo::new(config.memo_chunks_max, config.memo_bytes_max),
             interests: Interests::default(),
+            counters: Arc::default(),
         }
     }
 
@@ -95,6 +104,12 @@ impl Replicator {
     #[must_use]
     pub const fn config(&self) -> &ReplicationConfig {
         &self.config
+    }
+
+    /// What it has done. They outlive it where somebody keeps them.
+    #[must_use]
+    pub const fn counters(&self) -> &Arc<ReplicatorCounters> {
+        &self.counters
     }
 
     pub(crate) fn history(&self) -> Arc<History> {
@@ -151,6 +166,7 @@ impl Replicator {
     }
 
     fn encode(&self, history: &History, key: ChunkKey) -> Chunk {
+        self.counters.chunks_encoded.fetch_add(1, Ordering::Relaxed);
         let newest = history.newest();
         let ChunkKey { cell, base, halvings } = key;
         let (base_tick, lost_with_base) = match base {

@@ -95,7 +95,19 @@ pub struct View {
     slicing: Option<Slicing>,
     owner: OwnerBase,
     roster: RosterCursor,
+    counts: ViewCounts,
+    /// What is due finds no credit, and that has been counted.
+    is_stalled: bool,
     scratch: Scratch,
+}
+
+/// What a view has done since somebody asked last.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ViewCounts {
+    /// Times that a snapshot which was due came to find no credit.
+    pub credit_stalls: u32,
+    /// Changes of cells that were looked up, whoever had encoded them.
+    pub chunk_lookups: u32,
 }
 
 /// An update that was cut, and of which slices remain.
@@ -137,6 +149,8 @@ impl View {
             slicing: None,
             owner: OwnerBase::default(),
             roster: RosterCursor::default(),
+            counts: ViewCounts::default(),
+            is_stalled: false,
             scratch: Scratch::default(),
         }
     }
@@ -219,13 +233,25 @@ impl View {
         self.sent
     }
 
-    fn is_ready(&self, epoch: u32, newest: Tick, share: Share, budget: &Budget, now: Duration) -> bool {
+    /// What the view has done since this was asked last.
+    pub fn take_counts(&mut self) -> ViewCounts {
+        std::mem::take(&mut self.counts)
+    }
+
+    fn is_ready(&mut self, epoch: u32, newest: Tick, now: Duration) -> bool {
         // By the number of the tick, not from the last snapshot: streams of one pace then share what is encoded.
         let is_first = epoch != self.epoch || self.sent == Tick::ZERO;
         let is_due = is_first || self.turn(newest) > self.turn(self.sent);
+        if !is_due || newest == Tick::ZERO {
+            return false;
+        }
+        if !self.credit.allows_at(self.share.scale()) {
+            self.counts.credit_stalls += u32::from(!self.is_stalled);
+            self.is_stalled = true;
+            return false;
+        }
         // Where what must go leaves no room for a cell, ever fewer snapshots have more.
-        let has_bytes = if self.is_starved { budget.is_full_at(now) } else { budget.allows(now) };
-        is_due && newest > Tick::ZERO && self.credit.allows_at(share.scale()) && has_bytes
+        if self.is_starved { self.budget.is_full_at(now) } else { self.budget.allows(now) }
     }
 
     /// The number of the snapshot that a tick is due in.
@@ -266,9 +292,10 @@ impl View {
         snapshot: &mut Snapshot,
     ) -> bool {
         let frame = history.newest();
-        if !self.is_ready(frame.epoch, frame.tick, self.share, &self.budget, now) {
+        if !self.is_ready(frame.epoch, frame.tick, now) {
             return false;
         }
+        self.is_stalled = false;
         let has_base = frame.epoch == self.epoch && history.frame(self.sent).is_some();
         let reset = self.reset_due || !has_base;
         if reset {

@@ -1,6 +1,6 @@
-//! Log lines, to standard error: never at the cost of who writes them.
+//! Log lines, to standard error: never at the cost of who writes them. And traces, to a collector.
 //!
-//! A thread of its own writes them, so that no tick waits for a terminal, a pipe or a disk that takes nothing; and where
+//! A thread of its own writes lines, so that no tick waits for a terminal, a pipe or a disk that takes nothing; and where
 //! nobody reads them any more, the server goes on without.
 
 use std::{
@@ -9,9 +9,10 @@ use std::{
 };
 
 use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::{Layer, Registry, fmt, layer::SubscriberExt as _, registry, util::SubscriberInitExt as _};
 
-use super::{CliError, options::LogFormat};
+use super::{CliError, options::LogFormat, traces::Traces};
+use crate::{LogControl, log_control};
 
 /// Which log lines are written: as in `info,tickwire_server=debug`.
 pub(super) const VARIABLE: &str = "TICKWIRE_LOG";
@@ -23,31 +24,32 @@ const LINES_MAX: usize = 16 * 1024;
 /// Writes what still waits when it is dropped.
 static WRITER: Mutex<Option<WorkerGuard>> = Mutex::new(None);
 
-/// Has log lines written from now on.
+/// Has log lines written from now on, and traces sent, where they are to be.
 ///
 /// # Errors
 /// Where the variable says nothing that can be understood.
-pub(super) fn start(format: LogFormat) -> Result<(), CliError> {
+pub(super) fn start(format: LogFormat, traces: Option<&Traces>) -> Result<LogControl, CliError> {
     let wanted = std::env::var(VARIABLE).unwrap_or_else(|_| DEFAULT.to_owned());
-    let filter = EnvFilter::try_new(&wanted).map_err(|source| CliError::LogFilter { wanted, source })?;
+    let (filter, control) = LogControl::of(log_control::parse(&wanted)?);
     let (writer, guard) =
         NonBlockingBuilder::default().buffered_lines_limit(LINES_MAX).thread_name("tickwire-log").finish(io::stderr());
     let colours = io::stderr().is_terminal();
-    let log = tracing_subscriber::fmt()
-        .with_env_filter(filter)
+    let lines = fmt::layer()
         .with_ansi(colours)
         .with_writer(writer)
         // It would go to standard error, too, and panic where that is gone.
         .log_internal_errors(false);
-    // An error says that the program around the server logs already.
-    let started = match format {
-        LogFormat::Text => log.with_target(false).try_init(),
-        LogFormat::Json => log.json().try_init(),
+    let lines: Box<dyn Layer<Registry> + Send + Sync> = match format {
+        LogFormat::Text => lines.with_target(false).with_filter(filter).boxed(),
+        // All of the spans that a line is in are listed, the innermost among them.
+        LogFormat::Json => lines.json().with_current_span(false).with_filter(filter).boxed(),
     };
-    if started.is_ok() {
-        *WRITER.lock().expect("no holder of this lock panics") = Some(guard);
+    // An error says that the program around the server logs already.
+    if registry().with(lines).with(traces.map(Traces::layer)).try_init().is_err() {
+        return Ok(LogControl::default());
     }
-    Ok(())
+    *WRITER.lock().expect("no holder of this lock panics") = Some(guard);
+    Ok(control)
 }
 
 /// Writes what waits, for about a second at most; nothing is written after it.

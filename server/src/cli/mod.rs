@@ -1,5 +1,6 @@
-//! The command line: `serve`, `replay`, `recordings`, `keys`, `soak`.
+//! The command line: `serve`, `replay`, `recordings`, `admin`, `keys`, `soak`.
 
+mod admin;
 mod bytes;
 mod diff;
 mod environment;
@@ -14,6 +15,7 @@ mod replay;
 mod serve;
 mod show;
 mod soak;
+mod traces;
 mod unreadable;
 mod values;
 
@@ -24,14 +26,13 @@ use std::{
     sync::Arc,
 };
 
+use crate::{LogFilterError, RunError, admin::AdminError};
 use clap::Parser as _;
+use opentelemetry_otlp::ExporterBuildError;
+use options::OptionsError;
 use tickwire_recording::{DiffError, DirectoryLockError, RecordingError, SoakError, SystemFinding, VerifyError};
 use tickwire_shared::{Game, Tick};
 use tickwire_simulation::SessionError;
-use tracing_subscriber::filter::ParseError;
-
-use crate::RunError;
-use options::OptionsError;
 
 /// What was asked for makes no sense: the code that clap exits with, too.
 const USAGE: u8 = 2;
@@ -60,6 +61,10 @@ enum Command {
     /// Look after recordings
     #[command(subcommand)]
     Recordings(recordings::RecordingsCommand),
+    /// Look after a running server
+    ///
+    /// The server is found by its data directory, or by an address and the file of a token.
+    Admin(admin::AdminArgs),
     /// Make keys and tickets
     #[command(subcommand)]
     Keys(keys::KeysCommand),
@@ -72,11 +77,10 @@ enum Command {
 enum CliError {
     #[error(transparent)]
     Options(#[from] OptionsError),
-    #[error(
-        "{}: {wanted:?} is no filter of log lines: {source}; write it as info, or info,tickwire_server=debug",
-        log::VARIABLE
-    )]
-    LogFilter { wanted: String, source: ParseError },
+    #[error("{variable}: {0}", variable = log::VARIABLE)]
+    LogFilter(#[from] LogFilterError),
+    #[error("otlp: {url:?} is no collector's address: {source}; write it as http://127.0.0.1:4317")]
+    Otlp { url: String, source: ExporterBuildError },
     #[error("cannot listen on {address}: {source}")]
     Listen { address: std::net::SocketAddr, source: std::io::Error },
     #[error(transparent)]
@@ -109,6 +113,8 @@ enum CliError {
     Usage(String),
     #[error("{game}: {source}")]
     Soak { game: String, source: SoakError },
+    #[error(transparent)]
+    Admin(#[from] admin::AdminCliError),
     #[error("{failed} of {files} recordings do not replay")]
     SomeFailed { failed: usize, files: usize },
     // Not transparent, so that it is its own source: see `output::is_broken_pipe`.
@@ -138,9 +144,11 @@ impl CliError {
     fn exit_code(&self) -> ExitCode {
         match self {
             Self::Options(_)
-            | Self::LogFilter { .. }
+            | Self::LogFilter(_)
+            | Self::Otlp { .. }
             | Self::Run(
                 RunError::UnknownGame { .. }
+                | RunError::Admin(AdminError::Tokens { .. })
                 | RunError::GameTwice(_)
                 | RunError::Session { source: SessionError::Settings(_), .. },
             )
@@ -161,6 +169,7 @@ impl CliError {
             | Self::SomeFailed { .. }
             | Self::Soak { .. }
             | Self::Io(_) => ExitCode::FAILURE,
+            Self::Admin(error) => error.exit_code(),
         }
     }
 }
@@ -185,6 +194,7 @@ fn run(arguments: impl IntoIterator<Item = OsString>, games: Vec<Arc<dyn Game>>)
         Command::Serve(flags) => serve::serve(&flags, games),
         Command::Replay(arguments) => replay::replay(&arguments, &games),
         Command::Recordings(command) => recordings::run(&command, &games),
+        Command::Admin(arguments) => admin::run(&arguments),
         Command::Keys(command) => keys::run(&command),
         Command::Soak(arguments) => soak::run(&arguments, &games),
     };

@@ -23,12 +23,12 @@ use tokio::sync::Semaphore;
 use super::{
     environment,
     unreadable::{self, Unreadable},
-    values::{self, OnOff},
+    values::{self, Listen, OnOff},
 };
 use crate::{
     config::{
-        BYTES_PER_SECOND_MIN, EMPTY_TIMEOUT_MAX, EMPTY_TIMEOUT_MIN, Limits, RecordingConfig, SPECTATOR_DELAY_MAX,
-        ServerConfig, TlsFiles,
+        AdminConfig, BYTES_PER_SECOND_MIN, EMPTY_TIMEOUT_MAX, EMPTY_TIMEOUT_MIN, Limits, RecordingConfig,
+        SPECTATOR_DELAY_MAX, ServerConfig, TlsFiles,
     },
     identity::{Auth, IdentityConfig},
     session::DELAY_IN_MEMORY_MAX,
@@ -43,9 +43,13 @@ const THREADS_MIN: usize = 1;
 const THREADS_MAX: usize = 1024;
 /// A recording that ends with less is of no use: its header alone takes some KiB.
 const RECORDING_BYTES_MIN: u64 = 65_536;
+const DRAIN_SECONDS_MAX: u32 = 24 * 60 * 60;
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 /// Where used tickets are noted, below the data directory.
 const USED_TICKETS: &str = "used-tickets";
+/// By which all programs are told of a collector, and of the protocol that it speaks.
+const OTLP_ENDPOINT: &str = "OTEL_EXPORTER_OTLP_ENDPOINT";
+const OTLP_PROTOCOL: &str = "OTEL_EXPORTER_OTLP_PROTOCOL";
 /// Where recordings are, below the data directory.
 const RECORDINGS: &str = "recordings";
 
@@ -92,6 +96,20 @@ pub(super) struct ServeFlags {
     #[arg(long, value_name = "ORIGIN", value_delimiter = ',')]
     #[serde(skip_serializing_if = "Vec::is_empty")]
     allowed_origins: Vec<String>,
+    /// Where to listen for admins, or off; the address is in `admin.address` in the data directory, and the token beside it
+    /// [default: 127.0.0.1:0, a free port]
+    #[arg(long, value_name = "ADDR")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    admin_listen: Option<Listen>,
+    /// The file of admins' tokens [default: the server makes one token at its start]
+    #[arg(long, value_name = "FILE")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    admin_tokens: Option<PathBuf>,
+    /// Seconds that players have to come to an end after SIGTERM, 0 to 86400; none are waited for where nobody plays
+    /// [default: 25]
+    #[arg(long, value_name = "N")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    drain_seconds: Option<u32>,
     /// The game to host; may be given several times [default: the first of the build]
     #[arg(long, value_name = "NAME")]
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -225,6 +243,15 @@ pub(super) struct ServeFlags {
     #[arg(long)]
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     recordings_public: bool,
+    /// Where to answer /metrics, /healthz and /readyz to whoever asks [default: on this machine, where admins are listened for]
+    #[arg(long, value_name = "ADDR", value_parser = address)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    metrics_listen: Option<SocketAddr>,
+    /// The OpenTelemetry collector that traces are sent to by OTLP over gRPC, such as http://127.0.0.1:4317
+    /// [default: what OTEL_EXPORTER_OTLP_ENDPOINT says]
+    #[arg(long, value_name = "URL")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    otlp: Option<String>,
     /// How log lines are written to standard error [default: text]
     #[arg(long, value_name = "FORMAT")]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -294,6 +321,9 @@ struct Options {
     allowed_hosts: Vec<String>,
     #[serde(deserialize_with = "values::one_or_many")]
     allowed_origins: Vec<String>,
+    admin_listen: Listen,
+    admin_tokens: Option<PathBuf>,
+    drain_seconds: u32,
     #[serde(deserialize_with = "values::one_or_many")]
     game: Vec<String>,
     sessions: u32,
@@ -328,6 +358,8 @@ struct Options {
     max_spectators: usize,
     max_replays: usize,
     recordings_public: bool,
+    metrics_listen: Option<SocketAddr>,
+    otlp: Option<String>,
     log_format: LogFormat,
 }
 
@@ -345,6 +377,9 @@ impl Default for Options {
             api_keys: None,
             allowed_hosts: Vec::new(),
             allowed_origins: Vec::new(),
+            admin_listen: Listen::At(SocketAddr::from(([127, 0, 0, 1], 0))),
+            admin_tokens: None,
+            drain_seconds: 25,
             game: config.games,
             sessions: config.sessions,
             create_sessions: OnOff::On,
@@ -377,6 +412,8 @@ impl Default for Options {
             max_spectators: config.limits.spectators_max,
             max_replays: config.limits.replays_max,
             recordings_public: config.recordings_public,
+            metrics_listen: None,
+            otlp: None,
             log_format: LogFormat::Text,
         }
     }
@@ -388,6 +425,10 @@ pub(super) struct ServeConfig {
     /// On this machine alone, unless the operator has said that anything goes.
     pub(super) listen: SocketAddr,
     pub(super) log_format: LogFormat,
+    /// Where traces are sent.
+    pub(super) otlp: Option<String>,
+    /// How long players have after SIGTERM.
+    pub(super) drain: Duration,
     pub(super) server: ServerConfig,
 }
 
@@ -431,6 +472,10 @@ impl Layers {
         let known = as_json(&Options::default());
         let names = names(&known);
         environment::check(std::env::vars_os().map(|(name, _)| name), &names)?;
+        // Where there is a collector, all programs are told of it so: unless by another protocol.
+        if std::env::var_os(OTLP_PROTOCOL).is_none_or(|protocol| protocol == "grpc") {
+            figment = figment.merge(Env::raw().only(&[OTLP_ENDPOINT]).map(|_| "otlp".into()));
+        }
         figment = figment.merge(Env::prefixed(ENV_PREFIX).only(&names));
         Ok(Self(figment.merge(Layer { origin: "flag", provider: Serialized::defaults(flags) })))
     }
@@ -477,9 +522,28 @@ impl Layers {
             let problem = "takes keys to look at tickets with: name a file by --ticket-keys".to_owned();
             return Err(invalid("auth", "ticket".to_owned(), problem));
         }
+        let admin_listen = match options.admin_listen {
+            Listen::Off => None,
+            Listen::At(address) if !address.ip().is_loopback() && !options.insecure => {
+                let problem = "can be reached from other machines, but nothing is encrypted, so that a token can be read on \
+                               the way: listen on 127.0.0.1 or [::1], or say --insecure where you trust the network";
+                return Err(invalid("admin_listen", address.to_string(), problem.into()));
+            }
+            Listen::At(address) => Some(address),
+        };
+        if options.drain_seconds > DRAIN_SECONDS_MAX {
+            let problem = format!("is out of range: choose 0 to {DRAIN_SECONDS_MAX}");
+            return Err(invalid("drain_seconds", options.drain_seconds.to_string(), problem));
+        }
+        let drain = Duration::from_secs(options.drain_seconds.into());
         let tick_rate = TickRate::new(options.tick_rate).map_err(|_| {
             invalid("tick_rate", options.tick_rate.to_string(), "is out of range: choose 1 to 240".into())
         })?;
+        if let Some(url) = options.otlp.as_ref().filter(|url| !url.starts_with("http://")) {
+            let problem = "is no address of a collector that can be spoken to: write http://HOST:PORT, such as \
+                           http://127.0.0.1:4317; encryption is up to a collector on this machine";
+            return Err(invalid("otlp", format!("{url:?}"), problem.into()));
+        }
         if options.sessions > SESSIONS_MAX {
             let problem = format!("are too many: choose 0 to {SESSIONS_MAX}");
             return Err(invalid("sessions", options.sessions.to_string(), problem));
@@ -572,7 +636,9 @@ impl Layers {
         }
         Ok(ServeConfig {
             listen: options.listen,
+            drain,
             log_format: options.log_format,
+            otlp: options.otlp,
             server: ServerConfig {
                 games: options.game,
                 sessions: options.sessions,
@@ -599,6 +665,13 @@ impl Layers {
                 },
                 recordings: (options.recordings == OnOff::On).then(|| recordings_dir(&options.data_dir)),
                 recording,
+                admin: Some(AdminConfig {
+                    listen: admin_listen,
+                    directory: options.data_dir.clone(),
+                    tokens: options.admin_tokens,
+                    drain,
+                }),
+                metrics_listen: options.metrics_listen,
                 exclusive_dir: Some(options.data_dir),
                 simulation_threads: threads("simulation_threads", options.simulation_threads)?,
                 network_threads: threads("network_threads", options.network_threads)?,

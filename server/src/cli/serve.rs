@@ -20,6 +20,7 @@ use super::{
     CliError, INTERRUPTED, log,
     options::{Layers, ServeConfig, ServeFlags},
     output,
+    traces::Traces,
 };
 use crate::{
     RunError,
@@ -37,17 +38,25 @@ pub(super) fn serve(flags: &ServeFlags, games: Vec<Arc<dyn Game>>) -> Result<(),
         }
         return Ok(server::check(&layers.resolve()?.server, games)?);
     }
-    let config = layers.resolve()?;
-    log::start(config.log_format)?;
-    // Network threads and sessions have their own threads; this one accepts.
-    Builder::new_current_thread().enable_all().build()?.block_on(host(config, games))
+    let mut config = layers.resolve()?;
+    // Network threads and sessions have their own threads; this one accepts, and sends traces.
+    Builder::new_current_thread().enable_all().build()?.block_on(async {
+        let traces = config.otlp.as_deref().map(Traces::start).transpose()?;
+        config.server.log = log::start(config.log_format, traces.as_ref())?;
+        let hosted = host(config, games).await;
+        if let Some(traces) = traces {
+            // A panic in there has been reported by the panic hook.
+            let _ = task::spawn_blocking(move || traces.finish()).await;
+        }
+        hosted
+    })
 }
 
 async fn host(config: ServeConfig, games: Vec<Arc<dyn Game>>) -> Result<(), CliError> {
-    let ServeConfig { listen, server: config, .. } = config;
+    let ServeConfig { listen, drain, server: config, .. } = config;
     // Before anything is created on disk: most often it is the port that is taken.
     let listener = TcpListener::bind(listen).await.map_err(|source| CliError::Listen { address: listen, source })?;
-    let recordings = config.recordings.clone();
+    let (recordings, interrupted) = (config.recordings.clone(), config.timeouts.drain);
     let scheme = if config.tls.is_some() { "https" } else { "http" };
     let mut signals = Signals::new()?;
     let Some(server) = start(config, games, &mut signals).await? else { return Ok(()) };
@@ -58,8 +67,10 @@ async fn host(config: ServeConfig, games: Vec<Arc<dyn Game>>) -> Result<(), CliE
         let signal = signals.next().await;
         info!(signal, "ending");
         tokio::spawn(async move { exit_at_once(&mut signals).await });
+        // Who types Ctrl-C waits for the end; who manages processes has told it when to come.
+        if signal == TERMINATE { drain } else { interrupted }
     };
-    server.serve(listener, shutdown).await;
+    server.serve_until(listener, shutdown).await;
     Ok(())
 }
 
@@ -71,6 +82,12 @@ fn greet(url: &str, server: &Server, recordings: Option<&Path>) -> io::Result<()
     }
     if let Some(directory) = recordings {
         output::line(format_args!("  recordings  {}", directory.display()))?;
+    }
+    if let Some(address) = server.admin_address() {
+        output::line(format_args!("  admin       {address}: tickwire-server admin info"))?;
+    }
+    if let Some(address) = server.metrics_address() {
+        output::line(format_args!("  metrics     http://{address}/metrics"))?;
     }
     output::line(format_args!("  play        tickwire-bots --connect {url} --bots 64 --seconds 30"))?;
     output::line("  stop        Ctrl-C; twice to stop without a clean end")
@@ -130,6 +147,9 @@ async fn exit_at_once(signals: &mut Signals) -> Infallible {
     process::exit(INTERRUPTED)
 }
 
+/// The signal of process managers.
+const TERMINATE: &str = "SIGTERM";
+
 /// The signals that ask a server to end.
 pub(super) struct Signals {
     #[cfg(unix)]
@@ -147,7 +167,7 @@ impl Signals {
 
     async fn next(&mut self) -> &'static str {
         tokio::select! {
-            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.terminate.recv() => TERMINATE,
             _ = self.interrupt.recv() => "SIGINT",
         }
     }

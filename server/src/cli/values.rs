@@ -1,9 +1,9 @@
 //! How options may be written: as flags give them, as TOML has them, as environment variables come.
 
-use std::fmt;
+use std::{fmt, net::SocketAddr, str::FromStr};
 
 use serde::{
-    Deserialize, Deserializer, Serialize,
+    Deserialize, Deserializer, Serialize, Serializer,
     de::{Error, MapAccess, SeqAccess, Unexpected, Visitor},
 };
 
@@ -19,6 +19,58 @@ impl<'de> Deserialize<'de> for OnOff {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let is_on = deserializer.deserialize_any(Switch { on: &["on", "true", "1"], off: &["off", "false", "0"] })?;
         Ok(if is_on { Self::On } else { Self::Off })
+    }
+}
+
+/// Where to listen, or that nobody is to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Listen {
+    At(SocketAddr),
+    Off,
+}
+
+impl FromStr for Listen {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "off" => Ok(Self::Off),
+            _ => text.parse().map(Self::At).map_err(|_| "write it as IP:PORT, such as 127.0.0.1:0, or off".to_owned()),
+        }
+    }
+}
+
+impl Serialize for Listen {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::At(address) => address.serialize(serializer),
+            Self::Off => serializer.serialize_str("off"),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Listen {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Words;
+
+        impl Visitor<'_> for Words {
+            type Value = Listen;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("IP:PORT, or off")
+            }
+
+            /// As an environment variable has `off`.
+            fn visit_bool<E: Error>(self, value: bool) -> Result<Listen, E> {
+                if value { Err(E::invalid_type(Unexpected::Bool(value), &self)) } else { Ok(Listen::Off) }
+            }
+
+            fn visit_str<E: Error>(self, text: &str) -> Result<Listen, E> {
+                text.parse().map_err(|_| E::invalid_value(Unexpected::Str(text), &self))
+            }
+        }
+
+        deserializer.deserialize_any(Words)
     }
 }
 

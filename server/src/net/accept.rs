@@ -1,11 +1,21 @@
 //! Accepts sockets and hands them over to the network threads.
 
-use std::{convert::Infallible, io, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible,
+    io,
+    net::SocketAddr,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use tokio::net::{TcpListener, TcpStream};
 use tracing::{debug, warn};
 
-use super::{NetworkThreads, connection, socket};
+use super::{
+    NetworkThreads, connection,
+    counters::{REFUSED_AS_BANNED, REFUSED_AS_LOST, REFUSED_AS_TOO_MANY},
+    socket,
+};
 use crate::server::Serving;
 
 /// How long to wait where the process has no descriptor or memory left for one more socket.
@@ -16,10 +26,17 @@ pub(crate) async fn accept(listener: &TcpListener, threads: &NetworkThreads, ser
     socket::prepare_listener(listener);
     loop {
         match listener.accept().await {
-            Ok((stream, peer)) => match hand_over(stream, threads, server) {
-                Ok(()) => debug!(%peer, "connected"),
-                Err(error) => debug!(%peer, %error, "a connection was lost before it was served"),
-            },
+            Ok((stream, peer)) => {
+                let counters = &server.shared.connection_counters;
+                let number = counters.accepted.fetch_add(1, Ordering::Relaxed) + 1;
+                if server.shared.bans.find(peer.ip()).is_some() {
+                    counters.refused.note(REFUSED_AS_BANNED);
+                    debug!(%peer, "a connection from a banned address is closed at once");
+                } else if let Err(error) = hand_over(stream, (number, peer), threads, server) {
+                    counters.refused.note(REFUSED_AS_LOST);
+                    debug!(%peer, %error, "a connection was lost before it was served");
+                }
+            }
             Err(error) if is_of_one_connection(&error) => {
                 debug!(%error, "a connection was lost before it was accepted");
             }
@@ -31,9 +48,16 @@ pub(crate) async fn accept(listener: &TcpListener, threads: &NetworkThreads, ser
     }
 }
 
-fn hand_over(stream: TcpStream, threads: &NetworkThreads, server: &Arc<Serving>) -> io::Result<()> {
+/// The connection goes by its number in the log.
+fn hand_over(
+    stream: TcpStream,
+    who: (u64, SocketAddr),
+    threads: &NetworkThreads,
+    server: &Arc<Serving>,
+) -> io::Result<()> {
     let open = threads.connections();
     if open >= server.shared.limits().connections_max {
+        server.shared.connection_counters.refused.note(REFUSED_AS_TOO_MANY);
         warn!(open, "connections_max is reached: a connection is closed at once");
         return Ok(());
     }
@@ -42,7 +66,7 @@ fn hand_over(stream: TcpStream, threads: &NetworkThreads, server: &Arc<Serving>)
     let stream = stream.into_std()?;
     let thread = threads.least_busy();
     let guard = connection::ConnectionGuard::new(Arc::clone(thread));
-    thread.runtime.spawn(connection::serve(stream, guard, Arc::clone(server)));
+    thread.runtime.spawn(connection::serve(stream, who, guard, Arc::clone(server)));
     Ok(())
 }
 

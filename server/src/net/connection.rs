@@ -4,7 +4,7 @@
 use std::{
     future::Future,
     io,
-    net::IpAddr,
+    net::{IpAddr, SocketAddr},
     ops::ControlFlow,
     pin::{Pin, pin},
     sync::{Arc, atomic::Ordering},
@@ -18,7 +18,7 @@ use tokio::{
     net::TcpStream,
     time::{Sleep, sleep_until, timeout},
 };
-use tracing::debug;
+use tracing::{Instrument as _, Level, Span, debug, enabled, error_span};
 
 use super::{
     Bell, Lane, NetworkThread, Outgoing,
@@ -52,14 +52,18 @@ pub(crate) struct PeerAddress(pub(crate) IpAddr);
 pub(crate) struct Connection {
     /// The network thread that serves it.
     pub(crate) thread: Arc<NetworkThread>,
-    /// Unknown where the socket is gone already.
-    address: Option<PeerAddress>,
+    /// Who is at its other end.
+    pub(crate) peer: SocketAddr,
+    /// Log lines of all that goes on there belong to it.
+    pub(crate) span: Span,
     task: Arc<Task>,
 }
 
 impl Connection {
-    fn new(thread: Arc<NetworkThread>, address: Option<PeerAddress>) -> Self {
-        Self { thread, address, task: Task::new() }
+    fn new(thread: Arc<NetworkThread>, number: u64, peer: SocketAddr) -> Self {
+        // Of the highest level, so that its lines name it whatever the filter.
+        let span = error_span!(parent: None, "connection", connection = number);
+        Self { thread, peer, span, task: Task::new() }
     }
 
     /// Cuts the connection off, with all its requests.
@@ -68,7 +72,7 @@ impl Connection {
     }
 
     /// Has the connection end, once its requests have.
-    pub(super) fn end(&self) {
+    pub(crate) fn end(&self) {
         self.task.call(Calls::END);
     }
 }
@@ -113,18 +117,26 @@ impl Drop for ConnectionGuard {
 }
 
 /// Serves a connection to its end, on the thread that it was handed to.
-pub(super) async fn serve(stream: std::net::TcpStream, guard: ConnectionGuard, server: Arc<Serving>) {
-    let address = stream.peer_addr().ok().map(|address| PeerAddress(address.ip()));
-    let connection = Arc::new(Connection::new(Arc::clone(&guard.thread), address));
+pub(super) async fn serve(
+    stream: std::net::TcpStream,
+    (number, peer): (u64, SocketAddr),
+    guard: ConnectionGuard,
+    server: Arc<Serving>,
+) {
+    let connection = Arc::new(Connection::new(Arc::clone(&guard.thread), number, peer));
+    let span = connection.span.clone();
+    span.in_scope(|| debug!(%peer, "connected"));
     let registered = Registered::new(Arc::clone(&connection));
     let served = match establish(stream, &server).await {
         Ok(transport) => Served::new(transport, connection, Arc::clone(&server)).await,
         Err(error) => Err(error),
     };
-    match served {
+    let reason = served.as_ref().map_or_else(ConnectionError::label, |()| CLOSED);
+    server.shared.connection_counters.closed.note(reason);
+    span.in_scope(|| match served {
         Ok(()) => debug!("connection closed"),
         Err(error) => debug!(%error, "connection lost"),
-    }
+    });
     drop((registered, guard));
     server.shared.something_ended.notify_one();
 }
@@ -165,6 +177,30 @@ enum ConnectionError {
     Aborted,
 }
 
+/// The end of a connection that both sides have closed.
+const CLOSED: &str = "CLOSED";
+
+impl ConnectionError {
+    /// For counting.
+    fn label(&self) -> &'static str {
+        match self {
+            Self::Io(_) => "IO",
+            // What the socket failed with comes through HTTP/2, too.
+            Self::Http2(error) if error.is_io() => "IO",
+            Self::Http2(_) => "HTTP2",
+            Self::Tls(_) | Self::NoHandshake => "TLS",
+            Self::NoRequest => "NO_REQUEST",
+            Self::Dead => "DEAD",
+            Self::FlowControl => "FLOW_CONTROL",
+            Self::Aborted => "ABORTED",
+        }
+    }
+}
+
+/// The ends that a connection may come to.
+pub(crate) const CONNECTION_ENDS: [&str; 8] =
+    [CLOSED, "IO", "TLS", "HTTP2", "NO_REQUEST", "DEAD", "FLOW_CONTROL", "ABORTED"];
+
 /// A connection's task.
 struct Served {
     wire: Arc<Wire>,
@@ -201,6 +237,10 @@ impl Future for Served {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = &mut *self;
+        // Lines of information are written where their span is at hand. This is for those of HTTP/2, which few want to read, and
+        // entering a span for each message costs something.
+        let span = enabled!(Level::DEBUG).then(|| this.connection.span.clone());
+        let _entered = span.as_ref().map(Span::enter);
         let mut calls = this.task.begin(cx.waker());
         for _ in 0..ROUNDS_MAX {
             calls = match this.answer(calls) {
@@ -352,11 +392,10 @@ impl Served {
         }
         if !play::is_played_here(&request) {
             self.wire.forget(stream);
-            if let Some(address) = self.connection.address {
-                request.extensions_mut().insert(address);
-            }
+            request.extensions_mut().insert(PeerAddress(self.connection.peer.ip()));
             let patience = self.server.shared.timeouts.unacknowledged;
-            tokio::spawn(requests::answer(request, respond, self.server.routes.clone(), patience));
+            let answer = requests::answer(request, respond, Arc::clone(&self.server), patience);
+            tokio::spawn(answer.instrument(self.connection.span.clone()));
             return;
         }
         let calls = Calls::stream(self.plays);
@@ -366,7 +405,9 @@ impl Served {
         let lane = Lane::new(&self.wire, stream, calls);
         match PlayStream::open(&self.server.shared, &self.connection, bell, lane, request.into_body(), respond) {
             Ok(play) => self.streams.push(OpenStream { calls, play }),
-            Err(error) => debug!(%error, "a stream was lost before it was answered"),
+            Err(error) => {
+                self.connection.span.in_scope(|| debug!(%error, "a stream was lost before it was answered"));
+            }
         }
     }
 

@@ -2,6 +2,7 @@
 
 mod accept;
 mod connection;
+mod counters;
 mod frames;
 mod lanes;
 mod outbox;
@@ -15,7 +16,10 @@ mod wake;
 mod wire;
 
 pub(crate) use accept::accept;
-pub(crate) use connection::{Connection, PeerAddress};
+pub(crate) use connection::{CONNECTION_ENDS, Connection, PeerAddress};
+pub(crate) use counters::{
+    ConnectionCounters, REFUSED_AS_BANNED, REFUSED_AS_LOST, REFUSED_AS_TOO_MANY, RequestCounters,
+};
 pub(crate) use lanes::Incoming;
 pub(crate) use outbox::{Message, Outbox, Outgoing};
 pub(crate) use relay::Relay;

@@ -12,6 +12,7 @@ use slab::Slab;
 use tokio::sync::Notify;
 
 use super::Bell;
+use crate::session::StreamCounters;
 
 /// A session's streams on one network thread. The session's thread notifies the relay, at a cost that does not depend on
 /// how many streams there are; the relay's task, on the network thread, wakes them.
@@ -24,6 +25,8 @@ pub(crate) struct Relay {
     count: AtomicUsize,
     /// Its session is gone.
     closed: AtomicBool,
+    /// What is sent on them.
+    pub(crate) counters: Arc<StreamCounters>,
 }
 
 impl Relay {
@@ -35,6 +38,7 @@ impl Relay {
             streams: Mutex::default(),
             count: AtomicUsize::new(0),
             closed: AtomicBool::new(false),
+            counters: Arc::default(),
         }
     }
 
@@ -75,6 +79,11 @@ impl Relay {
         self.count.fetch_sub(1, Ordering::SeqCst);
         // Outside the lock: it may be the last reference.
         drop(stream);
+    }
+
+    /// How many streams there are.
+    pub(crate) fn streams(&self) -> usize {
+        self.count.load(Ordering::Relaxed)
     }
 
     fn lock(&self) -> MutexGuard<'_, Slab<Bell>> {

@@ -4,21 +4,22 @@ use std::{
     convert::Infallible,
     future::poll_fn,
     pin::{Pin, pin},
+    sync::Arc,
     task::{Context, Poll, ready},
     time::{Duration, SystemTime},
 };
 
 use bytes::Bytes;
 use h2::{Reason, RecvStream, SendStream, server::SendResponse};
-use http::{HeaderValue, Request, Response, header};
+use http::{HeaderMap, HeaderValue, Request, Response, header};
 use http_body::{Body, Frame};
 use tokio::time::timeout;
-use tonic::service::Routes;
+use tonic::{Code, Status, service::Routes};
 use tower_service::Service as _;
 use tracing::debug;
 
 use super::Outgoing;
-use crate::status::Refusal;
+use crate::{server::Serving, status::Refusal};
 
 /// A request's body, as HTTP/2 brings it.
 #[derive(Debug)]
@@ -34,24 +35,46 @@ enum Failure {
     #[error("the client has read nothing for {0:?}")]
     NotReading(Duration),
     #[error("the answer's body: {0}")]
-    Body(tonic::Status),
+    Body(Status),
+}
+
+/// Counts a request when it has ended, however that came.
+struct Counted {
+    server: Arc<Serving>,
+    path: String,
+    /// What the client has been told.
+    code: Option<Code>,
+}
+
+impl Counted {
+    fn read(&mut self, headers: &HeaderMap) {
+        self.code = headers.get(Status::GRPC_STATUS).map(|status| Code::from_bytes(status.as_bytes()));
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.server.shared.requests.note(&self.path, self.code);
+    }
 }
 
 /// Answers a request. A client that makes no room for the answer for `patience` gets no more of it.
 pub(super) async fn answer(
     request: Request<RecvStream>,
     respond: SendResponse<Outgoing>,
-    routes: Routes,
+    server: Arc<Serving>,
     patience: Duration,
 ) {
-    if let Err(error) = try_answer(request, respond, routes, patience).await {
+    let routes = server.routes.clone();
+    let mut counted = Counted { server, path: request.uri().path().to_owned(), code: None };
+    if let Err(error) = try_answer(request, respond, routes, patience, &mut counted).await {
         debug!(%error, "a request was not answered to its end");
     }
 }
 
 /// Answers a request with nothing but a status.
 pub(super) fn refuse(mut respond: SendResponse<Outgoing>, refusal: Refusal) {
-    let (mut head, _) = tonic::Status::from(refusal).into_http::<()>().into_parts();
+    let (mut head, _) = Status::from(refusal).into_http::<()>().into_parts();
     head.headers.entry(header::DATE).or_insert_with(date);
     // It fails where the client does not want an answer any more.
     let _ = respond.send_response(Response::from_parts(head, ()), true);
@@ -68,6 +91,7 @@ async fn try_answer(
     mut respond: SendResponse<Outgoing>,
     mut routes: Routes,
     patience: Duration,
+    counted: &mut Counted,
 ) -> Result<(), Failure> {
     let mut answer = pin!(routes.call(request.map(RequestBody)));
     let answer = poll_fn(|cx| match answer.as_mut().poll(cx) {
@@ -81,11 +105,17 @@ async fn try_answer(
     };
     head.headers.entry(header::DATE).or_insert_with(date);
     let is_whole = body.is_end_stream();
+    counted.read(&head.headers);
     let out = respond.send_response(Response::from_parts(head, ()), is_whole)?;
-    if is_whole { Ok(()) } else { send_body(body, out, patience).await }
+    if is_whole { Ok(()) } else { send_body(body, out, patience, counted).await }
 }
 
-async fn send_body(body: tonic::body::Body, mut out: SendStream<Outgoing>, patience: Duration) -> Result<(), Failure> {
+async fn send_body(
+    body: tonic::body::Body,
+    mut out: SendStream<Outgoing>,
+    patience: Duration,
+    counted: &mut Counted,
+) -> Result<(), Failure> {
     let mut body = pin!(body);
     loop {
         // No part is asked for before the one before it is on its way: so much waits here at most.
@@ -113,6 +143,7 @@ async fn send_body(body: tonic::body::Body, mut out: SendStream<Outgoing>, patie
             Ok(data) => out.send_data(Outgoing::Bytes(data), false)?,
             Err(frame) => {
                 if let Ok(trailers) = frame.into_trailers() {
+                    counted.read(&trailers);
                     return Ok(out.send_trailers(trailers)?);
                 }
             }

@@ -5,6 +5,7 @@
 
 use std::{
     io,
+    net::SocketAddr,
     sync::{
         Arc, Mutex, MutexGuard,
         atomic::{AtomicUsize, Ordering},
@@ -112,6 +113,13 @@ impl NetworkThreads {
 }
 
 impl NetworkThread {
+    /// Has those of its connections end whose peers are meant, once their requests have.
+    pub(crate) fn end_those_of(&self, mut is_meant: impl FnMut(SocketAddr) -> bool) {
+        let open = self.lock();
+        let meant = open.iter().map(|(_, connection)| connection).filter(|connection| is_meant(connection.peer));
+        meant.for_each(|connection| connection.end());
+    }
+
     /// Takes in a connection that it serves: its number.
     pub(super) fn register(&self, connection: Arc<Connection>) -> usize {
         self.lock().insert(connection)

@@ -13,6 +13,7 @@ use super::{
 };
 use crate::{
     config::Limits,
+    notices::Told,
     server::Shared,
     session::{AttachError, Found, Granted, SessionHandle, Stripe},
     status::Refusal,
@@ -47,7 +48,7 @@ pub(super) fn attach(shared: &Shared, hello: &AttachHello) -> Result<(Arc<Sessio
         }
     })?;
     let welcome = welcome(session, &stripe, &stripes.granted);
-    Ok((Arc::clone(session), playing(stripe, welcome)))
+    Ok((Arc::clone(session), playing(shared, session, stripe, welcome)))
 }
 
 fn ended() -> Refusal {
@@ -82,8 +83,9 @@ pub(super) fn welcome(session: &SessionHandle, stripe: &Stripe, granted: &Grante
 }
 
 /// Sets a stream up.
-pub(super) fn playing(stripe: Stripe, welcome: pb::Welcome) -> Playing {
-    Playing { view: stripe.view(), stripe, welcome: Some(Box::new(welcome)), pings: VecDeque::new(), noticed: 0 }
+pub(super) fn playing(shared: &Shared, session: &SessionHandle, stripe: Stripe, welcome: pb::Welcome) -> Playing {
+    let told = Told::newcomer(&shared.notices, Some(&session.control.notices));
+    Playing { view: stripe.view(), stripe, welcome: Some(Box::new(welcome)), pings: VecDeque::new(), told }
 }
 
 /// What a hello's wishes come to.

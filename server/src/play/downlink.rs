@@ -18,6 +18,7 @@ use super::{
     peer::{Peer, Playing, Stage},
 };
 use crate::{
+    metrics::of_goodbye,
     net::{Bell, Framed, Lane, Message, Outbox, Outgoing, Relay},
     server::Shared,
     session::{Going, SessionHandle, SessionState},
@@ -77,6 +78,7 @@ impl Downlink {
                 Stage::Playing(playing) => {
                     let session = peer.session().expect("who plays has a session");
                     let (goodbye, status) = ready!(self.poll_playing(playing, session, &peer.shared, lane, now, cx))?;
+                    peer.note_end(of_goodbye(goodbye.reason()));
                     *stage = Stage::Ending(Some(Box::new(Kind::Goodbye(goodbye))), status);
                 }
                 Stage::Ending(last @ Some(_), _) => {
@@ -92,6 +94,7 @@ impl Downlink {
                         return Poll::Pending;
                     }
                     self.send_status(status)?;
+                    peer.note_status(status.code());
                     *stage = Stage::Ended;
                     return Poll::Ready(Ok(()));
                 }
@@ -121,7 +124,7 @@ impl Downlink {
             ready!(self.poll_room(lane, now, cx))?;
             let kind = match message {
                 Next::Welcome => playing.welcome.take().map(|welcome| Kind::Welcome(*welcome)),
-                Next::Notice => shared.notices.newer_than(&mut playing.noticed).map(Kind::Notice),
+                Next::Notice => playing.told.next(&shared.notices, Some(&session.control.notices)).map(Kind::Notice),
                 Next::Pong => playing.pings.pop_front().map(|echo| Kind::Pong(pong(session, echo, now))),
                 Next::Snapshot => {
                     self.send_snapshot(playing, lane, now)?;
@@ -139,7 +142,8 @@ impl Downlink {
     /// Sends the newest snapshot, where it is the stream's turn and the view is ready for one.
     fn send_snapshot(&mut self, playing: &mut Playing, lane: Option<&Lane>, now: Instant) -> Result<(), Over> {
         SNAPSHOT.with_borrow_mut(|snapshot| {
-            if !playing.stripe.compose(&mut playing.view, now, snapshot) {
+            let (relay, _) = self.relay.as_ref().expect("who plays has subscribed");
+            if !playing.stripe.compose(&mut playing.view, now, snapshot, &relay.counters) {
                 return Ok(());
             }
             let sent = self.send(lane, |bytes| put_snapshot(snapshot, bytes));
@@ -251,7 +255,10 @@ fn what_is_next(playing: &Playing, session: &SessionHandle, shared: &Shared) -> 
         SessionState::Failed => return failed(session),
         SessionState::Ended => return ended(session),
     }
-    if shared.notices.has_newer_than(playing.noticed) {
+    if let Some(ousted) = playing.stripe.ousted() {
+        return Next::End(goodbye(ousted.kind.reason(), &ousted.text), ousted.refusal().into());
+    }
+    if playing.told.is_behind(&shared.notices, Some(&session.control.notices)) {
         return Next::Notice;
     }
     if !playing.pings.is_empty() {
@@ -292,6 +299,10 @@ fn failed(session: &SessionHandle) -> Next {
 }
 
 fn ended(session: &SessionHandle) -> Next {
+    if let Some(text) = session.termination() {
+        let refusal = Refusal::new(Code::Aborted, "TERMINATED", format!("{}: {text}", session.name));
+        return Next::End(goodbye(pb::GoodbyeReason::Terminated, text), refusal.into());
+    }
     let goodbye = goodbye(pb::GoodbyeReason::SessionEnded, "the session has come to its end");
     let goodbye = pb::Goodbye { result_json: session.result_json().to_owned(), ..goodbye };
     Next::End(goodbye, Status::ok(""))

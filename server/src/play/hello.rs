@@ -25,6 +25,8 @@ use crate::{
 
 /// When somebody who finds a session overrun may try again.
 const BUSY_RETRY: Duration = Duration::from_secs(1);
+/// When somebody who finds a session paused may try again.
+const PAUSED_RETRY: Duration = Duration::from_secs(5);
 
 /// Of a game's name that a client sends, what it is told again.
 const ECHOED_CHARS_MAX: usize = 80;
@@ -120,7 +122,12 @@ pub(super) async fn take_seat(
     reservation: Option<Arc<Reservation>>,
 ) -> Result<Admitted, Refusal> {
     let (reply, answer) = oneshot::channel();
-    let answer = ask(session, Command::Join(Join { name: player_name, reservation, reply }), answer).await?;
+    let answer = tokio::select! {
+        biased;
+        answer = ask(session, Command::Join(Join { name: player_name, reservation, reply }), answer) => answer?,
+        // A seat takes a tick.
+        () = session.control.pause.stands_still() => return Err(paused(session)),
+    };
     answer.map_err(|error| match error {
         NotSeated::Join(JoinError::Full { .. }) => full(session, true),
         NotSeated::Reserved => full(session, false),
@@ -162,12 +169,21 @@ pub(super) async fn ask<T>(
     }
 }
 
+fn paused(session: &SessionHandle) -> Refusal {
+    let message = format!("{} is paused; try again, or choose another session", session.name);
+    Refusal::new(Code::Unavailable, "SESSION_PAUSED", message).field("hello.session").retry_after(PAUSED_RETRY)
+}
+
 fn stuck(session: &SessionHandle) -> Refusal {
     let message = format!("{} does not come back from a tick; try again, or choose another session", session.name);
     Refusal::new(Code::Unavailable, "SESSION_STUCK", message).field("hello.session").retry_after(BUSY_RETRY)
 }
 
 fn ended(session: &SessionHandle) -> Refusal {
+    if let Some(text) = session.termination() {
+        let message = format!("{}: {text}; choose another session", session.name);
+        return Refusal::new(Code::FailedPrecondition, "TERMINATED", message).field("hello.session");
+    }
     match session.state() {
         SessionState::Ended => gone(&session.name, false),
         SessionState::Failed => gone(&session.name, true),
@@ -196,7 +212,7 @@ pub(super) fn sit_down(shared: &Shared, session: &SessionHandle, admitted: Admit
     if welcome.attach_token.is_empty() {
         welcome.max_stripes = 1;
     }
-    playing(stripe, welcome)
+    playing(shared, session, stripe, welcome)
 }
 
 #[cfg(test)]

@@ -8,11 +8,17 @@ use std::{
 
 use tickwire_proto::v1::{self as pb, server_message::Kind};
 use tickwire_replication::{AckError, View};
-use tonic::Status;
+use tonic::{Code, Status};
+use tracing::{
+    Span, error_span,
+    field::{Empty, display},
+};
 
-use super::parse::Ack;
+use super::{PLAY, parse::Ack};
 use crate::{
+    metrics::{Arrival, LET_IN, LOST, PeerKind, of_goodbye},
     net::Connection,
+    notices::Told,
     server::Shared,
     session::{Closed, Inputs, SessionHandle, Stripe},
 };
@@ -25,8 +31,16 @@ const PINGS_MAX: usize = 8;
 pub(super) struct Peer {
     pub(super) shared: Arc<Shared>,
     pub(super) connection: Arc<Connection>,
+    /// Its log lines belong to it.
+    pub(super) span: Span,
     session: OnceLock<Arc<SessionHandle>>,
     stage: Mutex<Stage>,
+    /// How it has come, once that is known.
+    arrival: OnceLock<Arrival>,
+    /// Why it ends, once it does.
+    end: OnceLock<&'static str>,
+    /// The status that it has ended with.
+    status: OnceLock<Code>,
 }
 
 /// How far a stream has come.
@@ -49,8 +63,8 @@ pub(super) struct Playing {
     pub(super) welcome: Option<Box<pb::Welcome>>,
     /// Echoes of pings without a pong.
     pub(super) pings: VecDeque<u64>,
-    /// The server's newest notice that has been sent, by number.
-    pub(super) noticed: u64,
+    /// Which notices have been sent.
+    pub(super) told: Told,
 }
 
 /// Whether a peer is there.
@@ -67,7 +81,17 @@ pub(super) enum Liveness {
 impl Peer {
     pub(super) fn new(shared: Arc<Shared>, connection: Arc<Connection>) -> Self {
         shared.streams.fetch_add(1, Ordering::Relaxed);
-        Self { shared, connection, session: OnceLock::new(), stage: Mutex::new(Stage::Arriving) }
+        let span = error_span!(parent: &connection.span, "play", session = Empty, player = Empty);
+        Self {
+            shared,
+            connection,
+            span,
+            session: OnceLock::new(),
+            stage: Mutex::new(Stage::Arriving),
+            arrival: OnceLock::new(),
+            end: OnceLock::new(),
+            status: OnceLock::new(),
+        }
     }
 
     /// The session, once the peer plays.
@@ -75,12 +99,31 @@ impl Peer {
         self.session.get()
     }
 
+    /// Notes how it comes.
+    pub(super) fn note_arrival(&self, arrival: Arrival) {
+        // A stream says hello once.
+        let _ = self.arrival.set(arrival);
+    }
+
+    /// Notes why it ends. Only the first reason counts: the others follow from it.
+    pub(super) fn note_end(&self, reason: &'static str) {
+        let _ = self.end.set(reason);
+    }
+
+    /// Notes the status that it has ended with.
+    pub(super) fn note_status(&self, code: Code) {
+        let _ = self.status.set(code);
+    }
+
     /// Begins to play.
     pub(super) fn play(&self, session: Arc<SessionHandle>, playing: Playing) {
         let mut stage = self.lock();
         if matches!(*stage, Stage::Arriving) {
+            self.span.record("session", display(&session.name));
+            self.span.record("player", display(playing.stripe.player()));
             // A stream arrives once.
             let _ = self.session.set(session);
+            self.shared.peer_counters.joins.note((self.arrived_by(), LET_IN));
             *stage = Stage::Playing(Box::new(playing));
         }
     }
@@ -129,6 +172,7 @@ impl Peer {
         let Stage::Playing(playing) = &mut *stage else { return false };
         let closed = playing.stripe.close();
         if closed == Closed::Stripe {
+            self.note_end(of_goodbye(pb::GoodbyeReason::StripeClosed));
             let goodbye = pb::Goodbye {
                 reason: pb::GoodbyeReason::StripeClosed.into(),
                 text: "you play on".into(),
@@ -176,6 +220,10 @@ impl Peer {
         }
     }
 
+    fn arrived_by(&self) -> Arrival {
+        self.arrival.get().copied().unwrap_or(Arrival::Unknown)
+    }
+
     pub(super) fn lock(&self) -> MutexGuard<'_, Stage> {
         // Composing asks the game, which may panic. That ends the connection, and takes the stage apart as it is.
         self.stage.lock().unwrap_or_else(PoisonError::into_inner)
@@ -190,6 +238,13 @@ impl Peer {
 
 impl Drop for Peer {
     fn drop(&mut self) {
+        let end = self.end.get().copied().unwrap_or(LOST);
+        let Shared { peer_counters, requests, .. } = &*self.shared;
+        match self.session() {
+            Some(_) => peer_counters.ends.note((PeerKind::Player, end)),
+            None => peer_counters.joins.note((self.arrived_by(), end)),
+        }
+        requests.note(PLAY, self.status.get().copied());
         self.shared.streams.fetch_sub(1, Ordering::Relaxed);
         self.shared.something_ended.notify_one();
     }

@@ -15,7 +15,7 @@ use prost::Message as _;
 use tickwire_proto::v1 as pb;
 use tickwire_shared::{INPUT_LEAD_MS_MAX, PlayerId};
 use tonic::{Code, Status};
-use tracing::{debug, info};
+use tracing::{Instrument as _, debug, error_span, info};
 
 use super::{
     attach::attach,
@@ -29,6 +29,7 @@ use super::{
 };
 use crate::{
     identity::Purpose,
+    metrics::{Arrival, CLOSED, LOST, MALFORMED, of_goodbye},
     net::{Incoming, Lane},
     server::Phase,
     session::{Command, Inputs, NotTaken, SessionHandle},
@@ -216,7 +217,7 @@ impl Uplink {
         }
         if self.due.is_some_and(|due| now >= due) {
             self.due = None;
-            debug!("a stream did not end in time; its connection is cut off");
+            peer.span.in_scope(|| debug!("a stream did not end in time; its connection is cut off"));
             peer.connection.abort();
         }
         Poll::Pending
@@ -231,9 +232,15 @@ impl Uplink {
             match inbox.poll_message(peer.shared.limits().message_bytes_max, None, cx) {
                 Poll::Ready(message) => {
                     let hello = read_hello(message)?;
+                    peer.note_arrival(match hello {
+                        FirstHello::Join(_) => Arrival::Join,
+                        FirstHello::Resume(_) => Arrival::Resume,
+                        FirstHello::Attach(_) => Arrival::Attach,
+                    });
                     self.heard_at = now;
                     self.due = None;
-                    *seat = Some(Box::pin(arrive(Arc::clone(peer), hello)));
+                    let join = error_span!(parent: &peer.span, "join");
+                    *seat = Some(Box::pin(arrive(Arc::clone(peer), hello).instrument(join)));
                 }
                 Poll::Pending if self.due.is_some_and(|due| now >= due) => {
                     return Poll::Ready(Err(no_hello(peer.shared.timeouts.hello).into()));
@@ -300,31 +307,43 @@ impl Uplink {
     }
 
     fn part(&mut self, peer: &Peer, end: End, now: Instant) -> Progress {
-        match &self.stage {
-            Stage::Playing { seated: Seated { session, player, .. }, .. } => {
-                info!(session = %session.name, %player, %end, "parted");
-            }
+        peer.span.in_scope(|| match &self.stage {
+            Stage::Playing { .. } => info!(%end, "parted"),
             Stage::Arriving { .. } | Stage::Over => debug!(%end, "a stream ended before it played"),
-        }
+        });
         self.stage = Stage::Over;
         self.inbox = None;
         let mut patience = peer.shared.timeouts.end;
         match end {
-            End::Lost => return Progress::Lost,
+            End::Lost => {
+                peer.note_end(LOST);
+                return Progress::Lost;
+            }
             // The goodbye comes when the seat is free: who has it may send another player in.
             End::Left => {
+                peer.note_end(of_goodbye(pb::GoodbyeReason::Left));
                 peer.leave();
                 patience += Duration::from_millis(INPUT_LEAD_MS_MAX);
             }
             End::Closed => {
                 if peer.close() {
+                    peer.note_end(CLOSED);
                     patience += Duration::from_millis(INPUT_LEAD_MS_MAX);
                 }
             }
             // Who is silent may be cut off; who breaks a rule is there, and has played.
-            End::Refused(refusal) if refusal.code == Code::DeadlineExceeded => peer.end(refusal.into()),
-            End::Refused(refusal) => peer.expel(refusal.into()),
-            End::Malformed(status) => peer.expel(status),
+            End::Refused(refusal) => {
+                peer.note_end(refusal.reason);
+                if refusal.code == Code::DeadlineExceeded {
+                    peer.end(refusal.into());
+                } else {
+                    peer.expel(refusal.into());
+                }
+            }
+            End::Malformed(status) => {
+                peer.note_end(MALFORMED);
+                peer.expel(status);
+            }
         }
         // A peer that reads nothing never takes the stream's end.
         self.due = Some(now + patience);
@@ -391,15 +410,19 @@ fn read_hello(message: Result<Received, End>) -> Result<FirstHello, End> {
 /// From Hello to Welcome.
 async fn arrive(peer: Arc<Peer>, hello: FirstHello) -> Result<Seated, End> {
     let shared = &peer.shared;
-    let (session, playing) = match hello {
+    // It may have come before the ban.
+    if let Some(banned) = shared.bans.find(peer.connection.peer.ip()) {
+        return Err(banned.refusal().into());
+    }
+    let (session, mut playing) = match hello {
         FirstHello::Join(mut hello) => {
             let mut admission = shared.identity.admit(&mut hello, Purpose::Play)?;
             let (session, reservation) = find_session(shared, &hello, &admission)?;
             admission.record().await?;
             let admitted = take_seat(&session, hello.player_name.clone(), reservation).await?;
             let playing = sit_down(shared, &session, admitted, &hello);
-            let (player, subject) = (playing.stripe.player(), admission.subject());
-            info!(session = %session.name, %player, subject, "joined");
+            let (player, subject, from) = (playing.stripe.player(), admission.subject(), peer.connection.peer);
+            info!(session = %session.name, %player, subject, %from, "joined");
             admission.admitted();
             (session, playing)
         }
@@ -407,17 +430,20 @@ async fn arrive(peer: Arc<Peer>, hello: FirstHello) -> Result<Seated, End> {
             let (session, playing) = resume(shared, &hello).await?;
             session.counters.seats_resumed.fetch_add(1, Ordering::Relaxed);
             let (player, resumes) = (playing.stripe.player(), playing.stripe.sitting());
-            info!(session = %session.name, %player, resumes, "resumed");
+            let from = peer.connection.peer;
+            info!(session = %session.name, %player, resumes, %from, "resumed");
             (session, playing)
         }
         FirstHello::Attach(hello) => {
             let (session, playing) = attach(shared, &hello)?;
             session.counters.stripes_attached.fetch_add(1, Ordering::Relaxed);
             let (player, stripe) = (playing.stripe.player(), playing.stripe.number());
-            info!(session = %session.name, %player, stripe, "attached");
+            let from = peer.connection.peer;
+            info!(session = %session.name, %player, stripe, %from, "attached");
             (session, playing)
         }
     };
+    playing.stripe.come_from(peer.connection.peer);
     let (player, sitting) = (playing.stripe.player(), playing.stripe.sitting());
     peer.play(Arc::clone(&session), playing);
     Ok(Seated { session, player, sitting })
@@ -447,7 +473,7 @@ fn take(peer: &Peer, seated: &Seated, message: Received, now: Instant) -> Result
             // A client may ask as often as it may send.
             if asked.is_power_of_two() {
                 let reason = reason.as_str_name();
-                info!(session = %session.name, asked, reason, "clients have asked for resets so often");
+                peer.span.in_scope(|| info!(asked, reason, "clients of the session have asked for resets so often"));
             }
             peer.resync();
         }

@@ -64,6 +64,12 @@ impl Pacer {
         Pace::Slip(late)
     }
 
+    /// The session has stood still until `now`, when `tick` is due at last.
+    pub(crate) fn go_on(&mut self, tick: Tick, now: Duration) {
+        self.slip += now.saturating_sub(self.due(tick));
+        self.late_in_a_row = 0;
+    }
+
     /// How far the deadlines have been moved in all.
     pub(crate) fn slip(&self) -> Duration {
         self.slip
@@ -87,12 +93,24 @@ pub(crate) struct TickClock {
     first: Tick,
     tick: AtomicU64,
     slip_us: AtomicI64,
+    /// Since when the session stands still, since its start.
+    stands_since_us: AtomicI64,
 }
+
+/// What [`TickClock::stands_since_us`] says of a session that goes on.
+const GOES: i64 = i64::MAX;
 
 impl TickClock {
     /// A clock whose tick `first` is due at `origin`.
     pub(crate) fn new(origin: Instant, rate: TickRate, first: Tick) -> Self {
-        Self { origin, rate, first, tick: AtomicU64::new(first.0), slip_us: AtomicI64::new(0) }
+        Self {
+            origin,
+            rate,
+            first,
+            tick: AtomicU64::new(first.0),
+            slip_us: AtomicI64::new(0),
+            stands_since_us: AtomicI64::new(GOES),
+        }
     }
 
     /// The time since the session's start: what views and pacers call `now`.
@@ -121,9 +139,10 @@ impl TickClock {
         margin.clamp(i64::from(i32::MIN), i64::from(i32::MAX)) as i32
     }
 
-    /// The time since the newest tick was due.
+    /// The time since the newest tick was due; while the session stands still, until it did so.
     pub(crate) fn phase_us(&self, now: Instant) -> u32 {
-        let phase = micros(self.since_start(now)) - self.due_us(self.tick());
+        let now = micros(self.since_start(now)).min(self.stands_since_us.load(Ordering::Relaxed));
+        let phase = now - self.due_us(self.tick());
         phase.clamp(0, i64::from(u32::MAX)) as u32
     }
 
@@ -135,6 +154,11 @@ impl TickClock {
     /// Says how far the deadlines have been moved in all.
     pub(crate) fn set_slip(&self, slip: Duration) {
         self.slip_us.store(micros(slip), Ordering::Relaxed);
+    }
+
+    /// Says that the session stands still since `now`, or goes on.
+    pub(crate) fn stand(&self, since_start: Option<Duration>) {
+        self.stands_since_us.store(since_start.map_or(GOES, micros), Ordering::Relaxed);
     }
 
     fn due_us(&self, tick: Tick) -> i64 {
@@ -188,6 +212,26 @@ mod tests {
         assert_eq!(pacer.next(Tick(6), MS(200)), Pace::Slip(MS(140)));
         assert_eq!(pacer.slip(), MS(140));
         assert_eq!(pacer.next(Tick(7), MS(200)), Pace::WaitUntil(MS(210)));
+    }
+
+    #[test]
+    fn a_standstill_is_no_lateness_and_time_stands_still_in_it() {
+        let (mut pacer, origin) = (pacer(), Instant::now());
+        let clock = TickClock::new(origin, TickRate::new(100).expect("in range"), Tick::ZERO);
+        assert_eq!(pacer.next(Tick(1), MS(12)), Pace::Step);
+        clock.publish(Tick(1));
+        clock.stand(Some(MS(14)));
+        assert_eq!(clock.phase_us(origin + MS(500)), 4_000);
+        pacer.go_on(Tick(2), MS(1000));
+        clock.set_slip(pacer.slip());
+        clock.stand(None);
+        assert_eq!((pacer.slip(), pacer.next(Tick(2), MS(1000))), (MS(980), Pace::Step));
+        clock.publish(Tick(2));
+        assert_eq!(pacer.next(Tick(3), MS(1000)), Pace::WaitUntil(MS(1010)));
+        assert_eq!(clock.phase_us(origin + MS(1003)), 3_000);
+        // It stood for no longer than until its next tick was due.
+        pacer.go_on(Tick(3), MS(1005));
+        assert_eq!(pacer.slip(), MS(980));
     }
 
     #[test]

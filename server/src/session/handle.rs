@@ -3,7 +3,7 @@
 use std::{
     sync::{
         Arc, OnceLock,
-        atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering},
+        atomic::{AtomicU8, AtomicU32, Ordering},
     },
     time::{Duration, SystemTime},
 };
@@ -11,18 +11,19 @@ use std::{
 use tickwire_proto::v1 as pb;
 use tickwire_replication::Replicator;
 use tickwire_shared::{Schema, Tick, TickRate};
-use tickwire_simulation::InputCounters;
 use tokio::sync::{Notify, watch};
 use tracing::{error, warn};
 
 use super::{
-    SeatLedger, SessionName, SessionTerms, TickClock,
+    SeatLedger, SessionCounters, SessionName, SessionTerms, TickClock,
     live::LiveEdge,
     mailbox::Mailbox,
+    oust::SeatTable,
+    pause::{NotStepped, PauseSwitch},
     recording::RecordingWatch,
     threads::{TaskHandle, Watched},
 };
-use crate::{chat::Room, net::Relay};
+use crate::{chat::Room, net::Relay, notices::Notices};
 
 /// What all threads share of a session. Its world belongs to the one that steps it.
 #[derive(Debug)]
@@ -45,7 +46,7 @@ pub(crate) struct SessionHandle {
     pub(crate) mailbox: Mailbox,
     /// One per network thread.
     pub(crate) relays: Vec<Arc<Relay>>,
-    pub(crate) counters: SessionCounters,
+    pub(crate) counters: Arc<SessionCounters>,
     pub(crate) recording: RecordingWatch,
     /// What spectators see.
     pub(crate) live: LiveEdge,
@@ -53,6 +54,8 @@ pub(crate) struct SessionHandle {
     pub(crate) seats: SeatLedger,
     /// Who talks, and what was said.
     pub(crate) chat: Room,
+    /// What admins see and do.
+    pub(crate) control: SessionControl,
     pub(super) state: AtomicU8,
     /// Of a session that has been ended.
     pub(super) ending: OnceLock<SessionEnding>,
@@ -71,51 +74,29 @@ pub(crate) struct SessionHandle {
     pub(super) news: Arc<watch::Sender<()>>,
 }
 
+/// A session in the hands of admins.
+#[derive(Debug, Default)]
+pub(crate) struct SessionControl {
+    pub(crate) pause: PauseSwitch,
+    pub(crate) seats: SeatTable,
+    /// Of the session.
+    pub(crate) notices: Notices,
+}
+
 /// Why a session has been ended, and with what.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct SessionEnding {
     pub(crate) cause: pb::SessionEndCause,
     /// As JSON; empty: nothing.
     pub(crate) result_json: String,
+    /// What players are told of an end that an admin has brought about.
+    pub(crate) termination: Option<String>,
 }
 
-/// What happened beside the match, as totals since its start.
-#[derive(Debug, Default)]
-pub(crate) struct SessionCounters {
-    /// Inputs that came after their tick had begun.
-    pub(crate) inputs_late: AtomicU64,
-    /// Ticks of seats at which what was held was repeated.
-    pub(crate) inputs_repeated: AtomicU64,
-    /// Ticks of seats at which nothing was held.
-    pub(crate) inputs_absent: AtomicU64,
-    /// Inputs that found the mailbox full.
-    pub(crate) inputs_dropped: AtomicU64,
-    /// Inputs that had come by another stripe of their player before.
-    pub(crate) inputs_sent_again: AtomicU64,
-    /// Seats that were taken back.
-    pub(crate) seats_resumed: AtomicU64,
-    /// Further streams of players who had one.
-    pub(crate) stripes_attached: AtomicU64,
-    /// Streams that were lost while their player had others.
-    pub(crate) stripes_lost: AtomicU64,
-    /// Messages of an epoch that is over.
-    pub(crate) stale_epochs: AtomicU64,
-    /// Resets that clients asked for.
-    pub(crate) resyncs: AtomicU64,
-    /// Ticks that began later than a tick's time after they were due, or took longer than that.
-    pub(crate) overruns: AtomicU64,
-    /// Times that the tick loop gave up catching up.
-    pub(crate) slips: AtomicU64,
-    /// Times that a tick took so long that the session was taken for stuck.
-    pub(crate) stuck: AtomicU64,
-}
-
-impl SessionCounters {
-    /// Takes over what the session counts itself.
-    pub(super) fn note_inputs(&self, counters: &InputCounters) {
-        self.inputs_late.store(counters.late, Ordering::Relaxed);
-        self.inputs_repeated.store(counters.repeated, Ordering::Relaxed);
-        self.inputs_absent.store(counters.absent, Ordering::Relaxed);
+impl SessionEnding {
+    /// An end without a result.
+    pub(crate) fn of(cause: pb::SessionEndCause) -> Self {
+        Self { cause, result_json: String::new(), termination: None }
     }
 }
 
@@ -151,7 +132,7 @@ impl SessionHandle {
             SessionState::Failed => pb::SessionEndCause::Failed,
             SessionState::Ended => return self.ending.get().cloned(),
         };
-        Some(SessionEnding { cause, result_json: String::new() })
+        Some(SessionEnding::of(cause))
     }
 
     /// When it ceased to run.
@@ -190,6 +171,11 @@ impl SessionHandle {
         *self.stuck.borrow()
     }
 
+    /// Whether it has stopped or failed.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.state() != SessionState::Running
+    }
+
     /// Whether it can be played.
     pub(crate) fn runs(&self) -> bool {
         self.state() == SessionState::Running && !self.is_stuck()
@@ -215,6 +201,24 @@ impl SessionHandle {
             self.expedite();
         }
         is_first
+    }
+
+    /// What players are told of an end that an admin has brought about.
+    pub(crate) fn termination(&self) -> Option<&str> {
+        self.ending.get().and_then(|ending| ending.termination.as_deref())
+    }
+
+    /// Has the session stand still, or go on.
+    pub(crate) fn set_paused(&self, paused: bool) {
+        self.control.pause.set(paused);
+        self.expedite();
+    }
+
+    /// Has a session that stands still step some ticks.
+    pub(crate) fn step(&self, ticks: u32) -> Result<(), NotStepped> {
+        self.control.pause.step(ticks)?;
+        self.expedite();
+        Ok(())
     }
 
     fn expedite(&self) {
@@ -247,15 +251,16 @@ impl SessionHandle {
     pub(super) fn note_overrun(&self, tick: Tick, late: Duration, took: Duration) {
         let overruns = self.counters.overruns.fetch_add(1, Ordering::Relaxed) + 1;
         if overruns.is_power_of_two() {
-            warn!(session = %self.name, %tick, overruns, ?late, ?took, "a tick overran its time");
+            warn!(%tick, overruns, ?late, ?took, "a tick overran its time");
         }
     }
 
     /// As [`note_overrun`](Self::note_overrun): the clock has slipped by so much, and in all.
     pub(super) fn note_slip(&self, tick: Tick, by: Duration, in_all: Duration) {
         let slips = self.counters.slips.fetch_add(1, Ordering::Relaxed) + 1;
+        self.counters.slip_us.store(u64::try_from(in_all.as_micros()).unwrap_or(u64::MAX), Ordering::Relaxed);
         if slips.is_power_of_two() {
-            warn!(session = %self.name, %tick, slips, ?by, ?in_all, "the tick loop is late; its clock slips");
+            warn!(%tick, slips, ?by, ?in_all, "the tick loop is late; its clock slips");
         }
     }
 

@@ -25,6 +25,7 @@ use super::{
 };
 use crate::{
     config::ServerConfig,
+    metrics::SessionMeters,
     net::{NetworkThread, Relay},
     watch,
 };
@@ -56,6 +57,7 @@ pub(crate) struct Host {
     pub(super) resume_tokens: Arc<ResumeTokens>,
     /// Rings when a session ends, gets stuck or goes on.
     pub(super) changed: Arc<Notify>,
+    pub(super) meters: Arc<SessionMeters>,
 }
 
 #[derive(Debug, Default)]
@@ -145,6 +147,7 @@ impl SessionHost {
             makers: Workers::new("tickwire-create"),
             resume_tokens: Arc::default(),
             changed,
+            meters: Arc::default(),
             config,
         })))
     }
@@ -159,6 +162,11 @@ impl Host {
     /// What seats are taken back by.
     pub(crate) fn resume_tokens(&self) -> &Arc<ResumeTokens> {
         &self.resume_tokens
+    }
+
+    /// Of all sessions that there have been.
+    pub(crate) fn meters(&self) -> &Arc<SessionMeters> {
+        &self.meters
     }
 
     /// Starts a session, and has it stepped from now on; `publish` is to take it into the registry. This waits for the game and

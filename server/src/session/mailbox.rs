@@ -65,6 +65,8 @@ pub(crate) enum SeatNews {
     Lost,
     /// The player left.
     Left,
+    /// An admin has taken the player out, whichever sitting it is by now.
+    Ousted,
 }
 
 /// A session's letters. Writers hold the lock for one push, the session's thread for one swap per tick.

@@ -2,11 +2,14 @@
 
 mod chat_seat;
 mod clock;
+mod counters;
 mod handle;
 mod host;
 mod join_code;
 mod live;
 mod mailbox;
+mod oust;
+mod pause;
 mod recording;
 mod registry;
 mod reservations;
@@ -21,13 +24,16 @@ mod workers;
 
 pub(crate) use chat_seat::{ChatSeat, ChatTokens};
 pub(crate) use clock::TickClock;
+pub(crate) use counters::{SessionCounters, StreamCounters, TICK_BOUNDS_US};
 pub(crate) use handle::{SessionEnding, SessionHandle, SessionState};
 pub(crate) use host::{Host, Origin, Place, RecoveredSession, SessionHost, SessionOrder, SessionShape};
 pub(crate) use join_code::JoinCode;
 pub(crate) use live::DELAY_IN_MEMORY_MAX;
 pub(crate) use mailbox::{Command, Inputs, Join, NotTaken, Resume};
-pub(crate) use recording::recorder_options;
-pub(crate) use registry::{Registry, SessionName, SessionNameError};
+pub(crate) use oust::{Ousted, OustedKind};
+pub(crate) use pause::{NotStepped, STEPS_MAX};
+pub(crate) use recording::{RecordingWatch, recorder_options};
+pub(crate) use registry::{Listing, Registry, SessionName, SessionNameError};
 pub(crate) use reservations::{
     NotSeated, Reservation, ReservationState, Reservations, SeatLedger, TICKET_BYTES_MAX, full, gone_for,
 };

@@ -15,28 +15,32 @@ use std::{
 use tickwire_proto::v1 as pb;
 use tickwire_recording::EndReason;
 use tickwire_replication::{ReplicationConfig, Replicator};
-use tickwire_shared::{Game, TickRate};
+use tickwire_shared::{Game, Tick, TickRate};
 use tickwire_simulation::{SeatChange, Session, SessionConfig, SessionError, SessionLimits, TickPanic};
 use tickwire_wire::schema;
 use tokio::{
     sync::{oneshot, watch},
     time::sleep_until,
 };
-use tracing::{error, info};
+use tracing::{Span, error, error_span, info};
 
 use super::{
-    Host, NotSeated, SeatLedger, SessionEnding, SessionHandle, SessionShape, SessionState, TickClock,
+    Host, NotSeated, SeatLedger, SessionCounters, SessionEnding, SessionHandle, SessionShape, SessionState, TickClock,
     clock::{Pace, Pacer, staggered_origin},
-    handle::SessionCounters,
+    handle::SessionControl,
     host::{Origin, RecoveredSession, SessionOrder},
     live::LiveEdge,
     mailbox::{Command, Join, Letters, Mailbox, Resume},
+    pause::Turn,
     recording::{RecordingCloser, SessionRecorder},
     seats::{Admitted, NotResumed, SeatKeeper},
     threads::Task,
     workers::Workers,
 };
 use crate::{chat::Room, config::ServerConfig, net::Relay};
+
+/// How often a session that stands still looks for who comes back.
+const STANDSTILL_LOOK: Duration = Duration::from_millis(50);
 
 /// A session that runs.
 #[derive(Debug)]
@@ -82,6 +86,7 @@ pub(super) fn start(
     relays: Vec<Arc<Relay>>,
 ) -> Result<RunningSession, StartError> {
     let SessionOrder { name, origin, shape, terms, place: _ } = order;
+    let _creating = error_span!("create", session = %name).entered();
     let config = &host.config;
     let (mut session, recorder, create_time, (seat_tokens, said)) = match origin {
         Origin::Seed(seed) => {
@@ -116,9 +121,10 @@ pub(super) fn start(
         clock: TickClock::new(origin, rate, first),
         mailbox: Mailbox::new(config.limits.mailbox_messages_max),
         relays,
-        counters: SessionCounters::default(),
+        counters: Arc::<SessionCounters>::default(),
         chat: Room::new(config.recording.chat && recording.is_some(), said, &config.limits.chat),
         recording: recorder.watch(),
+        control: SessionControl::default(),
         state: AtomicU8::new(SessionState::Running as u8),
         seats_taken: AtomicU32::new(session.seats_taken()),
         ending: OnceLock::new(),
@@ -146,10 +152,14 @@ pub(super) fn start(
         handle: Arc::clone(&handle),
         pacer,
         letters: Letters::default(),
+        joins: Vec::new(),
         admitted: Vec::new(),
         closers: host.closers.clone(),
         tell_end,
+        span: error_span!(parent: None, "session", session = %handle.name),
+        stands: false,
     };
+    host.meters.add(&handle);
     info!(session = %handle.name, %rate, "session started");
     let task = host.threads.add(due, Box::new(runner), Arc::clone(&handle) as _).map_err(StartError::Thread)?;
     let _ = handle.task.set(task);
@@ -189,10 +199,16 @@ struct Runner {
     handle: Arc<SessionHandle>,
     pacer: Pacer,
     letters: Letters,
+    /// Came before the session stood still, and wait for its next tick.
+    joins: Vec<Join>,
     /// Those who sit down at the tick being stepped, and wait for it.
     admitted: Vec<(Waiting, Admitted)>,
     closers: Workers,
     tell_end: oneshot::Sender<()>,
+    /// From its start to its end. Log lines of its game belong to it.
+    span: Span,
+    /// No tick has been stepped since it began to stand still.
+    stands: bool,
 }
 
 /// Who waits for a seat.
@@ -203,11 +219,13 @@ enum Waiting {
 
 impl Task for Runner {
     fn run(mut self: Box<Self>) -> Option<(Instant, Box<dyn Task>)> {
+        let span = self.span.clone();
+        let _entered = span.enter();
         // The engine catches what the game panics with; this is for the engine's own bugs, which are to cost one session
         // too.
         let stepped = catch_unwind(AssertUnwindSafe(|| self.step_if_due())).unwrap_or_else(|panic| {
             let message = panic_message(&*panic);
-            error!(session = %self.handle.name, message, "stepping a session panicked; this is a bug in Tickwire");
+            error!(message, "stepping a session panicked; this is a bug in Tickwire");
             Err(EndReason::Failed { message: message.to_owned() })
         });
         match stepped {
@@ -234,7 +252,14 @@ impl Runner {
         self.check_match_end()?;
         let tick = self.session.tick().next();
         let begun = Instant::now();
-        let (due, now) = (self.pacer.due(tick), self.handle.clock.since_start(begun));
+        let now = self.handle.clock.since_start(begun);
+        let turn = self.handle.control.pause.turn();
+        if turn == Turn::Stand {
+            self.stand_still(now);
+            return Ok(begun + STANDSTILL_LOOK);
+        }
+        self.go_on(tick, turn, now);
+        let due = self.pacer.due(tick);
         let late = match self.pacer.next(tick, now) {
             Pace::WaitUntil(due) => return Ok(self.handle.clock.instant(due)),
             Pace::Step => Duration::ZERO,
@@ -245,17 +270,21 @@ impl Runner {
                 by
             }
         };
-        self.read_letters();
+        self.read_letters(false);
         if let Err(TickPanic { tick, message }) = self.step() {
-            error!(session = %self.handle.name, %tick, message, "the game panicked; its session ends");
+            error!(%tick, message, "the game panicked; its session ends");
             return Err(EndReason::Failed { message });
         }
         self.answer_admitted();
         self.check_match_end()?;
         self.handle.wake_streams();
+        if turn == Turn::Step {
+            self.handle.control.pause.note_step();
+        }
         // Last: nobody waits for it.
         self.recorder.keyframe(&self.session);
         let took = begun.elapsed();
+        self.handle.counters.note_tick(now.saturating_sub(due), took);
         if !late.is_zero() || took > self.handle.tick_rate.duration_of(1) {
             self.handle.note_overrun(tick, late, took);
         }
@@ -273,12 +302,56 @@ impl Runner {
             result_json.clear();
         }
         info!(session = %self.handle.name, tick = %self.session.tick(), result_json, "the game has ended the match");
-        self.handle.finish(SessionEnding { cause: pb::SessionEndCause::Game, result_json });
+        self.handle.finish(SessionEnding { result_json, ..SessionEnding::of(pb::SessionEndCause::Game) });
         Err(EndReason::Ended { result_json: self.handle.result_json().to_owned() })
     }
 
-    fn read_letters(&mut self) {
+    /// Has nothing go by but what needs no tick: those who come back get their seats, so that a standstill costs nobody theirs.
+    fn stand_still(&mut self, now: Duration) {
+        if !std::mem::replace(&mut self.stands, true) {
+            self.handle.clock.stand(Some(now));
+        }
+        if self.handle.control.pause.note(true) {
+            self.tell(pb::NoticeKind::Paused, "the session is paused");
+            info!(session = %self.handle.name, tick = %self.session.tick(), "paused");
+        }
+        self.read_letters(true);
+        let frame = Arc::clone(self.session.frame());
+        let (seated, waiting) =
+            self.admitted.drain(..).partition(|(_, admitted)| frame.seat(admitted.seat.seat().player).is_some());
+        self.admitted = seated;
+        self.answer_admitted();
+        self.admitted = waiting;
+    }
+
+    /// Goes on after a standstill, if there was one: for as long as it lasted the clock has not gone on.
+    fn go_on(&mut self, tick: Tick, turn: Turn, now: Duration) {
+        if std::mem::take(&mut self.stands) {
+            self.pacer.go_on(tick, now);
+            self.handle.clock.set_slip(self.pacer.slip());
+            self.handle.clock.stand(None);
+        }
+        if turn == Turn::Go && self.handle.control.pause.note(false) {
+            self.tell(pb::NoticeKind::Resumed, "the session goes on");
+            info!(session = %self.handle.name, tick = %self.session.tick(), "resumed");
+        }
+    }
+
+    fn tell(&self, kind: pb::NoticeKind, text: &str) {
+        let notice = pb::Notice { kind: kind.into(), text: text.into(), ..pb::Notice::default() };
+        match kind {
+            pb::NoticeKind::Paused => self.handle.control.notices.begin(notice),
+            _ => self.handle.control.notices.end(notice),
+        }
+        self.handle.wake_streams();
+    }
+
+    fn read_letters(&mut self, stands: bool) {
         self.handle.mailbox.swap(&mut self.letters);
+        if !stands {
+            let joins = std::mem::take(&mut self.joins);
+            self.letters.commands.splice(0..0, joins.into_iter().map(Command::Join));
+        }
         for command in self.letters.commands.drain(..) {
             match command {
                 // Those of displaced streams are of nobody.
@@ -292,6 +365,7 @@ impl Runner {
                 // A client that is gone needs no seat.
                 Command::Join(Join { reply, .. }) if reply.is_closed() => {}
                 Command::Resume(Resume { reply, .. }) if reply.is_closed() => {}
+                Command::Join(join) if stands => self.joins.push(join),
                 Command::Join(Join { name, reservation, reply }) => {
                     let session = &mut self.session;
                     let sit = || session.join(&name).map(|player| (player, session.seats_taken()));
@@ -323,6 +397,7 @@ impl Runner {
         }
         self.recorder.chat(self.handle.chat.take_unrecorded());
         self.recorder.tick_input(&input);
+        self.seats.note_inputs(&input);
         for change in &input.seat_changes {
             if let SeatChange::Left { player } = change {
                 self.seats.vacate(*player);
@@ -358,7 +433,7 @@ impl Runner {
 
     /// Lets everybody know, and has the recording closed.
     fn end(self, reason: EndReason) {
-        let Self { session, mut recorder, handle, closers, tell_end, letters, admitted, seats, pacer: _ } = self;
+        let Self { session, mut recorder, handle, closers, tell_end, letters, joins, admitted, seats, .. } = self;
         handle.end(match reason {
             EndReason::Failed { .. } | EndReason::Killed => SessionState::Failed,
             EndReason::Ended { .. } => SessionState::Ended,
@@ -368,7 +443,7 @@ impl Runner {
         handle.seats.close();
         seats.close();
         recorder.chat(handle.chat.take_unrecorded());
-        drop((letters, admitted));
+        drop((letters, joins, admitted));
         log_totals(&session, &handle);
         let over = Arc::clone(&handle);
         closers.run(move || {
@@ -382,7 +457,7 @@ impl Runner {
         // What a game's world does when it is dropped is the game's code, too.
         if let Err(panic) = catch_unwind(AssertUnwindSafe(|| drop(session))) {
             let message = panic_message(&*panic);
-            error!(session = %handle.name, message, "the game panicked while its world was dropped");
+            error!(message, "the game panicked while its world was dropped");
         }
     }
 }
@@ -401,9 +476,8 @@ fn log_totals(session: &Session, handle: &SessionHandle) {
         slips,
         stuck,
         ..
-    } = &handle.counters;
+    } = &*handle.counters;
     info!(
-        session = %handle.name,
         ticks = %session.tick(),
         overruns = overruns.load(Ordering::Relaxed),
         slips = slips.load(Ordering::Relaxed),

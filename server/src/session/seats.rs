@@ -3,17 +3,18 @@
 use std::{
     collections::BTreeMap,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicU32, Ordering},
     },
 };
 
 use tickwire_shared::{NumberMap, PlayerId};
-use tickwire_simulation::Session;
+use tickwire_simulation::{Session, TickInput};
 
 use super::{
     ChatSeat, SessionHandle,
     mailbox::SeatNews,
+    oust::{Ousted, SeatFacts},
     tokens::{Ending, ResumeTokens, SeatToken, Token, TokenId, TokenKey},
 };
 
@@ -25,6 +26,8 @@ pub(crate) struct HeldSeat {
     /// How often it was resumed. Streams of an earlier sitting are displaced.
     sitting: AtomicU32,
     pub(crate) chat: ChatSeat,
+    pub(crate) facts: SeatFacts,
+    ousted: OnceLock<Ousted>,
 }
 
 /// A sitting on a seat, held by the streams that play it. Dropped, it tells the session that the connection is lost.
@@ -72,7 +75,33 @@ struct Kept {
 
 impl HeldSeat {
     fn new(session: Arc<SessionHandle>, player: PlayerId) -> Arc<Self> {
-        Arc::new(Self { session, player, sitting: AtomicU32::new(0), chat: ChatSeat::default() })
+        let seat = Arc::new(Self {
+            session,
+            player,
+            sitting: AtomicU32::new(0),
+            chat: ChatSeat::default(),
+            facts: SeatFacts::default(),
+            ousted: OnceLock::new(),
+        });
+        seat.session.control.seats.insert(&seat);
+        seat
+    }
+
+    /// Takes the player out: the seat is given up, and streams end with what is told. False: it has been done before.
+    pub(crate) fn oust(&self, ousted: Ousted) -> bool {
+        if self.ousted.set(ousted).is_err() {
+            return false;
+        }
+        self.session.mailbox.tell(self.player, self.sitting(), SeatNews::Ousted);
+        self.session.wake_streams();
+        // A session that stands still gives the seat up later.
+        self.chat.vacate(Ending::Left);
+        true
+    }
+
+    /// That the player has been taken out.
+    pub(crate) fn ousted(&self) -> Option<&Ousted> {
+        self.ousted.get()
     }
 
     fn sitting(&self) -> u32 {
@@ -162,6 +191,9 @@ impl SeatKeeper {
         let kept = self.seats.get_mut(&player).ok_or(NotResumed::Ended(Ending::Lost))?;
         let held = kept.token.as_mut().ok_or(NotResumed::Superseded)?;
         let proof = held.keys().find(|key| key.id == proof).ok_or(NotResumed::Superseded)?;
+        if kept.seat.ousted().is_some() {
+            return Err(NotResumed::Ended(Ending::Left));
+        }
         if !session.reconnect(player) {
             return Err(NotResumed::Ended(Ending::Left));
         }
@@ -184,8 +216,15 @@ impl SeatKeeper {
 
     /// Takes in what has become of a sitting.
     pub(super) fn hear(&mut self, session: &mut Session, player: PlayerId, sitting: u32, news: SeatNews) {
-        let Some(kept) = self.seats.get_mut(&player).filter(|kept| kept.seat.sitting() == sitting) else { return };
+        let is_meant = |kept: &&mut Kept| news == SeatNews::Ousted || kept.seat.sitting() == sitting;
+        let Some(kept) = self.seats.get_mut(&player).filter(is_meant) else { return };
         match news {
+            SeatNews::Ousted => {
+                // What comes of the player's streams from now on is of nobody.
+                kept.seat.sitting.fetch_add(1, Ordering::Release);
+                kept.has_left = true;
+                session.leave(player);
+            }
             SeatNews::Lost => session.disconnect(player),
             SeatNews::Left => {
                 kept.has_left = true;
@@ -205,6 +244,7 @@ impl SeatKeeper {
     /// The session has given a seat up.
     pub(super) fn vacate(&mut self, player: PlayerId) {
         let Some(Kept { seat, token, has_left }) = self.seats.remove(&player) else { return };
+        seat.session.control.seats.remove(player);
         let ending = if has_left { Ending::Left } else { Ending::Lost };
         token.iter().flat_map(SeatToken::keys).for_each(|key| self.tokens.retire(key.id, ending));
         seat.chat.vacate(ending);
@@ -214,6 +254,15 @@ impl SeatKeeper {
     pub(super) fn close(self) {
         let tokens = self.seats.values().filter_map(|kept| kept.token.as_ref());
         tokens.flat_map(SeatToken::keys).for_each(|key| self.tokens.retire(key.id, Ending::Left));
+    }
+
+    /// Counts what a tick consumes of whom.
+    pub(super) fn note_inputs(&self, input: &TickInput) {
+        for input in &input.inputs {
+            if let Some(kept) = self.seats.get(&input.player) {
+                kept.seat.facts.note_input(input);
+            }
+        }
     }
 
     /// Goes on with the seats of a session that has been restored: nobody has a stream yet, so that each is kept for the grace
@@ -268,8 +317,8 @@ pub(super) mod tests {
     use crate::{
         config::ServerConfig,
         session::{
-            SeatLedger, SessionName, SessionState, SessionTerms, TickClock, handle::SessionCounters, live::LiveEdge,
-            mailbox::Mailbox, recording::RecordingWatch, tokens::Found,
+            SeatLedger, SessionCounters, SessionName, SessionState, SessionTerms, TickClock, handle::SessionControl,
+            live::LiveEdge, mailbox::Mailbox, oust::OustedKind, recording::RecordingWatch, tokens::Found,
         },
     };
 
@@ -315,9 +364,10 @@ pub(super) mod tests {
             clock: TickClock::new(Instant::now(), rate, tickwire_shared::Tick::ZERO),
             mailbox: Mailbox::new(16),
             relays: Vec::new(),
-            counters: SessionCounters::default(),
+            counters: Arc::<SessionCounters>::default(),
             recording: RecordingWatch::default(),
             chat: crate::chat::Room::new(false, Vec::new(), &crate::config::ChatLimits::default()),
+            control: SessionControl::default(),
             state: AtomicU8::new(SessionState::Running as u8),
             seats_taken: AtomicU32::new(0),
             stuck: watch::Sender::new(false),
@@ -461,6 +511,25 @@ pub(super) mod tests {
         table.tick();
         assert_eq!(table.resume(&token(&admitted)).unwrap_err(), "ended");
         assert!(!admitted.seat.is_displaced());
+    }
+
+    #[test]
+    fn who_is_taken_out_has_lost_the_seat_whatever_comes_of_any_sitting() {
+        let mut table = Table::of(session(GRACE_TICKS));
+        let first = table.join();
+        let player = first.seat.seat().player;
+        let seat = table.handle.control.seats.get(player).expect("it is taken");
+        let ousted = || Ousted { kind: OustedKind::Kicked, text: "for swearing".into() };
+        let second = table.resume(&token(&first)).expect("it is the newest");
+        // Whoever kicks may have seen an earlier sitting.
+        assert!(seat.oust(ousted()) && !seat.oust(ousted()));
+        assert_eq!(table.resume(&token(&second)).unwrap_err(), "ended");
+        let changes = table.tick();
+        assert!(changes.contains(&SeatChange::Left { player }), "{changes:?}");
+        assert!(table.handle.control.seats.get(player).is_none());
+        assert_eq!(table.resume(&token(&second)).unwrap_err(), "left");
+        drop((first, second));
+        assert_eq!(table.tick(), []);
     }
 
     #[test]

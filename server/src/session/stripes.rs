@@ -1,6 +1,7 @@
 //! A seat with its streams: one, or several stripes, which share turns, budget, and what is known of the player's inputs.
 
 use std::{
+    net::SocketAddr,
     sync::{Arc, Mutex, MutexGuard, atomic::Ordering},
     time::Instant,
 };
@@ -9,7 +10,8 @@ use tickwire_replication::{AckError, InputFeedback, STRIPES_MAX, Snapshot, Turns
 use tickwire_shared::{PlayerId, Tick};
 
 use super::{
-    HeldSeat, Inputs, SeatGuard, SessionHandle,
+    HeldSeat, Inputs, Ousted, SeatGuard, SessionHandle, StreamCounters,
+    oust::StreamFacts,
     tokens::{AttachTokens, Ending, Token, TokenId},
 };
 
@@ -30,6 +32,7 @@ pub(crate) struct Granted {
 pub(crate) struct Stripes {
     pub(crate) session: Arc<SessionHandle>,
     pub(crate) granted: Granted,
+    held: Arc<HeldSeat>,
     player: PlayerId,
     sitting: u32,
     tokens: Arc<AttachTokens>,
@@ -48,6 +51,8 @@ struct State {
     turns: Turns,
     feedback: InputFeedback,
     received: Received,
+    /// The number of the newest snapshot, on whatever stripe.
+    newest_turn: u64,
     token: Option<TokenId>,
 }
 
@@ -56,6 +61,8 @@ struct State {
 pub(crate) struct Stripe {
     stripes: Arc<Stripes>,
     number: usize,
+    /// Once it is known where it comes from.
+    facts: Option<Arc<StreamFacts>>,
     /// It is out of the rotation, and its number may be another's.
     is_closed: bool,
 }
@@ -105,8 +112,8 @@ impl Stripes {
         tokens: &Arc<AttachTokens>,
     ) -> (Stripe, Option<Token>) {
         seat.take_up();
-        let HeldSeat { session, player, .. } = &**seat.seat();
-        let (session, player, sitting) = (Arc::clone(session), *player, seat.sitting());
+        let held = Arc::clone(seat.seat());
+        let (session, player, sitting) = (Arc::clone(&held.session), held.player, seat.sitting());
         let mut turns = Turns::new(TurnsConfig {
             tick_rate: session.tick_rate,
             ticks_per_snapshot: granted.ticks_per_snapshot,
@@ -122,16 +129,18 @@ impl Stripes {
             turns,
             feedback: InputFeedback::default(),
             received: Received::default(),
+            newest_turn: 0,
             token: None,
         };
+        session.counters.players.fetch_add(1, Ordering::Relaxed);
         let tokens = Arc::clone(tokens);
-        let stripes = Arc::new(Self { session, granted, player, sitting, tokens, state: Mutex::new(state) });
+        let stripes = Arc::new(Self { session, granted, held, player, sitting, tokens, state: Mutex::new(state) });
         let issued = (granted.stripes_max > 1).then(|| stripes.tokens.issue(Arc::downgrade(&stripes))).flatten();
         let token = issued.map(|(key, token)| {
             stripes.lock().token = Some(key.id);
             token
         });
-        (Stripe { stripes, number, is_closed: false }, token)
+        (Stripe { stripes, number, facts: None, is_closed: false }, token)
     }
 
     /// Takes a further stream in.
@@ -142,7 +151,7 @@ impl Stripes {
         }
         let number = state.turns.open(self.granted.stripes_max).ok_or(AttachError::Full)?;
         drop(state);
-        Ok(Stripe { stripes: Arc::clone(self), number, is_closed: false })
+        Ok(Stripe { stripes: Arc::clone(self), number, facts: None, is_closed: false })
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -179,6 +188,16 @@ impl Stripe {
         self.stripes.sitting
     }
 
+    /// Says where the stream comes from.
+    pub(crate) fn come_from(&mut self, address: SocketAddr) {
+        self.facts = Some(self.stripes.held.facts.note_stream(address));
+    }
+
+    /// That the player has been taken out.
+    pub(crate) fn ousted(&self) -> Option<&Ousted> {
+        self.stripes.held.ousted()
+    }
+
     /// Its number among the player's, from 0.
     pub(crate) fn number(&self) -> usize {
         self.number
@@ -198,13 +217,30 @@ impl Stripe {
         })
     }
 
-    /// Composes the stream's next snapshot, where it has the turn.
-    pub(crate) fn compose(&self, view: &mut View, now: Instant, snapshot: &mut Snapshot) -> bool {
+    /// Composes the stream's next snapshot, where it has the turn, and counts that.
+    pub(crate) fn compose(
+        &self,
+        view: &mut View,
+        now: Instant,
+        snapshot: &mut Snapshot,
+        counters: &StreamCounters,
+    ) -> bool {
         let session = &self.stripes.session;
         let mut state = self.stripes.lock();
         let feedback = InputFeedback { slip_us: session.clock.slip_us(), ..state.feedback };
         let now = session.clock.since_start(now);
-        view.compose_in_turn(&mut state.turns, self.number, &session.replicator, feedback, now, snapshot)
+        let is_composed =
+            view.compose_in_turn(&mut state.turns, self.number, &session.replicator, feedback, now, snapshot);
+        if is_composed {
+            let turn = snapshot.tick.0 / u64::from(self.stripes.granted.ticks_per_snapshot.max(1));
+            let gone_by = turn.saturating_sub(state.newest_turn + 1);
+            state.newest_turn = state.newest_turn.max(turn);
+            // Before a stream's first snapshot nothing was due.
+            counters.note_sent(snapshot, if snapshot.reset { 0 } else { gone_by });
+        }
+        drop(state);
+        counters.note_view(view.take_counts());
+        is_composed
     }
 
     /// Takes in what the client has received of this stream, and with inputs how the newest of them came: sequence, and
@@ -222,6 +258,9 @@ impl Stripe {
         let mut state = self.stripes.lock();
         let now = self.stripes.session.clock.since_start(now);
         view.acknowledge_in_turn(&mut state.turns, self.number, epoch, newest_tick, now)?;
+        if let (Some(facts), Some(round_trip)) = (&self.facts, view.credit().round_trip_min()) {
+            facts.note_round_trip(round_trip);
+        }
         // First arrival counts, on whatever stripe.
         if let Some((sequence, margin_us)) = input.filter(|(sequence, _)| *sequence > state.feedback.received_input) {
             state.feedback.received_input = sequence;
@@ -266,6 +305,9 @@ impl Stripe {
 
 impl Drop for Stripe {
     fn drop(&mut self) {
+        if let Some(facts) = self.facts.take() {
+            self.stripes.held.facts.forget(&facts);
+        }
         if self.is_closed {
             return;
         }
@@ -277,6 +319,7 @@ impl Drop for Stripe {
             }
             return;
         }
+        self.stripes.session.counters.players.fetch_sub(1, Ordering::Relaxed);
         let (seat, token) = (state.seat.take(), state.token.take());
         drop(state);
         // Outside the lock: both go to the locks of others.

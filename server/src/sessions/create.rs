@@ -289,7 +289,7 @@ enum Begun {
 
 /// Ends a session, and waits until its recording is closed; not for one that is stuck.
 async fn finish(session: &SessionHandle, result_json: String) {
-    session.finish(SessionEnding { cause: pb::SessionEndCause::Requested, result_json });
+    session.finish(SessionEnding { result_json, ..SessionEnding::of(pb::SessionEndCause::Requested) });
     tokio::select! {
         () = session.over() => {}
         () = session.gets_stuck() => {}

@@ -61,7 +61,7 @@ pub(super) fn describe_to_creator(shared: &Shared, session: &SessionHandle) -> p
     pb::Session { join_code, ..describe(shared, session) }
 }
 
-pub(super) fn state_of(shared: &Shared, session: &SessionHandle) -> pb::SessionState {
+pub(crate) fn state_of(shared: &Shared, session: &SessionHandle) -> pb::SessionState {
     match session.state() {
         SessionState::Running if session.is_stuck() => pb::SessionState::Stuck,
         SessionState::Running if *shared.phase.borrow() != Phase::Serving => pb::SessionState::Draining,
@@ -90,7 +90,7 @@ pub(super) fn hosted(shared: &Shared) -> Option<pb::Session> {
     })
 }
 
-fn describe_recording(status: RecorderStatus) -> pb::RecordingStatus {
+pub(crate) fn describe_recording(status: RecorderStatus) -> pb::RecordingStatus {
     let state = match status.state {
         RecorderState::Running => pb::RecordingState::Running,
         RecorderState::Behind => pb::RecordingState::Behind,

@@ -141,7 +141,7 @@ impl Lobby {
             }
             if let (Some(timeout), Some(since)) = (session.terms.empty_timeout, session.seats.empty_since())
                 && now.saturating_duration_since(since) >= timeout
-                && session.finish(SessionEnding { cause: pb::SessionEndCause::Empty, result_json: String::new() })
+                && session.finish(SessionEnding::of(pb::SessionEndCause::Empty))
             {
                 info!(session = %session.name, ?timeout, "nobody was in the session for so long: it ends");
             }

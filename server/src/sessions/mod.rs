@@ -21,7 +21,10 @@ use tickwire_proto::v1::{
 use tonic::{Request, Response, Status, async_trait};
 
 use self::authorise::{Action, authorise};
-pub(crate) use self::lobby::Lobby;
+pub(crate) use self::{
+    describe::{describe_recording, state_of},
+    lobby::Lobby,
+};
 use crate::server::Shared;
 
 /// `tickwire.v1.SessionService`.

@@ -18,6 +18,7 @@ use super::{
 };
 use crate::{
     identity::Purpose,
+    metrics::{Arrival, LET_IN},
     play::{FirstHello, Hello, check_schema, find_session, granted, read_hello},
     server::{Phase, Shared},
     session::Granted,
@@ -45,11 +46,17 @@ pub(crate) struct Hosted {
     pub(crate) speed: f64,
 }
 
+/// Counts what came of somebody's wish to watch.
+pub(super) fn counted<T>(shared: &Shared, arrival: Arrival, joined: Result<T, Refusal>) -> Result<T, Status> {
+    shared.peer_counters.joins.note((arrival, joined.as_ref().map_or_else(|refusal| refusal.reason, |_| LET_IN)));
+    joined.map_err(Into::into)
+}
+
 /// Lets a spectator of a session in.
 pub(super) async fn watch(
     shared: &Arc<Shared>,
     request: pb::WatchRequest,
-) -> Result<impl Stream<Item = Result<Bytes, Status>> + Send + use<>, Status> {
+) -> Result<impl Stream<Item = Result<Bytes, Status>> + Send + use<>, Refusal> {
     let pb::WatchRequest { hello, follow_player, from_tick, speed } = request;
     let wishes = Wishes { follow_player, from_tick, speed };
     let mut hello = hello_of(hello.ok_or_else(no_hello)?)?;
@@ -84,10 +91,10 @@ pub(super) fn replay(
     source: Source,
     hello: &Hello,
     request: &pb::ReplayRequest,
-) -> Result<impl Stream<Item = Result<Bytes, Status>> + Send + use<>, Status> {
+) -> Result<impl Stream<Item = Result<Bytes, Status>> + Send + use<>, Refusal> {
     let &pb::ReplayRequest { from_tick, speed, follow_player, .. } = request;
     check_schema(&source.name(), source.schema(), hello.game.as_ref(), hello.schema_hash)?;
-    Ok(let_in(shared, source, hello, &Wishes { follow_player, from_tick, speed })?)
+    let_in(shared, source, hello, &Wishes { follow_player, from_tick, speed })
 }
 
 pub(super) fn no_hello() -> Refusal {

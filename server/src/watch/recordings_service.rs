@@ -27,7 +27,7 @@ use super::{
     library::{Found, Library, RecordingName, RecordingNameError},
     rpc::{self, Answer},
 };
-use crate::{identity::Admission, server::Shared, status::Refusal};
+use crate::{identity::Admission, metrics::Arrival, server::Shared, status::Refusal};
 
 const PAGE_SIZE_DEFAULT: usize = 50;
 const PAGE_SIZE_MAX: usize = 200;
@@ -55,18 +55,18 @@ impl RecordingService {
             "/tickwire.v1.RecordingService/GetRecording" => {
                 let get = async move |request: pb::GetRecordingRequest| {
                     permit(&shared, &headers).await?;
-                    blocking(&shared, move |shared| {
+                    let described = blocking(&shared, move |shared| {
                         let found = find(&shared.library, &request.name)?;
                         Ok(found.describe(&shared.registry))
-                    })
-                    .await
+                    });
+                    Ok(described.await?)
                 };
                 rpc::unary(request, bytes_max, get).await
             }
             "/tickwire.v1.RecordingService/ListRecordings" => {
                 let list = async move |request| {
                     permit(&shared, &headers).await?;
-                    blocking(&shared, move |shared| list(shared, &request)).await
+                    Ok(blocking(&shared, move |shared| list(shared, &request)).await?)
                 };
                 rpc::unary(request, bytes_max, list).await
             }
@@ -80,31 +80,41 @@ impl RecordingService {
                 rpc::streaming(request, bytes_max, gzip, download).await
             }
             "/tickwire.v1.RecordingService/Replay" => {
-                let replay = async move |mut request: pb::ReplayRequest| {
-                    let mut hello = request.hello.take().map(join::hello_of).transpose()?;
-                    let admission = match shared.library.is_public {
-                        true => None,
-                        false => Some(shared.identity.admit_to_replay(&headers, hello.as_mut()).await?),
-                    };
-                    let hello = hello.ok_or_else(join::no_hello)?;
-                    let name = request.name.clone();
-                    let source = blocking(&shared, move |shared| {
-                        let found = find(&shared.library, &name)?;
-                        shared.library.source(&found, &shared.registry)
-                    });
-                    let source = source.await?;
-                    if let Some(admission) = &admission {
-                        admission.fits(&source.name(), &source.schema().game)?;
-                    }
-                    let stream = join::replay(&shared, source, &hello, &request)?;
-                    admission.into_iter().for_each(Admission::admitted);
-                    Ok(stream)
+                let replay = async move |request: pb::ReplayRequest| {
+                    let joined = replay(&shared, &headers, request).await;
+                    join::counted(&shared, Arrival::Replay, joined)
                 };
                 rpc::streaming(request, bytes_max, none, replay).await
             }
             path => rpc::unimplemented(path),
         }
     }
+}
+
+/// Lets a spectator of a recording in.
+async fn replay(
+    shared: &Arc<Shared>,
+    headers: &HeaderMap,
+    mut request: pb::ReplayRequest,
+) -> Result<impl Stream<Item = Result<Bytes, Status>> + Send + use<>, Refusal> {
+    let mut hello = request.hello.take().map(join::hello_of).transpose()?;
+    let admission = match shared.library.is_public {
+        true => None,
+        false => Some(shared.identity.admit_to_replay(headers, hello.as_mut()).await?),
+    };
+    let hello = hello.ok_or_else(join::no_hello)?;
+    let name = request.name.clone();
+    let source = blocking(shared, move |shared| {
+        let found = find(&shared.library, &name)?;
+        shared.library.source(&found, &shared.registry)
+    });
+    let source = source.await?;
+    if let Some(admission) = &admission {
+        admission.fits(&source.name(), &source.schema().game)?;
+    }
+    let stream = join::replay(shared, source, &hello, &request)?;
+    admission.into_iter().for_each(Admission::admitted);
+    Ok(stream)
 }
 
 /// Lets those go on who may know of recordings.
@@ -116,11 +126,14 @@ async fn permit(shared: &Shared, headers: &HeaderMap) -> Result<(), Refusal> {
 async fn blocking<R: Send + 'static>(
     shared: &Arc<Shared>,
     ask: impl FnOnce(&Shared) -> Result<R, Refusal> + Send + 'static,
-) -> Result<R, Status> {
+) -> Result<R, Refusal> {
     let shared = Arc::clone(shared);
     let answer = task::spawn_blocking(move || ask(&shared)).await;
     // A panic in there has been reported by the panic hook.
-    Ok(answer.map_err(|_| Status::internal("the recordings could not be read; the server's log says why"))??)
+    answer.map_err(|_| {
+        let message = "the recordings could not be read; the server's log says why";
+        Refusal::new(Code::Internal, "UNREADABLE", message)
+    })?
 }
 
 fn find(library: &Library, name: &str) -> Result<Found, Refusal> {

@@ -16,7 +16,7 @@ use super::{
     rpc::{self, Answer},
     words::{self, Word},
 };
-use crate::{play, server::Shared};
+use crate::{metrics::Arrival, play, server::Shared};
 
 /// `tickwire.v1.GameService`, without `Play`.
 #[derive(Clone, Debug)]
@@ -35,7 +35,10 @@ impl GameService {
         match request.uri().path() {
             "/tickwire.v1.GameService/Watch" => {
                 let none = EnabledCompressionEncodings::default();
-                rpc::streaming(request, bytes_max, none, async move |request| join::watch(&shared, request).await).await
+                rpc::streaming(request, bytes_max, none, async move |request| {
+                    join::counted(&shared, Arrival::Watch, join::watch(&shared, request).await)
+                })
+                .await
             }
             "/tickwire.v1.GameService/SendInputs" => {
                 rpc::unary(request, bytes_max, async move |request| send_inputs(&shared, request)).await

@@ -22,7 +22,9 @@ use super::{
     spectators::Listing,
 };
 use crate::{
-    server::Phase,
+    metrics::{LOST, PeerKind, of_goodbye},
+    notices::Told as ToldNotices,
+    server::{Phase, Shared},
     session::{SessionHandle, SessionState},
     status::Refusal,
 };
@@ -32,8 +34,8 @@ pub(super) struct SpectatorStream {
     spectator: Arc<Spectator>,
     /// Until it is sent.
     welcome: Option<Box<pb::Welcome>>,
-    /// The server's newest notice that has been sent, by number.
-    noticed: u64,
+    /// Which notices have been sent.
+    notices: ToldNotices,
     /// What the spectator was told last of what may change by itself.
     told: Option<Told>,
     live: Option<watch::Receiver<()>>,
@@ -43,8 +45,21 @@ pub(super) struct SpectatorStream {
     status: Option<Status>,
     is_over: bool,
     snapshot: Snapshot,
+    end: End,
     _listing: Listing,
     _seat: Option<Seat>,
+}
+
+/// Counts the stream's end, however that comes.
+struct End {
+    shared: Arc<Shared>,
+    reason: &'static str,
+}
+
+impl Drop for End {
+    fn drop(&mut self) {
+        self.shared.peer_counters.ends.note((PeerKind::Spectator, self.reason));
+    }
 }
 
 /// A spectator's part of a session's quota.
@@ -59,7 +74,7 @@ impl Drop for Seat {
 /// What is to be sent next.
 enum Next {
     Message(Bytes),
-    End(pb::Goodbye, Status),
+    End(pb::Goodbye, Status, &'static str),
     /// Nothing before something happens, or this time comes.
     Wait(Option<Instant>),
 }
@@ -83,11 +98,14 @@ struct Place {
 impl SpectatorStream {
     pub(super) fn new(spectator: Arc<Spectator>, welcome: pb::Welcome, listing: Listing, seat: Option<Seat>) -> Self {
         let live = spectator.source.session().map(|session| session.live.subscribe());
-        let phase = spectator.shared.phase.subscribe();
+        let shared = Arc::clone(&spectator.shared);
+        let phase = shared.phase.subscribe();
+        let session_notices = spectator.source.session().map(|session| &session.control.notices);
+        let notices = ToldNotices::newcomer(&shared.notices, session_notices);
         Self {
             spectator,
             welcome: Some(Box::new(welcome)),
-            noticed: 0,
+            notices,
             told: None,
             live,
             past: None,
@@ -95,6 +113,7 @@ impl SpectatorStream {
             status: None,
             is_over: false,
             snapshot: Snapshot::default(),
+            end: End { shared, reason: LOST },
             _listing: listing,
             _seat: seat,
         }
@@ -119,7 +138,8 @@ impl SpectatorStream {
         loop {
             match self.look(Instant::now()) {
                 Next::Message(bytes) => return Some(Ok(bytes)),
-                Next::End(goodbye, status) => {
+                Next::End(goodbye, status, reason) => {
+                    self.end.reason = reason;
                     debug!(session = %self.spectator.source.name(), status = status.message(), "a spectator has gone");
                     self.status = Some(status);
                     return Some(Ok(encoded(Kind::Goodbye(goodbye))));
@@ -165,12 +185,13 @@ impl SpectatorStream {
         if let Some(end) = spectator.source.session().and_then(|session| end_of(session)) {
             return end;
         }
-        if let Some(notice) = spectator.shared.notices.newer_than(&mut self.noticed) {
+        let session_notices = spectator.source.session().map(|session| &session.control.notices);
+        if let Some(notice) = self.notices.next(&spectator.shared.notices, session_notices) {
             return Next::Message(encoded(Kind::Notice(notice)));
         }
         let mut state = spectator.lock();
         if state.leaves {
-            return Next::End(goodbye(pb::GoodbyeReason::Left, "you left"), Status::ok(""));
+            return said(pb::GoodbyeReason::Left, "you left", Status::ok(""));
         }
         let place = match self.find_place(&spectator, &mut state) {
             Ok(Some(place)) => place,
@@ -205,9 +226,12 @@ impl SpectatorStream {
                 (Stand::Nowhere | Stand::Live, _) => return Next::Wait(None),
             };
             let feedback = InputFeedback { slip_us: place.slip_us, ..InputFeedback::default() };
-            if view.compose_into(replicator, feedback, since_start, &mut self.snapshot) {
+            let is_composed = view.compose_into(replicator, feedback, since_start, &mut self.snapshot);
+            spectator.shared.spectator_snapshots.note_view(view.take_counts());
+            if is_composed {
                 let mut bytes = Vec::with_capacity(self.snapshot.server_message_len());
                 self.snapshot.encode_server_message(&mut bytes);
+                spectator.shared.spectator_snapshots.note_sent(&self.snapshot, 0);
                 self.snapshot.clear();
                 return Next::Message(bytes.into());
             }
@@ -323,33 +347,48 @@ fn end_of(session: &SessionHandle) -> Option<Next> {
         SessionState::Running => {}
         SessionState::Stopped => return Some(shut_down()),
         SessionState::Ended => {
+            if let Some(text) = session.termination() {
+                let refusal = Refusal::new(Code::Aborted, "TERMINATED", format!("{}: {text}", session.name));
+                return Some(said(pb::GoodbyeReason::Terminated, text, refusal.into()));
+            }
             let goodbye = goodbye(pb::GoodbyeReason::SessionEnded, "the session has come to its end");
             let goodbye = pb::Goodbye { result_json: session.result_json().to_owned(), ..goodbye };
-            return Some(Next::End(goodbye, Status::ok("")));
+            return Some(Next::End(goodbye, Status::ok(""), of_goodbye(pb::GoodbyeReason::SessionEnded)));
         }
         SessionState::Failed => {
             let text = "the game of this session failed; its recording replays to the failure";
             let refusal = Refusal::new(Code::Aborted, "SESSION_FAILED", format!("{}: {text}", session.name));
-            return Some(Next::End(goodbye(pb::GoodbyeReason::SessionFailed, text), refusal.into()));
+            return Some(said(pb::GoodbyeReason::SessionFailed, text, refusal.into()));
         }
     }
     session.live.problem().map(broken)
 }
 
 fn shut_down() -> Next {
-    Next::End(goodbye(pb::GoodbyeReason::Shutdown, "the server is shutting down"), Refusal::shutting_down().into())
+    said(pb::GoodbyeReason::Shutdown, "the server is shutting down", Refusal::shutting_down().into())
 }
 
 fn broken(reason: &str) -> Next {
     let text = format!("the recording cannot be played on: {reason}");
     let goodbye = goodbye(pb::GoodbyeReason::SessionFailed, &text);
-    Next::End(goodbye, Refusal::new(Code::DataLoss, "REPLAY_FAILED", text).into())
+    refused(goodbye, Refusal::new(Code::DataLoss, "REPLAY_FAILED", text))
 }
 
 fn not_reading(patience: Duration) -> Next {
     let text = format!("no snapshot was acknowledged for {patience:?}: read the stream, and call Acknowledge");
     let goodbye = goodbye(pb::GoodbyeReason::Unspecified, &text);
-    Next::End(goodbye, Refusal::new(Code::DeadlineExceeded, "NOT_READING", text).into())
+    refused(goodbye, Refusal::new(Code::DeadlineExceeded, "NOT_READING", text))
+}
+
+/// An end of which the goodbye says all.
+fn said(reason: pb::GoodbyeReason, text: &str, status: Status) -> Next {
+    Next::End(goodbye(reason, text), status, of_goodbye(reason))
+}
+
+/// An end of which the refusal says more than the goodbye.
+fn refused(goodbye: pb::Goodbye, refusal: Refusal) -> Next {
+    let reason = refusal.reason;
+    Next::End(goodbye, refusal.into(), reason)
 }
 
 fn goodbye(reason: pb::GoodbyeReason, text: &str) -> pb::Goodbye {

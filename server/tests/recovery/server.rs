@@ -54,7 +54,10 @@ impl Server {
         for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("TICKWIRE_")) {
             command.env_remove(name);
         }
-        command.args(["--seed", "5", "--log-format", "json", "--data-dir"]).arg(data).args(arguments);
+        command
+            .args(["--seed", "5", "--drain-seconds", "1", "--log-format", "json", "--data-dir"])
+            .arg(data)
+            .args(arguments);
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the binary runs");
         let (log, stderr) = (Log::default(), child.stderr.take().expect("it is piped"));
         let reader = log.clone();

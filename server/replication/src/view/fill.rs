@@ -117,16 +117,18 @@ impl View {
             return false;
         }
         let halvings = self.budget.slice_halvings(replicator.config().slice_bytes_max);
-        for due in &self.scratch.due {
+        for (looked_up, due) in (1..).zip(&self.scratch.due) {
             let cell = self.cells.get(due.place);
             match replicator.chunk(history, cell.id, base_of(cell, history), halvings) {
                 Chunk::Whole(body) if room.take(framed_len_max(&body), snapshot) => snapshot.push(body, 0),
                 Chunk::Whole(_) | Chunk::Cut(_) => {
                     snapshot.clear_updates();
+                    self.counts.chunk_lookups += looked_up;
                     return false;
                 }
             }
         }
+        self.counts.chunk_lookups += self.scratch.due.len() as u32;
         for due in &self.scratch.due {
             self.cells.set(due.place, Standing::Current);
         }
@@ -202,6 +204,7 @@ impl View {
         let cell = *self.cells.get(place);
         if self.slicing.as_ref().is_none_or(|slicing| slicing.cell != cell.id) {
             let halvings = self.budget.slice_halvings(replicator.config().slice_bytes_max);
+            self.counts.chunk_lookups += 1;
             match replicator.chunk(history, cell.id, base_of(&cell, history), halvings) {
                 Chunk::Whole(body) if room.take(framed_len_max(&body), snapshot) => {
                     snapshot.push(body, 0);

@@ -1,0 +1,347 @@
+//! Who may do what: tokens, and the roles that they stand for.
+
+use std::{
+    collections::BTreeSet,
+    fmt::{self, Write as _},
+    net::SocketAddr,
+    path::Path,
+    sync::{
+        Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use figment::{
+    Figment,
+    providers::{Format as _, Toml},
+};
+use serde::Deserialize;
+use sha2::{Digest as _, Sha256};
+use subtle::{Choice, ConditionallySelectable as _, ConstantTimeEq as _};
+use tonic::{Code, Request, metadata::MetadataMap};
+
+use super::AdminError;
+use crate::status::Refusal;
+
+/// Bytes of a token that the server makes.
+const TOKEN_BYTES: usize = 32;
+/// The shortest token that somebody may choose: 16 random bytes in base64.
+const TOKEN_CHARS_MIN: usize = 22;
+const TOKEN_CHARS_MAX: usize = 1024;
+const TOKENS_MAX: usize = 64;
+const NAME_CHARS_MAX: usize = 64;
+/// Failed attempts in a row of which each is told of; then one per [`FAILURE_INTERVAL`].
+const FAILURES_TOLD_MAX: u32 = 10;
+const FAILURE_INTERVAL: Duration = Duration::from_secs(1);
+const SCHEME: &str = "bearer ";
+
+/// What somebody may do: each role may do what those before it may, too.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Role {
+    /// Reads.
+    Observer = 0,
+    /// Also kicks, bans, mutes and broadcasts.
+    Moderator = 1,
+    /// All.
+    Operator = 2,
+}
+
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Observer => "an observer",
+            Self::Moderator => "a moderator",
+            Self::Operator => "an operator",
+        })
+    }
+}
+
+/// The tokens that are good.
+#[derive(Debug)]
+pub(super) struct Tokens {
+    known: Vec<Known>,
+    failures: Failures,
+}
+
+/// A token's hash: a comparison says nothing of how much of a wrong one was right.
+struct Known {
+    name: String,
+    role: Role,
+    hash: [u8; 32],
+}
+
+impl fmt::Debug for Known {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Known").field("name", &self.name).field("role", &self.role).finish_non_exhaustive()
+    }
+}
+
+/// Who asks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Caller {
+    /// The token's.
+    pub(super) name: String,
+    pub(super) role: Role,
+    pub(super) from: Option<SocketAddr>,
+}
+
+/// Why somebody is not let in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Unknown {
+    /// Whether a token came at all.
+    pub(super) has_token: bool,
+    /// It is one of so many that nobody is told of it any more.
+    pub(super) is_flood: bool,
+}
+
+/// How often somebody came with a wrong token. Whoever has a right one is let in all the same: where tokens cannot be guessed,
+/// shutting addresses out would only help whoever wants to shut out the operator. What is limited is what attempts can cost: lines
+/// of logs, and files.
+#[derive(Debug)]
+struct Failures {
+    count: AtomicU64,
+    /// Room for more, and as of when.
+    room: Mutex<(u32, Instant)>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct TokensFile {
+    token: Vec<TokenEntry>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct TokenEntry {
+    name: String,
+    role: Role,
+    token: String,
+}
+
+impl Tokens {
+    /// One token for an operator, made now; and the token itself.
+    pub(super) fn generate() -> Result<(Self, String), AdminError> {
+        let mut bytes = [0; TOKEN_BYTES];
+        getrandom::fill(&mut bytes).map_err(AdminError::Randomness)?;
+        let mut token = String::with_capacity(2 * TOKEN_BYTES);
+        bytes.iter().for_each(|byte| write!(token, "{byte:02x}").expect("a string takes all that there is room for"));
+        let known = Known { name: "operator".into(), role: Role::Operator, hash: hash(&token) };
+        Ok((Self { known: vec![known], failures: Failures::new() }, token))
+    }
+
+    /// Those of a file.
+    pub(super) fn read(path: &Path) -> Result<Self, AdminError> {
+        let text =
+            std::fs::read_to_string(path).map_err(|source| AdminError::File { path: path.to_owned(), source })?;
+        Self::parse(&text).map_err(|problem| AdminError::Tokens { path: path.to_owned(), problem })
+    }
+
+    fn parse(text: &str) -> Result<Self, String> {
+        const FORM: &str = "write for each: [[token]], name = \"…\", role = \"observer\", \"moderator\" or \"operator\", \
+                            token = \"…\"";
+        let TokensFile { token: entries } = Figment::from(Toml::string(text)).extract().map_err(|error| {
+            // Not the library's whole words: they may hold a token.
+            let places: Vec<String> = error.into_iter().map(|error| error.path.join(".")).collect();
+            format!("it is no file of tokens ({}): {FORM}", places.join(", "))
+        })?;
+        if entries.is_empty() || entries.len() > TOKENS_MAX {
+            return Err(format!("it has {} tokens: give it 1 to {TOKENS_MAX}; {FORM}", entries.len()));
+        }
+        let mut names = BTreeSet::new();
+        let mut known: Vec<Known> = Vec::with_capacity(entries.len());
+        for TokenEntry { name, role, token } in entries {
+            let is_name = (1..=NAME_CHARS_MAX).contains(&name.chars().count()) && !name.chars().any(char::is_control);
+            if !is_name || !names.insert(name.clone()) {
+                return Err(format!(
+                    "the name {name:?} does not do: each token needs another, of 1 to {NAME_CHARS_MAX} characters"
+                ));
+            }
+            let is_token = token.bytes().all(|byte| byte.is_ascii_graphic());
+            if !is_token || !(TOKEN_CHARS_MIN..=TOKEN_CHARS_MAX).contains(&token.len()) {
+                return Err(format!(
+                    "the token of {name:?} can be guessed, or not sent: make it {TOKEN_CHARS_MIN} to {TOKEN_CHARS_MAX} \
+                     random letters and digits, such as `openssl rand -hex 32` gives"
+                ));
+            }
+            let hash = hash(&token);
+            if let Some(other) = known.iter().find(|other| other.hash == hash) {
+                return Err(format!("{:?} and {name:?} have the same token: give each their own", other.name));
+            }
+            known.push(Known { name, role, hash });
+        }
+        Ok(Self { known, failures: Failures::new() })
+    }
+
+    /// Who asks, by `authorization: Bearer`.
+    pub(super) fn identify<T>(&self, request: &Request<T>) -> Result<Caller, Unknown> {
+        let token = bearer(request.metadata());
+        match token.and_then(|token| self.find(token)) {
+            Some(Known { name, role, .. }) => {
+                Ok(Caller { name: name.clone(), role: *role, from: request.remote_addr() })
+            }
+            None => Err(Unknown { has_token: token.is_some(), is_flood: self.failures.note(Instant::now()) }),
+        }
+    }
+
+    /// Failed attempts so far.
+    pub(super) fn failures(&self) -> u64 {
+        self.failures.count.load(Ordering::Relaxed)
+    }
+
+    fn find(&self, token: &str) -> Option<&Known> {
+        let hash = hash(token);
+        // All are compared, and wholly, so that time says nothing.
+        let found = self.known.iter().zip(1_u64..).fold(0, |found, (known, number)| {
+            let is_it: Choice = known.hash.ct_eq(&hash);
+            u64::conditional_select(&found, &number, is_it)
+        });
+        self.known.get(usize::try_from(found).ok()?.checked_sub(1)?)
+    }
+}
+
+impl Failures {
+    fn new() -> Self {
+        Self { count: AtomicU64::new(0), room: Mutex::new((FAILURES_TOLD_MAX, Instant::now())) }
+    }
+
+    /// Counts one: whether it is one too many to tell of.
+    fn note(&self, now: Instant) -> bool {
+        self.count.fetch_add(1, Ordering::Relaxed);
+        let mut room = self.room.lock().expect("no holder of this lock panics");
+        let (left, since) = &mut *room;
+        let intervals = now.saturating_duration_since(*since).as_millis() / FAILURE_INTERVAL.as_millis();
+        let intervals = u32::try_from(intervals).unwrap_or(u32::MAX);
+        if intervals > 0 {
+            *left = left.saturating_add(intervals).min(FAILURES_TOLD_MAX);
+            *since = now;
+        }
+        match left.checked_sub(1) {
+            Some(rest) => {
+                *left = rest;
+                false
+            }
+            None => true,
+        }
+    }
+}
+
+impl Caller {
+    /// Whether somebody may do what takes `role`.
+    pub(super) fn needs(&self, role: Role) -> Result<(), Refusal> {
+        if self.role >= role {
+            return Ok(());
+        }
+        let message = format!("this takes {role}, and the token {:?} is that of {}", self.name, self.role);
+        Err(Refusal::new(Code::PermissionDenied, "ROLE", message))
+    }
+}
+
+impl From<Unknown> for Refusal {
+    fn from(Unknown { has_token, is_flood }: Unknown) -> Self {
+        if is_flood {
+            let message = "too many attempts with a wrong token, or none";
+            return Self::new(Code::ResourceExhausted, "TOO_MANY_ATTEMPTS", message).retry_after(FAILURE_INTERVAL);
+        }
+        let message = if has_token {
+            "the token is not one of this server's: that of a running server is in admin.token in its data directory"
+        } else {
+            "send the token of an admin: authorization: Bearer TOKEN"
+        };
+        Self::new(Code::Unauthenticated, "UNKNOWN_ADMIN_TOKEN", message)
+    }
+}
+
+fn bearer(metadata: &MetadataMap) -> Option<&str> {
+    let value = metadata.get("authorization")?.to_str().ok()?;
+    let (scheme, token) = value.split_at_checked(SCHEME.len())?;
+    (scheme.eq_ignore_ascii_case(SCHEME) && token.len() <= TOKEN_CHARS_MAX).then_some(token)
+}
+
+fn hash(token: &str) -> [u8; 32] {
+    Sha256::digest(token).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FILE: &str = r#"
+        [[token]]
+        name = "grafana"
+        role = "observer"
+        token = "0123456789abcdef0123456789abcdef"
+        [[token]]
+        name = "ada"
+        role = "operator"
+        token = "fedcba9876543210fedcba9876543210"
+    "#;
+
+    fn request(authorization: Option<&str>) -> Request<()> {
+        let mut request = Request::new(());
+        if let Some(value) = authorization {
+            request.metadata_mut().insert("authorization", value.parse().expect("ASCII"));
+        }
+        request
+    }
+
+    #[test]
+    fn a_token_says_who_asks_and_what_they_may() {
+        let tokens = Tokens::parse(FILE).expect("valid");
+        let caller = tokens.identify(&request(Some("Bearer fedcba9876543210fedcba9876543210"))).expect("known");
+        assert_eq!((caller.name.as_str(), caller.role), ("ada", Role::Operator));
+        let caller = tokens.identify(&request(Some("bearer 0123456789abcdef0123456789abcdef"))).expect("known");
+        assert_eq!(caller.needs(Role::Observer).map_err(|refusal| refusal.code), Ok(()));
+        let refusal = caller.needs(Role::Moderator).expect_err("an observer only reads");
+        assert_eq!((refusal.code, refusal.reason), (Code::PermissionDenied, "ROLE"));
+        assert_eq!(tokens.failures(), 0);
+    }
+
+    #[test]
+    fn who_has_no_token_or_a_wrong_one_is_counted() {
+        let tokens = Tokens::parse(FILE).expect("valid");
+        let unknown = |has_token| Err(Unknown { has_token, is_flood: false });
+        assert_eq!(tokens.identify(&request(None)), unknown(false));
+        assert_eq!(tokens.identify(&request(Some("Basic YWRhOg=="))), unknown(false));
+        assert_eq!(tokens.identify(&request(Some("Bearer "))), unknown(true));
+        assert_eq!(tokens.identify(&request(Some("Bearer fedcba9876543210fedcba987654321"))), unknown(true));
+        assert_eq!(tokens.failures(), 4);
+    }
+
+    #[test]
+    fn of_a_flood_of_attempts_few_are_told_of_and_a_right_token_still_is_good() {
+        let tokens = Tokens::parse(FILE).expect("valid");
+        let told = (0..100).filter(|_| !tokens.identify(&request(None)).expect_err("unknown").is_flood).count();
+        assert!((FAILURES_TOLD_MAX as usize..100).contains(&told), "{told}");
+        tokens.identify(&request(Some("Bearer fedcba9876543210fedcba9876543210"))).expect("known");
+        let failures = Failures::new();
+        let start = Instant::now();
+        (0..FAILURES_TOLD_MAX).for_each(|_| assert!(!failures.note(start)));
+        assert!(failures.note(start));
+        assert!(!failures.note(start + FAILURE_INTERVAL));
+        assert!(failures.note(start + FAILURE_INTERVAL));
+    }
+
+    #[test]
+    fn each_made_token_is_another_and_long() {
+        let [(tokens, first), (_, second)] = [(); 2].map(|()| Tokens::generate().expect("random bytes"));
+        assert_eq!((first.len(), first == second), (64, false));
+        tokens.identify(&request(Some(&format!("Bearer {first}")))).expect("it is good");
+        tokens.identify(&request(Some(&format!("Bearer {second}")))).expect_err("it is another server's");
+    }
+
+    #[test]
+    fn a_wrong_file_is_refused_without_its_tokens_in_the_words() {
+        let refused = |text: &str| Tokens::parse(text).expect_err("it is wrong");
+        assert!(refused("").contains("[[token]]"));
+        assert!(refused("token = []").contains("0 tokens"));
+        let said = refused(&FILE.replace("\"operator\"", "\"king\""));
+        assert!(said.contains("role") && !said.contains("fedcba"), "{said}");
+        assert!(refused(&FILE.replace("\"ada\"", "\"grafana\"")).contains("\"grafana\""));
+        let said = refused(&FILE.replace("fedcba9876543210fedcba9876543210", "hunter2"));
+        assert!(said.contains("\"ada\" can be guessed") && !said.contains("hunter2"), "{said}");
+        let same = FILE.replace("fedcba9876543210fedcba9876543210", "0123456789abcdef0123456789abcdef");
+        assert!(refused(&same).contains("the same token"));
+    }
+}

@@ -1,0 +1,90 @@
+//! How sessions do, again and again.
+
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::{Duration, SystemTime},
+};
+
+use futures_util::{Stream, stream};
+use tickwire_proto::v1::{SessionStats, Stats, StreamStatsRequest};
+use tokio::{
+    sync::OwnedSemaphorePermit,
+    time::{Interval, MissedTickBehavior, interval},
+};
+use tonic::{Code, Status};
+
+use super::info;
+use crate::{
+    server::{Phase, Shared},
+    session::SessionHandle,
+    sessions::{describe_recording, state_of},
+    status::Refusal,
+};
+
+const INTERVAL_DEFAULT: Duration = Duration::from_secs(1);
+const INTERVAL_MIN: Duration = Duration::from_millis(100);
+const INTERVAL_MAX: Duration = Duration::from_secs(60);
+
+/// How often somebody wants to be told.
+pub(super) fn interval_of(request: &StreamStatsRequest) -> Result<Duration, Refusal> {
+    let Some(asked) = request.interval else { return Ok(INTERVAL_DEFAULT) };
+    let interval = Duration::try_from(asked).unwrap_or_default();
+    if (INTERVAL_MIN..=INTERVAL_MAX).contains(&interval) {
+        return Ok(interval);
+    }
+    let message = format!("{asked} is out of range: choose {INTERVAL_MIN:?} to {INTERVAL_MAX:?}");
+    Err(Refusal::new(Code::InvalidArgument, "OUT_OF_RANGE", message).field("interval"))
+}
+
+/// Now, and after each interval, until the server ends. One who reads slowly gets the newest later.
+pub(super) fn stream(
+    shared: Arc<Shared>,
+    every: Duration,
+    permit: OwnedSemaphorePermit,
+) -> impl Stream<Item = Result<Stats, Status>> + Send {
+    stream::unfold((shared, due(every), permit), |(shared, mut due, permit)| async move {
+        let mut phase = shared.phase.subscribe();
+        tokio::select! {
+            _ = due.tick() => {}
+            // An error says that the server is gone.
+            _ = phase.wait_for(|phase| *phase == Phase::Ending) => return None,
+        }
+        let stats = stats(&shared);
+        Some((Ok(stats), (shared, due, permit)))
+    })
+}
+
+fn due(every: Duration) -> Interval {
+    let mut due = interval(every);
+    due.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    due
+}
+
+fn stats(shared: &Shared) -> Stats {
+    Stats {
+        time: Some(SystemTime::now().into()),
+        sessions: shared.registry.all().iter().map(|session| session_stats(shared, session)).collect(),
+        connections: info::count(shared.connections()),
+        streams: info::count(shared.streams.load(Ordering::Relaxed)),
+    }
+}
+
+fn session_stats(shared: &Shared, session: &SessionHandle) -> SessionStats {
+    let counters = &session.counters;
+    SessionStats {
+        session: session.name.to_string(),
+        state: state_of(shared, session).into(),
+        paused: session.control.pause.is_paused(),
+        tick: session.clock.tick().0,
+        tick_rate: session.tick_rate.hz(),
+        players: session.seats_taken(),
+        max_players: session.max_players,
+        spectators: info::count(session.live.spectators()),
+        overruns: counters.overruns.load(Ordering::Relaxed),
+        slips: counters.slips.load(Ordering::Relaxed),
+        inputs_late: counters.inputs_late.load(Ordering::Relaxed),
+        inputs_repeated: counters.inputs_repeated.load(Ordering::Relaxed),
+        inputs_absent: counters.inputs_absent.load(Ordering::Relaxed),
+        recording: session.recording.status().map(describe_recording),
+    }
+}

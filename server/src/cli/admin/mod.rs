@@ -1,0 +1,350 @@
+//! `admin`: looks after a running server, by its `AdminService`.
+
+mod connect;
+mod words;
+
+use std::{path::PathBuf, process::ExitCode, time::Duration};
+
+use serde_json::{Value as Json, json};
+use tickwire_proto::v1 as pb;
+use tokio::runtime::Builder;
+use tonic::{Code, Status};
+
+use super::{CliError, USAGE, output};
+use connect::AdminClient;
+
+/// What all of the commands take.
+#[derive(Debug, clap::Args)]
+pub(super) struct AdminArgs {
+    #[command(flatten)]
+    target: Target,
+    /// Print JSON
+    #[arg(long, global = true)]
+    json: bool,
+    #[command(subcommand)]
+    command: AdminCommand,
+}
+
+/// Which server.
+#[derive(Debug, clap::Args)]
+struct Target {
+    /// Where the server keeps its files [default: ./tickwire-data]
+    #[arg(long, value_name = "DIR", env = "TICKWIRE_DATA_DIR", global = true)]
+    data_dir: Option<PathBuf>,
+    /// Where it listens for admins [default: what admin.address in the data directory says]
+    #[arg(long, value_name = "ADDR", global = true)]
+    address: Option<String>,
+    /// The file of the token [default: admin.token in the data directory]
+    #[arg(long, value_name = "FILE", global = true)]
+    token_file: Option<PathBuf>,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum AdminCommand {
+    /// Say what runs, and how it does
+    Info,
+    /// Say how each session does
+    Stats {
+        /// Say it again and again, until interrupted
+        #[arg(long)]
+        watch: bool,
+        /// How long between two times, 100ms to 60s
+        #[arg(long, value_name = "TIME", default_value = "1s", value_parser = humantime::parse_duration)]
+        interval: Duration,
+    },
+    /// List who plays
+    Players {
+        /// Only those of this session, such as arena-1
+        session: Option<String>,
+    },
+    /// Take a player out; they may come again
+    Kick {
+        /// The session, such as arena-1
+        session: String,
+        /// The player's number in it
+        player: u32,
+        /// What the player is told
+        #[arg(long, default_value = "")]
+        reason: String,
+    },
+    /// Keep an address or a network out, and take out who comes from there
+    Ban {
+        /// An address or a network, such as 192.0.2.0/24; or a session, whose player's address it is
+        #[arg(value_name = "NETWORK|SESSION")]
+        target: String,
+        /// The player's number in that session
+        player: Option<u32>,
+        /// For how long, such as 2h or 7days [default: for good]
+        #[arg(long = "for", value_name = "TIME", value_parser = humantime::parse_duration)]
+        duration: Option<Duration>,
+        /// What the player is told
+        #[arg(long, default_value = "")]
+        reason: String,
+    },
+    /// Let a banned network in again
+    Unban {
+        /// As `bans` has it
+        network: String,
+    },
+    /// List who is banned
+    Bans,
+    /// Have a session stand still
+    Pause {
+        /// The session, such as arena-1
+        session: String,
+    },
+    /// Have a paused session go on
+    Resume {
+        /// The session, such as arena-1
+        session: String,
+    },
+    /// Have a paused session step some ticks
+    Step {
+        /// The session, such as arena-1
+        session: String,
+        /// How many, 1 to 10000
+        #[arg(default_value_t = 1)]
+        ticks: u32,
+    },
+    /// Say something to all players and spectators
+    Broadcast {
+        /// What
+        text: String,
+        /// Only to those of this session, such as arena-1
+        #[arg(long)]
+        session: Option<String>,
+    },
+    /// End a session; its recording is closed
+    Terminate {
+        /// The session, such as arena-1
+        session: String,
+        /// What players are told
+        #[arg(long, default_value = "")]
+        reason: String,
+    },
+    /// Have the server end: nobody may join, who plays is told, and has some time
+    Drain {
+        /// How much, such as 30s or 10m; it ends sooner where nobody plays [default: the server's drain_seconds]
+        #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+        deadline: Option<Duration>,
+    },
+    /// Call that off
+    CancelDrain,
+}
+
+/// Why an admin's command failed.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum AdminCliError {
+    #[error(
+        "{}: there is no server that was started with this data directory, or it listens for no admins: name the data \
+         directory with --data-dir, or the server with --address and --token-file",
+        .0.display()
+    )]
+    NoServer(PathBuf),
+    #[error("{}: {source}", .path.display())]
+    File { path: PathBuf, source: std::io::Error },
+    #[error("{}: {problem}", .path.display())]
+    Token { path: PathBuf, problem: &'static str },
+    #[error("{address:?} is no address: write it as IP:PORT, such as 127.0.0.1:7778")]
+    Address { address: String },
+    #[error("nobody answers at {address}: {reason}{hint}")]
+    Connect { address: String, reason: String, hint: &'static str },
+    #[error("{}", words::status(.0))]
+    Refused(Box<Status>),
+}
+
+impl From<Status> for AdminCliError {
+    fn from(status: Status) -> Self {
+        Self::Refused(Box::new(status))
+    }
+}
+
+impl From<Status> for CliError {
+    fn from(status: Status) -> Self {
+        AdminCliError::from(status).into()
+    }
+}
+
+impl AdminCliError {
+    /// 2: what was asked for makes no sense, as elsewhere; 3: there is nobody to ask; 4: not with this token; 1: all else.
+    pub(super) fn exit_code(&self) -> ExitCode {
+        const NOBODY: u8 = 3;
+        const NOT_ALLOWED: u8 = 4;
+        match self {
+            Self::NoServer(_) | Self::Connect { .. } => ExitCode::from(NOBODY),
+            Self::Address { .. } => ExitCode::from(USAGE),
+            Self::File { .. } | Self::Token { .. } => ExitCode::FAILURE,
+            Self::Refused(status) => match status.code() {
+                Code::InvalidArgument => ExitCode::from(USAGE),
+                Code::Unauthenticated | Code::PermissionDenied => ExitCode::from(NOT_ALLOWED),
+                _ => ExitCode::FAILURE,
+            },
+        }
+    }
+}
+
+/// Runs one of them.
+pub(super) fn run(arguments: &AdminArgs) -> Result<(), CliError> {
+    let runtime = Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let client = AdminClient::connect(&arguments.target).await?;
+        Desk { client, json: arguments.json }.run(&arguments.command).await
+    })
+}
+
+/// Somebody with a connection.
+struct Desk {
+    client: AdminClient,
+    json: bool,
+}
+
+impl Desk {
+    async fn run(&mut self, command: &AdminCommand) -> Result<(), CliError> {
+        let service = &mut self.client.service;
+        match command {
+            AdminCommand::Info => {
+                let info = service.get_server_info(pb::GetServerInfoRequest {}).await?.into_inner();
+                self.print(|| words::info(&info), || words::info_json(&info))
+            }
+            AdminCommand::Stats { watch, interval } => self.stats(*watch, *interval).await,
+            AdminCommand::Players { session } => self.players(session.as_deref()).await,
+            AdminCommand::Kick { session, player, reason } => {
+                let (session, reason) = (session_name(session), reason.clone());
+                service.kick(pb::KickRequest { session: session.clone(), player: *player, reason }).await?;
+                self.done(format!("player {player} of {session} is out"))
+            }
+            AdminCommand::Ban { target, player, duration, reason } => {
+                let target = match player {
+                    Some(player) => pb::ban_request::Target::Player(pb::PlayerReference {
+                        session: session_name(target),
+                        player: *player,
+                    }),
+                    None => pb::ban_request::Target::Network(target.clone()),
+                };
+                let (duration, reason) = (duration.map(wire_duration), reason.clone());
+                let ban = service.ban(pb::BanRequest { target: Some(target), duration, reason }).await?.into_inner();
+                self.print(|| words::bans(std::slice::from_ref(&ban)), || words::ban_json(&ban))
+            }
+            AdminCommand::Unban { network } => {
+                service.unban(pb::UnbanRequest { network: network.clone() }).await?;
+                self.done(format!("{network} may come again"))
+            }
+            AdminCommand::Bans => self.bans().await,
+            AdminCommand::Pause { session } => {
+                let session = session_name(session);
+                let progress = service.pause(pb::PauseRequest { session: session.clone() }).await?.into_inner();
+                self.progress(&session, "is paused", progress)
+            }
+            AdminCommand::Resume { session } => {
+                let session = session_name(session);
+                let progress = service.resume(pb::ResumeRequest { session: session.clone() }).await?.into_inner();
+                self.progress(&session, "goes on", progress)
+            }
+            AdminCommand::Step { session, ticks } => {
+                let session = session_name(session);
+                let request = pb::StepRequest { session: session.clone(), ticks: *ticks };
+                let progress = service.step(request).await?.into_inner();
+                self.progress(&session, "has stepped", progress)
+            }
+            AdminCommand::Broadcast { text, session } => {
+                let session = session.as_deref().map(session_name).unwrap_or_default();
+                service.broadcast(pb::BroadcastRequest { session, text: text.clone() }).await?;
+                self.done("it is said".to_owned())
+            }
+            AdminCommand::Terminate { session, reason } => {
+                let (session, reason) = (session_name(session), reason.clone());
+                service.terminate_session(pb::TerminateSessionRequest { session: session.clone(), reason }).await?;
+                self.done(format!("{session} ends"))
+            }
+            AdminCommand::Drain { deadline } => {
+                let deadline = deadline.map(wire_duration);
+                let answer = service.drain(pb::DrainRequest { deadline }).await?.into_inner();
+                let deadline = answer.deadline.map_or_else(String::new, |deadline| deadline.to_string());
+                self.print(
+                    || format!("the server ends when nobody plays any more, at {deadline} at the latest"),
+                    || json!({"deadline": deadline}),
+                )
+            }
+            AdminCommand::CancelDrain => {
+                service.cancel_drain(pb::CancelDrainRequest {}).await?;
+                self.done("the server goes on".to_owned())
+            }
+        }
+    }
+
+    async fn stats(&mut self, watch: bool, interval: Duration) -> Result<(), CliError> {
+        let request = pb::StreamStatsRequest { interval: Some(wire_duration(interval)) };
+        let mut stats = self.client.service.stream_stats(request).await?.into_inner();
+        while let Some(stats) = stats.message().await? {
+            self.print(|| words::stats(&stats), || words::stats_json(&stats))?;
+            if !watch {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    async fn players(&mut self, session: Option<&str>) -> Result<(), CliError> {
+        let session = session.map(session_name).unwrap_or_default();
+        let (mut players, mut page_token) = (Vec::new(), String::new());
+        loop {
+            let request = pb::ListPlayersRequest { session: session.clone(), page_size: 1000, page_token };
+            let page = self.client.service.list_players(request).await?.into_inner();
+            players.extend(page.players);
+            page_token = page.next_page_token;
+            if page_token.is_empty() {
+                break;
+            }
+        }
+        self.print(|| words::players(&players), || words::players_json(&players))
+    }
+
+    async fn bans(&mut self) -> Result<(), CliError> {
+        let (mut bans, mut page_token) = (Vec::new(), String::new());
+        loop {
+            let request = pb::ListBansRequest { page_size: 1000, page_token };
+            let page = self.client.service.list_bans(request).await?.into_inner();
+            bans.extend(page.bans);
+            page_token = page.next_page_token;
+            if page_token.is_empty() {
+                break;
+            }
+        }
+        self.print(|| words::bans(&bans), || json!(bans.iter().map(words::ban_json).collect::<Vec<_>>()))
+    }
+
+    fn progress(&self, session: &str, does: &str, progress: pb::Progress) -> Result<(), CliError> {
+        let pb::Progress { tick, settled } = progress;
+        let words = || {
+            if settled {
+                format!("{session} {does}, at tick {tick}")
+            } else {
+                format!("{session} is still at tick {tick}: it does as it was told when it comes to it")
+            }
+        };
+        self.print(words, || json!({"session": session, "tick": tick, "settled": settled}))
+    }
+
+    fn done(&self, words: String) -> Result<(), CliError> {
+        self.print(|| words, || json!({"done": true}))
+    }
+
+    fn print<T: std::fmt::Display>(
+        &self,
+        words: impl FnOnce() -> T,
+        json: impl FnOnce() -> Json,
+    ) -> Result<(), CliError> {
+        let printed = if self.json { output::line(json()) } else { output::line(words()) };
+        Ok(printed?)
+    }
+}
+
+/// A session as it is typed: with `sessions/`, or without.
+fn session_name(typed: &str) -> String {
+    if typed.starts_with("sessions/") { typed.to_owned() } else { format!("sessions/{typed}") }
+}
+
+fn wire_duration(duration: Duration) -> prost_types::Duration {
+    // What is beyond all bounds is refused as that.
+    prost_types::Duration::try_from(duration).unwrap_or(prost_types::Duration { seconds: i64::MAX, nanos: 0 })
+}

@@ -1,0 +1,100 @@
+//! Which log lines are written, changed while the program runs.
+
+use std::fmt;
+
+use tracing_subscriber::{
+    EnvFilter, Registry,
+    filter::ParseError,
+    reload::{self, Handle},
+};
+
+/// Changes which log lines the program writes, from any thread. The default is that of a program that logs by other means,
+/// and cannot.
+#[derive(Clone, Default)]
+pub struct LogControl(Option<Handle<EnvFilter, Registry>>);
+
+/// Why the filter stays as it was.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum LogFilterError {
+    /// What was asked for is no filter.
+    #[error("{wanted:?} is no filter of log lines: {source}; write it as info, or info,tickwire_server=debug")]
+    Filter {
+        /// What was asked for.
+        wanted: String,
+        /// What is wrong with it.
+        source: ParseError,
+    },
+    /// The program around the server logs by itself.
+    #[error("the program around the server writes its log by itself: change the filter there")]
+    NotOurs,
+}
+
+impl fmt::Debug for LogControl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("LogControl").field(&self.filter()).finish()
+    }
+}
+
+impl LogControl {
+    /// A filter for a subscriber, and what changes it.
+    pub(crate) fn of(filter: EnvFilter) -> (reload::Layer<EnvFilter, Registry>, Self) {
+        let (layer, handle) = reload::Layer::new(filter);
+        (layer, Self(Some(handle)))
+    }
+
+    /// Has lines written from now on as `filter` says: a level, or levels by module, as in `info,tickwire_server=debug`.
+    ///
+    /// # Errors
+    /// Where it is no such filter, or the program logs by other means. All stays as it was then.
+    pub fn set(&self, filter: &str) -> Result<(), LogFilterError> {
+        let parsed = parse(filter)?;
+        let handle = self.0.as_ref().ok_or(LogFilterError::NotOurs)?;
+        // The subscriber is gone at the program's end alone.
+        handle.reload(parsed).map_err(|_| LogFilterError::NotOurs)
+    }
+
+    /// What lines are written by now; none where the program logs by other means.
+    #[must_use]
+    pub fn filter(&self) -> Option<String> {
+        self.0.as_ref().and_then(|handle| handle.with_current(EnvFilter::to_string).ok())
+    }
+}
+
+/// Reads a filter.
+///
+/// # Errors
+/// Where it is none.
+pub(crate) fn parse(filter: &str) -> Result<EnvFilter, LogFilterError> {
+    EnvFilter::try_new(filter).map_err(|source| LogFilterError::Filter { wanted: filter.to_owned(), source })
+}
+
+#[cfg(test)]
+mod tests {
+    use tracing::{Level, enabled, subscriber::with_default};
+    use tracing_subscriber::{Layer as _, fmt::layer, layer::SubscriberExt as _, registry};
+
+    use super::*;
+
+    #[test]
+    fn a_filter_is_changed_while_lines_are_written_and_a_wrong_one_changes_nothing() {
+        let (filter, control) = LogControl::of(parse("info").expect("a filter"));
+        let subscriber = registry().with(layer().with_writer(std::io::sink).with_filter(filter));
+        with_default(subscriber, || {
+            assert!(enabled!(Level::INFO) && !enabled!(Level::DEBUG));
+            control.set("warn,tickwire_server=debug").expect("a filter");
+            assert!(enabled!(Level::DEBUG) && !enabled!(target: "h2", Level::INFO));
+            let told = control.set("tickwire_server=loud").expect_err("no filter").to_string();
+            assert!(told.starts_with("\"tickwire_server=loud\" is no filter of log lines"), "{told}");
+            assert!(enabled!(Level::DEBUG));
+            assert_eq!(control.filter().as_deref(), Some("tickwire_server=debug,warn"));
+        });
+    }
+
+    #[test]
+    fn the_log_of_another_program_is_left_alone() {
+        let control = LogControl::default();
+        assert!(matches!(control.set("debug"), Err(LogFilterError::NotOurs)));
+        assert_eq!(control.filter(), None);
+    }
+}

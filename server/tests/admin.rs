@@ -1,0 +1,214 @@
+//! `tickwire-server admin`, and signals, against a server as a process.
+
+#![cfg(unix)]
+
+use std::{
+    fs,
+    io::{BufRead as _, BufReader},
+    path::Path,
+    process::{Child, Command, Output, Stdio},
+    time::Duration,
+};
+
+use serde_json::Value as Json;
+use tempfile::TempDir;
+use tickwire_client::{Client, Event, JoinOptions};
+
+fn command() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tickwire-server"));
+    // What the test's own environment says of servers is not for these.
+    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("TICKWIRE_")) {
+        command.env_remove(name);
+    }
+    command
+}
+
+/// A server that runs. Dropped, it is killed.
+struct Running {
+    child: Child,
+    url: String,
+    data: TempDir,
+}
+
+impl Running {
+    fn start(arguments: &[&str]) -> Self {
+        let data = tempfile::tempdir().expect("a directory");
+        let mut child = command()
+            .args(["--listen", "127.0.0.1:0", "--data-dir"])
+            .arg(data.path())
+            .args(arguments)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("the binary runs");
+        let mut lines = BufReader::new(child.stdout.take().expect("it is piped"));
+        let mut line = String::new();
+        lines.read_line(&mut line).expect("it prints");
+        let url = line.split(' ').find(|word| word.starts_with("http://")).expect("it names its address").to_owned();
+        // It prints more than this, and is not to wait for who reads it.
+        std::thread::spawn(move || lines.lines().for_each(drop));
+        Self { child, url, data }
+    }
+
+    fn admin(&self, arguments: &[&str]) -> Output {
+        admin_in(self.data.path(), arguments)
+    }
+
+    fn json(&self, arguments: &[&str]) -> Json {
+        let output = self.admin(&[arguments, &["--json"]].concat());
+        assert!(output.status.success(), "{arguments:?}: {}", stderr(&output));
+        serde_json::from_slice(&output.stdout).expect("it prints JSON")
+    }
+
+    fn signal(&self, signal: &str) {
+        let status = Command::new("kill").args([signal, &self.child.id().to_string()]).status().expect("kill runs");
+        assert!(status.success());
+    }
+
+    fn code(&mut self) -> Option<i32> {
+        self.child.wait().expect("it is a child").code()
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // It may have ended.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn admin_in(data: &Path, arguments: &[&str]) -> Output {
+    command().arg("admin").args(arguments).arg("--data-dir").arg(data).output().expect("the binary runs")
+}
+
+fn stdout(output: &Output) -> String {
+    String::from_utf8(output.stdout.clone()).expect("UTF-8")
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8(output.stderr.clone()).expect("UTF-8")
+}
+
+/// A bot that plays until the server ends its stream: why.
+async fn play(url: &str) -> tickwire_proto::v1::GoodbyeReason {
+    let mut client = Client::connect(url, &JoinOptions::default()).await.expect("it is let in");
+    loop {
+        match client.next().await.expect("the stream goes on") {
+            Some(Event::Goodbye { reason, .. }) => return reason,
+            Some(_) => {}
+            None => panic!("it ends without a goodbye"),
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_operator_looks_after_a_server_from_the_shell() {
+    let server = Running::start(&["--seed", "3"]);
+    let player = tokio::spawn({
+        let url = server.url.clone();
+        async move { play(&url).await }
+    });
+    while server.json(&["info"])["players"] != 1 {
+        tokio::task::yield_now().await;
+    }
+    let info = stdout(&server.admin(&["info"]));
+    assert!(info.contains("serving") && info.contains("1, 1 of them running"), "{info}");
+    let stats = server.json(&["stats"]);
+    assert_eq!(stats["sessions"][0]["session"], "sessions/arena-1");
+    assert!(stdout(&server.admin(&["stats"])).contains("1/256"));
+    let players = server.json(&["players", "arena-1"]);
+    assert_eq!((&players[0]["player"], &players[0]["streams"]), (&Json::from(1), &Json::from(1)));
+    assert!(stdout(&server.admin(&["players"])).contains("connected"));
+
+    let paused = server.json(&["pause", "arena-1"]);
+    let stepped = server.json(&["step", "arena-1", "5"]);
+    let ticks = |progress: &Json| progress["tick"].as_u64().expect("a tick");
+    assert_eq!(ticks(&stepped), ticks(&paused) + 5);
+    assert!(stdout(&server.admin(&["stats"])).contains("paused"));
+    assert!(stdout(&server.admin(&["resume", "arena-1"])).starts_with("sessions/arena-1 goes on, at tick "));
+    assert!(server.admin(&["broadcast", "soon over"]).status.success());
+
+    assert_eq!(server.json(&["ban", "192.0.2.0/24", "--for", "2h", "--reason", "cheats"])["network"], "192.0.2.0/24");
+    assert!(stdout(&server.admin(&["bans"])).contains("cheats"));
+    assert!(server.admin(&["unban", "192.0.2.0/24"]).status.success());
+    assert_eq!(server.json(&["bans"]), Json::Array(Vec::new()));
+
+    assert!(server.admin(&["kick", "arena-1", "1", "--reason", "bye"]).status.success());
+    let reason = player.await.expect("it does not panic");
+    assert_eq!(reason, tickwire_proto::v1::GoodbyeReason::Kicked);
+    assert!(server.admin(&["terminate", "sessions/arena-1"]).status.success());
+    assert_eq!(server.json(&["stats"])["sessions"][0]["state"], "ended");
+
+    let log = fs::read_to_string(server.data.path().join("audit.jsonl")).expect("it is there");
+    assert_eq!(log.lines().count(), 2 * 8, "{log}");
+    assert!(!log.contains(fs::read_to_string(server.data.path().join("admin.token")).expect("it is there").trim()));
+}
+
+#[test]
+fn what_goes_wrong_is_said_in_words_and_by_the_exit_code() {
+    let data = tempfile::tempdir().expect("a directory");
+    let server = Running::start(&[]);
+    let address = fs::read_to_string(server.data.path().join("admin.address")).expect("it is there");
+    let wrong_token = data.path().join("wrong");
+    fs::write(&wrong_token, "0123456789abcdef0123456789abcdef\n").expect("it can be written");
+    let wrong_token = wrong_token.to_str().expect("UTF-8");
+    let nobody = admin_in(data.path(), &["info"]);
+    let no_token = admin_in(data.path(), &["info", "--address", address.trim()]);
+    let unknown_token = server.admin(&["info", "--token-file", wrong_token]);
+    let no_address = server.admin(&["info", "--address", "localhost"]);
+    let closed = server.admin(&["info", "--address", "127.0.0.1:1"]);
+    let no_session = server.admin(&["pause", "chess-1"]);
+    let no_name = server.admin(&["kick", "Arena 1", "7"]);
+    let no_network = server.admin(&["ban", "example.org"]);
+    for (output, code, words) in [
+        (nobody, 3, "there is no server that was started with this data directory"),
+        (no_token, 1, "name the file of one that it was given with --token-file"),
+        (unknown_token, 4, "the token is not one of this server's"),
+        (no_address, 2, "\"localhost\" is no address"),
+        (closed, 3, "nobody answers at 127.0.0.1:1: "),
+        (no_session, 1, "there is no sessions/chess-1 on this server (NOT_FOUND)"),
+        (no_name, 2, "is not a session's name"),
+        (no_network, 2, "is no address or network"),
+    ] {
+        assert_eq!(output.status.code(), Some(code), "{}", stderr(&output));
+        assert!(stderr(&output).starts_with("error: ") && stderr(&output).contains(words), "{}", stderr(&output));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sigterm_gives_players_the_time_that_it_is_told_and_an_admin_sees_it() {
+    let mut server = Running::start(&["--drain-seconds", "3600"]);
+    let mut client = Client::connect(&server.url, &JoinOptions::default()).await.expect("it is let in");
+    server.signal("-TERM");
+    let told = loop {
+        if let Some(Event::Draining(time)) = client.next().await.expect("the stream goes on") {
+            break time;
+        }
+    };
+    assert_eq!(told, Duration::from_secs(3600));
+    assert_eq!(server.json(&["info"])["phase"], "draining");
+    let refused = server.admin(&["cancel-drain"]);
+    assert!(stderr(&refused).contains("by a signal"), "{}", stderr(&refused));
+    client.leave().await.expect("it is let go");
+    drop(client);
+    assert_eq!(server.code(), Some(0));
+    for file in ["admin.address", "admin.token"] {
+        assert!(!server.data.path().join(file).exists(), "{file} is left");
+    }
+}
+
+#[test]
+fn a_drain_by_an_admin_ends_the_program_with_code_0() {
+    let mut server = Running::start(&[]);
+    let said = stdout(&server.admin(&["drain", "--deadline", "10m"]));
+    assert!(said.starts_with("the server ends when nobody plays any more"), "{said}");
+    assert_eq!(server.code(), Some(0));
+}
+
+#[test]
+fn a_server_without_a_listener_for_admins_leaves_no_files_for_them() {
+    let server = Running::start(&["--admin-listen", "off"]);
+    assert!(!server.data.path().join("admin.address").exists());
+    assert_eq!(server.admin(&["info"]).status.code(), Some(3));
+}

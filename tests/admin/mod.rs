@@ -1,0 +1,7 @@
+//! `AdminService`, over its own listener.
+
+mod access;
+mod administrator;
+mod draining;
+mod moderation;
+mod standstill;
