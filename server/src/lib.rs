@@ -18,6 +18,7 @@
 //!   does all that its `Play` streams need, and a relay per session and network thread wakes that thread's streams.
 //! - `play`: a player's stream. `parse` turns messages into what they mean; the uplink takes in what comes, whatever the
 //!   downlink does; that composes a snapshot only when HTTP/2 has room for one.
+//! - `limits`: who may connect and join, and how often which limit has told somebody no.
 //! - `watch`: spectators of sessions and of recordings, and what is told of recordings.
 //! - `housekeeping`: recordings that are too many, too large or too old, and whether the disk takes the new ones.
 //! - `recovery`: sessions that a killed server has left go on, before the first stream comes.
@@ -28,6 +29,7 @@
 mod cli;
 mod config;
 mod housekeeping;
+mod limits;
 mod net;
 mod play;
 mod recovery;

@@ -20,16 +20,18 @@ use tickwire_recording::{DirectoryLockError, RecorderStatus, Recording, Replay, 
 use tickwire_shared::{Game, Tick};
 use tokio::{
     net::TcpListener,
-    sync::{Notify, Semaphore, watch as watched},
+    runtime::Handle,
+    sync::{Notify, watch as watched},
     time::timeout,
 };
-use tonic::{server::NamedService as _, service::Routes};
+use tonic::{codec::CompressionEncoding, server::NamedService as _, service::Routes};
 use tonic_health::{ServingStatus, server::HealthReporter};
 use tracing::{info, warn};
 
 use crate::{
     config::{Limits, ServerConfig, Timeouts},
     housekeeping::Housekeeper,
+    limits::{Admission, Quota, RefusalCounters, RefusalReason},
     net::{self, NetworkThread, NetworkThreads, Relay},
     recovery::{RecoveredSessions, Recoverer},
     session::{
@@ -121,8 +123,12 @@ pub(crate) struct Shared {
     /// A recording that is shown as if it were a session.
     pub(crate) hosted: Option<Hosted>,
     /// Spectators who may go to the past.
-    pub(crate) replays: Arc<Semaphore>,
-    pub(crate) downloads: Arc<Semaphore>,
+    pub(crate) replays: Arc<Quota>,
+    pub(crate) downloads: Arc<Quota>,
+    /// Calls that ask the disk what recordings there are.
+    pub(crate) listings: Arc<Quota>,
+    pub(crate) admission: Arc<Admission>,
+    pub(crate) refusals: RefusalCounters,
     /// Open `Play` streams.
     pub(crate) streams: AtomicUsize,
     /// A stream or a connection has ended.
@@ -141,6 +147,8 @@ impl Shared {
 pub(crate) struct Serving {
     pub(crate) shared: Arc<Shared>,
     pub(crate) routes: Routes,
+    /// Where requests are answered that ask the disk, or compress much: no player waits for its thread.
+    pub(crate) bulk: Handle,
 }
 
 /// How far a server is from its end.
@@ -281,8 +289,11 @@ impl Server {
         let shared = Arc::new(Shared {
             registry: Registry::new(host.sessions().map(Arc::clone).collect()),
             timeouts: config.timeouts,
-            replays: Arc::new(Semaphore::new(config.limits.replays_max)),
-            downloads: Arc::new(Semaphore::new(config.limits.downloads_max)),
+            replays: Arc::default(),
+            downloads: Arc::default(),
+            listings: Arc::default(),
+            admission: Admission::new(),
+            refusals: RefusalCounters::default(),
             limits: ArcSwap::from_pointee(config.limits),
             phase: watched::Sender::new(Phase::Serving),
             notices: Notices::default(),
@@ -296,7 +307,8 @@ impl Server {
         });
         let health = HealthReporter::new();
         let routes = routes(&shared, &health);
-        Self { serving: Arc::new(Serving { shared, routes }), host, health, housekeeper, threads }
+        let bulk = threads.bulk().clone();
+        Self { serving: Arc::new(Serving { shared, routes, bulk }), host, health, housekeeper, threads }
     }
 
     /// Watches the server from outside.
@@ -503,7 +515,12 @@ fn routes(shared: &Arc<Shared>, health: &HealthReporter) -> Routes {
     Routes::default()
         .add_service(GameService::new(Arc::clone(shared)))
         .add_service(RecordingService::new(Arc::clone(shared)))
-        .add_service(SessionServiceServer::new(Sessions::new(Arc::clone(shared))).max_decoding_message_size(bytes_max))
+        .add_service(
+            SessionServiceServer::new(Sessions::new(Arc::clone(shared)))
+                .max_decoding_message_size(bytes_max)
+                .accept_compressed(CompressionEncoding::Gzip)
+                .send_compressed(CompressionEncoding::Gzip),
+        )
         .add_service(tonic_health::pb::health_server::HealthServer::new(
             tonic_health::server::HealthService::from_health_reporter(health.clone()),
         ))
@@ -546,6 +563,13 @@ impl Probe {
     #[must_use]
     pub fn streams(&self) -> usize {
         self.shared.streams.load(Ordering::Relaxed)
+    }
+
+    /// How often limits have told somebody no, by what docs/limits.md calls the reason; those that never have are left out.
+    #[must_use]
+    pub fn refusals(&self) -> BTreeMap<&'static str, u64> {
+        let counts = RefusalReason::ALL.iter().map(|reason| (reason.label(), self.shared.refusals.get(*reason)));
+        counts.filter(|(_, count)| *count > 0).collect()
     }
 
     /// Tasks on the network's threads.

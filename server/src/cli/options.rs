@@ -18,7 +18,6 @@ use serde_json::Value as Json;
 use tickwire_recording::{Durability, Retention};
 use tickwire_replication::STRIPES_MAX;
 use tickwire_shared::{REWIND_MS_MAX, TickRate};
-use tokio::sync::Semaphore;
 
 use super::{
     environment,
@@ -386,8 +385,7 @@ impl Layers {
             bytes_per_second_default: bytes("bytes_per_second", options.bytes_per_second)?,
             bytes_per_second_max: bytes("bytes_per_second_max", options.bytes_per_second_max)?,
             spectators_max: options.max_spectators,
-            // A semaphore counts no further.
-            replays_max: options.max_replays.min(Semaphore::MAX_PERMITS),
+            replays_max: options.max_replays,
             ..Limits::default()
         };
         let spectator_delay = Duration::from_secs(options.spectator_delay_seconds.into());

@@ -17,6 +17,7 @@ use super::{
     words,
 };
 use crate::{
+    net::Connection,
     play::{FirstHello, Hello, check_schema, find_session, granted, read_hello},
     server::{Phase, Shared},
     session::Granted,
@@ -47,6 +48,7 @@ pub(crate) struct Hosted {
 /// Lets a spectator of a session in.
 pub(super) fn watch(
     shared: &Arc<Shared>,
+    connection: Option<&Connection>,
     request: pb::WatchRequest,
 ) -> Result<impl Stream<Item = Result<Bytes, Status>> + Send + use<>, Status> {
     let pb::WatchRequest { hello, follow_player, from_tick, speed } = request;
@@ -67,19 +69,20 @@ pub(super) fn watch(
         }
         None => (Source::Session(find_session(&shared.registry, &hello)?), wishes),
     };
-    Ok(let_in(shared, source, &hello, &wishes)?)
+    Ok(let_in(shared, connection, source, &hello, &wishes)?)
 }
 
 /// Lets a spectator of a recording in.
 pub(super) fn replay(
     shared: &Arc<Shared>,
+    connection: Option<&Connection>,
     source: Source,
     request: pb::ReplayRequest,
 ) -> Result<impl Stream<Item = Result<Bytes, Status>> + Send + use<>, Status> {
     let pb::ReplayRequest { name: _, hello, from_tick, speed, follow_player } = request;
     let hello = hello_of(hello)?;
     check_schema(&source.name(), source.schema(), hello.game.as_ref(), hello.schema_hash)?;
-    Ok(let_in(shared, source, &hello, &Wishes { follow_player, from_tick: from_tick.max(1), speed })?)
+    Ok(let_in(shared, connection, source, &hello, &Wishes { follow_player, from_tick: from_tick.max(1), speed })?)
 }
 
 fn hello_of(hello: Option<pb::Hello>) -> Result<Hello, Refusal> {
@@ -108,6 +111,7 @@ fn of_tape(tape: &Arc<Tape>, hello: &Hello) -> Result<Source, Refusal> {
 
 fn let_in(
     shared: &Arc<Shared>,
+    connection: Option<&Connection>,
     source: Source,
     hello: &Hello,
     wishes: &Wishes,
@@ -120,10 +124,19 @@ fn let_in(
         let message = format!("{} is beyond 2^53", wishes.from_tick);
         return Err(Refusal::new(Code::InvalidArgument, "OUT_OF_RANGE", message).field("from_tick"));
     }
+    let limits = shared.limits();
+    let place = match connection {
+        None => None,
+        Some(connection) => {
+            let place = connection.open_stream(&limits)?;
+            connection.join(&limits)?;
+            Some(place)
+        }
+    };
     let seat = match source.session() {
         None => None,
         Some(session) => {
-            let most = shared.limits().spectators_max;
+            let most = limits.spectators_max;
             if !session.live.admit(most) {
                 let message = format!("{} has {most} spectators, which is the most", session.name);
                 return Err(Refusal::new(Code::ResourceExhausted, "SPECTATORS", message).retry_after(FULL_RETRY));
@@ -132,7 +145,7 @@ fn let_in(
         }
     };
     let replication = source.replication();
-    let granted = granted(&shared.limits(), source.tick_rate(), replication.snapshot_bytes_max, hello);
+    let granted = granted(&limits, source.tick_rate(), replication.snapshot_bytes_max, hello);
     let follow = words::player_of(wishes.follow_player);
     let spectator = Arc::new(Spectator::new(Arc::clone(shared), source.clone(), &granted, follow));
     let (token, listing) = shared.spectators.list(&spectator)?;
@@ -146,7 +159,7 @@ fn let_in(
     }
     info!(session = source.name(), %tick, "a spectator has come");
     let welcome = welcome(&source, tick, &granted, token);
-    Ok(SpectatorStream::new(spectator, welcome, listing, seat).messages())
+    Ok(SpectatorStream::new(spectator, welcome, (listing, seat, place)).messages())
 }
 
 fn welcome(source: &Source, tick: Tick, granted: &Granted, stream_token: Vec<u8>) -> pb::Welcome {
