@@ -1,4 +1,6 @@
-//! What a server is told before it starts. Every value that exists is one that the server can run with.
+//! What a server is told before it starts.
+
+mod checks;
 
 use std::{
     num::{NonZeroU32, NonZeroUsize},
@@ -9,6 +11,8 @@ use std::{
 use tickwire_recording::{Durability, Retention};
 use tickwire_replication::STRIPES_MAX;
 use tickwire_shared::{REWIND_MS_DEFAULT, TickRate};
+
+pub use checks::ConfigError;
 
 /// What a server is told before it starts.
 #[derive(Clone, Debug)]

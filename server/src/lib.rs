@@ -21,6 +21,7 @@
 //! - `limits`: who may connect and join, and how often which limit has told somebody no.
 //! - `watch`: spectators of sessions and of recordings, and what is told of recordings.
 //! - `housekeeping`: recordings that are too many, too large or too old, and whether the disk takes the new ones.
+//! - `reload`: limits, log level and whatever else can be read anew while the server runs.
 //! - `recovery`: sessions that a killed server has left go on, before the first stream comes.
 //! - `cli`: options and commands.
 
@@ -33,6 +34,7 @@ mod limits;
 mod net;
 mod play;
 mod recovery;
+mod reload;
 mod server;
 mod session;
 mod sessions_service;
@@ -40,5 +42,6 @@ mod status;
 mod watch;
 
 pub use cli::cli_main;
-pub use config::{Limits, RecordingConfig, ServerConfig, Timeouts};
+pub use config::{ConfigError, Limits, RecordingConfig, ServerConfig, Timeouts};
+pub use reload::{Control, ReloadError, ReloadReport};
 pub use server::{Probe, RunError, Server, SessionProgress, run};

@@ -29,11 +29,12 @@ use tonic_health::{ServingStatus, server::HealthReporter};
 use tracing::{info, warn};
 
 use crate::{
-    config::{Limits, ServerConfig, Timeouts},
+    config::{ConfigError, Limits, ServerConfig, Timeouts},
     housekeeping::Housekeeper,
     limits::{Admission, Quota, RefusalCounters, RefusalReason},
     net::{self, NetworkThread, NetworkThreads, Relay},
     recovery::{RecoveredSessions, Recoverer},
+    reload::{Control, Reloads},
     session::{
         self, AttachTokens, Origin, RecoveredSession, Registry, ResumeTokens, SessionHandle, SessionHost, SessionName,
         SessionOrder, StartError,
@@ -56,6 +57,9 @@ pub struct Server {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum RunError {
+    /// A value that makes no sense.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
     /// The server was built without games.
     #[error("there is no game to host: give the server at least one")]
     NoGames,
@@ -129,6 +133,8 @@ pub(crate) struct Shared {
     pub(crate) listings: Arc<Quota>,
     pub(crate) admission: Arc<Admission>,
     pub(crate) refusals: RefusalCounters,
+    /// What SIGHUP reads anew.
+    pub(crate) reloads: Reloads,
     /// Open `Play` streams.
     pub(crate) streams: AtomicUsize,
     /// A stream or a connection has ended.
@@ -139,6 +145,10 @@ impl Shared {
     /// The limits of now: they may change while the server runs.
     pub(crate) fn limits(&self) -> Guard<Arc<Limits>> {
         self.limits.load()
+    }
+
+    pub(crate) fn set_limits(&self, limits: Limits) {
+        self.limits.store(Arc::new(limits));
     }
 }
 
@@ -213,7 +223,7 @@ impl Server {
     /// Starts the sessions, the threads that step them, and the network's threads.
     ///
     /// # Errors
-    /// Where a game is unknown, or a session, a recording or a thread cannot be created.
+    /// Where a value makes no sense, a game is unknown, or a session, a recording or a thread cannot be created.
     pub fn start(config: ServerConfig, games: Vec<Arc<dyn Game>>) -> Result<Self, RunError> {
         Self::start_unless(&AtomicBool::new(false), config, games)
     }
@@ -224,6 +234,7 @@ impl Server {
         config: ServerConfig,
         games: Vec<Arc<dyn Game>>,
     ) -> Result<Self, RunError> {
+        config.check()?;
         let library = Library::new(config.recordings.clone(), config.recordings_public, games.as_slice().into());
         let hosted = choose_games(&config.games, &games)?;
         let cores = available_parallelism().unwrap_or(NonZeroUsize::MIN);
@@ -263,6 +274,7 @@ impl Server {
         speed: f64,
     ) -> Result<Self, RunError> {
         let config = ServerConfig { recordings: None, ..config };
+        config.check()?;
         let unplayable = |source: ReplayError| RunError::Replay { path: path.to_owned(), source };
         let recording = Recording::open(path).map_err(ReplayError::from).map_err(unplayable)?;
         let game = game_of(&recording, &games).map_err(unplayable)?;
@@ -294,6 +306,7 @@ impl Server {
             listings: Arc::default(),
             admission: Admission::new(),
             refusals: RefusalCounters::default(),
+            reloads: Reloads::default(),
             limits: ArcSwap::from_pointee(config.limits),
             phase: watched::Sender::new(Phase::Serving),
             notices: Notices::default(),
@@ -315,6 +328,17 @@ impl Server {
     #[must_use]
     pub fn probe(&self) -> Probe {
         Probe { shared: Arc::clone(&self.serving.shared), threads: self.threads.iter().map(Arc::clone).collect() }
+    }
+
+    /// Changes the server while it runs.
+    #[must_use]
+    pub fn control(&self) -> Control {
+        Control::new(Arc::clone(&self.serving.shared))
+    }
+
+    /// What can be read anew while the server runs.
+    pub(crate) fn reloads(&self) -> &Reloads {
+        &self.serving.shared.reloads
     }
 
     /// The sessions' names, in the order in which they were asked for.
@@ -419,6 +443,7 @@ fn choose_games(names: &[String], games: &[Arc<dyn Game>]) -> Result<Vec<Arc<dyn
 
 /// Whether the sessions that are asked for can be created: as far as that can be said without hosting them.
 pub(crate) fn check(config: &ServerConfig, games: Vec<Arc<dyn Game>>) -> Result<(), RunError> {
+    config.check()?;
     for game in choose_games(&config.games, &games)? {
         let name = game.name().to_owned();
         session::create(game, config, config.seed.unwrap_or(0)).map_err(|source| RunError::Session { name, source })?;

@@ -4,11 +4,13 @@ mod bytes;
 mod diff;
 mod environment;
 mod export;
+mod limit_flags;
 mod log;
 mod minimise;
 mod options;
 mod output;
 mod recordings;
+mod reload;
 mod replay;
 mod serve;
 mod show;
@@ -134,7 +136,8 @@ impl CliError {
             Self::Options(_)
             | Self::LogFilter { .. }
             | Self::Run(
-                RunError::UnknownGame { .. }
+                RunError::Config(_)
+                | RunError::UnknownGame { .. }
                 | RunError::GameTwice(_)
                 | RunError::Session { source: SessionError::Settings(_), .. },
             )
