@@ -1,26 +1,37 @@
 //! Clients that come and vanish leave nothing behind.
 
-use std::{fs, num::NonZeroU32, sync::Arc, time::Duration};
+use std::{fs, num::NonZeroU32, pin::pin, sync::Arc, time::Duration};
 
 use tickwire_client::{Client, Event, JoinOptions};
 use tickwire_proto::v1::client_message::Kind;
 use tickwire_server::{ServerConfig, Timeouts};
-use tokio::{sync::Barrier, task::JoinSet};
+use tickwire_shared::TickRate;
+use tokio::{
+    sync::{Barrier, Semaphore},
+    task::JoinSet,
+};
 
-use crate::harness::{RawClient, TestServer, Witness, config, eventually, hello};
+use crate::harness::{RawClient, TestServer, Witness, config, eventually, hello, open_field};
 
 const JOINS: usize = 1000;
 const AT_ONCE: usize = 50;
 /// Each plays for so long before it is dropped.
-const SNAPSHOTS: usize = 5;
+const SNAPSHOTS: usize = 3;
+/// Of those that are to play together, so many join at once.
+const JOINING: usize = 200;
 
-async fn server() -> Arc<TestServer> {
-    let config = ServerConfig {
+fn with_room() -> ServerConfig {
+    ServerConfig {
         max_players: NonZeroU32::new(2048).expect("not 0"),
         timeouts: Timeouts { grace: Duration::from_millis(50), ..config().timeouts },
-        ..config()
-    };
-    Arc::new(TestServer::arena(config).await)
+        ..open_field()
+    }
+}
+
+/// A server whose clients have time for each other, however many there are.
+async fn slow_server() -> Arc<TestServer> {
+    let tick_rate = TickRate::new(4).expect("in range");
+    Arc::new(TestServer::arena(ServerConfig { tick_rate, ..with_room() }).await)
 }
 
 /// Tasks, connections, streams and seats.
@@ -31,7 +42,7 @@ fn counts(server: &TestServer) -> (usize, usize, usize, u32) {
 
 #[tokio::test]
 async fn after_a_thousand_abrupt_ends_tasks_sockets_and_seats_are_as_before() {
-    let server = server().await;
+    let server = Arc::new(TestServer::arena(ServerConfig { settings: Vec::new(), ..with_room() }).await);
     let mut witness = Witness::join(&server).await;
     let before = counts(&server);
 
@@ -92,21 +103,33 @@ fn held() -> Option<Held> {
     Some(Held { files, memory_kib: resident.trim().strip_suffix(" kB")?.parse().ok()? })
 }
 
-/// Has so many clients join and play, all at once, and drops them all; what this process holds when nothing of them is left.
+/// Has so many clients join and play, and when all do, drops them all; what this process holds when nothing of them is left.
 async fn a_round(server: &Arc<TestServer>, clients: usize, before: (usize, usize, usize, u32)) -> Option<Held> {
     let all_play = Arc::new(Barrier::new(clients + 1));
+    let joining = Arc::new(Semaphore::new(JOINING));
     let mut playing = JoinSet::new();
     for _ in 0..clients {
         let (url, all_play) = (format!("http://{}", server.address), Arc::clone(&all_play));
+        let joining = Arc::clone(&joining);
         playing.spawn(async move {
-            let mut client = Client::connect(&url, &JoinOptions::default()).await.expect("there is room");
+            let turn = joining.acquire().await.expect("it is never closed");
+            let options = JoinOptions { view_radius: 30.0, ..JoinOptions::default() };
+            let mut client = Client::connect(&url, &options).await.expect("there is room");
+            drop(turn);
             let mut snapshots = 0;
             while snapshots < SNAPSHOTS {
                 let event = client.next().await.expect("the stream goes on");
                 snapshots += usize::from(matches!(event, Some(Event::Snapshot(_))));
             }
-            all_play.wait().await;
-            std::future::pending::<()>().await;
+            let mut others = pin!(all_play.wait());
+            loop {
+                tokio::select! {
+                    _ = &mut others => break,
+                    event = client.next() => drop(event.expect("the stream goes on")),
+                }
+            }
+            // Until it is cut.
+            while client.next().await.expect("the stream goes on").is_some() {}
         });
     }
     tokio::select! {
@@ -122,7 +145,7 @@ async fn a_round(server: &Arc<TestServer>, clients: usize, before: (usize, usize
 
 #[tokio::test(flavor = "multi_thread")]
 async fn rounds_of_clients_that_play_and_are_cut_leave_no_file_open() {
-    let server = server().await;
+    let server = slow_server().await;
     let before = counts(&server);
     for _ in 0..3 {
         a_round(&server, 60, before).await;
@@ -136,7 +159,7 @@ async fn rounds_of_clients_that_play_and_are_cut_leave_no_file_open() {
 async fn twenty_rounds_of_a_thousand_clients_leave_files_and_memory_as_they_were() {
     const ROUNDS: usize = 20;
     const LAST: usize = 15;
-    let server = server().await;
+    let server = slow_server().await;
     let before = counts(&server);
     let mut rounds = Vec::new();
     for round in 1..=ROUNDS {

@@ -271,6 +271,14 @@ async fn who_resets_what_it_asks_for_is_asked_to_calm_down() {
 }
 
 #[tokio::test]
+async fn who_keeps_asking_for_more_than_may_be_is_asked_to_calm_down() {
+    let server = server(Limits { requests_per_connection_max: 3, ..Limits::default() }).await;
+    let requests = (0..200).flat_map(|place| request(1 + 2 * place, GET_SESSION));
+    flood(&server, requests.collect(), "HTTP2_FLOOD").await;
+    server.stop().await;
+}
+
+#[tokio::test]
 async fn more_requests_per_second_than_may_be_end_the_connection() {
     let limits = Limits { requests_per_second_max: number(5), ..Limits::default() };
     let server = server(limits).await;

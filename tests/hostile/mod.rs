@@ -15,6 +15,7 @@ use crate::harness::{TestServer, config, eventually};
 const BOTS_FEW: usize = 6;
 const BOTS_MANY: usize = 100;
 const HOSTILE: usize = 50;
+const PAUSE: Duration = Duration::from_secs(1);
 
 /// Patience that a test can wait out, and limits that it can exceed without much ado.
 async fn server() -> Arc<TestServer> {
@@ -114,15 +115,19 @@ async fn fifty_hostile_streams_beside_a_hundred_bots() {
     let server = server().await;
     let (_, mut bots) = play(&server, BOTS_MANY, seconds);
     let mut hostile = JoinSet::new();
-    let again = |hostile: &mut JoinSet<&'static Misbehaviour>, it: &'static Misbehaviour| {
+    let again = |hostile: &mut JoinSet<&'static Misbehaviour>, it: &'static Misbehaviour, pause: Duration| {
         let server = Arc::clone(&server);
         hostile.spawn(async move {
+            tokio::time::sleep(pause).await;
             it.act(&server).await;
             it
         });
     };
-    // One of each for as many as there are, and then whoever is done does it again.
-    ALL.iter().for_each(|it| again(&mut hostile, it));
+    // One of each, spread over the pause after which whoever is done does it again: as many as there are, the machine is to
+    // have time for bots and server.
+    for (it, place) in ALL.iter().zip(0..) {
+        again(&mut hostile, it, PAUSE * place / ALL.len() as u32);
+    }
     let mut done = BTreeMap::<&str, usize>::new();
     let beside = loop {
         tokio::select! {
@@ -130,7 +135,7 @@ async fn fifty_hostile_streams_beside_a_hundred_bots() {
             Some(it) = hostile.join_next() => {
                 let it = it.expect("no client panics");
                 *done.entry(it.name).or_default() += 1;
-                again(&mut hostile, it);
+                again(&mut hostile, it, PAUSE);
             }
         }
     };

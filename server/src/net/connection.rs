@@ -88,7 +88,7 @@ impl Connection {
         self.streams.take(most).ok_or_else(|| {
             let message =
                 format!("{most} streams are open on this connection, which is the most: open another connection");
-            Refusal::new(Code::ResourceExhausted, RefusalReason::Streams.label(), message)
+            Refusal::new(Code::ResourceExhausted, "STREAMS", message)
         })
     }
 
