@@ -224,8 +224,11 @@ async fn so_many_recordings_are_sent_and_looked_for_at_once() {
     // Of what it is sent it reads nothing yet.
     let narrow = server.endpoint().initial_stream_window_size(1024).connect().await.expect("the server accepts");
     let mut slow = RecordingServiceClient::new(narrow);
+    slow.list_recordings(pb::ListRecordingsRequest::default()).await.expect("it is public");
+    let tasks = server.probe.tasks();
     let request = || pb::DownloadRecordingRequest { name: golden_name() };
     let mut first = slow.download_recording(request()).await.expect("there is room").into_inner();
+    assert_eq!(server.probe.tasks(), tasks, "it is not sent on the threads that players are served on");
     let refused = slow.download_recording(request()).await.expect_err("there is none");
     assert_eq!((refused.code(), reason_of(&refused).as_str()), (Code::ResourceExhausted, "DOWNLOADS"));
     assert_eq!(count("DOWNLOADS"), 1);

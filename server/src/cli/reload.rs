@@ -73,3 +73,21 @@ fn differences(running: &Values, values: &Values, layers: &Layers) -> Difference
     }
     differences
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_read_anew_is_an_option_and_differs_in_one_place_or_the_other() {
+        let layers = Layers::new(&ServeFlags::default()).expect("nothing is wrong with none");
+        let values = layers.values().expect("defaults are sound");
+        assert!(RELOADABLE.iter().all(|option| values.contains_key(*option)));
+        let mut before = values.clone();
+        before.insert("connections_max".into(), 9.into());
+        before.insert("tick_rate".into(), 20.into());
+        let Differences { changed, needs_restart } = differences(&before, &values, &layers);
+        assert_eq!(changed, ["connections_max: 9 is 8192 now (from default)"]);
+        assert_eq!(needs_restart, ["tick_rate: 20 is 60 now (from default)"]);
+    }
+}

@@ -226,6 +226,8 @@ struct Served {
     requests: MessageRate,
     /// It has had requests, and has none, since then.
     idle_since: Option<Instant>,
+    /// It has been idle for too long, and the client has been told.
+    is_asked_to_go: bool,
     /// It has been told to end, and is cut off then.
     end_due: Option<Instant>,
     timer: Timer,
@@ -292,6 +294,7 @@ impl Served {
             first_request_due: Some(first_request_due),
             requests: budget::rate(limits.requests_per_second_max),
             idle_since: None,
+            is_asked_to_go: false,
             end_due: None,
             timer: Timer::new(&connection.task, first_request_due),
             plays: 0,
@@ -478,10 +481,8 @@ impl Served {
             return Err(dead);
         }
         let idle_due = self.idle_due(now);
-        if is_due(&idle_due) && self.end_due.is_none() {
-            self.server.shared.refusals.count(RefusalReason::Idle);
-            debug!("a connection without requests is asked to go");
-            self.begin_to_end();
+        if is_due(&idle_due) {
+            self.ask_to_go();
         }
         let keep_alive_due = matches!(self.http, Http::Open(_)).then(|| self.keep_alive.due());
         let own = [self.first_request_due, self.end_due, keep_alive_due, idle_due.filter(|due| now < *due)];
@@ -492,6 +493,20 @@ impl Served {
         }
         // Their next times are seen to when they have been polled.
         Ok(past.into_iter().fold(Calls::NONE, |calls, stream| calls.and(stream.calls)))
+    }
+
+    /// GOAWAY, for which nobody is hurried: a request that has been sent meanwhile is served as any other.
+    fn ask_to_go(&mut self) {
+        if let Http::Open(http) = &mut self.http
+            && self.end_due.is_none()
+            && !self.is_asked_to_go
+        {
+            self.is_asked_to_go = true;
+            self.server.shared.refusals.count(RefusalReason::Idle);
+            debug!("a connection without requests is asked to go");
+            http.graceful_shutdown();
+            self.task.call(Calls::HTTP);
+        }
     }
 
     /// By when it is to have a request again.
