@@ -18,10 +18,12 @@
 //!   does all that its `Play` streams need, and a relay per session and network thread wakes that thread's streams.
 //! - `play`: a player's stream. `parse` turns messages into what they mean; the uplink takes in what comes, whatever the
 //!   downlink does; that composes a snapshot only when HTTP/2 has room for one.
+//! - `limits`: who may connect and join, and how often which limit has told somebody no.
 //! - `watch`: spectators of sessions and of recordings, and what is told of recordings.
 //! - `chat`: what players say to each other, beside the game.
 //! - `identity`: tickets and API keys: who is let in, and who may ask for what.
 //! - `housekeeping`: recordings that are too many, too large or too old, and whether the disk takes the new ones.
+//! - `reload`: limits, log level and whatever else can be read anew while the server runs.
 //! - `recovery`: sessions that a killed server has left go on, before the first stream comes.
 //! - `cli`: options and commands.
 
@@ -32,9 +34,11 @@ mod cli;
 mod config;
 mod housekeeping;
 mod identity;
+mod limits;
 mod net;
 mod play;
 mod recovery;
+mod reload;
 mod server;
 mod session;
 mod sessions;
@@ -43,7 +47,8 @@ mod watch;
 
 pub use chat::{ChatControl, ChatError, ChatTotals, ModeratedChannel, ModeratedLine, Moderator, Verdict};
 pub use cli::cli_main;
-pub use config::{ChatLimits, Limits, RecordingConfig, ServerConfig, Timeouts, TlsFiles};
+pub use config::{ChatLimits, ConfigError, Limits, RecordingConfig, ServerConfig, Timeouts, TlsFiles};
 pub use identity::{Auth, IdentityConfig, IdentityError};
 pub use net::TlsError;
+pub use reload::{Control, ReloadError, ReloadReport};
 pub use server::{Probe, RunError, Server, SessionProgress, run};

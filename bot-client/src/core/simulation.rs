@@ -685,7 +685,7 @@ fn what_all_streams_say_is_told_once_and_one_that_was_to_close_says_nothing() {
     let say = |core: &mut Core, stripe, kind| core.handle_on(stripe, pb::ServerMessage { kind: Some(kind) }, now);
     let notice = || {
         let kind = pb::NoticeKind::Draining.into();
-        Down::Notice(pb::Notice { kind, deadline_ms: 5, text: String::new(), ..pb::Goodbye::default() })
+        Down::Notice(pb::Notice { kind, deadline_ms: 5, text: String::new() })
     };
     let goodbye = |reason: pb::GoodbyeReason| {
         Down::Goodbye(pb::Goodbye { reason: reason.into(), text: String::new(), ..pb::Goodbye::default() })

@@ -5,11 +5,13 @@ mod diff;
 mod environment;
 mod export;
 mod keys;
+mod limit_flags;
 mod log;
 mod minimise;
 mod options;
 mod output;
 mod recordings;
+mod reload;
 mod replay;
 mod serve;
 mod show;
@@ -140,7 +142,8 @@ impl CliError {
             Self::Options(_)
             | Self::LogFilter { .. }
             | Self::Run(
-                RunError::UnknownGame { .. }
+                RunError::Config(_)
+                | RunError::UnknownGame { .. }
                 | RunError::GameTwice(_)
                 | RunError::Session { source: SessionError::Settings(_), .. },
             )

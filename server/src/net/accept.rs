@@ -1,12 +1,15 @@
 //! Accepts sockets and hands them over to the network threads.
 
-use std::{convert::Infallible, io, sync::Arc, time::Duration};
+use std::{convert::Infallible, io, net::SocketAddr, sync::Arc, time::Duration};
 
 use tokio::net::{TcpListener, TcpStream};
 use tracing::{debug, warn};
 
-use super::{NetworkThreads, connection, socket};
-use crate::server::Serving;
+use super::{NetworkThreads, connection, frames, socket};
+use crate::{
+    limits::{RefusalReason, TooMany},
+    server::Serving,
+};
 
 /// How long to wait where the process has no descriptor or memory left for one more socket.
 const EXHAUSTED_PAUSE: Duration = Duration::from_millis(100);
@@ -16,8 +19,9 @@ pub(crate) async fn accept(listener: &TcpListener, threads: &NetworkThreads, ser
     socket::prepare_listener(listener);
     loop {
         match listener.accept().await {
-            Ok((stream, peer)) => match hand_over(stream, threads, server) {
-                Ok(()) => debug!(%peer, "connected"),
+            Ok((stream, peer)) => match hand_over(stream, peer, threads, server) {
+                Ok(true) => debug!(%peer, "connected"),
+                Ok(false) => {}
                 Err(error) => debug!(%peer, %error, "a connection was lost before it was served"),
             },
             Err(error) if is_of_one_connection(&error) => {
@@ -31,19 +35,40 @@ pub(crate) async fn accept(listener: &TcpListener, threads: &NetworkThreads, ser
     }
 }
 
-fn hand_over(stream: TcpStream, threads: &NetworkThreads, server: &Arc<Serving>) -> io::Result<()> {
-    let open = threads.connections();
-    if open >= server.shared.limits().connections_max {
-        warn!(open, "connections_max is reached: a connection is closed at once");
-        return Ok(());
+/// False: there are too many already.
+fn hand_over(stream: TcpStream, peer: SocketAddr, threads: &NetworkThreads, server: &Arc<Serving>) -> io::Result<bool> {
+    let (shared, open) = (&server.shared, threads.connections());
+    let limits = shared.limits();
+    if open >= limits.connections_max {
+        turn_away(&stream, server, RefusalReason::Connections, open, "connections_max is reached");
+        return Ok(false);
     }
+    let admitted = match shared.admission.connect(peer.ip(), &limits) {
+        Ok(admitted) => admitted,
+        Err(TooMany(open)) => {
+            let reason = RefusalReason::ConnectionsPerAddress;
+            turn_away(&stream, server, reason, open, "connections_per_address_max is reached");
+            return Ok(false);
+        }
+    };
     socket::prepare(&stream);
     // It leaves this runtime's reactor, and enters that of the thread which will serve it.
     let stream = stream.into_std()?;
     let thread = threads.least_busy();
     let guard = connection::ConnectionGuard::new(Arc::clone(thread));
-    thread.runtime.spawn(connection::serve(stream, guard, Arc::clone(server)));
-    Ok(())
+    thread.runtime.spawn(connection::serve(stream, guard, admitted, Arc::clone(server)));
+    Ok(true)
+}
+
+/// Says why, as far as that can be said at once, and closes the connection.
+fn turn_away(stream: &TcpStream, server: &Serving, reason: RefusalReason, open: usize, why: &'static str) {
+    let times = server.shared.refusals.count(reason);
+    // Whoever can make connections could fill the log with them.
+    if times.is_power_of_two() {
+        warn!(open, times, "{why}: a connection is closed at once");
+    }
+    // A client that has not read it by the time that it is reset learns no more than that.
+    let _ = stream.try_write(&frames::turned_away(why));
 }
 
 fn is_of_one_connection(error: &io::Error) -> bool {

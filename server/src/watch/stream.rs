@@ -22,6 +22,7 @@ use super::{
     spectators::Listing,
 };
 use crate::{
+    limits::Permit,
     server::Phase,
     session::{SessionHandle, SessionState},
     status::Refusal,
@@ -43,9 +44,11 @@ pub(super) struct SpectatorStream {
     status: Option<Status>,
     is_over: bool,
     snapshot: Snapshot,
-    _listing: Listing,
-    _seat: Option<Seat>,
+    _places: Places,
 }
+
+/// What a stream takes up for as long as it is there: its token, its part of the session's quota, and of the connection's.
+pub(super) type Places = (Listing, Option<Seat>, Option<Permit>);
 
 /// A spectator's part of a session's quota.
 pub(super) struct Seat(pub(super) Arc<SessionHandle>);
@@ -81,7 +84,7 @@ struct Place {
 }
 
 impl SpectatorStream {
-    pub(super) fn new(spectator: Arc<Spectator>, welcome: pb::Welcome, listing: Listing, seat: Option<Seat>) -> Self {
+    pub(super) fn new(spectator: Arc<Spectator>, welcome: pb::Welcome, places: Places) -> Self {
         let live = spectator.source.session().map(|session| session.live.subscribe());
         let phase = spectator.shared.phase.subscribe();
         Self {
@@ -95,8 +98,7 @@ impl SpectatorStream {
             status: None,
             is_over: false,
             snapshot: Snapshot::default(),
-            _listing: listing,
-            _seat: seat,
+            _places: places,
         }
     }
 
@@ -212,14 +214,22 @@ impl SpectatorStream {
                 return Next::Message(bytes.into());
             }
         }
-        let patience = spectator.shared.timeouts.unacknowledged;
+        let timeouts = &spectator.shared.timeouts;
+        let rests = matches!(state.stand, Stand::Past(_)) && (place.told.paused || place.told.ended);
+        // Since the spectator has steered, or the newest tick has come: whichever was later.
+        let rested_since = now.checked_sub(place.phase).map_or(now, |since| since.max(state.steered_at));
+        let idle = rests.then(|| rested_since + timeouts.replay_idle);
+        if idle.is_some_and(|idle| now >= idle) {
+            return rests_too_long(timeouts.replay_idle);
+        }
+        let patience = timeouts.unacknowledged;
         let unread = state.view.credit().unacknowledged_since().map(|since| spectator.instant(since) + patience);
         if unread.is_some_and(|unread| now >= unread) {
             return not_reading(patience);
         }
         // What there were no bytes for is tried again in the time of a tick: where it stands still, nothing else tells.
         let again = has_news.then(|| now + spectator.source.tick_rate().duration_of(1));
-        Next::Wait([unread, again].into_iter().flatten().min())
+        Next::Wait([unread, again, idle].into_iter().flatten().min())
     }
 
     /// Finds out where the stream stands now, and has the view jump where that is elsewhere. `None`: nowhere yet.
@@ -350,6 +360,12 @@ fn not_reading(patience: Duration) -> Next {
     let text = format!("no snapshot was acknowledged for {patience:?}: read the stream, and call Acknowledge");
     let goodbye = goodbye(pb::GoodbyeReason::Unspecified, &text);
     Next::End(goodbye, Refusal::new(Code::DeadlineExceeded, "NOT_READING", text).into())
+}
+
+fn rests_too_long(patience: Duration) -> Next {
+    let text = format!("you have rested in the past for {patience:?}, where others want to go: watch again");
+    let goodbye = goodbye(pb::GoodbyeReason::Unspecified, &text);
+    Next::End(goodbye, Refusal::new(Code::DeadlineExceeded, "REPLAY_IDLE", text).into())
 }
 
 fn goodbye(reason: pb::GoodbyeReason, text: &str) -> pb::Goodbye {
