@@ -207,7 +207,7 @@ async fn a_message_is_measured_when_it_is_decompressed() {
 
 #[tokio::test]
 async fn compressed_requests_are_answered_and_long_answers_compressed() {
-    let config = ServerConfig { sessions: number(20), ..config() };
+    let config = ServerConfig { sessions: 20, ..config() };
     let server = TestServer::arena(config).await;
     let mut sessions = SessionServiceClient::new(server.channel().await)
         .send_compressed(CompressionEncoding::Gzip)

@@ -211,11 +211,21 @@ fn quoted(text: &str) -> impl Iterator<Item = &str> {
     text.split('`').skip(1).step_by(2)
 }
 
-/// Fields with their values, as the derived `Debug` prints them: none of them has fields of its own.
+/// Fields with their values, as the derived `Debug` prints them, those of their fields among them.
 fn fields(of: &str, value: impl std::fmt::Debug) -> BTreeSet<(String, String)> {
     let printed = format!("{value:#?}");
-    let pairs = printed.lines().filter_map(|line| line.trim().trim_end_matches(',').split_once(": "));
-    pairs.map(|(field, value)| (format!("{of}.{field}"), value.to_owned())).collect()
+    let (mut path, mut fields) = (Vec::new(), BTreeSet::new());
+    for line in printed.lines().map(|line| line.trim().trim_end_matches(',')) {
+        match line.split_once(": ") {
+            Some((field, value)) if value.ends_with('{') => path.push(field),
+            Some((field, value)) => {
+                fields.insert((format!("{}.{field}", path.join(".")), value.to_owned()));
+            }
+            None if line == "}" => drop(path.pop()),
+            None => path.push(of),
+        }
+    }
+    fields
 }
 
 #[test]

@@ -13,8 +13,8 @@ use tickwire_recording::{Durability, Retention};
 use tickwire_replication::STRIPES_MAX;
 use tickwire_shared::{REWIND_MS_DEFAULT, TickRate};
 
-pub use checks::ConfigError;
 use crate::{chat::Moderator, identity::IdentityConfig};
+pub use checks::ConfigError;
 
 /// What a server is told before it starts.
 #[derive(Clone, Debug)]

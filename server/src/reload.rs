@@ -32,6 +32,13 @@ impl Staged {
     pub(crate) fn needs_restart(self, needs_restart: Vec<String>) -> Self {
         Self { needs_restart, ..self }
     }
+
+    /// Has it hold, and says what that comes to.
+    pub(crate) fn apply(self) -> ReloadReport {
+        let Self { changed, needs_restart, apply } = self;
+        apply();
+        ReloadReport { changed, needs_restart }
+    }
 }
 
 /// Reads a part anew, and says what is wrong with it otherwise.
@@ -51,7 +58,7 @@ impl fmt::Debug for Reloads {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ReloadReport {
-    /// What is different from now on.
+    /// What is different from now on; keys, wherever they have been read.
     pub changed: Vec<String>,
     /// What differs, and stays as it is until the server starts anew.
     pub needs_restart: Vec<String>,
@@ -101,10 +108,9 @@ impl Reloads {
             |(part, prepare): &(&'static str, Prepare)| prepare().map_err(|problem| ReloadError { part, problem });
         let staged = parts.iter().map(prepare).collect::<Result<Vec<Staged>, _>>()?;
         let mut report = ReloadReport::default();
-        for Staged { changed, needs_restart, apply } in staged {
-            apply();
-            report.changed.extend(changed);
-            report.needs_restart.extend(needs_restart);
+        for part in staged.into_iter().map(Staged::apply) {
+            report.changed.extend(part.changed);
+            report.needs_restart.extend(part.needs_restart);
         }
         Ok(report)
     }

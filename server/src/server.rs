@@ -143,7 +143,7 @@ pub(crate) struct Shared {
     pub(crate) spectators: Arc<Spectators>,
     pub(crate) library: Library,
     /// Who may come in, and who may ask for what.
-    pub(crate) identity: Identity,
+    pub(crate) identity: Arc<Identity>,
     /// A recording that is shown as if it were a session.
     pub(crate) hosted: Option<Hosted>,
     /// Spectators who may go to the past.
@@ -179,7 +179,7 @@ impl Shared {
 pub(crate) struct Serving {
     pub(crate) shared: Arc<Shared>,
     pub(crate) routes: Routes,
-    pub(crate) tls: Option<Tls>,
+    pub(crate) tls: Option<Arc<Tls>>,
     /// Where requests are answered that ask the disk, or compress much: no player waits for its thread.
     pub(crate) bulk: Handle,
 }
@@ -345,11 +345,13 @@ impl Server {
             moderation: config.moderator.map(Moderation::new),
             spectators: Arc::default(),
             library,
-            identity,
+            identity: Arc::new(identity),
             hosted,
             streams: AtomicUsize::new(0),
             something_ended: Notify::new(),
         });
+        let tls = tls.map(Arc::new);
+        register_files(&shared, tls.as_ref());
         let health = HealthReporter::new();
         let lobby = Arc::new(Lobby::new(Arc::clone(host.shared()), games));
         let routes = routes(&shared, &lobby, &health);
@@ -406,7 +408,7 @@ impl Server {
             never = net::accept(&listener, &threads, &serving) => match never {},
             never = housekeeper.keep(shared, &health) => match never {},
             never = lobby.keep(shared) => match never {},
-            never = keep_fresh(serving.tls.as_ref()) => match never {},
+            never = keep_fresh(serving.tls.as_deref()) => match never {},
             () = shutdown => {}
         }
         info!("draining: nobody may join");
@@ -440,6 +442,15 @@ async fn set_health(health: &HealthReporter, status: ServingStatus) {
     {
         health.set_service_status(service, status).await;
     }
+}
+
+/// Has files that connections are encrypted with, and those of keys, read anew with all else.
+fn register_files(shared: &Shared, tls: Option<&Arc<Tls>>) {
+    if let Some(tls) = tls.map(Arc::clone) {
+        shared.reloads.register("TLS", move || tls.prepare().map_err(|error| error.to_string()));
+    }
+    let identity = Arc::clone(&shared.identity);
+    shared.reloads.register("keys", move || identity.prepare().map_err(|error| error.to_string()));
 }
 
 /// Sees to it that connections are encrypted with the certificates that there are now.

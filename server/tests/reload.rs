@@ -1,4 +1,4 @@
-//! SIGHUP: a server that runs takes new limits and another log level from its file, or nothing.
+//! SIGHUP: a server that runs takes new limits, another log level, certificates and keys from its files, or nothing.
 
 #![cfg(unix)]
 
@@ -11,6 +11,11 @@ use std::{
     sync::mpsc::{Receiver, channel},
     thread,
     time::Duration,
+};
+
+use tickwire_client::{
+    Client, ClientError, JoinOptions, Secret,
+    connection::{ConnectOptions, Trust},
 };
 
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -44,7 +49,7 @@ impl Server {
             .expect("the binary runs");
         let mut line = String::new();
         BufReader::new(child.stdout.take().expect("it is piped")).read_line(&mut line).expect("it prints");
-        let address = line.split("http://").nth(1).and_then(|rest| rest.split(' ').next());
+        let address = line.split("://").nth(1).and_then(|rest| rest.split(' ').next());
         let address = address.unwrap_or_else(|| panic!("{line:?} names no address")).to_owned();
         let (lines, log) = channel();
         let stderr = BufReader::new(child.stderr.take().expect("it is piped"));
@@ -145,6 +150,97 @@ fn options_that_are_wrong_leave_everything_as_it_was() {
     let logged = server.reload("connections_max = 2\n", "connections_max");
     assert!(logged.contains("reloaded: connections_max: 1 is 2 now"), "{logged}");
     let _second = server.connect("").expect("two may be");
+    server.signal("-TERM");
+    assert_eq!(server.child.wait().expect("it is a child").code(), Some(0));
+}
+
+/// What `tickwire-server keys` prints.
+fn keys(arguments: &[&str]) -> String {
+    let output = Command::new(env!("CARGO_BIN_EXE_tickwire-server")).arg("keys").args(arguments).output();
+    let output = output.expect("the binary runs");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).expect("UTF-8")
+}
+
+/// Certificates, with their keys, and keys of tickets, of which a server is to use one after another.
+struct Files {
+    folder: PathBuf,
+    certificates: [(String, String); 2],
+    ticket_keys: [String; 2],
+}
+
+impl Files {
+    fn new(folder: &Path) -> Self {
+        let certificates = [(); 2].map(|()| {
+            let own = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).expect("the name is good");
+            (own.cert.pem(), own.signing_key.serialize_pem())
+        });
+        let ticket_keys = ["first", "second"].map(|kid| keys(&["new-ticket-key", "--kid", kid]));
+        Self { folder: folder.to_owned(), certificates, ticket_keys }
+    }
+
+    fn path(&self, name: &str) -> String {
+        self.folder.join(name).to_str().expect("UTF-8").to_owned()
+    }
+
+    fn write(&self, name: &str, text: &str) {
+        fs::write(self.path(name), text).expect("a disk");
+    }
+
+    /// Joins with a ticket by one key, trusting one certificate.
+    async fn join(&self, server: &Server, certificate: usize, ticket_key: usize) -> Result<Client, ClientError> {
+        self.write("issuer.json", &self.ticket_keys[ticket_key]);
+        let issuer = self.path("issuer.json");
+        let ticket = keys(&["ticket", "--ticket-keys", &issuer, "--subject", "ada", "--session", "sessions/arena-1"]);
+        let join = JoinOptions { ticket: Secret::from(ticket.trim().to_owned()), ..JoinOptions::default() };
+        let trust = Trust::Certificates(self.certificates[certificate].0.clone().into_bytes());
+        let connect = ConnectOptions { trust, ..ConnectOptions::default() };
+        Client::connect_with(&format!("https://{}", server.address), &join, &connect).await
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn certificates_and_keys_are_read_anew_with_all_else_or_nothing_is() {
+    let folder = tempfile::tempdir().expect("a directory");
+    let files = Files::new(folder.path());
+    let [(old_certificate, old_key), (new_certificate, new_key)] = &files.certificates;
+    files.write("server.pem", old_certificate);
+    files.write("server.key", old_key);
+    files.write("ticket-keys.json", &files.ticket_keys[0]);
+    let [pem, key, tickets] = ["server.pem", "server.key", "ticket-keys.json"].map(|name| files.path(name));
+    let flags = ["--tls-cert", &pem, "--tls-key", &key, "--auth", "ticket", "--ticket-keys", &tickets];
+    let mut server = Server::start(folder.path(), "connections_max = 100\n", &flags);
+    files.join(&server, 0, 0).await.expect("both are the server's").leave().await.expect("it says goodbye");
+
+    // Keys and limits are good, and the certificate is not that of the key.
+    files.write("server.pem", new_certificate);
+    files.write("ticket-keys.json", &files.ticket_keys[1]);
+    let logged = server.reload("connections_max = 9\n", "everything stays as it was");
+    assert!(logged.contains("not reloaded: TLS: ") && logged.contains("server.key is not the private key"), "{logged}");
+    let refused = files.join(&server, 0, 1).await.expect_err("that key is not the server's yet");
+    assert!(refused.to_string().contains("TICKET_KEY"), "{refused}");
+    files.join(&server, 0, 0).await.expect("both are the server's still").leave().await.expect("it says goodbye");
+
+    // The certificate and the limits are good, and the keys are none.
+    files.write("server.pem", old_certificate);
+    files.write("ticket-keys.json", "no keys");
+    let logged = server.reload("connections_max = 9\n", "everything stays as it was");
+    assert!(logged.contains("not reloaded: keys: ") && logged.contains("ticket-keys.json"), "{logged}");
+    files.join(&server, 0, 0).await.expect("both are the server's still").leave().await.expect("it says goodbye");
+
+    // All are.
+    files.write("server.pem", new_certificate);
+    files.write("server.key", new_key);
+    files.write("ticket-keys.json", &files.ticket_keys[1]);
+    let logged = server.reload("connections_max = 9\n", "connections_max");
+    assert!(logged.contains("reloaded: connections_max: 100 is 9 now"), "until now it was 100: {logged}");
+    assert!(logged.contains("reloaded: the keys of tickets have been read again"), "{logged}");
+    let refused = files.join(&server, 0, 1).await.expect_err("the server shows another certificate");
+    assert!(matches!(refused, ClientError::Tls { .. }), "{refused}");
+    let refused = files.join(&server, 1, 0).await.expect_err("that key is not the server's any more");
+    assert!(refused.to_string().contains("TICKET_KEY"), "{refused}");
+    files.join(&server, 1, 1).await.expect("both are the server's now").leave().await.expect("it says goodbye");
+
     server.signal("-TERM");
     assert_eq!(server.child.wait().expect("it is a child").code(), Some(0));
 }

@@ -11,9 +11,7 @@ use tickwire_shared::{PlayerId, Tick, TickRate};
 use tickwire_wire::{Applied, Mirror, MirrorError};
 use tokio::time::timeout;
 
-use super::{
-    Chat, ChatToken, ClientError, ConnectOptions, decode, play::PlayStream, server_uri, transport::Wire,
-};
+use super::{Chat, ChatToken, ClientError, ConnectOptions, decode, play::PlayStream, server_uri, transport::Wire};
 use crate::core::{JoinOptions, ProtocolError};
 
 const WATCH: &str = "/tickwire.v1.GameService/Watch";

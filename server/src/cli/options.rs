@@ -39,6 +39,8 @@ use crate::{
 pub(super) const ENV_PREFIX: &str = "TICKWIRE_";
 /// The options that SIGHUP reads anew: of the others a server says that they need a restart.
 pub(super) const RELOADABLE: &[&str] = &[
+    "sessions_max",
+    "sessions_per_creator_max",
     "connections_max",
     "connections_per_address_max",
     "streams_per_connection_max",

@@ -2,7 +2,7 @@
 
 use std::{fmt, num::NonZeroUsize, time::Duration};
 
-use super::{BYTES_PER_SECOND_MIN, Limits, ServerConfig, Timeouts};
+use super::{BYTES_PER_SECOND_MIN, ChatLimits, Limits, ServerConfig, Timeouts};
 
 /// The most sessions of a game: each has a world, a recording and three seconds of history of its own.
 const SESSIONS_MAX: u32 = 1000;
@@ -14,6 +14,8 @@ const MESSAGE_BYTES_LIMIT: usize = 16 << 20;
 /// With fewer the headers of gRPC may not fit.
 const HEADER_LIST_BYTES_MIN: u32 = 1024;
 const HEADER_LIST_BYTES_LIMIT: u32 = 1 << 20;
+/// The most lines, or players, that are kept for one reader.
+const CHAT_KEPT_LIMIT: usize = 1 << 16;
 /// What is counted from now on by such a time can be counted.
 const TIMEOUT_LIMIT: Duration = Duration::from_secs(30 * 24 * 3600);
 
@@ -137,7 +139,25 @@ impl Limits {
         check(usual <= most, "limits.bytes_per_second_default", usual, &problem)?;
         let radius = self.view_radius_max;
         let is_sound = radius.is_finite() && radius > 0.0;
-        check(is_sound, "limits.view_radius_max", radius, "is no radius: choose a finite number of metres above 0")
+        check(is_sound, "limits.view_radius_max", radius, "is no radius: choose a finite number of metres above 0")?;
+        self.chat.check()
+    }
+}
+
+impl ChatLimits {
+    fn check(&self) -> Result<(), ConfigError> {
+        for (field, most) in [("limits.chat.chars_max", self.chars_max), ("limits.chat.bytes_max", self.bytes_max)] {
+            let is_sound = (1..=MESSAGE_BYTES_LIMIT).contains(&most);
+            check(is_sound, field, most, "is out of range: choose 1 to 16777216")?;
+        }
+        for (field, kept) in [
+            ("limits.chat.waiting_max", self.waiting_max.get()),
+            ("limits.chat.history_max", self.history_max),
+            ("limits.chat.mutes_max", self.mutes_max),
+        ] {
+            check(kept <= CHAT_KEPT_LIMIT, field, kept, "are too many: choose up to 65536")?;
+        }
+        Ok(())
     }
 }
 
@@ -169,7 +189,7 @@ mod tests {
             (error.field, error.value)
         };
         let is = |field, value: &str| (field, value.to_owned());
-        assert_eq!(refused(|it| it.sessions = NonZeroU32::MAX), is("sessions", "4294967295"));
+        assert_eq!(refused(|it| it.sessions = u32::MAX), is("sessions", "4294967295"));
         assert_eq!(refused(|it| it.limits.listings_max = 0), is("limits.listings_max", "0"));
         assert_eq!(refused(|it| it.limits.message_bytes_max = 1), is("limits.message_bytes_max", "1"));
         assert_eq!(
@@ -178,6 +198,8 @@ mod tests {
         );
         assert_eq!(refused(|it| it.limits.header_list_bytes_max = 100), is("limits.header_list_bytes_max", "100"));
         assert_eq!(refused(|it| it.limits.view_radius_max = f64::INFINITY), is("limits.view_radius_max", "inf"));
+        assert_eq!(refused(|it| it.limits.chat.chars_max = 0), is("limits.chat.chars_max", "0"));
+        assert_eq!(refused(|it| it.limits.chat.history_max = 70_000), is("limits.chat.history_max", "70000"));
         let much = |it: &mut ServerConfig| it.limits.bytes_per_second_default = NonZeroU32::MAX;
         assert_eq!(refused(much), is("limits.bytes_per_second_default", "4294967295"));
         assert_eq!(refused(|it| it.timeouts.idle = Duration::ZERO), is("timeouts.idle", "0ns"));

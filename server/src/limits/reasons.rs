@@ -59,7 +59,17 @@ reasons! {
     Full = "FULL",
     /// All places of spectators are taken.
     Spectators = "SPECTATORS",
-    /// A session's mailbox is full.
+    /// As many sessions run as may.
+    Sessions = "SESSIONS",
+    /// So many of them are one creator's.
+    SessionsOfCreator = "SESSIONS_OF_CREATOR",
+    /// Too many wrong join codes.
+    Attempts = "ATTEMPTS",
+    /// As many watch which sessions there are as may.
+    Watchers = "WATCHERS",
+    /// As many used tickets are kept in mind as can be.
+    TicketsFull = "TICKETS_FULL",
+    /// A session's mailbox is full, or too much of one kind waits elsewhere.
     Busy = "BUSY",
     /// More messages or bytes per second than may be.
     Flooding = "FLOODING",

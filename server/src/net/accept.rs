@@ -67,8 +67,11 @@ fn turn_away(stream: &TcpStream, server: &Serving, reason: RefusalReason, open: 
     if times.is_power_of_two() {
         warn!(open, times, "{why}: a connection is closed at once");
     }
-    // A client that has not read it by the time that it is reset learns no more than that.
-    let _ = stream.try_write(&frames::turned_away(why));
+    // Who waits for encryption understands nothing else, and to agree on it is what there is no room for.
+    if server.tls.is_none() {
+        // A client that has not read it by the time that it is reset learns no more than that.
+        let _ = stream.try_write(&frames::turned_away(why));
+    }
 }
 
 fn is_of_one_connection(error: &io::Error) -> bool {

@@ -26,7 +26,9 @@ const BULK: &[&str] = &[
     "/tickwire.v1.RecordingService/GetRecording",
     "/tickwire.v1.RecordingService/ListRecordings",
     "/tickwire.v1.RecordingService/DownloadRecording",
+    "/tickwire.v1.SessionService/ListGames",
     "/tickwire.v1.SessionService/ListSessions",
+    "/tickwire.v1.SessionService/WatchSessions",
 ];
 
 /// A request's body, as HTTP/2 brings it.

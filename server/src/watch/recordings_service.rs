@@ -27,9 +27,7 @@ use super::{
     library::{Found, Library, RecordingName, RecordingNameError},
     rpc::{self, Answer},
 };
-use crate::{
-    identity::Admission, limits::Permit, net::Connection, server::Shared, status::Refusal,
-};
+use crate::{identity::Admission, limits::Permit, net::Connection, server::Shared, status::Refusal};
 
 const PAGE_SIZE_DEFAULT: usize = 50;
 const PAGE_SIZE_MAX: usize = 200;

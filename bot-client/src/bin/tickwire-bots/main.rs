@@ -207,7 +207,14 @@ fn main() -> ExitCode {
         }
     };
     if let Some(count) = options.watch {
-        return watch::watch(&options.connect, &options.session, (&tickets, &trust), count, options.seconds, options.quiet);
+        return watch::watch(
+            &options.connect,
+            &options.session,
+            (&tickets, &trust),
+            count,
+            options.seconds,
+            options.quiet,
+        );
     }
     let config = SwarmConfig {
         url: options.connect,

@@ -7,9 +7,7 @@ use tickwire_shared::{KindId, NetId, Provenance, Truth};
 use tickwire_simulation::{SeatInput, TickInput};
 
 use super::{Chosen, ExportError, ExportPart, Selection, chat, each_tick};
-use crate::{
-    ChatRecord, EndReason, RecordedResult, Recording, RecordingMeta, Recovered, Ticks, origin::Origin, words,
-};
+use crate::{ChatRecord, EndReason, RecordedResult, Recording, RecordingMeta, Recovered, Ticks, origin::Origin, words};
 
 pub(super) fn export(
     recording: &Recording,
