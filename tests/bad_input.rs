@@ -333,9 +333,10 @@ async fn a_connection_beyond_the_limit_is_closed_at_once() {
     let server = TestServer::arena(with_limits(|limits| limits.connections_max = 1)).await;
     let mut witness = Witness::join(&server).await;
     let mut socket = tokio::net::TcpStream::connect(server.address).await.expect("the server accepts");
-    let mut buffer = [0];
-    let read = tokio::io::AsyncReadExt::read(&mut socket, &mut buffer);
-    assert_eq!(within_patience(read).await.ok(), Some(0));
+    let mut said = Vec::new();
+    within_patience(tokio::io::AsyncReadExt::read_to_end(&mut socket, &mut said)).await.expect("it is closed in order");
+    assert!(said.ends_with(b"connections_max is reached"), "{said:?}");
+    assert_eq!(server.probe.refusals()["CONNECTIONS"], 1);
     witness.plays_on().await;
     server.stop().await;
 }

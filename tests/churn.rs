@@ -1,29 +1,49 @@
 //! Clients that come and vanish leave nothing behind.
 
-use std::{num::NonZeroU32, sync::Arc, time::Duration};
+use std::{fs, num::NonZeroU32, pin::pin, sync::Arc, time::Duration};
 
+use tickwire_client::{Client, Event, JoinOptions};
 use tickwire_proto::v1::client_message::Kind;
 use tickwire_server::{ServerConfig, Timeouts};
-use tokio::task::JoinSet;
+use tickwire_shared::TickRate;
+use tokio::{
+    sync::{Barrier, Semaphore},
+    task::JoinSet,
+};
 
-use crate::harness::{RawClient, TestServer, Witness, config, eventually, hello};
+use crate::harness::{RawClient, TestServer, Witness, config, eventually, hello, open_field};
 
 const JOINS: usize = 1000;
 const AT_ONCE: usize = 50;
+/// Each plays for so long before it is dropped.
+const SNAPSHOTS: usize = 2;
+/// Of those that are to play together, so many join at once.
+const JOINING: usize = 200;
+
+fn with_room() -> ServerConfig {
+    ServerConfig {
+        max_players: NonZeroU32::new(2048).expect("not 0"),
+        timeouts: Timeouts { grace: Duration::from_millis(50), ..config().timeouts },
+        ..open_field()
+    }
+}
+
+/// A server whose clients have time for each other, however many there are.
+async fn slow_server() -> Arc<TestServer> {
+    let tick_rate = TickRate::new(4).expect("in range");
+    Arc::new(TestServer::arena(ServerConfig { tick_rate, ..with_room() }).await)
+}
+
+/// Tasks, connections, streams and seats.
+fn counts(server: &TestServer) -> (usize, usize, usize, u32) {
+    let probe = &server.probe;
+    (probe.tasks(), probe.connections(), probe.streams(), probe.seats())
+}
 
 #[tokio::test]
 async fn after_a_thousand_abrupt_ends_tasks_sockets_and_seats_are_as_before() {
-    let config = ServerConfig {
-        max_players: NonZeroU32::new(2048).expect("not 0"),
-        timeouts: Timeouts { grace: Duration::from_millis(50), ..config().timeouts },
-        ..config()
-    };
-    let server = Arc::new(TestServer::arena(config).await);
+    let server = Arc::new(TestServer::arena(ServerConfig { settings: Vec::new(), ..with_room() }).await);
     let mut witness = Witness::join(&server).await;
-    let counts = |server: &TestServer| {
-        let probe = &server.probe;
-        (probe.tasks(), probe.connections(), probe.streams(), probe.seats())
-    };
     let before = counts(&server);
 
     let all_vanish = async {
@@ -65,4 +85,118 @@ async fn vanish(server: &TestServer, moment: usize) {
     }
     let snapshot = client.snapshot().await;
     client.ack(snapshot.tick).await;
+}
+
+/// What a process holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Held {
+    files: usize,
+    /// Resident memory, in KiB.
+    memory_kib: u64,
+}
+
+/// That of this process, on Linux.
+fn held() -> Option<Held> {
+    let files = fs::read_dir("/proc/self/fd").ok()?.count();
+    let status = fs::read_to_string("/proc/self/status").ok()?;
+    let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    Some(Held { files, memory_kib: resident.trim().strip_suffix(" kB")?.parse().ok()? })
+}
+
+/// Has so many clients join and play, and when all do, drops them all; what this process holds when nothing of them is left.
+async fn a_round(server: &Arc<TestServer>, clients: usize, before: (usize, usize, usize, u32)) -> Option<Held> {
+    let all_play = Arc::new(Barrier::new(clients + 1));
+    let joining = Arc::new(Semaphore::new(JOINING));
+    let mut playing = JoinSet::new();
+    for _ in 0..clients {
+        let (url, all_play) = (format!("http://{}", server.address), Arc::clone(&all_play));
+        let joining = Arc::clone(&joining);
+        playing.spawn(async move {
+            let turn = joining.acquire().await.expect("it is never closed");
+            let options = JoinOptions { view_radius: 30.0, snapshots_per_second_max: 2, ..JoinOptions::default() };
+            let mut client = Client::connect(&url, &options).await.expect("there is room");
+            drop(turn);
+            let mut snapshots = 0;
+            while snapshots < SNAPSHOTS {
+                let event = client.next().await.expect("the stream goes on");
+                snapshots += usize::from(matches!(event, Some(Event::Snapshot(_))));
+            }
+            let mut others = pin!(all_play.wait());
+            loop {
+                tokio::select! {
+                    _ = &mut others => break,
+                    event = client.next() => drop(event.expect("the stream goes on")),
+                }
+            }
+            // Until it is cut.
+            while client.next().await.expect("the stream goes on").is_some() {}
+        });
+    }
+    tokio::select! {
+        _ = all_play.wait() => {}
+        ended = playing.join_next() => panic!("a client has ended: {ended:?}"),
+    }
+    assert_eq!(server.probe.seats() as usize, clients);
+    // Cut, without another byte.
+    playing.shutdown().await;
+    eventually(&format!("tasks, connections, streams and seats are {before:?}"), || counts(server) == before).await;
+    held()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rounds_of_clients_that_play_and_are_cut_leave_no_file_open() {
+    let server = slow_server().await;
+    let before = counts(&server);
+    for _ in 0..3 {
+        a_round(&server, 60, before).await;
+    }
+    let server = Arc::into_inner(server).expect("all clients are gone");
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "takes minutes and 2,000 files, and prints what is held: --release -- --ignored --nocapture churn"]
+async fn twenty_rounds_of_a_thousand_clients_leave_files_and_memory_as_they_were() {
+    const LAST: usize = 15;
+    /// Of so many players who are gone the server knows that they have been, so that it can tell them; of older ones it
+    /// does not.
+    const REMEMBERED: usize = 4096;
+    // A busy machine has no time for so many.
+    let clients = std::env::var("CHURN_CLIENTS").map_or(JOINS, |clients| clients.parse().expect("a number"));
+    let first = REMEMBERED.div_ceil(clients);
+    let server = slow_server().await;
+    let before = counts(&server);
+    let mut rounds = Vec::new();
+    for round in 1..=first + LAST {
+        let held = a_round(&server, clients, before).await.expect("it runs on Linux");
+        say(&format!("round {round:2}: {} files, {} KiB", held.files, held.memory_kib));
+        rounds.push(held);
+    }
+    let last = &rounds[first..];
+    let slope = slope(&last.iter().map(|held| held.memory_kib as f64).collect::<Vec<_>>());
+    say(&format!("slope over the last {LAST} rounds: {slope:.1} KiB per round"));
+    assert!(last.iter().all(|held| held.files == last[0].files), "{rounds:?}");
+    // Less than a quarter of a KiB of each client would stay.
+    assert!(slope < clients as f64 / 4.0, "{slope} KiB per round: {rounds:?}");
+    let server = Arc::into_inner(server).expect("all clients are gone");
+    server.stop().await;
+}
+
+/// By how much values rise from one to the next: the line of the least squares.
+fn slope(values: &[f64]) -> f64 {
+    let middle = (values.len() - 1) as f64 / 2.0;
+    let mean = values.iter().sum::<f64>() / values.len() as f64;
+    let (mut above, mut below) = (0.0, 0.0);
+    for (place, value) in values.iter().enumerate() {
+        let x = place as f64 - middle;
+        above += x * (value - mean);
+        below += x * x;
+    }
+    above / below
+}
+
+/// For whoever runs an ignored test.
+#[expect(clippy::print_stderr, reason = "it is what the test is for")]
+fn say(line: &str) {
+    eprintln!("{line}");
 }

@@ -144,7 +144,11 @@ fn every_library_forbids_unsafe_code() {
 
 /// Where the server refuses things, and the page that says so. Elsewhere nothing in capitals is a reason.
 const REFUSING: [(&[&str], &str, &str); 3] = [
-    (&["play", "watch", "session", "status.rs"], "docs/wire.md", "| status | reason |"),
+    (
+        &["net/arrival.rs", "net/connection.rs", "play", "watch", "session", "status.rs"],
+        "docs/wire.md",
+        "| status | reason |",
+    ),
     (&["identity"], "docs/identity.md", "| code | reason |"),
     (&["sessions"], "docs/sessions.md", "| code | reason |"),
 ];
@@ -186,6 +190,106 @@ fn all_reasons_of_refusals_stand_in_the_tables_for_clients_and_no_others() {
             untold.is_empty() && never_given.is_empty(),
             "{page}: lacks {untold:?}; {never_given:?} are never given"
         );
+    }
+}
+
+/// Pages whose tables name tests.
+const PAGES_WITH_TESTS: &[&str] = &["docs/limits.md", "docs/grpc-practice.md"];
+
+fn page(path: &str) -> String {
+    fs::read_to_string(root().join(path)).expect("the page is there")
+}
+
+/// The cells of the tables' rows.
+fn rows(page: &str) -> impl Iterator<Item = Vec<&str>> {
+    let is_row = |line: &&str| line.starts_with("| ") && !line.starts_with("| limit |");
+    page.lines().filter(is_row).map(|line| line.trim_matches('|').split('|').map(str::trim).collect())
+}
+
+/// What stands in backticks.
+fn quoted(text: &str) -> impl Iterator<Item = &str> {
+    text.split('`').skip(1).step_by(2)
+}
+
+/// Fields with their values, as the derived `Debug` prints them, those of their fields among them.
+fn fields(of: &str, value: impl std::fmt::Debug) -> BTreeSet<(String, String)> {
+    let printed = format!("{value:#?}");
+    let (mut path, mut fields) = (Vec::new(), BTreeSet::new());
+    for line in printed.lines().map(|line| line.trim().trim_end_matches(',')) {
+        match line.split_once(": ") {
+            Some((field, value)) if value.ends_with('{') => path.push(field),
+            Some((field, value)) => {
+                fields.insert((format!("{}.{field}", path.join(".")), value.to_owned()));
+            }
+            None if line == "}" => drop(path.pop()),
+            None => path.push(of),
+        }
+    }
+    fields
+}
+
+#[test]
+fn every_limit_and_time_stands_in_the_table_with_its_default_and_its_option() {
+    let page = page("docs/limits.md");
+    let mut expected = fields("limits", tickwire_server::Limits::default());
+    expected.extend(fields("timeouts", tickwire_server::Timeouts::default()));
+    let is_field = |cell: &str| cell.starts_with("`limits.") || cell.starts_with("`timeouts.");
+    let told: BTreeSet<(String, String)> = rows(&page)
+        .filter(|cells| is_field(cells[0]))
+        .map(|cells| (cells[0].trim_matches('`').to_owned(), cells[1].to_owned()))
+        .collect();
+    assert_eq!(told, expected, "the tables are those of docs/limits.md");
+
+    let flags = ["options.rs", "limit_flags.rs"].map(|file| root().join("server/src/cli").join(file));
+    let flags = flags.map(|file| fs::read_to_string(file).expect("a source file")).concat();
+    for option in rows(&page).filter(|cells| cells[0].starts_with("`limits.")).flat_map(|cells| quoted(cells[2])) {
+        let field = option.trim_start_matches("--").replace('-', "_");
+        assert!(flags.contains(&format!("    {field}: ")), "there is no option {option}");
+    }
+}
+
+#[test]
+fn every_reason_that_is_counted_stands_in_the_tables_of_limits_and_no_other() {
+    let source = fs::read_to_string(root().join("server/src/limits/reasons.rs")).expect("a source file");
+    let list = source.split_once("\nreasons! {").and_then(|(_, rest)| rest.split_once("\n}")).expect("a list").0;
+    let counted: BTreeSet<&str> = list.lines().filter_map(|line| line.split('"').nth(1)).collect();
+    let page = page("docs/limits.md");
+    let is_label = |word: &&str| word.bytes().all(|byte| byte.is_ascii_uppercase() || b"_0123456789".contains(&byte));
+    let told: BTreeSet<&str> = rows(&page).flatten().flat_map(quoted).filter(is_label).collect();
+    assert_eq!(told, counted);
+}
+
+#[test]
+fn tests_that_pages_name_are_there() {
+    let mut sources = Vec::new();
+    for folder in ["tests", "server", "bot-client", "shared"] {
+        sources.extend(rust_files(&root().join(folder)));
+    }
+    let texts: Vec<(PathBuf, String)> = sources
+        .into_iter()
+        .map(|path| {
+            let text = fs::read_to_string(&path).expect("a source file");
+            (path, text)
+        })
+        .collect();
+    let is_there = |module: &str, name: &str| {
+        let name = format!("fn {name}(");
+        texts.iter().any(|(path, text)| {
+            let folder = path.parent().and_then(Path::file_name);
+            let is_module = path.file_stem() == Some(module.as_ref()) || folder == Some(module.as_ref());
+            is_module && text.contains(&name)
+        })
+    };
+    for path in PAGES_WITH_TESTS {
+        let page = page(path);
+        for cells in rows(&page).filter(|cells| !cells[0].starts_with("---") && cells.last() != Some(&"tests")) {
+            let named: Vec<_> = quoted(cells.last().expect("a row has cells")).collect();
+            assert!(!named.is_empty(), "{path}: {} names no test", cells[0]);
+            for name in named {
+                let (module, test) = name.split_once("::").unwrap_or_else(|| panic!("{path}: {name} has no module"));
+                assert!(is_there(module, test), "{path}: there is no test {name}");
+            }
+        }
     }
 }
 

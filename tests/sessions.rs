@@ -340,6 +340,7 @@ async fn there_are_no_more_sessions_than_the_server_and_one_creator_may_have() {
     }
     let status = client.create_session(request("c", NewSession::default())).await.expect_err("too many");
     assert_refused(&status, Code::ResourceExhausted, "SESSIONS_OF_CREATOR", "");
+    assert_eq!(server.probe.refusals().get("SESSIONS_OF_CREATOR"), Some(&1));
     delete(&mut client, "sessions/a").await.expect("it ends");
     create(&mut client, "c", NewSession::default()).await;
     server.stop().await;
@@ -495,6 +496,28 @@ async fn who_watches_is_told_what_there_is_and_then_what_changes() {
     end(&mut client, "sessions/ours", "").await.expect("it ends");
     board.until(|sessions| sessions.len() == 2 && sessions.contains_key("sessions/more-19")).await;
     assert_eq!(board.resets, 1);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn so_many_watch_which_sessions_there_are() {
+    const WATCHERS_MAX: usize = 256;
+    let (server, mut client) = beads(empty()).await;
+    let mut watching = Vec::new();
+    while watching.len() < WATCHERS_MAX {
+        let mut client = SessionServiceClient::new(server.channel().await);
+        for _ in 0..64 {
+            watching.push(Board::open(&mut client).await);
+        }
+    }
+    let status = client.watch_sessions(WatchSessionsRequest::default()).await.expect_err("as many watch as may");
+    assert_refused(&status, Code::ResourceExhausted, "WATCHERS", "");
+    assert_eq!(server.probe.refusals().get("WATCHERS"), Some(&1));
+    drop(watching);
+    // Whoever has left makes room for others.
+    while let Err(status) = client.watch_sessions(WatchSessionsRequest::default()).await {
+        assert_eq!(reason_of(&status), "WATCHERS");
+    }
     server.stop().await;
 }
 

@@ -6,7 +6,7 @@ use tickwire_client::{
     Client, ClientError, Event, JoinOptions, Spectator, Stripes, WatchOptions,
     connection::{ConnectOptions, Trust},
 };
-use tickwire_server::{ServerConfig, Timeouts, TlsFiles};
+use tickwire_server::{Limits, ServerConfig, Timeouts, TlsFiles};
 use tokio::{io::AsyncReadExt as _, net::TcpStream};
 
 use crate::harness::{RawClient, TestServer, Witness, config, within_patience};
@@ -115,5 +115,20 @@ async fn who_does_not_agree_on_encryption_in_time_is_cut_off() {
     let server = TestServer::arena(ServerConfig { tls, timeouts, ..config() }).await;
     let _silent = TcpStream::connect(server.address).await.expect("it listens");
     let (_client, _) = RawClient::join(&server).await;
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_beyond_the_limit_is_closed_without_a_word() {
+    let directory = tempfile::tempdir().expect("there is room");
+    let tls = Some(self_signed(directory.path()));
+    let limits = Limits { connections_max: 1, ..Limits::default() };
+    let server = TestServer::arena(ServerConfig { tls, limits, ..config() }).await;
+    let (_client, _) = RawClient::join(&server).await;
+    let mut more = TcpStream::connect(server.address).await.expect("it listens");
+    let mut bytes = Vec::new();
+    within_patience(more.read_to_end(&mut bytes)).await.expect("it is closed");
+    assert!(bytes.is_empty(), "nobody has agreed on how to read {bytes:?}");
+    assert_eq!(server.probe.refusals().get("CONNECTIONS"), Some(&1));
     server.stop().await;
 }

@@ -1,4 +1,6 @@
-//! What a server is told before it starts. Every value that exists is one that the server can run with.
+//! What a server is told before it starts.
+
+mod checks;
 
 use std::{
     net::SocketAddr,
@@ -11,6 +13,8 @@ use std::{
 use tickwire_recording::{Durability, Retention};
 use tickwire_replication::STRIPES_MAX;
 use tickwire_shared::{REWIND_MS_DEFAULT, TickRate};
+
+pub use checks::ConfigError;
 
 use crate::{LogControl, chat::Moderator, identity::IdentityConfig};
 
@@ -144,6 +148,12 @@ impl Default for RecordingConfig {
 pub struct Timeouts {
     /// From a connection to its first request, and from a `Play` stream to its Hello.
     pub hello: Duration,
+    /// From a request of another method to its first message, and from the first byte of each message to its last.
+    pub request: Duration,
+    /// How long a connection may be without a request before it is asked to go.
+    pub idle: Duration,
+    /// How long a spectator who has paused the past, or has come to its end, may do nothing: each keeps a thread.
+    pub replay_idle: Duration,
     /// From the last byte of a `Play` stream to the verdict that its peer is gone.
     pub silence: Duration,
     /// From the oldest snapshot that is not acknowledged, or from when something to send finds no room, to the verdict that
@@ -177,12 +187,42 @@ pub struct Limits {
     pub messages_per_second_max: NonZeroU32,
     /// Messages of one `Play` stream at once, as after a stall of the network.
     pub messages_burst_max: NonZeroU32,
+    /// Bytes per second of the messages of one `Play` stream, in the long run.
+    pub received_bytes_per_second_max: NonZeroU32,
+    /// Bytes of messages of one `Play` stream at once: no less than [`message_bytes_max`](Self::message_bytes_max).
+    pub received_bytes_burst_max: NonZeroU32,
     /// Messages that wait for one session's next tick.
     pub mailbox_messages_max: usize,
     /// Open connections of the server.
     pub connections_max: usize,
+    /// Open connections of one address; an IPv6 address stands for its /64.
+    pub connections_per_address_max: usize,
+    /// Joins per second of the server, players' and spectators', in the long run.
+    pub joins_per_second_max: NonZeroU32,
+    /// Joins of the server at once.
+    pub joins_burst_max: NonZeroU32,
+    /// Joins per second of one address, in the long run.
+    pub joins_per_second_per_address_max: NonZeroU32,
+    /// Joins of one address at once.
+    pub joins_burst_per_address_max: NonZeroU32,
+    /// Whether the limits of one address hold for this machine's own, too: proxies and load tests come from there.
+    pub limit_loopback: bool,
     /// Open requests of one connection.
     pub requests_per_connection_max: u32,
+    /// `Play`, `Watch` and `Replay` streams of one connection.
+    pub streams_per_connection_max: usize,
+    /// Requests per second of one connection, in the long run; four seconds' worth of them at once.
+    pub requests_per_second_max: NonZeroU32,
+    /// HTTP/2's frames per second from one connection, in the long run; four seconds' worth of them at once.
+    pub frames_per_second_max: NonZeroU32,
+    /// Those of them that carry nothing: pings, settings, priorities and frames of unknown kinds.
+    pub control_frames_per_second_max: NonZeroU32,
+    /// Bytes of a request's headers, as HTTP/2 counts them.
+    pub header_list_bytes_max: u32,
+    /// Streams that a client has reset before they were looked at.
+    pub resets_pending_max: usize,
+    /// Streams of one connection that were reset since the client broke a rule.
+    pub faulty_streams_max: usize,
     /// The farthest that a player sees, in the game's metres, and what those get who do not ask.
     pub view_radius_max: f64,
     /// Bytes of snapshots per second of one player, for those who do not ask.
@@ -199,6 +239,8 @@ pub struct Limits {
     pub sessions_max: usize,
     /// Sessions of one creator that run at once.
     pub sessions_per_creator_max: usize,
+    /// Calls of the server that ask the disk what recordings there are at once.
+    pub listings_max: usize,
     /// Streams of one player, its stripes: 1 for no more than the first. More than four are taken for four.
     pub stripes_max: NonZeroUsize,
     /// What players may say to each other.
@@ -287,6 +329,9 @@ impl Default for Timeouts {
     fn default() -> Self {
         Self {
             hello: Duration::from_secs(5),
+            request: Duration::from_secs(10),
+            idle: Duration::from_secs(300),
+            replay_idle: Duration::from_secs(600),
             // A reader that stalls for 5 s comes back; one that is dead is found within 10 s, the time to cut it off
             // among them.
             silence: Duration::from_secs(8),
@@ -304,21 +349,40 @@ impl Default for Timeouts {
 
 impl Default for Limits {
     fn default() -> Self {
+        const fn number(number: u32) -> NonZeroU32 {
+            NonZeroU32::new(number).expect("none of them is 0")
+        }
         Self {
             message_bytes_max: 16 * 1024,
-            messages_per_second_max: NonZeroU32::new(1000).expect("1000 is not 0"),
-            messages_burst_max: NonZeroU32::new(3000).expect("3000 is not 0"),
+            messages_per_second_max: number(1000),
+            messages_burst_max: number(3000),
+            received_bytes_per_second_max: number(128 * 1024),
+            received_bytes_burst_max: number(512 * 1024),
             mailbox_messages_max: 16 * 1024,
             connections_max: 8192,
+            connections_per_address_max: 256,
+            joins_per_second_max: number(500),
+            joins_burst_max: number(2000),
+            joins_per_second_per_address_max: number(20),
+            joins_burst_per_address_max: number(100),
+            limit_loopback: false,
             requests_per_connection_max: 128,
+            streams_per_connection_max: 16,
+            requests_per_second_max: number(1000),
+            frames_per_second_max: number(10_000),
+            control_frames_per_second_max: number(1000),
+            header_list_bytes_max: 8 * 1024,
+            resets_pending_max: 20,
+            faulty_streams_max: 64,
             view_radius_max: 1000.0,
-            bytes_per_second_default: NonZeroU32::new(1 << 20).expect("2^20 is not 0"),
-            bytes_per_second_max: NonZeroU32::new(4 << 20).expect("2^22 is not 0"),
+            bytes_per_second_default: number(1 << 20),
+            bytes_per_second_max: number(4 << 20),
             spectators_max: 64,
             replays_max: 8,
             downloads_max: 8,
             sessions_max: 256,
             sessions_per_creator_max: 64,
+            listings_max: 4,
             stripes_max: NonZeroUsize::new(STRIPES_MAX).expect("4 is not 0"),
             chat: ChatLimits::default(),
         }

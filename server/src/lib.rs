@@ -18,11 +18,13 @@
 //!   does all that its `Play` streams need, and a relay per session and network thread wakes that thread's streams.
 //! - `play`: a player's stream. `parse` turns messages into what they mean; the uplink takes in what comes, whatever the
 //!   downlink does; that composes a snapshot only when HTTP/2 has room for one.
+//! - `limits`: who may connect and join, and how often which limit has told somebody no.
 //! - `watch`: spectators of sessions and of recordings, and what is told of recordings.
 //! - `chat`: what players say to each other, beside the game.
 //! - `identity`: tickets and API keys: who is let in, and who may ask for what.
 //! - `housekeeping`: recordings that are too many, too large or too old, and whether the disk takes the new ones.
 //! - `notices` and `drain`: what streams are told beside their match, and how a server comes to its end.
+//! - `reload`: limits, log level and whatever else can be read anew while the server runs.
 //! - `recovery`: sessions that a killed server has left go on, before the first stream comes.
 //! - `metrics`: what all of these count, for Prometheus.
 //! - `admin`: the server in the hands of who hosts it, on a listener and a thread of its own.
@@ -37,12 +39,14 @@ mod config;
 mod drain;
 mod housekeeping;
 mod identity;
+mod limits;
 mod log_control;
 mod metrics;
 mod net;
 mod notices;
 mod play;
 mod recovery;
+mod reload;
 mod server;
 mod session;
 mod sessions;
@@ -52,9 +56,10 @@ mod watch;
 pub use admin::AdminError;
 pub use chat::{ChatControl, ChatError, ChatTotals, ModeratedChannel, ModeratedLine, Moderator, Verdict};
 pub use cli::cli_main;
-pub use config::{AdminConfig, ChatLimits, Limits, RecordingConfig, ServerConfig, Timeouts, TlsFiles};
+pub use config::{AdminConfig, ChatLimits, ConfigError, Limits, RecordingConfig, ServerConfig, Timeouts, TlsFiles};
 pub use identity::{Auth, IdentityConfig, IdentityError};
 pub use log_control::{LogControl, LogFilterError};
 pub use metrics::MetricsError;
 pub use net::TlsError;
+pub use reload::{Control, ReloadError, ReloadReport};
 pub use server::{Probe, RunError, Server, SessionProgress, run};

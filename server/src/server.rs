@@ -22,10 +22,11 @@ use tickwire_recording::{DirectoryLockError, RecorderStatus, Recording, Replay, 
 use tickwire_shared::{Game, Tick};
 use tokio::{
     net::TcpListener,
+    runtime::Handle,
     sync::{Notify, Semaphore, watch as watched},
     time::timeout,
 };
-use tonic::{server::NamedService as _, service::Routes};
+use tonic::{codec::CompressionEncoding, server::NamedService as _, service::Routes};
 use tonic_health::{ServingStatus, server::HealthReporter};
 use tracing::{info, warn};
 
@@ -33,14 +34,16 @@ use crate::{
     LogControl,
     admin::{AdminError, AdminListener, Bans, BoundAdmin},
     chat::{ChatControl, ChatService, Moderation},
-    config::{Limits, ServerConfig, Timeouts},
+    config::{ConfigError, Limits, ServerConfig, Timeouts},
     drain::{DrainSwitch, until_drained},
     housekeeping::Housekeeper,
     identity::{self, Identity, IdentityError, IdentityReason},
+    limits::{Admission, Quota, RefusalCounters, RefusalReason},
     metrics::{self, MetricsError, MetricsListener, PeerCounters, SessionMeters},
     net::{self, ConnectionCounters, NetworkThread, NetworkThreads, RequestCounters, Tls, TlsError},
     notices::Notices,
     recovery::{RecoveredSessions, Recoverer},
+    reload::{Control, Reloads},
     session::{
         self, AttachTokens, ChatTokens, Host, Origin, Place, RecoveredSession, Registry, Reservations, ResumeTokens,
         SessionHandle, SessionHost, SessionName, SessionOrder, SessionShape, SessionTerms, StartError, StreamCounters,
@@ -66,6 +69,9 @@ pub struct Server {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum RunError {
+    /// A value that makes no sense.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
     /// The server was built without games.
     #[error("there is no game to host: give the server at least one")]
     NoGames,
@@ -155,14 +161,20 @@ pub(crate) struct Shared {
     pub(crate) spectators: Arc<Spectators>,
     pub(crate) library: Library,
     /// Who may come in, and who may ask for what.
-    pub(crate) identity: Identity,
+    pub(crate) identity: Arc<Identity>,
     /// A recording that is shown as if it were a session.
     pub(crate) hosted: Option<Hosted>,
     /// Spectators who may go to the past.
-    pub(crate) replays: Arc<Semaphore>,
-    pub(crate) downloads: Arc<Semaphore>,
+    pub(crate) replays: Arc<Quota>,
+    pub(crate) downloads: Arc<Quota>,
     /// Those who watch which sessions there are.
     pub(crate) session_watchers: Arc<Semaphore>,
+    /// Calls that ask the disk what recordings there are.
+    pub(crate) listings: Arc<Quota>,
+    pub(crate) admission: Arc<Admission>,
+    pub(crate) refusals: RefusalCounters,
+    /// What SIGHUP reads anew.
+    pub(crate) reloads: Reloads,
     /// Open `Play` streams.
     pub(crate) streams: AtomicUsize,
     pub(crate) connection_counters: ConnectionCounters,
@@ -187,6 +199,10 @@ impl Shared {
         self.limits.load()
     }
 
+    pub(crate) fn set_limits(&self, limits: Limits) {
+        self.limits.store(Arc::new(limits));
+    }
+
     /// Open connections of players and spectators.
     pub(crate) fn connections(&self) -> usize {
         self.network.iter().map(|thread| thread.connections.load(Ordering::Relaxed)).sum()
@@ -198,7 +214,9 @@ impl Shared {
 pub(crate) struct Serving {
     pub(crate) shared: Arc<Shared>,
     pub(crate) routes: Routes,
-    pub(crate) tls: Option<Tls>,
+    pub(crate) tls: Option<Arc<Tls>>,
+    /// Where requests are answered that ask the disk, or compress much: no player waits for its thread.
+    pub(crate) bulk: Handle,
 }
 
 /// How far a server is from its end.
@@ -256,7 +274,7 @@ impl Server {
     /// Starts the sessions, the threads that step them, and the network's threads.
     ///
     /// # Errors
-    /// Where a game is unknown, or a session, a recording or a thread cannot be created.
+    /// Where a value makes no sense, a game is unknown, or a session, a recording or a thread cannot be created.
     pub fn start(config: ServerConfig, games: Vec<Arc<dyn Game>>) -> Result<Self, RunError> {
         Self::start_unless(&AtomicBool::new(false), config, games)
     }
@@ -267,6 +285,7 @@ impl Server {
         config: ServerConfig,
         games: Vec<Arc<dyn Game>>,
     ) -> Result<Self, RunError> {
+        config.check()?;
         let library = Library::new(config.recordings.clone(), config.recordings_public, games.as_slice().into());
         let hosted = choose_games(&config.games, &games)?;
         let tls = config.tls.clone().map(Tls::load).transpose()?;
@@ -316,6 +335,7 @@ impl Server {
         speed: f64,
     ) -> Result<Self, RunError> {
         let config = ServerConfig { recordings: None, create_sessions: false, ..config };
+        config.check()?;
         let unplayable = |source: ReplayError| RunError::Replay { path: path.to_owned(), source };
         let recording = Recording::open(path).map_err(ReplayError::from).map_err(unplayable)?;
         let game = game_of(&recording, &games).map_err(unplayable)?;
@@ -352,9 +372,13 @@ impl Server {
             reservations: Arc::default(),
             admin_drain: config.admin.as_ref().map_or(config.timeouts.drain, |admin| admin.drain),
             timeouts: config.timeouts,
-            replays: Arc::new(Semaphore::new(config.limits.replays_max)),
-            downloads: Arc::new(Semaphore::new(config.limits.downloads_max)),
+            replays: Arc::default(),
+            downloads: Arc::default(),
             session_watchers: Arc::new(Semaphore::new(SESSION_WATCHERS_MAX)),
+            listings: Arc::default(),
+            admission: Admission::new(),
+            refusals: RefusalCounters::default(),
+            reloads: Reloads::default(),
             limits: ArcSwap::from_pointee(config.limits),
             phase: watched::Sender::new(Phase::Serving),
             notices: Notices::default(),
@@ -365,7 +389,7 @@ impl Server {
             moderation: config.moderator.map(Moderation::new),
             spectators: Arc::default(),
             library,
-            identity,
+            identity: Arc::new(identity),
             hosted,
             streams: AtomicUsize::new(0),
             connection_counters: ConnectionCounters::default(),
@@ -379,11 +403,14 @@ impl Server {
             bans,
             network: threads.iter().map(Arc::clone).collect(),
         });
+        let tls = tls.map(Arc::new);
+        register_files(&shared, tls.as_ref());
         let health = HealthReporter::new();
         let lobby = Arc::new(Lobby::new(Arc::clone(host.shared()), games));
         let routes = routes(&shared, &lobby, &health);
+        let bulk = threads.bulk().clone();
         Self {
-            serving: Arc::new(Serving { shared, routes, tls }),
+            serving: Arc::new(Serving { shared, routes, tls, bulk }),
             lobby,
             host,
             health,
@@ -404,6 +431,17 @@ impl Server {
     #[must_use]
     pub fn chat(&self) -> ChatControl {
         ChatControl::new(Arc::clone(&self.serving.shared))
+    }
+
+    /// Changes the server while it runs.
+    #[must_use]
+    pub fn control(&self) -> Control {
+        Control::new(Arc::clone(&self.serving.shared))
+    }
+
+    /// What can be read anew while the server runs.
+    pub(crate) fn reloads(&self) -> &Reloads {
+        &self.serving.shared.reloads
     }
 
     /// The sessions' names, in the order in which they were asked for.
@@ -459,7 +497,7 @@ impl Server {
             never = net::accept(&listener, &threads, &serving) => match never {},
             never = housekeeper.keep(shared, &health) => match never {},
             never = lobby.keep(shared) => match never {},
-            never = keep_fresh(serving.tls.as_ref()) => match never {},
+            never = keep_fresh(serving.tls.as_deref()) => match never {},
             never = shut_down => match never {},
             () = until_drained(shared, &health) => {}
         }
@@ -489,6 +527,15 @@ pub(crate) async fn set_health(health: &HealthReporter, status: ServingStatus) {
     {
         health.set_service_status(service, status).await;
     }
+}
+
+/// Has files that connections are encrypted with, and those of keys, read anew with all else.
+fn register_files(shared: &Shared, tls: Option<&Arc<Tls>>) {
+    if let Some(tls) = tls.map(Arc::clone) {
+        shared.reloads.register("TLS", move || tls.prepare().map_err(|error| error.to_string()));
+    }
+    let identity = Arc::clone(&shared.identity);
+    shared.reloads.register("keys", move || identity.prepare().map_err(|error| error.to_string()));
 }
 
 /// Sees to it that connections are encrypted with the certificates that there are now.
@@ -527,6 +574,7 @@ fn choose_games(names: &[String], games: &[Arc<dyn Game>]) -> Result<Vec<Arc<dyn
 
 /// Whether the sessions that are asked for can be created: as far as that can be said without hosting them.
 pub(crate) fn check(config: &ServerConfig, games: Vec<Arc<dyn Game>>) -> Result<(), RunError> {
+    config.check()?;
     config.tls.clone().map(Tls::load).transpose()?;
     identity::check(&config.identity)?;
     for game in choose_games(&config.games, &games)? {
@@ -650,7 +698,9 @@ fn routes(shared: &Arc<Shared>, lobby: &Arc<Lobby>, health: &HealthReporter) -> 
         .add_service(RecordingService::new(Arc::clone(shared)))
         .add_service(
             SessionServiceServer::new(Sessions::new(Arc::clone(shared), Arc::clone(lobby)))
-                .max_decoding_message_size(bytes_max),
+                .max_decoding_message_size(bytes_max)
+                .accept_compressed(CompressionEncoding::Gzip)
+                .send_compressed(CompressionEncoding::Gzip),
         )
         .add_service(tonic_health::pb::health_server::HealthServer::new(
             tonic_health::server::HealthService::from_health_reporter(health.clone()),
@@ -683,6 +733,13 @@ impl Probe {
     #[must_use]
     pub fn streams(&self) -> usize {
         self.shared.streams.load(Ordering::Relaxed)
+    }
+
+    /// How often limits have told somebody no, by what docs/limits.md calls the reason; those that never have are left out.
+    #[must_use]
+    pub fn refusals(&self) -> BTreeMap<&'static str, u64> {
+        let counts = RefusalReason::ALL.iter().map(|reason| (reason.label(), self.shared.refusals.get(*reason)));
+        counts.filter(|(_, count)| *count > 0).collect()
     }
 
     /// Tasks on the network's threads.

@@ -296,6 +296,27 @@ async fn there_are_so_many_spectators_and_so_many_in_the_past() {
 }
 
 #[tokio::test]
+async fn who_rests_in_the_past_makes_room_for_others() {
+    let limits = Limits { replays_max: 1, ..Limits::default() };
+    let timeouts = Timeouts { replay_idle: Duration::from_millis(300), ..config().timeouts };
+    let (server, _directory) = recording_server(|config| (config.limits, config.timeouts) = (limits, timeouts)).await;
+    eventually("there is a past", || newest(&server) > 10).await;
+    let request = pb::WatchRequest { from_tick: 1, speed: 0.1, ..watch_request() };
+    let mut resting = Spectator::watch(&server, request.clone()).await.expect("there is room");
+    // Who goes on, however slowly, does not rest.
+    resting.snapshots(5).await;
+    resting.steer(Action::Paused(true)).await.expect("it is taken");
+    let (goodbye, status) = resting.end().await;
+    assert_eq!((status.code(), reason_of(&status).as_str()), (Code::DeadlineExceeded, "REPLAY_IDLE"));
+    assert!(goodbye.is_some() && server.probe.refusals()["REPLAY_IDLE"] == 1);
+    let mut next = None;
+    while next.is_none() {
+        next = Spectator::watch(&server, request.clone()).await.ok();
+    }
+    server.stop().await;
+}
+
+#[tokio::test]
 async fn who_reads_nothing_is_sent_away_and_costs_no_player_a_tick() {
     let timeouts = Timeouts { unacknowledged: Duration::from_millis(300), ..config().timeouts };
     let (server, _directory) = recording_server(|config| config.timeouts = timeouts).await;

@@ -12,7 +12,7 @@ use tickwire_proto::v1::{
     self as pb, ListSessionsRequest, SavedState, recording_service_client::RecordingServiceClient,
     session_service_client::SessionServiceClient, watch_control::Action,
 };
-use tickwire_server::{Server, ServerConfig};
+use tickwire_server::{Limits, Server, ServerConfig};
 use tickwire_shared::{PlayerId, Tick};
 use tonic::{Code, Status, codec::CompressionEncoding, transport::Channel};
 
@@ -40,7 +40,12 @@ async fn showing(from: u64, speed: f64) -> TestServer {
 
 /// A server with two recordings, and its own session's.
 async fn library() -> (TestServer, tempfile::TempDir) {
+    library_with(Limits::default()).await
+}
+
+async fn library_with(limits: Limits) -> (TestServer, tempfile::TempDir) {
     recording_server(|config| {
+        config.limits = limits;
         config.recordings_public = true;
         let directory = config.recordings.as_ref().expect("it records");
         for copy in [GOLDEN, "another"] {
@@ -208,6 +213,39 @@ async fn a_download_is_the_file_compressed_or_not() {
     let live = page.recordings.iter().find(|recording| recording.state() == SavedState::Live).expect("its own");
     let refused = download(&mut plain, &live.name).await.expect_err("its session runs");
     assert_eq!((refused.code(), reason_of(&refused).as_str()), (Code::FailedPrecondition, "LIVE"));
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn so_many_recordings_are_sent_and_looked_for_at_once() {
+    let limits = Limits { downloads_max: 1, listings_max: 1, ..Limits::default() };
+    let (server, _directory) = library_with(limits).await;
+    let count = |reason| server.probe.refusals().get(reason).copied().unwrap_or(0);
+    // Of what it is sent it reads nothing yet.
+    let narrow = server.endpoint().initial_stream_window_size(1024).connect().await.expect("the server accepts");
+    let mut slow = RecordingServiceClient::new(narrow);
+    slow.list_recordings(pb::ListRecordingsRequest::default()).await.expect("it is public");
+    let tasks = server.probe.tasks();
+    let request = || pb::DownloadRecordingRequest { name: golden_name() };
+    let mut first = slow.download_recording(request()).await.expect("there is room").into_inner();
+    assert_eq!(server.probe.tasks(), tasks, "it is not sent on the threads that players are served on");
+    let refused = slow.download_recording(request()).await.expect_err("there is none");
+    assert_eq!((refused.code(), reason_of(&refused).as_str()), (Code::ResourceExhausted, "DOWNLOADS"));
+    assert_eq!(count("DOWNLOADS"), 1);
+    while within_patience(first.message()).await.expect("it goes on").is_some() {}
+
+    // How long the disk takes is nobody's to say: they come together until two of them do.
+    let mut refused = None;
+    while refused.is_none() {
+        let asks = (0..16).map(|_| {
+            let mut service = slow.clone();
+            async move { service.list_recordings(pb::ListRecordingsRequest::default()).await.err() }
+        });
+        refused = futures_util::future::join_all(asks).await.into_iter().flatten().next();
+    }
+    let refused = refused.expect("one of them");
+    assert_eq!((refused.code(), reason_of(&refused).as_str()), (Code::ResourceExhausted, "LISTINGS"));
+    assert!(count("LISTINGS") > 0);
     server.stop().await;
 }
 

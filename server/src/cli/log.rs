@@ -16,21 +16,25 @@ use crate::{LogControl, log_control};
 
 /// Which log lines are written: as in `info,tickwire_server=debug`.
 pub(super) const VARIABLE: &str = "TICKWIRE_LOG";
-/// What is written where the variable says nothing.
-const DEFAULT: &str = "info";
+/// What is written where nobody says.
+pub(super) const DEFAULT: &str = "info";
 /// Lines that may wait to be written; more are dropped.
 const LINES_MAX: usize = 16 * 1024;
 
 /// Writes what still waits when it is dropped.
 static WRITER: Mutex<Option<WorkerGuard>> = Mutex::new(None);
 
-/// Has log lines written from now on, and traces sent, where they are to be.
+/// Which lines are written, where only the environment says.
+pub(super) fn filter_of_environment() -> String {
+    std::env::var(VARIABLE).unwrap_or_else(|_| DEFAULT.to_owned())
+}
+
+/// Has log lines written from now on, those that `filter` lets through, and traces sent, where they are to be.
 ///
 /// # Errors
-/// Where the variable says nothing that can be understood.
-pub(super) fn start(format: LogFormat, traces: Option<&Traces>) -> Result<LogControl, CliError> {
-    let wanted = std::env::var(VARIABLE).unwrap_or_else(|_| DEFAULT.to_owned());
-    let (filter, control) = LogControl::of(log_control::parse(&wanted)?);
+/// Where the filter is none.
+pub(super) fn start(format: LogFormat, filter: &str, traces: Option<&Traces>) -> Result<LogControl, CliError> {
+    let (filter, control) = LogControl::of(log_control::parse(filter)?);
     let (writer, guard) =
         NonBlockingBuilder::default().buffered_lines_limit(LINES_MAX).thread_name("tickwire-log").finish(io::stderr());
     let colours = io::stderr().is_terminal();

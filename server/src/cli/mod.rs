@@ -6,11 +6,13 @@ mod diff;
 mod environment;
 mod export;
 mod keys;
+mod limit_flags;
 mod log;
 mod minimise;
 mod options;
 mod output;
 mod recordings;
+mod reload;
 mod replay;
 mod serve;
 mod show;
@@ -147,7 +149,8 @@ impl CliError {
             | Self::LogFilter(_)
             | Self::Otlp { .. }
             | Self::Run(
-                RunError::UnknownGame { .. }
+                RunError::Config(_)
+                | RunError::UnknownGame { .. }
                 | RunError::Admin(AdminError::Tokens { .. })
                 | RunError::GameTwice(_)
                 | RunError::Session { source: SessionError::Settings(_), .. },

@@ -18,24 +18,52 @@ use serde_json::Value as Json;
 use tickwire_recording::{Durability, Retention};
 use tickwire_replication::STRIPES_MAX;
 use tickwire_shared::{REWIND_MS_MAX, TickRate};
-use tokio::sync::Semaphore;
 
 use super::{
     environment,
+    limit_flags::LimitFlags,
+    log,
     unreadable::{self, Unreadable},
     values::{self, Listen, OnOff},
 };
 use crate::{
     config::{
-        AdminConfig, BYTES_PER_SECOND_MIN, EMPTY_TIMEOUT_MAX, EMPTY_TIMEOUT_MIN, Limits, RecordingConfig,
+        AdminConfig, BYTES_PER_SECOND_MIN, ConfigError, EMPTY_TIMEOUT_MAX, EMPTY_TIMEOUT_MIN, Limits, RecordingConfig,
         SPECTATOR_DELAY_MAX, ServerConfig, TlsFiles,
     },
     identity::{Auth, IdentityConfig},
+    log_control::{self, LogFilterError},
     session::DELAY_IN_MEMORY_MAX,
 };
 
 /// What every environment variable of the server begins with.
 pub(super) const ENV_PREFIX: &str = "TICKWIRE_";
+/// The options that SIGHUP reads anew: of the others a server says that they need a restart.
+pub(super) const RELOADABLE: &[&str] = &[
+    "sessions_max",
+    "sessions_per_creator_max",
+    "connections_max",
+    "connections_per_address_max",
+    "streams_per_connection_max",
+    "requests_per_connection_max",
+    "requests_per_second_max",
+    "joins_per_second_max",
+    "joins_burst_max",
+    "joins_per_second_per_address_max",
+    "joins_burst_per_address_max",
+    "messages_per_second_max",
+    "messages_burst_max",
+    "received_bytes_per_second_max",
+    "received_bytes_burst_max",
+    "max_downloads",
+    "limit_loopback",
+    "bytes_per_second",
+    "bytes_per_second_max",
+    "stripes_max",
+    "max_spectators",
+    "max_replays",
+    "log",
+];
 /// The most sessions of a game: each has a world, a recording and three seconds of history of its own.
 const SESSIONS_MAX: u32 = 1000;
 const THREADS_MIN: usize = 1;
@@ -256,6 +284,14 @@ pub(super) struct ServeFlags {
     #[arg(long, value_name = "FORMAT")]
     #[serde(skip_serializing_if = "Option::is_none")]
     log_format: Option<LogFormat>,
+    #[command(flatten)]
+    #[serde(flatten)]
+    limits: LimitFlags,
+    /// Which log lines are written: a level, error to trace, or several by module as in info,tickwire_server=debug
+    /// [default: info]
+    #[arg(long, value_name = "FILTER")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    log: Option<String>,
     /// A TOML file with options, named as the flags with `_` for `-`
     #[arg(long, value_name = "FILE", env = "TICKWIRE_CONFIG")]
     #[serde(skip)]
@@ -360,6 +396,23 @@ struct Options {
     recordings_public: bool,
     metrics_listen: Option<SocketAddr>,
     otlp: Option<String>,
+    connections_max: usize,
+    connections_per_address_max: usize,
+    streams_per_connection_max: usize,
+    requests_per_connection_max: u32,
+    requests_per_second_max: u32,
+    joins_per_second_max: u32,
+    joins_burst_max: u32,
+    joins_per_second_per_address_max: u32,
+    joins_burst_per_address_max: u32,
+    messages_per_second_max: u32,
+    messages_burst_max: u32,
+    received_bytes_per_second_max: u32,
+    received_bytes_burst_max: u32,
+    max_downloads: usize,
+    #[serde(deserialize_with = "values::flag")]
+    limit_loopback: bool,
+    log: String,
     log_format: LogFormat,
 }
 
@@ -414,6 +467,22 @@ impl Default for Options {
             recordings_public: config.recordings_public,
             metrics_listen: None,
             otlp: None,
+            connections_max: config.limits.connections_max,
+            connections_per_address_max: config.limits.connections_per_address_max,
+            streams_per_connection_max: config.limits.streams_per_connection_max,
+            requests_per_connection_max: config.limits.requests_per_connection_max,
+            requests_per_second_max: config.limits.requests_per_second_max.get(),
+            joins_per_second_max: config.limits.joins_per_second_max.get(),
+            joins_burst_max: config.limits.joins_burst_max.get(),
+            joins_per_second_per_address_max: config.limits.joins_per_second_per_address_max.get(),
+            joins_burst_per_address_max: config.limits.joins_burst_per_address_max.get(),
+            messages_per_second_max: config.limits.messages_per_second_max.get(),
+            messages_burst_max: config.limits.messages_burst_max.get(),
+            received_bytes_per_second_max: config.limits.received_bytes_per_second_max.get(),
+            received_bytes_burst_max: config.limits.received_bytes_burst_max.get(),
+            max_downloads: config.limits.downloads_max,
+            limit_loopback: config.limits.limit_loopback,
+            log: log::DEFAULT.to_owned(),
             log_format: LogFormat::Text,
         }
     }
@@ -429,6 +498,8 @@ pub(super) struct ServeConfig {
     pub(super) otlp: Option<String>,
     /// How long players have after SIGTERM.
     pub(super) drain: Duration,
+    /// Which log lines are written: a filter that can be read.
+    pub(super) log: String,
     pub(super) server: ServerConfig,
 }
 
@@ -441,6 +512,8 @@ pub(super) enum OptionsError {
     Unreadable(#[from] Unreadable),
     #[error(transparent)]
     Environment(#[from] environment::UnknownVariable),
+    #[error(transparent)]
+    Config(#[from] ConfigError),
     #[error("{option}: {value} {problem}{origin}")]
     Invalid { option: &'static str, value: String, problem: String, origin: String },
 }
@@ -573,6 +646,7 @@ impl Layers {
             return Err(invalid("bytes_per_second", options.bytes_per_second.to_string(), problem));
         }
         let stripes_max = NonZeroUsize::new(options.stripes_max).filter(|stripes| stripes.get() <= STRIPES_MAX);
+        let rate = |option, count: u32| NonZeroU32::try_from(count).map_err(at_least_one(option));
         let limits = Limits {
             stripes_max: stripes_max.ok_or_else(|| {
                 let problem = format!("is out of range: choose 1 to {STRIPES_MAX}");
@@ -583,8 +657,28 @@ impl Layers {
             sessions_max: options.sessions_max,
             sessions_per_creator_max: options.sessions_per_creator_max,
             spectators_max: options.max_spectators,
-            // A semaphore counts no further.
-            replays_max: options.max_replays.min(Semaphore::MAX_PERMITS),
+            replays_max: options.max_replays,
+            connections_max: options.connections_max,
+            connections_per_address_max: options.connections_per_address_max,
+            streams_per_connection_max: options.streams_per_connection_max,
+            requests_per_connection_max: options.requests_per_connection_max,
+            requests_per_second_max: rate("requests_per_second_max", options.requests_per_second_max)?,
+            joins_per_second_max: rate("joins_per_second_max", options.joins_per_second_max)?,
+            joins_burst_max: rate("joins_burst_max", options.joins_burst_max)?,
+            joins_per_second_per_address_max: rate(
+                "joins_per_second_per_address_max",
+                options.joins_per_second_per_address_max,
+            )?,
+            joins_burst_per_address_max: rate("joins_burst_per_address_max", options.joins_burst_per_address_max)?,
+            messages_per_second_max: rate("messages_per_second_max", options.messages_per_second_max)?,
+            messages_burst_max: rate("messages_burst_max", options.messages_burst_max)?,
+            received_bytes_per_second_max: rate(
+                "received_bytes_per_second_max",
+                options.received_bytes_per_second_max,
+            )?,
+            received_bytes_burst_max: rate("received_bytes_burst_max", options.received_bytes_burst_max)?,
+            downloads_max: options.max_downloads,
+            limit_loopback: options.limit_loopback,
             ..Limits::default()
         };
         let spectator_delay = Duration::from_secs(options.spectator_delay_seconds.into());
@@ -634,11 +728,21 @@ impl Layers {
         {
             return Err(invalid("set", name.clone(), "is set twice: choose one value".into()));
         }
-        Ok(ServeConfig {
+        if let Err(error) = log_control::parse(&options.log) {
+            let problem = match error {
+                LogFilterError::Filter { source, .. } => {
+                    format!("is no filter of log lines: {source}; write it as info, or info,tickwire_server=debug")
+                }
+                LogFilterError::NotOurs => error.to_string(),
+            };
+            return Err(invalid("log", format!("{:?}", options.log), problem));
+        }
+        let config = ServeConfig {
             listen: options.listen,
             drain,
             log_format: options.log_format,
             otlp: options.otlp,
+            log: options.log,
             server: ServerConfig {
                 games: options.game,
                 sessions: options.sessions,
@@ -679,7 +783,18 @@ impl Layers {
                 limits,
                 ..ServerConfig::default()
             },
-        })
+        };
+        let known = as_json(&Options::default());
+        config.server.check().map_err(|error| {
+            let option = error.field.strip_prefix("limits.").unwrap_or(error.field);
+            if known.contains_key(option) { invalid(option, error.value, error.problem) } else { error.into() }
+        })?;
+        Ok(config)
+    }
+
+    /// All options, by name.
+    pub(super) fn values(&self) -> Result<serde_json::Map<String, Json>, OptionsError> {
+        Ok(as_json(&self.read()?))
     }
 
     /// A line per option, as TOML, each with its origin.
@@ -687,12 +802,16 @@ impl Layers {
         let options = self.read()?;
         let line = |(name, value): (String, Json)| match value {
             Json::Null => format!("# {name} is not set"),
-            value => format!("{name} = {value} # {}", self.origin(&name)),
+            value => {
+                let reloadable = if RELOADABLE.contains(&name.as_str()) { ", read anew by SIGHUP" } else { "" };
+                format!("{name} = {value} # {}{reloadable}", self.origin(&name))
+            }
         };
         Ok(as_json(&options).into_iter().map(line).collect())
     }
 
-    fn origin(&self, option: &str) -> String {
+    /// Where an option comes from.
+    pub(super) fn origin(&self, option: &str) -> String {
         unreadable::origin(self.0.find_metadata(option), option)
     }
 }

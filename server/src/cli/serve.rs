@@ -19,12 +19,13 @@ use tracing::{info, warn};
 use super::{
     CliError, INTERRUPTED, log,
     options::{Layers, ServeConfig, ServeFlags},
-    output,
+    output, reload,
     traces::Traces,
 };
 use crate::{
     RunError,
     config::ServerConfig,
+    reload::{Control, Staged},
     server::{self, Server},
 };
 
@@ -42,8 +43,10 @@ pub(super) fn serve(flags: &ServeFlags, games: Vec<Arc<dyn Game>>) -> Result<(),
     // Network threads and sessions have their own threads; this one accepts, and sends traces.
     Builder::new_current_thread().enable_all().build()?.block_on(async {
         let traces = config.otlp.as_deref().map(Traces::start).transpose()?;
-        config.server.log = log::start(config.log_format, traces.as_ref())?;
-        let hosted = host(config, games).await;
+        config.server.log = log::start(config.log_format, &config.log, traces.as_ref())?;
+        let log = config.server.log.clone();
+        let reload = |control| Ok::<_, CliError>(reload::of_options(flags.clone(), layers.values()?, control, log));
+        let hosted = host(config, games, reload).await;
         if let Some(traces) = traces {
             // A panic in there has been reported by the panic hook.
             let _ = task::spawn_blocking(move || traces.finish()).await;
@@ -52,15 +55,25 @@ pub(super) fn serve(flags: &ServeFlags, games: Vec<Arc<dyn Game>>) -> Result<(),
     })
 }
 
-async fn host(config: ServeConfig, games: Vec<Arc<dyn Game>>) -> Result<(), CliError> {
+async fn host<R>(
+    config: ServeConfig,
+    games: Vec<Arc<dyn Game>>,
+    reload: impl FnOnce(Control) -> Result<R, CliError>,
+) -> Result<(), CliError>
+where
+    R: Fn() -> Result<Staged, String> + Send + Sync + 'static,
+{
     let ServeConfig { listen, drain, server: config, .. } = config;
     // Before anything is created on disk: most often it is the port that is taken.
     let listener = TcpListener::bind(listen).await.map_err(|source| CliError::Listen { address: listen, source })?;
     let (recordings, interrupted) = (config.recordings.clone(), config.timeouts.drain);
     let scheme = if config.tls.is_some() { "https" } else { "http" };
     let mut signals = Signals::new()?;
+    let hangups = Hangups::new()?;
     let Some(server) = start(config, games, &mut signals).await? else { return Ok(()) };
 
+    server.reloads().register("options", reload(server.control())?);
+    task::spawn(reload_at(hangups, server.control()));
     // A server goes on though nobody reads what it prints.
     let _ = greet(&format!("{scheme}://{}", listener.local_addr()?), &server, recordings.as_deref());
     let shutdown = async move {
@@ -72,6 +85,16 @@ async fn host(config: ServeConfig, games: Vec<Arc<dyn Game>>) -> Result<(), CliE
     };
     server.serve_until(listener, shutdown).await;
     Ok(())
+}
+
+/// Reads everything anew at each hangup.
+async fn reload_at(mut hangups: Hangups, control: Control) {
+    while hangups.next().await {
+        info!("SIGHUP: reading the configuration anew");
+        let control = control.clone();
+        // The log says what has come of it.
+        let _ = task::spawn_blocking(move || control.reload()).await;
+    }
 }
 
 /// Says where to go.
@@ -149,6 +172,35 @@ async fn exit_at_once(signals: &mut Signals) -> Infallible {
 
 /// The signal of process managers.
 const TERMINATE: &str = "SIGTERM";
+/// The signal that asks a server to read its configuration anew.
+struct Hangups {
+    #[cfg(unix)]
+    hangup: tokio::signal::unix::Signal,
+}
+
+#[cfg(unix)]
+impl Hangups {
+    fn new() -> io::Result<Self> {
+        use tokio::signal::unix::{SignalKind, signal};
+        Ok(Self { hangup: signal(SignalKind::hangup())? })
+    }
+
+    /// Whether there is another.
+    async fn next(&mut self) -> bool {
+        self.hangup.recv().await.is_some()
+    }
+}
+
+#[cfg(not(unix))]
+impl Hangups {
+    fn new() -> io::Result<Self> {
+        Ok(Self {})
+    }
+
+    async fn next(&mut self) -> bool {
+        false
+    }
+}
 
 /// The signals that ask a server to end.
 pub(super) struct Signals {

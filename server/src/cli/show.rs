@@ -49,7 +49,7 @@ pub(super) fn show(
              are: listen on 127.0.0.1 or [::1], or say --insecure where you trust the network"
         )));
     }
-    log::start(LogFormat::Text, None)?;
+    log::start(LogFormat::Text, &log::filter_of_environment(), None)?;
     Builder::new_current_thread().enable_all().build()?.block_on(async {
         let listener =
             TcpListener::bind(listen).await.map_err(|source| CliError::Listen { address: listen, source })?;

@@ -46,7 +46,7 @@ use self::{
 };
 pub use config::{Auth, IdentityConfig};
 
-use crate::status::Refusal;
+use crate::{reload::Staged, status::Refusal};
 
 /// Why a server cannot tell who is who. No secret stands in it.
 #[derive(Debug, thiserror::Error)]
@@ -148,17 +148,29 @@ impl Identity {
     ///
     /// # Errors
     /// As [`load`](Self::load); then nothing changes.
-    pub(crate) fn reload(&self) -> Result<(), IdentityError> {
-        let (keys, api_keys) = read_keys(&self.config)?;
-        if let (Some(tickets), Some(keys)) = (&self.tickets, keys) {
-            info!(keys = ?keys, "the keys of tickets have been read again");
-            tickets.keys.store(Arc::new(keys));
-        }
-        if let (Some(held), Some(api_keys)) = (&self.api_keys, api_keys) {
-            info!(count = api_keys.len(), "the API keys have been read again");
-            held.store(Arc::new(api_keys));
-        }
+    pub(crate) fn reload(self: &Arc<Self>) -> Result<(), IdentityError> {
+        self.prepare()?.apply().changed.iter().for_each(|changed| info!("{changed}"));
         Ok(())
+    }
+
+    /// The first half of [`reload`](Self::reload): nothing changes by it.
+    ///
+    /// # Errors
+    /// As [`load`](Self::load).
+    pub(crate) fn prepare(self: &Arc<Self>) -> Result<Staged, IdentityError> {
+        let (keys, api_keys) = read_keys(&self.config)?;
+        let mut changed = Vec::new();
+        changed.extend(keys.as_ref().map(|keys| format!("the keys of tickets have been read again: {keys:?}")));
+        changed.extend(api_keys.as_ref().map(|keys| format!("{} API keys have been read again", keys.len())));
+        let identity = Arc::clone(self);
+        Ok(Staged::new(changed, move || {
+            if let (Some(tickets), Some(keys)) = (&identity.tickets, keys) {
+                tickets.keys.store(Arc::new(keys));
+            }
+            if let (Some(held), Some(api_keys)) = (&identity.api_keys, api_keys) {
+                held.store(Arc::new(api_keys));
+            }
+        }))
     }
 
     /// From now on requests are taken that are for this address: where nothing else has been said, for the names of this

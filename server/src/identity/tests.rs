@@ -12,7 +12,7 @@ fn bearing(authorization: &str) -> HeaderMap {
 }
 
 /// With one API key, where it is to have any: the key.
-fn identity(auth: Auth, has_keys: bool) -> (Identity, String, TempDir) {
+fn identity(auth: Auth, has_keys: bool) -> (Arc<Identity>, String, TempDir) {
     let directory = tempfile::tempdir().expect("a directory");
     let (key, line) = new_api_key(&"backend".parse().expect("a name")).expect("randomness");
     let [tickets, api_keys] = ["tickets", "api"].map(|name| directory.path().join(name));
@@ -20,7 +20,7 @@ fn identity(auth: Auth, has_keys: bool) -> (Identity, String, TempDir) {
     fs::write(&api_keys, line).expect("written");
     let api_keys = has_keys.then_some(api_keys);
     let config = IdentityConfig { auth, ticket_keys: Some(tickets), api_keys, ..IdentityConfig::default() };
-    (Identity::load(config).expect("valid"), key.reveal().to_owned(), directory)
+    (Arc::new(Identity::load(config).expect("valid")), key.reveal().to_owned(), directory)
 }
 
 #[test]

@@ -14,9 +14,12 @@ use tracing::{debug, warn};
 use super::{
     NetworkThreads, connection,
     counters::{REFUSED_AS_BANNED, REFUSED_AS_LOST, REFUSED_AS_TOO_MANY},
-    socket,
+    frames, socket,
 };
-use crate::server::Serving;
+use crate::{
+    limits::{RefusalReason, TooMany},
+    server::Serving,
+};
 
 /// How long to wait where the process has no descriptor or memory left for one more socket.
 const EXHAUSTED_PAUSE: Duration = Duration::from_millis(100);
@@ -51,23 +54,46 @@ pub(crate) async fn accept(listener: &TcpListener, threads: &NetworkThreads, ser
 /// The connection goes by its number in the log.
 fn hand_over(
     stream: TcpStream,
-    who: (u64, SocketAddr),
+    (number, peer): (u64, SocketAddr),
     threads: &NetworkThreads,
     server: &Arc<Serving>,
 ) -> io::Result<()> {
-    let open = threads.connections();
-    if open >= server.shared.limits().connections_max {
-        server.shared.connection_counters.refused.note(REFUSED_AS_TOO_MANY);
-        warn!(open, "connections_max is reached: a connection is closed at once");
+    let (shared, open) = (&server.shared, threads.connections());
+    let limits = shared.limits();
+    if open >= limits.connections_max {
+        turn_away(&stream, server, RefusalReason::Connections, open, "connections_max is reached");
         return Ok(());
     }
+    let admitted = match shared.admission.connect(peer.ip(), &limits) {
+        Ok(admitted) => admitted,
+        Err(TooMany(open)) => {
+            let reason = RefusalReason::ConnectionsPerAddress;
+            turn_away(&stream, server, reason, open, "connections_per_address_max is reached");
+            return Ok(());
+        }
+    };
     socket::prepare(&stream);
     // It leaves this runtime's reactor, and enters that of the thread which will serve it.
     let stream = stream.into_std()?;
     let thread = threads.least_busy();
     let guard = connection::ConnectionGuard::new(Arc::clone(thread));
-    thread.runtime.spawn(connection::serve(stream, who, guard, Arc::clone(server)));
+    thread.runtime.spawn(connection::serve(stream, (number, peer), (guard, admitted), Arc::clone(server)));
     Ok(())
+}
+
+/// Says why, as far as that can be said at once, and closes the connection.
+fn turn_away(stream: &TcpStream, server: &Serving, reason: RefusalReason, open: usize, why: &'static str) {
+    server.shared.connection_counters.refused.note(REFUSED_AS_TOO_MANY);
+    let times = server.shared.refusals.count(reason);
+    // Whoever can make connections could fill the log with them.
+    if times.is_power_of_two() {
+        warn!(open, times, "{why}: a connection is closed at once");
+    }
+    // Who waits for encryption understands nothing else, and to agree on it is what there is no room for.
+    if server.tls.is_none() {
+        // A client that has not read it by the time that it is reset learns no more than that.
+        let _ = stream.try_write(&frames::turned_away(why));
+    }
 }
 
 fn is_of_one_connection(error: &io::Error) -> bool {

@@ -18,28 +18,29 @@ use tokio::{
     net::TcpStream,
     time::{Sleep, sleep_until, timeout},
 };
+use tonic::Code;
 use tracing::{Instrument as _, Level, Span, debug, enabled, error_span};
 
 use super::{
     Bell, Lane, NetworkThread, Outgoing,
-    lanes::FlowControlError,
+    budget::{self, FrameBudget},
     requests,
     transport::Transport,
     wake::{Calls, Task},
-    wire::{Socket, Wire},
+    wire::{Socket, TooMuch, Wire},
 };
 use crate::{
-    play::{self, PlayStream},
+    config::Limits,
+    limits::{Admitted, Permit, Quota, RefusalReason},
+    play::{self, MessageRate, PlayStream},
     server::{Phase, Serving, Shared},
+    status::Refusal,
 };
 
 const STREAM_WINDOW_BYTES: u32 = 64 * 1024;
 /// Room for thousands of small unread messages: below that a burst of inputs trips HTTP/2's flood protection.
 const CONNECTION_WINDOW_BYTES: u32 = 1024 * 1024;
 const FRAME_BYTES_MAX: u32 = 16 * 1024;
-const HEADER_LIST_BYTES_MAX: u32 = 8 * 1024;
-const PENDING_RESETS_MAX: usize = 20;
-const LOCAL_RESETS_MAX: usize = 64;
 /// How often a task looks around before it lets others run.
 const ROUNDS_MAX: usize = 8;
 
@@ -56,14 +57,60 @@ pub(crate) struct Connection {
     pub(crate) peer: SocketAddr,
     /// Log lines of all that goes on there belong to it.
     pub(crate) span: Span,
+    /// Its place among those of its address.
+    admitted: Admitted,
+    /// Requests that have come and are not answered to their end.
+    requests: Arc<Quota>,
+    /// Those of them that are streams of `Play`, or of spectators.
+    streams: Arc<Quota>,
     task: Arc<Task>,
 }
 
+/// A request that is under way.
+#[derive(Debug)]
+pub(super) struct Pending {
+    connection: Arc<Connection>,
+    permit: Option<Permit>,
+}
+
+impl Drop for Pending {
+    fn drop(&mut self) {
+        self.permit = None;
+        if self.connection.requests.taken() == 0 {
+            // From here on it is idle.
+            self.connection.task.call(Calls::TIMER);
+        }
+    }
+}
+
 impl Connection {
-    fn new(thread: Arc<NetworkThread>, number: u64, peer: SocketAddr) -> Self {
+    fn new(thread: Arc<NetworkThread>, (number, peer): (u64, SocketAddr), admitted: Admitted) -> Self {
         // Of the highest level, so that its lines name it whatever the filter.
         let span = error_span!(parent: None, "connection", connection = number);
-        Self { thread, peer, span, task: Task::new() }
+        let (requests, streams) = (Arc::default(), Arc::default());
+        Self { thread, peer, span, admitted, requests, streams, task: Task::new() }
+    }
+
+    fn begin_request(self: &Arc<Self>) -> Pending {
+        Pending { connection: Arc::clone(self), permit: self.requests.take(usize::MAX) }
+    }
+
+    /// A place for one more stream of `Play`, or of a spectator.
+    pub(crate) fn open_stream(&self, limits: &Limits) -> Result<Permit, Refusal> {
+        let most = limits.streams_per_connection_max;
+        self.streams.take(most).ok_or_else(|| {
+            let message =
+                format!("{most} streams are open on this connection, which is the most: open another connection");
+            Refusal::new(Code::ResourceExhausted, "STREAMS", message)
+        })
+    }
+
+    /// Counts a join that comes by this connection.
+    pub(crate) fn join(&self, limits: &Limits) -> Result<(), Refusal> {
+        self.admitted.join(limits).map_err(|wait| {
+            let message = "there are too many joins per second, of your address or in all";
+            Refusal::new(Code::ResourceExhausted, "JOINS", message).retry_after(wait)
+        })
     }
 
     /// Cuts the connection off, with all its requests.
@@ -120,10 +167,10 @@ impl Drop for ConnectionGuard {
 pub(super) async fn serve(
     stream: std::net::TcpStream,
     (number, peer): (u64, SocketAddr),
-    guard: ConnectionGuard,
+    (guard, admitted): (ConnectionGuard, Admitted),
     server: Arc<Serving>,
 ) {
-    let connection = Arc::new(Connection::new(Arc::clone(&guard.thread), number, peer));
+    let connection = Arc::new(Connection::new(Arc::clone(&guard.thread), (number, peer), admitted));
     let span = connection.span.clone();
     span.in_scope(|| debug!(%peer, "connected"));
     let registered = Registered::new(Arc::clone(&connection));
@@ -135,7 +182,12 @@ pub(super) async fn serve(
     server.shared.connection_counters.closed.note(reason);
     span.in_scope(|| match served {
         Ok(()) => debug!("connection closed"),
-        Err(error) => debug!(%error, "connection lost"),
+        Err(error) => {
+            if let Some(reason) = error.refusal() {
+                server.shared.refusals.count(reason);
+            }
+            debug!(%error, "connection lost");
+        }
     });
     drop((registered, guard));
     server.shared.something_ended.notify_one();
@@ -171,8 +223,10 @@ enum ConnectionError {
     NoRequest,
     #[error("no ping was answered in time")]
     Dead,
-    #[error("the client sends more than it may")]
+    #[error("the client sends more than it has room for")]
     FlowControl,
+    #[error("the client sends more frames or requests per second than it may")]
+    FrameFlood,
     #[error("cut off")]
     Aborted,
 }
@@ -192,14 +246,32 @@ impl ConnectionError {
             Self::NoRequest => "NO_REQUEST",
             Self::Dead => "DEAD",
             Self::FlowControl => "FLOW_CONTROL",
+            Self::FrameFlood => "FRAME_FLOOD",
             Self::Aborted => "ABORTED",
+        }
+    }
+
+    /// The limit that it was lost to.
+    fn refusal(&self) -> Option<RefusalReason> {
+        match self {
+            Self::NoRequest => Some(RefusalReason::NoRequest),
+            Self::Dead => Some(RefusalReason::Dead),
+            Self::FlowControl => Some(RefusalReason::FlowControl),
+            Self::FrameFlood => Some(RefusalReason::FrameFlood),
+            Self::Http2(error) if error.is_library() => Some(match error.reason() {
+                Some(Reason::ENHANCE_YOUR_CALM) => RefusalReason::Http2Flood,
+                Some(Reason::FLOW_CONTROL_ERROR) => RefusalReason::FlowControl,
+                _ => RefusalReason::Http2Protocol,
+            }),
+            Self::NoHandshake => Some(RefusalReason::NoRequest),
+            Self::Http2(_) | Self::Io(_) | Self::Tls(_) | Self::Aborted => None,
         }
     }
 }
 
 /// The ends that a connection may come to.
-pub(crate) const CONNECTION_ENDS: [&str; 8] =
-    [CLOSED, "IO", "TLS", "HTTP2", "NO_REQUEST", "DEAD", "FLOW_CONTROL", "ABORTED"];
+pub(crate) const CONNECTION_ENDS: [&str; 9] =
+    [CLOSED, "IO", "TLS", "HTTP2", "NO_REQUEST", "DEAD", "FLOW_CONTROL", "FRAME_FLOOD", "ABORTED"];
 
 /// A connection's task.
 struct Served {
@@ -209,8 +281,14 @@ struct Served {
     waker: Waker,
     streams: Vec<OpenStream>,
     keep_alive: KeepAlive,
+    started: Instant,
     /// Until there is one: by when.
     first_request_due: Option<Instant>,
+    requests: MessageRate,
+    /// It has had requests, and has none, since then.
+    idle_since: Option<Instant>,
+    /// It has been idle for too long, and the client has been told.
+    is_asked_to_go: bool,
     /// It has been told to end, and is cut off then.
     end_due: Option<Instant>,
     timer: Timer,
@@ -230,6 +308,8 @@ enum Http {
 struct OpenStream {
     calls: Calls,
     play: PlayStream,
+    _place: Permit,
+    _pending: Pending,
 }
 
 impl Future for Served {
@@ -261,7 +341,8 @@ impl Served {
     fn new(transport: Transport, connection: Arc<Connection>, server: Arc<Serving>) -> Self {
         let now = Instant::now();
         let shared = &server.shared;
-        let wire = Wire::new(transport, &connection.task);
+        let limits = shared.limits();
+        let wire = Wire::new(transport, FrameBudget::new(&limits), &connection.task);
         let socket = Socket::new(&wire);
         let first_request_due = now + shared.timeouts.hello;
         if *shared.phase.borrow() == Phase::Ending {
@@ -274,7 +355,11 @@ impl Served {
             waker: Arc::clone(&connection.task).into(),
             streams: Vec::new(),
             keep_alive: KeepAlive::new(shared.timeouts.keep_alive, now),
+            started: now,
             first_request_due: Some(first_request_due),
+            requests: budget::rate(limits.requests_per_second_max),
+            idle_since: None,
+            is_asked_to_go: false,
             end_due: None,
             timer: Timer::new(&connection.task, first_request_due),
             plays: 0,
@@ -304,9 +389,13 @@ impl Served {
             calls = calls.without(Calls::SOCKET);
             match self.wire.turn() {
                 Ok(more) => calls = calls.and(more),
-                Err(FlowControlError) => {
+                Err(TooMuch::Bytes) => {
                     self.shut_down(Reason::FLOW_CONTROL_ERROR);
                     return ControlFlow::Break(Err(ConnectionError::FlowControl));
+                }
+                Err(TooMuch::Frames) => {
+                    self.shut_down(Reason::ENHANCE_YOUR_CALM);
+                    return ControlFlow::Break(Err(ConnectionError::FrameFlood));
                 }
             }
         }
@@ -329,6 +418,9 @@ impl Served {
     /// Has HTTP/2 do what it can: what else there is to do then.
     fn serve_http(&mut self, calls: Calls) -> ControlFlow<Result<(), ConnectionError>, Calls> {
         if let Poll::Ready(result) = self.poll_http() {
+            if let Err(ConnectionError::FrameFlood) = result {
+                self.shut_down(Reason::ENHANCE_YOUR_CALM);
+            }
             // What came before the end still counts.
             self.wire.close_lanes();
             self.poll_streams(|_| true);
@@ -361,7 +453,10 @@ impl Served {
     /// Reads, takes requests in, and writes.
     fn poll_http(&mut self) -> Poll<Result<(), ConnectionError>> {
         while let Some((request, respond)) = ready!(self.poll_request())? {
-            self.first_request_due = None;
+            if !self.requests.allows(self.started.elapsed()) {
+                return Poll::Ready(Err(ConnectionError::FrameFlood));
+            }
+            (self.first_request_due, self.idle_since) = (None, None);
             self.take(request, respond);
         }
         Poll::Ready(Ok(()))
@@ -384,27 +479,43 @@ impl Served {
 
     fn take(&mut self, mut request: Request<RecvStream>, respond: SendResponse<Outgoing>) {
         let stream = request.body().stream_id();
-        if let Err(refusal) = self.server.shared.identity.check_request(&request) {
+        let shared = &self.server.shared;
+        if let Err(refusal) = shared.identity.check_request(&request) {
             debug!(reason = refusal.reason, "a request was refused");
             self.wire.forget(stream);
-            requests::refuse(respond, refusal);
+            requests::refuse(&self.server, respond, refusal);
             return;
         }
+        let pending = self.connection.begin_request();
         if !play::is_played_here(&request) {
             self.wire.forget(stream);
+            let is_bulk = requests::is_bulk(request.uri().path());
             request.extensions_mut().insert(PeerAddress(self.connection.peer.ip()));
-            let patience = self.server.shared.timeouts.unacknowledged;
-            let answer = requests::answer(request, respond, Arc::clone(&self.server), patience);
-            tokio::spawn(answer.instrument(self.connection.span.clone()));
+            request.extensions_mut().insert(Arc::clone(&self.connection));
+            let answer = requests::answer(request, respond, Arc::clone(&self.server), pending);
+            let answer = answer.instrument(self.connection.span.clone());
+            if is_bulk {
+                self.server.bulk.spawn(answer);
+            } else {
+                tokio::spawn(answer);
+            }
             return;
         }
+        let place = match self.connection.open_stream(&shared.limits()) {
+            Ok(place) => place,
+            Err(refusal) => {
+                self.wire.forget(stream);
+                requests::refuse(&self.server, respond, refusal);
+                return;
+            }
+        };
         let calls = Calls::stream(self.plays);
         self.plays += 1;
         let bell = Bell::new(&self.task, calls);
         bell.ring();
         let lane = Lane::new(&self.wire, stream, calls);
-        match PlayStream::open(&self.server.shared, &self.connection, bell, lane, request.into_body(), respond) {
-            Ok(play) => self.streams.push(OpenStream { calls, play }),
+        match PlayStream::open(shared, &self.connection, bell, lane, request.into_body(), respond) {
+            Ok(play) => self.streams.push(OpenStream { calls, play, _place: place, _pending: pending }),
             Err(error) => {
                 self.connection.span.in_scope(|| debug!(%error, "a stream was lost before it was answered"));
             }
@@ -442,8 +553,12 @@ impl Served {
             self.shut_down(Reason::NO_ERROR);
             return Err(dead);
         }
+        let idle_due = self.idle_due(now);
+        if is_due(&idle_due) {
+            self.ask_to_go();
+        }
         let keep_alive_due = matches!(self.http, Http::Open(_)).then(|| self.keep_alive.due());
-        let own = [self.first_request_due, self.end_due, keep_alive_due];
+        let own = [self.first_request_due, self.end_due, keep_alive_due, idle_due.filter(|due| now < *due)];
         let (past, to_come): (Vec<_>, Vec<_>) = self.streams.iter().partition(|stream| is_due(&stream.play.due()));
         let next = own.into_iter().chain(to_come.into_iter().map(|stream| stream.play.due())).flatten().min();
         if let Some(next) = next {
@@ -451,6 +566,29 @@ impl Served {
         }
         // Their next times are seen to when they have been polled.
         Ok(past.into_iter().fold(Calls::NONE, |calls, stream| calls.and(stream.calls)))
+    }
+
+    /// GOAWAY, for which nobody is hurried: a request that has been sent meanwhile is served as any other.
+    fn ask_to_go(&mut self) {
+        if let Http::Open(http) = &mut self.http
+            && self.end_due.is_none()
+            && !self.is_asked_to_go
+        {
+            self.is_asked_to_go = true;
+            self.server.shared.refusals.count(RefusalReason::Idle);
+            debug!("a connection without requests is asked to go");
+            http.graceful_shutdown();
+            self.task.call(Calls::HTTP);
+        }
+    }
+
+    /// By when it is to have a request again.
+    fn idle_due(&mut self, now: Instant) -> Option<Instant> {
+        if self.first_request_due.is_some() || self.connection.requests.taken() > 0 {
+            self.idle_since = None;
+            return None;
+        }
+        Some(*self.idle_since.get_or_insert(now) + self.server.shared.timeouts.idle)
     }
 
     /// GOAWAY. As much of that as can be written is; nobody waits for the rest.
@@ -469,6 +607,7 @@ impl Served {
 }
 
 fn http2_builder(shared: &Shared) -> h2::server::Builder {
+    let limits = shared.limits();
     let mut builder = h2::server::Builder::new();
     builder
         // What is buffered behind a slow receiver is stale by the time that it is sent.
@@ -476,10 +615,10 @@ fn http2_builder(shared: &Shared) -> h2::server::Builder {
         .initial_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
         .max_frame_size(FRAME_BYTES_MAX)
-        .max_concurrent_streams(shared.limits().requests_per_connection_max)
-        .max_header_list_size(HEADER_LIST_BYTES_MAX)
-        .max_pending_accept_reset_streams(PENDING_RESETS_MAX)
-        .max_local_error_reset_streams(Some(LOCAL_RESETS_MAX));
+        .max_concurrent_streams(limits.requests_per_connection_max)
+        .max_header_list_size(limits.header_list_bytes_max)
+        .max_pending_accept_reset_streams(limits.resets_pending_max)
+        .max_local_error_reset_streams(Some(limits.faulty_streams_max));
     builder
 }
 

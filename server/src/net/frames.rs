@@ -7,15 +7,18 @@ pub(super) const PREFACE_BYTES: usize = 24;
 
 pub(super) const DATA: u8 = 0;
 pub(super) const HEADERS: u8 = 1;
+pub(super) const PRIORITY: u8 = 2;
 pub(super) const RST_STREAM: u8 = 3;
 pub(super) const SETTINGS: u8 = 4;
 pub(super) const PUSH_PROMISE: u8 = 5;
+pub(super) const PING: u8 = 6;
+pub(super) const GOAWAY: u8 = 7;
 pub(super) const WINDOW_UPDATE: u8 = 8;
 pub(super) const CONTINUATION: u8 = 9;
 
 /// Of DATA and HEADERS.
 pub(super) const END_STREAM: u8 = 1;
-/// Of SETTINGS.
+/// Of SETTINGS and PING.
 pub(super) const ACK: u8 = 1;
 /// Of HEADERS, PUSH_PROMISE and CONTINUATION.
 pub(super) const END_HEADERS: u8 = 4;
@@ -46,6 +49,15 @@ impl Head {
         [a, b, c, self.kind, self.flags, d, e, f, g]
     }
 
+    /// Whether it asks something of the server, or nothing at all, and carries nothing.
+    pub(super) fn is_control(self) -> bool {
+        match self.kind {
+            PING | SETTINGS => !self.has(ACK),
+            PRIORITY | PUSH_PROMISE | GOAWAY => true,
+            kind => kind > CONTINUATION,
+        }
+    }
+
     pub(super) fn has(self, flag: u8) -> bool {
         self.flags & flag != 0
     }
@@ -62,6 +74,20 @@ pub(super) fn window_update(stream: u32, increment: u32) -> [u8; HEAD_BYTES + 4]
     frame[..HEAD_BYTES].copy_from_slice(&Head { length: 4, kind: WINDOW_UPDATE, flags: 0, stream }.bytes());
     frame[HEAD_BYTES..].copy_from_slice(&increment.to_be_bytes());
     frame
+}
+
+/// What a client gets that is not served: settings, without which nothing may come first, and a GOAWAY that asks it to calm
+/// down.
+pub(super) fn turned_away(why: &str) -> Vec<u8> {
+    let length = 8 + why.len();
+    let mut bytes = Vec::with_capacity(2 * HEAD_BYTES + length);
+    bytes.extend_from_slice(&Head { length: 0, kind: SETTINGS, flags: 0, stream: 0 }.bytes());
+    bytes.extend_from_slice(&Head { length, kind: GOAWAY, flags: 0, stream: 0 }.bytes());
+    // No stream of the client's has been looked at.
+    bytes.extend_from_slice(&0_u32.to_be_bytes());
+    bytes.extend_from_slice(&u32::from(h2::Reason::ENHANCE_YOUR_CALM).to_be_bytes());
+    bytes.extend_from_slice(why.as_bytes());
+    bytes
 }
 
 /// The head of a frame that comes in pieces.

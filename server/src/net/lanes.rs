@@ -9,6 +9,7 @@
 mod tests;
 
 use super::{
+    budget::FrameCounts,
     frames::{
         ACK, CONTINUATION, DATA, END_HEADERS, END_STREAM, HEAD_BYTES, HEADERS, Head, PADDED, PREFACE_BYTES,
         PUSH_PROMISE, PartialHead, RST_STREAM, SETTINGS, WINDOW_UPDATE, u31, window_update,
@@ -47,6 +48,8 @@ pub(super) struct FlowControlError;
 #[derive(Debug)]
 pub(super) struct Lanes {
     reading: Reading,
+    /// Frames that have begun to come, and control frames among them, since somebody asked.
+    frames: FrameCounts,
     /// Headers come in several frames, between which nothing else may come.
     in_headers: bool,
     /// A frame that is looked at as a whole.
@@ -128,6 +131,7 @@ impl Lanes {
     pub(super) fn new() -> Self {
         Self {
             reading: Reading::Preface { left: PREFACE_BYTES },
+            frames: FrameCounts::default(),
             in_headers: false,
             held: Vec::new(),
             for_http: Vec::new(),
@@ -182,7 +186,14 @@ impl Lanes {
         Ok(())
     }
 
+    /// The frames that have come since this was asked last.
+    pub(super) fn take_frames(&mut self) -> FrameCounts {
+        std::mem::take(&mut self.frames)
+    }
+
     fn begin(&mut self, head: Head) -> Result<(), FlowControlError> {
+        self.frames.all += 1;
+        self.frames.control += u32::from(head.is_control());
         let to = self.sink(head);
         match to {
             Sink::Http => self.tell_http(&head.bytes()),

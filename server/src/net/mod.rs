@@ -1,6 +1,8 @@
 //! Sockets and threads: accepting, HTTP/2, one current-thread runtime per network thread, and the relay that wakes streams.
 
 mod accept;
+mod arrival;
+mod budget;
 mod connection;
 mod counters;
 mod frames;
@@ -24,7 +26,7 @@ pub(crate) use lanes::Incoming;
 pub(crate) use outbox::{Message, Outbox, Outgoing};
 pub(crate) use relay::Relay;
 pub(crate) use requests::date;
-pub(crate) use runtime::{NetworkThread, NetworkThreads};
+pub(crate) use runtime::{NetworkThread, NetworkThreads, yield_to_others};
 pub(crate) use tls::Tls;
 pub use tls::TlsError;
 pub(crate) use wake::Bell;

@@ -2,6 +2,7 @@
 
 use std::{
     convert::Infallible,
+    error::Error,
     future::poll_fn,
     pin::{Pin, pin},
     sync::Arc,
@@ -14,16 +15,29 @@ use h2::{Reason, RecvStream, SendStream, server::SendResponse};
 use http::{HeaderMap, HeaderValue, Request, Response, header};
 use http_body::{Body, Frame};
 use tokio::time::timeout;
-use tonic::{Code, Status, service::Routes};
+use tonic::{Code, Status};
 use tower_service::Service as _;
 use tracing::debug;
 
-use super::Outgoing;
-use crate::{server::Serving, status::Refusal};
+use super::{Outgoing, arrival::Arrival, connection::Pending};
+use crate::{limits::RefusalReason, server::Serving, status::Refusal};
+
+/// Methods that ask the disk, or whose answers are long and worth compressing: nobody's stream is to wait for those.
+const BULK: &[&str] = &[
+    "/tickwire.v1.RecordingService/GetRecording",
+    "/tickwire.v1.RecordingService/ListRecordings",
+    "/tickwire.v1.RecordingService/DownloadRecording",
+    "/tickwire.v1.SessionService/ListGames",
+    "/tickwire.v1.SessionService/ListSessions",
+    "/tickwire.v1.SessionService/WatchSessions",
+];
 
 /// A request's body, as HTTP/2 brings it.
 #[derive(Debug)]
-struct RequestBody(RecvStream);
+struct RequestBody {
+    body: RecvStream,
+    arrival: Arrival,
+}
 
 /// Why a request has no whole answer.
 #[derive(Debug, thiserror::Error)]
@@ -49,6 +63,9 @@ struct Counted {
 impl Counted {
     fn read(&mut self, headers: &HeaderMap) {
         self.code = headers.get(Status::GRPC_STATUS).map(|status| Code::from_bytes(status.as_bytes()));
+        if let Some(reason) = RefusalReason::of_headers(headers) {
+            self.server.shared.refusals.count(reason);
+        }
     }
 }
 
@@ -58,22 +75,31 @@ impl Drop for Counted {
     }
 }
 
-/// Answers a request. A client that makes no room for the answer for `patience` gets no more of it.
+/// Whether a method's requests are answered where nobody waits but the caller.
+pub(super) fn is_bulk(path: &str) -> bool {
+    BULK.contains(&path)
+}
+
+/// Answers a request. A client that makes no room for the answer for a while gets no more of it.
 pub(super) async fn answer(
     request: Request<RecvStream>,
     respond: SendResponse<Outgoing>,
     server: Arc<Serving>,
-    patience: Duration,
+    pending: Pending,
 ) {
-    let routes = server.routes.clone();
     let mut counted = Counted { server, path: request.uri().path().to_owned(), code: None };
-    if let Err(error) = try_answer(request, respond, routes, patience, &mut counted).await {
+    if let Err(error) = try_answer(request, respond, &mut counted).await {
+        if let Failure::NotReading(_) = error {
+            counted.server.shared.refusals.count(RefusalReason::NotReading);
+        }
         debug!(%error, "a request was not answered to its end");
     }
+    drop(pending);
 }
 
 /// Answers a request with nothing but a status.
-pub(super) fn refuse(mut respond: SendResponse<Outgoing>, refusal: Refusal) {
+pub(super) fn refuse(server: &Serving, mut respond: SendResponse<Outgoing>, refusal: Refusal) {
+    server.shared.refusals.count(RefusalReason::of(refusal.reason));
     let (mut head, _) = Status::from(refusal).into_http::<()>().into_parts();
     head.headers.entry(header::DATE).or_insert_with(date);
     // It fails where the client does not want an answer any more.
@@ -89,11 +115,12 @@ pub(crate) fn date() -> HeaderValue {
 async fn try_answer(
     request: Request<RecvStream>,
     mut respond: SendResponse<Outgoing>,
-    mut routes: Routes,
-    patience: Duration,
     counted: &mut Counted,
 ) -> Result<(), Failure> {
-    let mut answer = pin!(routes.call(request.map(RequestBody)));
+    let mut routes = counted.server.routes.clone();
+    let patience = counted.server.shared.timeouts.request;
+    let body = |body| RequestBody { body, arrival: Arrival::new(patience) };
+    let mut answer = pin!(routes.call(request.map(body)));
     let answer = poll_fn(|cx| match answer.as_mut().poll(cx) {
         Poll::Ready(answer) => Poll::Ready(Ok(answer)),
         // Whoever does not want an answer any more does not get one.
@@ -104,18 +131,19 @@ async fn try_answer(
         Err::<_, Infallible>(never) => match never {},
     };
     head.headers.entry(header::DATE).or_insert_with(date);
+    counted.read(&head.headers);
     let is_whole = body.is_end_stream();
     counted.read(&head.headers);
     let out = respond.send_response(Response::from_parts(head, ()), is_whole)?;
-    if is_whole { Ok(()) } else { send_body(body, out, patience, counted).await }
+    if is_whole { Ok(()) } else { send_body(body, out, counted).await }
 }
 
 async fn send_body(
     body: tonic::body::Body,
     mut out: SendStream<Outgoing>,
-    patience: Duration,
     counted: &mut Counted,
 ) -> Result<(), Failure> {
+    let patience = counted.server.shared.timeouts.unacknowledged;
     let mut body = pin!(body);
     loop {
         // No part is asked for before the one before it is on its way: so much waits here at most.
@@ -167,23 +195,27 @@ fn reset(reason: Result<Reason, h2::Error>) -> Failure {
 
 impl Body for RequestBody {
     type Data = Bytes;
-    type Error = h2::Error;
+    type Error = Box<dyn Error + Send + Sync>;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, h2::Error>>> {
-        let body = &mut self.0;
-        Poll::Ready(match ready!(body.poll_data(cx)) {
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        let Self { body, arrival } = &mut *self;
+        let Poll::Ready(data) = body.poll_data(cx) else {
+            return arrival.poll_late(cx).map(|late| Some(Err(late.into())));
+        };
+        Poll::Ready(match data {
             Some(Ok(data)) => {
                 body.flow_control().release_capacity(data.len())?;
+                arrival.note(&data);
                 Some(Ok(Frame::data(data)))
             }
             // Who resets a stream without an error wants no more said of it.
             Some(Err(error)) if matches!(error.reason(), Some(Reason::NO_ERROR | Reason::CANCEL)) => None,
-            Some(Err(error)) => Some(Err(error)),
+            Some(Err(error)) => Some(Err(error.into())),
             None => ready!(body.poll_trailers(cx))?.map(|trailers| Ok(Frame::trailers(trailers))),
         })
     }
 
     fn is_end_stream(&self) -> bool {
-        self.0.is_end_stream()
+        self.body.is_end_stream()
     }
 }

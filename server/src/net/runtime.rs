@@ -28,6 +28,7 @@ pub(crate) struct NetworkThreads {
     threads: Vec<Arc<NetworkThread>>,
     /// One per thread: dropped, it stops the thread.
     stops: Vec<(oneshot::Sender<()>, thread::JoinHandle<()>)>,
+    bulk: Handle,
 }
 
 /// One network thread.
@@ -50,6 +51,8 @@ const GATHER_TIME: Duration = Duration::from_millis(1);
 /// With fewer connections a thread gathers nothing: there would be little to gather.
 const GATHERING_CONNECTIONS_MIN: usize = 64;
 
+/// Threads that ask the disk for those who are answered on the one for bulk.
+const BULK_BLOCKING_THREADS_MAX: usize = 4;
 /// How long a stopping thread waits for blocking work of its tasks, of which there is none but name look-ups.
 const STOP_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -85,7 +88,23 @@ impl NetworkThreads {
             }));
             stops.push((stop, thread));
         }
-        Ok(Self { threads, stops })
+        let runtime =
+            Builder::new_current_thread().enable_all().max_blocking_threads(BULK_BLOCKING_THREADS_MAX).build()?;
+        let bulk = runtime.handle().clone();
+        let (stop, stopped) = oneshot::channel::<()>();
+        let thread = thread::Builder::new().name("tickwire-bulk".into()).spawn(move || {
+            yield_to_others();
+            // As above.
+            let _ = runtime.block_on(stopped);
+            runtime.shutdown_timeout(STOP_TIMEOUT);
+        })?;
+        stops.push((stop, thread));
+        Ok(Self { threads, stops, bulk })
+    }
+
+    /// The thread for what may take long, and goes after everything else.
+    pub(crate) fn bulk(&self) -> &Handle {
+        &self.bulk
     }
 
     /// All of them.
@@ -109,6 +128,16 @@ impl NetworkThreads {
     pub(crate) fn least_busy(&self) -> &Arc<NetworkThread> {
         let busy = |thread: &&Arc<NetworkThread>| thread.connections.load(Ordering::Relaxed);
         self.threads.iter().min_by_key(busy).expect("there is at least one network thread")
+    }
+}
+
+/// Whoever plays a match goes before whoever watches one or reads a recording.
+pub(crate) fn yield_to_others() {
+    #[cfg(target_os = "linux")]
+    {
+        const NICE: i32 = 10;
+        // Where the system does not take it, the number of such threads still bounds what they cost.
+        let _ = rustix::process::setpriority_process(Some(rustix::thread::gettid()), NICE);
     }
 }
 

@@ -23,7 +23,7 @@ use tokio::{net::TcpStream, time};
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tracing::{error, info};
 
-use crate::config::TlsFiles;
+use crate::{config::TlsFiles, reload::Staged};
 
 /// How often it is seen whether the files have been replaced.
 const LOOK_INTERVAL: Duration = Duration::from_secs(10);
@@ -33,8 +33,19 @@ const HTTP2: &[u8] = b"h2";
 /// What connections are encrypted with. It may be replaced while they run.
 pub(crate) struct Tls {
     files: TlsFiles,
-    config: ArcSwap<rustls::ServerConfig>,
+    held: ArcSwap<Loaded>,
 }
+
+/// What the files have held.
+pub(crate) struct Loaded {
+    config: Arc<rustls::ServerConfig>,
+    /// The server's own, to which the key belongs, and those of who signs its clients'.
+    certificates: Vec<CertificateDer<'static>>,
+    stamps: Stamps,
+}
+
+/// What tells files from others of their names.
+type Stamps = Vec<Option<(SystemTime, u64)>>;
 
 /// A file of TLS that the server cannot run with.
 #[derive(Debug, thiserror::Error)]
@@ -63,47 +74,54 @@ enum TlsProblem {
 impl Tls {
     /// Reads the files.
     pub(crate) fn load(files: TlsFiles) -> Result<Self, TlsError> {
-        let config = ArcSwap::from_pointee(read(&files)?);
-        Ok(Self { files, config })
+        let held = ArcSwap::from_pointee(read(&files)?);
+        Ok(Self { files, held })
     }
 
-    /// Reads the files again. New connections get what they hold now; where that is of no use, all stays as it was.
-    pub(crate) fn reload(&self) -> Result<(), TlsError> {
-        self.config.store(Arc::new(read(&self.files)?));
-        Ok(())
+    /// Reads the files again. Nothing changes by it.
+    pub(crate) fn read_again(&self) -> Result<Loaded, TlsError> {
+        read(&self.files)
+    }
+
+    /// New connections get what the files have held.
+    pub(crate) fn adopt(&self, loaded: Loaded) {
+        self.held.store(Arc::new(loaded));
+    }
+
+    /// Reads the files again, for what is registered to be read anew with everything else.
+    pub(crate) fn prepare(self: &Arc<Self>) -> Result<Staged, TlsError> {
+        let (loaded, tls) = (self.read_again()?, Arc::clone(self));
+        let is_new = loaded.certificates != self.held.load().certificates;
+        let changed = is_new.then(|| format!("{} holds other certificates now", self.files.certificates.display()));
+        Ok(Staged::new(changed.into_iter().collect(), move || tls.adopt(loaded)))
     }
 
     /// The encrypted connection over a socket, once both sides have agreed on it.
     pub(crate) async fn accept(&self, stream: TcpStream) -> io::Result<TlsStream<TcpStream>> {
-        TlsAcceptor::from(self.config.load_full()).accept(stream).await
+        TlsAcceptor::from(Arc::clone(&self.held.load().config)).accept(stream).await
     }
 
     /// Reads the files again whenever they have been replaced.
     pub(crate) async fn keep_fresh(&self) -> Infallible {
-        let mut seen = self.stamps();
+        let mut failed = None;
         loop {
             time::sleep(LOOK_INTERVAL).await;
-            let stamps = self.stamps();
-            if stamps == seen {
+            let stamps = stamps(&self.files);
+            if stamps == self.held.load().stamps || failed.as_ref() == Some(&stamps) {
                 continue;
             }
-            seen = stamps;
-            match self.reload() {
-                Ok(()) => info!(certificates = %self.files.certificates.display(), "TLS certificates are read again"),
+            match self.read_again() {
+                Ok(loaded) => {
+                    self.adopt(loaded);
+                    info!(certificates = %self.files.certificates.display(), "TLS certificates are read again");
+                }
                 // One of two may have been replaced before the other.
-                Err(error) => error!(%error, "TLS goes on with the certificates of before"),
+                Err(error) => {
+                    error!(%error, "TLS goes on with the certificates of before");
+                    failed = Some(stamps);
+                }
             }
         }
-    }
-
-    /// What tells a file from another one of its name.
-    fn stamps(&self) -> Vec<Option<(SystemTime, u64)>> {
-        let TlsFiles { certificates, key, client_authorities } = &self.files;
-        let stamp = |path: &PathBuf| {
-            let metadata = path.metadata().ok()?;
-            Some((metadata.modified().ok()?, metadata.len()))
-        };
-        [certificates, key].into_iter().chain(client_authorities).map(stamp).collect()
     }
 }
 
@@ -113,13 +131,29 @@ impl fmt::Debug for Tls {
     }
 }
 
-fn read(files: &TlsFiles) -> Result<rustls::ServerConfig, TlsError> {
+fn stamps(files: &TlsFiles) -> Stamps {
+    let TlsFiles { certificates, key, client_authorities } = files;
+    let stamp = |path: &PathBuf| {
+        let metadata = path.metadata().ok()?;
+        Some((metadata.modified().ok()?, metadata.len()))
+    };
+    [certificates, key].into_iter().chain(client_authorities).map(stamp).collect()
+}
+
+fn read(files: &TlsFiles) -> Result<Loaded, TlsError> {
+    // Before they are read: where one is replaced meanwhile, that is seen.
+    let stamps = stamps(files);
     let TlsFiles { certificates, key, client_authorities } = files;
     let provider = Arc::new(ring::default_provider());
     let key = read_key(certificates, key, &provider)?;
+    let mut certificates = key.cert.clone();
     let clients = match client_authorities {
         None => Arc::new(NoClientAuth),
-        Some(path) => read_authorities(path, &provider)?,
+        Some(path) => {
+            let authorities = read_certificates(path)?;
+            certificates.extend_from_slice(&authorities);
+            verifier(path, authorities, &provider)?
+        }
     };
     let mut config = rustls::ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
@@ -127,7 +161,7 @@ fn read(files: &TlsFiles) -> Result<rustls::ServerConfig, TlsError> {
         .with_client_cert_verifier(clients)
         .with_cert_resolver(Arc::new(rustls::sign::SingleCertAndKey::from(key)));
     config.alpn_protocols = vec![HTTP2.to_vec()];
-    Ok(config)
+    Ok(Loaded { config: Arc::new(config), certificates, stamps })
 }
 
 fn read_key(certificates: &Path, key: &Path, provider: &CryptoProvider) -> Result<CertifiedKey, TlsError> {
@@ -145,10 +179,14 @@ fn read_key(certificates: &Path, key: &Path, provider: &CryptoProvider) -> Resul
 }
 
 /// Who signs the certificates of clients, which must have one then.
-fn read_authorities(path: &Path, provider: &Arc<CryptoProvider>) -> Result<Arc<dyn ClientCertVerifier>, TlsError> {
+fn verifier(
+    path: &Path,
+    authorities: Vec<CertificateDer<'static>>,
+    provider: &Arc<CryptoProvider>,
+) -> Result<Arc<dyn ClientCertVerifier>, TlsError> {
     let wrong = |problem: String| TlsError { path: path.to_owned(), problem: TlsProblem::Authority(problem) };
     let mut roots = RootCertStore::empty();
-    for certificate in read_certificates(path)? {
+    for certificate in authorities {
         roots.add(certificate).map_err(|error| wrong(error.to_string()))?;
     }
     let builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider));
@@ -196,18 +234,22 @@ mod tests {
     fn files_that_were_replaced_are_read_again_and_bad_ones_change_nothing() {
         let directory = tempfile::tempdir().expect("there is room");
         let (before, after) = (pair(), pair());
-        let tls = Tls::load(files(directory.path(), &before)).expect("they belong together");
-        let (first, stamps) = (tls.config.load_full(), tls.stamps());
+        let tls = Arc::new(Tls::load(files(directory.path(), &before)).expect("they belong together"));
+        let first = tls.held.load_full();
+        assert_eq!(first.stamps, stamps(&tls.files));
 
         files(directory.path(), &(after.0.clone(), before.1));
-        let error = tls.reload().expect_err("they do not belong together").to_string();
+        let error = tls.prepare().err().expect("they do not belong together").to_string();
         assert!(error.contains("server.key") && error.contains("server.pem"), "{error}");
-        assert!(Arc::ptr_eq(&first, &tls.config.load_full()), "it goes on with what it had");
 
         files(directory.path(), &after);
-        assert_ne!(stamps, tls.stamps());
-        tls.reload().expect("they belong together");
-        assert!(!Arc::ptr_eq(&first, &tls.config.load_full()));
+        assert_ne!(first.stamps, stamps(&tls.files));
+        let staged = tls.prepare().expect("they belong together");
+        assert!(Arc::ptr_eq(&first, &tls.held.load_full()), "it goes on with what it had");
+        let changed = staged.apply().changed;
+        assert!(changed.len() == 1 && changed[0].ends_with("server.pem holds other certificates now"), "{changed:?}");
+        assert_ne!(first.certificates, tls.held.load().certificates);
+        assert!(tls.prepare().expect("they belong together").apply().changed.is_empty(), "they are the same");
     }
 
     #[test]

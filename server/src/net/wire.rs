@@ -13,6 +13,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::{
     Bell,
+    budget::FrameBudget,
     frames::{DATA, Follower, HEAD_BYTES, Head},
     lanes::{FlowControlError, Incoming, Lanes},
     transport::Transport,
@@ -40,6 +41,7 @@ pub(super) struct Wire(Mutex<State>);
 struct State {
     transport: Transport,
     lanes: Lanes,
+    budget: FrameBudget,
     /// What the kernel has not taken yet. It goes out between two frames of HTTP/2.
     pending: Vec<u8>,
     /// How much of `pending` has been written.
@@ -73,11 +75,27 @@ pub(crate) struct Lane {
 #[derive(Debug)]
 pub(crate) struct Framed(Vec<u8>);
 
+/// What the client brings is more than it may.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum TooMuch {
+    /// Bytes beyond its windows.
+    Bytes,
+    /// Frames beyond its budget.
+    Frames,
+}
+
+impl From<FlowControlError> for TooMuch {
+    fn from(FlowControlError: FlowControlError) -> Self {
+        Self::Bytes
+    }
+}
+
 impl Wire {
-    pub(super) fn new(transport: Transport, task: &Arc<Task>) -> Arc<Self> {
+    pub(super) fn new(transport: Transport, budget: FrameBudget, task: &Arc<Task>) -> Arc<Self> {
         Arc::new(Self(Mutex::new(State {
             transport,
             lanes: Lanes::new(),
+            budget,
             pending: Vec::new(),
             written: 0,
             http: Follower::default(),
@@ -90,7 +108,7 @@ impl Wire {
     }
 
     /// Writes what waits and reads what has come: what that calls for.
-    pub(super) fn turn(&self) -> Result<Calls, FlowControlError> {
+    pub(super) fn turn(&self) -> Result<Calls, TooMuch> {
         let mut state = self.lock();
         state.flush();
         let result = state.read();
@@ -137,7 +155,7 @@ impl Wire {
 }
 
 impl State {
-    fn read(&mut self) -> Result<Calls, FlowControlError> {
+    fn read(&mut self) -> Result<Calls, TooMuch> {
         let mut cx = Context::from_waker(&self.waker);
         READ.with_borrow_mut(|bytes| {
             for _ in 0..READS_MAX {
@@ -152,6 +170,9 @@ impl State {
                     Poll::Ready(Ok(())) => {
                         self.task.note_received();
                         self.lanes.receive(buffer.filled())?;
+                        if !self.budget.allows(self.lanes.take_frames()) {
+                            return Err(TooMuch::Frames);
+                        }
                     }
                     Poll::Ready(Err(error)) => {
                         self.has_ended = true;
@@ -446,6 +467,7 @@ mod tests {
         super::wake::tests::{is_called, resting},
         *,
     };
+    use crate::config::Limits;
 
     /// Both ends of a connection, the server's first.
     async fn connected() -> (TcpStream, TcpStream) {
@@ -460,7 +482,7 @@ mod tests {
         let (stream, _client) = connected().await;
         stream.writable().await.expect("it is connected");
         let task = resting();
-        let wire = Wire::new(Transport::Plain(stream), &task);
+        let wire = Wire::new(Transport::Plain(stream), FrameBudget::new(&Limits::default()), &task);
         let mut state = wire.lock();
         (state.pending, state.http_is_blocked) = (vec![1], true);
         state.flush();
@@ -474,7 +496,7 @@ mod tests {
         let (stream, client) = connected().await;
         drop(client);
         stream.readable().await.expect("its end comes");
-        let wire = Wire::new(Transport::Plain(stream), &resting());
+        let wire = Wire::new(Transport::Plain(stream), FrameBudget::new(&Limits::default()), &resting());
         wire.lock().pending.push(1);
         wire.lock().read().expect("nothing comes");
         let result = wire.lock().http_write(&[io::IoSlice::new(b"frame")]);

@@ -29,6 +29,7 @@ use super::{
 };
 use crate::{
     identity::Purpose,
+    limits::RefusalReason,
     metrics::{Arrival, CLOSED, LOST, MALFORMED, of_goodbye},
     net::{Incoming, Lane},
     server::Phase,
@@ -75,6 +76,7 @@ enum Stage {
     Playing {
         seated: Seated,
         rate: MessageRate,
+        bytes: MessageRate,
     },
     Over,
 }
@@ -206,7 +208,8 @@ impl Uplink {
                 Ok(seated) => {
                     let limits = peer.shared.limits();
                     let rate = MessageRate::new(limits.messages_per_second_max, limits.messages_burst_max);
-                    self.stage = Stage::Playing { seated, rate };
+                    let bytes = MessageRate::new(limits.received_bytes_per_second_max, limits.received_bytes_burst_max);
+                    self.stage = Stage::Playing { seated, rate, bytes };
                     self.due = Some(now);
                 }
                 Err(end) => return Poll::Ready(end),
@@ -231,7 +234,7 @@ impl Uplink {
         if seat.is_none() {
             match inbox.poll_message(peer.shared.limits().message_bytes_max, None, cx) {
                 Poll::Ready(message) => {
-                    let hello = read_hello(message)?;
+                    let hello = read_hello(message.map(|(_, message)| message))?;
                     peer.note_arrival(match hello {
                         FirstHello::Join(_) => Arrival::Join,
                         FirstHello::Resume(_) => Arrival::Resume,
@@ -265,23 +268,31 @@ impl Uplink {
         now: Instant,
         cx: &mut Context<'_>,
     ) -> Poll<End> {
-        let (Stage::Playing { seated, rate }, Some(inbox)) = (&mut self.stage, &mut self.inbox) else {
+        let (Stage::Playing { seated, rate, bytes }, Some(inbox)) = (&mut self.stage, &mut self.inbox) else {
             return Poll::Pending;
         };
         let limits = peer.shared.limits();
+        rate.adopt(limits.messages_per_second_max, limits.messages_burst_max);
+        bytes.adopt(limits.received_bytes_per_second_max, limits.received_bytes_burst_max);
         for _ in 0..MESSAGES_IN_A_ROW_MAX {
             let message = match inbox.poll_message(limits.message_bytes_max, lane, cx) {
                 Poll::Pending => {
                     self.has_taken_all = true;
                     return self.poll_liveness(peer, no_room_since, now);
                 }
-                Poll::Ready(Ok(message)) => message,
+                Poll::Ready(Ok((length, message))) => {
+                    let since_start = seated.session.clock.since_start(now);
+                    if !rate.allows(since_start) {
+                        return Poll::Ready(flooding(limits.messages_per_second_max.get(), "messages").into());
+                    }
+                    if !bytes.allows_many(length, since_start) {
+                        return Poll::Ready(flooding(limits.received_bytes_per_second_max.get(), "bytes").into());
+                    }
+                    message
+                }
                 Poll::Ready(Err(end)) => return Poll::Ready(end),
             };
             self.heard_at = now;
-            if !rate.allows(seated.session.clock.since_start(now)) {
-                return Poll::Ready(flooding(limits.messages_per_second_max.get()).into());
-            }
             match take(peer, seated, message, now) {
                 Ok(ControlFlow::Continue(())) => {}
                 Ok(ControlFlow::Break(end)) => return Poll::Ready(end),
@@ -313,6 +324,11 @@ impl Uplink {
         });
         self.stage = Stage::Over;
         self.inbox = None;
+        match &end {
+            End::Refused(refusal) => drop(peer.shared.refusals.count(RefusalReason::of(refusal.reason))),
+            End::Malformed(_) => drop(peer.shared.refusals.count(RefusalReason::Other)),
+            End::Left | End::Closed | End::Lost => {}
+        }
         let mut patience = peer.shared.timeouts.end;
         match end {
             End::Lost => {
@@ -352,16 +368,17 @@ impl Uplink {
 }
 
 impl Inbox {
-    /// The next message, or the end that there is instead.
+    /// The next message and its length in bytes, or the end that there is instead.
     fn poll_message(
         &mut self,
         bytes_max: usize,
         lane: Option<&Lane>,
         cx: &mut Context<'_>,
-    ) -> Poll<Result<Received, End>> {
+    ) -> Poll<Result<(u32, Received), End>> {
         loop {
             if let Some(message) = self.messages.next(bytes_max)? {
-                return Poll::Ready(Ok(decode(message)?));
+                let length = u32::try_from(message.len()).unwrap_or(u32::MAX);
+                return Poll::Ready(Ok((length, decode(message)?)));
             }
             match lane.map(|lane| lane.take_in(self.messages.room())) {
                 Some(Incoming::Nothing) => return Poll::Pending,
@@ -418,6 +435,7 @@ async fn arrive(peer: Arc<Peer>, hello: FirstHello) -> Result<Seated, End> {
         FirstHello::Join(mut hello) => {
             let mut admission = shared.identity.admit(&mut hello, Purpose::Play)?;
             let (session, reservation) = find_session(shared, &hello, &admission)?;
+            peer.connection.join(&shared.limits())?;
             admission.record().await?;
             let admitted = take_seat(&session, hello.player_name.clone(), reservation).await?;
             let playing = sit_down(shared, &session, admitted, &hello);
@@ -530,8 +548,8 @@ fn no_hello(patience: Duration) -> Refusal {
     Refusal::new(Code::DeadlineExceeded, "NO_HELLO", format!("no hello came within {patience:?}"))
 }
 
-fn flooding(per_second: u32) -> Refusal {
-    Refusal::new(Code::ResourceExhausted, "FLOODING", format!("more than {per_second} messages per second"))
+fn flooding(per_second: u32, what: &str) -> Refusal {
+    Refusal::new(Code::ResourceExhausted, "FLOODING", format!("more than {per_second} {what} per second"))
 }
 
 fn silent(time: Duration) -> Refusal {

@@ -6,11 +6,11 @@ use tickwire_recording::ReplayError;
 use tokio::runtime::Handle;
 use tracing::warn;
 
-use super::{
-    past::yield_to_sessions,
-    tape::{Deck, Extent, Played, Tape, TapeError},
+use super::tape::{Deck, Extent, Played, Tape, TapeError};
+use crate::{
+    net::yield_to_others,
+    session::{SessionHandle, SessionState},
 };
-use crate::session::{SessionHandle, SessionState};
 
 /// Keeps it until the session ends: on a network thread, or where it is played from the recording, on a thread of its own.
 pub(crate) fn keep(session: &Arc<SessionHandle>, runtime: &Handle) -> io::Result<()> {
@@ -43,7 +43,7 @@ async fn show(session: Arc<SessionHandle>) {
 }
 
 fn play(session: &Arc<SessionHandle>, path: &Path, runtime: &Handle) -> Result<(), String> {
-    yield_to_sessions();
+    yield_to_others();
     let late = session.live.late().expect("what is played is late");
     // The file has its header before its session has a tick.
     let tape = Tape::of_session(Extent::Edge(Arc::clone(session)), session, path).map_err(|error| error.to_string())?;

@@ -19,6 +19,7 @@ use super::{
 use crate::{
     identity::Purpose,
     metrics::{Arrival, LET_IN},
+    net::Connection,
     play::{FirstHello, Hello, check_schema, find_session, granted, read_hello},
     server::{Phase, Shared},
     session::Granted,
@@ -55,6 +56,7 @@ pub(super) fn counted<T>(shared: &Shared, arrival: Arrival, joined: Result<T, Re
 /// Lets a spectator of a session in.
 pub(super) async fn watch(
     shared: &Arc<Shared>,
+    connection: Option<&Connection>,
     request: pb::WatchRequest,
 ) -> Result<impl Stream<Item = Result<Bytes, Status>> + Send + use<>, Refusal> {
     let pb::WatchRequest { hello, follow_player, from_tick, speed } = request;
@@ -80,7 +82,7 @@ pub(super) async fn watch(
         None => (Source::Session(find_session(shared, &hello, &admission)?.0), wishes),
     };
     admission.record().await?;
-    let stream = let_in(shared, source, &hello, &wishes)?;
+    let stream = let_in(shared, connection, source, &hello, &wishes)?;
     admission.admitted();
     Ok(stream)
 }
@@ -88,13 +90,14 @@ pub(super) async fn watch(
 /// Lets a spectator of a recording in, who may have it.
 pub(super) fn replay(
     shared: &Arc<Shared>,
+    connection: Option<&Connection>,
     source: Source,
     hello: &Hello,
     request: &pb::ReplayRequest,
 ) -> Result<impl Stream<Item = Result<Bytes, Status>> + Send + use<>, Refusal> {
     let &pb::ReplayRequest { from_tick, speed, follow_player, .. } = request;
     check_schema(&source.name(), source.schema(), hello.game.as_ref(), hello.schema_hash)?;
-    let_in(shared, source, hello, &Wishes { follow_player, from_tick, speed })
+    let_in(shared, connection, source, hello, &Wishes { follow_player, from_tick, speed })
 }
 
 pub(super) fn no_hello() -> Refusal {
@@ -124,6 +127,7 @@ fn of_tape(tape: &Arc<Tape>, hello: &Hello) -> Result<Source, Refusal> {
 
 fn let_in(
     shared: &Arc<Shared>,
+    connection: Option<&Connection>,
     source: Source,
     hello: &Hello,
     wishes: &Wishes,
@@ -140,10 +144,19 @@ fn let_in(
     if (1..first.0).contains(&wishes.from_tick) {
         return Err(words::before_first(Tick(wishes.from_tick), first, "from_tick"));
     }
+    let limits = shared.limits();
+    let place = match connection {
+        None => None,
+        Some(connection) => {
+            let place = connection.open_stream(&limits)?;
+            connection.join(&limits)?;
+            Some(place)
+        }
+    };
     let seat = match source.session() {
         None => None,
         Some(session) => {
-            let most = shared.limits().spectators_max;
+            let most = limits.spectators_max;
             if !session.live.admit(most) {
                 let message = format!("{} has {most} spectators, which is the most", session.name);
                 return Err(Refusal::new(Code::ResourceExhausted, "SPECTATORS", message).retry_after(FULL_RETRY));
@@ -152,7 +165,7 @@ fn let_in(
         }
     };
     let replication = source.replication();
-    let granted = granted(&shared.limits(), source.tick_rate(), replication.snapshot_bytes_max, hello);
+    let granted = granted(&limits, source.tick_rate(), replication.snapshot_bytes_max, hello);
     let follow = words::player_of(wishes.follow_player);
     let spectator = Arc::new(Spectator::new(Arc::clone(shared), source.clone(), &granted, follow));
     let (token, listing) = shared.spectators.list(&spectator)?;
@@ -166,7 +179,7 @@ fn let_in(
     }
     info!(session = source.name(), %tick, "a spectator has come");
     let welcome = welcome(&source, tick, &granted, token);
-    Ok(SpectatorStream::new(spectator, welcome, listing, seat).messages())
+    Ok(SpectatorStream::new(spectator, welcome, (listing, seat, place)).messages())
 }
 
 fn welcome(source: &Source, tick: Tick, granted: &Granted, stream_token: Vec<u8>) -> pb::Welcome {

@@ -1,6 +1,7 @@
 //! The recordings that a server has, by name.
 
 use std::{
+    collections::BTreeSet,
     ffi::OsStr,
     fmt, fs, io,
     path::{Path, PathBuf},
@@ -115,14 +116,20 @@ impl Library {
 
     /// Up to `count` of those after `after`, in order of name, and whether there are more.
     pub(super) fn page(&self, after: Option<&RecordingName>, count: usize) -> Result<(Vec<Found>, bool), Refusal> {
-        let mut names = self.names().map_err(|error| unreadable(&error))?;
-        names.retain(|name| after.is_none_or(|after| name > after));
-        names.sort_unstable();
-        names.dedup();
-        let more = names.len() > count;
-        names.truncate(count);
+        // One more than are wanted, the first of all so far: however many files there are, no more names are held.
+        let mut first = BTreeSet::new();
+        self.each_name(|name| {
+            if after.is_none_or(|after| name > *after) {
+                first.insert(name);
+                if first.len() > count + 1 {
+                    first.pop_last();
+                }
+            }
+        })
+        .map_err(|error| unreadable(&error))?;
+        let more = first.len() > count;
         // What has gone since is not there.
-        Ok((names.into_iter().filter_map(|name| self.find(name).ok()).collect(), more))
+        Ok((first.into_iter().take(count).filter_map(|name| self.find(name).ok()).collect(), more))
     }
 
     /// The recording of a name.
@@ -143,20 +150,22 @@ impl Library {
         }
     }
 
-    fn names(&self) -> io::Result<Vec<RecordingName>> {
+    fn each_name(&self, mut each: impl FnMut(RecordingName)) -> io::Result<()> {
         match &self.shelf {
-            Shelf::Nowhere => Ok(Vec::new()),
-            Shelf::File(path) => Ok(RecordingName::of_file(path).into_iter().collect()),
+            Shelf::Nowhere => {}
+            Shelf::File(path) => RecordingName::of_file(path).into_iter().for_each(each),
             Shelf::Directory(directory) => match fs::read_dir(directory) {
                 // A server that has never run here.
-                Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
-                Err(error) => Err(error),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
                 Ok(entries) => {
-                    let names = entries.map(|entry| Ok(RecordingName::of_file(&entry?.path())));
-                    names.filter_map(Result::transpose).collect()
+                    for entry in entries {
+                        RecordingName::of_file(&entry?.path()).into_iter().for_each(&mut each);
+                    }
                 }
             },
         }
+        Ok(())
     }
 
     /// What can be watched of a recording.

@@ -10,9 +10,10 @@ use std::{
 
 use tickwire_replication::{ReplicationConfig, Replicator};
 use tickwire_shared::{Tick, TickRate};
-use tokio::sync::{OwnedSemaphorePermit, watch};
+use tokio::sync::watch;
 
 use super::tape::{Deck, Played, Tape};
+use crate::{limits::Permit, net::yield_to_others};
 
 /// So many times as many frames as of a running session are kept: ticks go by faster.
 const HISTORIES: usize = 8;
@@ -75,7 +76,7 @@ impl Past {
         tick: Tick,
         speed: f64,
         paused: bool,
-        permit: OwnedSemaphorePermit,
+        permit: Permit,
         open: impl FnOnce() -> Result<Tape, String> + Send + 'static,
     ) -> io::Result<Arc<Self>> {
         let state = PastState { stretch: None, tick, since: Instant::now(), speed, paused, outcome: Outcome::Plays };
@@ -86,7 +87,7 @@ impl Past {
         });
         let player = Arc::clone(&past);
         thread::Builder::new().name("tickwire-replay".into()).spawn(move || {
-            yield_to_sessions();
+            yield_to_others();
             match open() {
                 Ok(tape) => Player::new(player, tape).play(),
                 Err(error) => player.state.send_modify(|state| state.outcome = Outcome::Failed(error)),
@@ -316,16 +317,6 @@ impl Pace {
         self.owed -= ticks;
         // A speed is 64 at most.
         ticks as u32
-    }
-}
-
-/// Whoever plays a match goes before whoever watches one.
-pub(super) fn yield_to_sessions() {
-    #[cfg(target_os = "linux")]
-    {
-        const NICE: i32 = 10;
-        // Where the system does not take it, the number of such threads still bounds what they cost.
-        let _ = rustix::process::setpriority_process(Some(rustix::thread::gettid()), NICE);
     }
 }
 

@@ -13,7 +13,7 @@ use futures_util::{Stream, stream};
 use http::HeaderMap;
 use prost::Message as _;
 use tickwire_proto::v1::{self as pb, recording_service_server};
-use tokio::{sync::OwnedSemaphorePermit, task};
+use tokio::task;
 use tonic::{
     Code, Status,
     body::Body,
@@ -27,12 +27,13 @@ use super::{
     library::{Found, Library, RecordingName, RecordingNameError},
     rpc::{self, Answer},
 };
-use crate::{identity::Admission, metrics::Arrival, server::Shared, status::Refusal};
+use crate::{identity::Admission, limits::Permit, metrics::Arrival, net::Connection, server::Shared, status::Refusal};
 
 const PAGE_SIZE_DEFAULT: usize = 50;
 const PAGE_SIZE_MAX: usize = 200;
 /// Of a file at once.
 const PART_BYTES: usize = 64 * 1024;
+const LISTINGS_RETRY: std::time::Duration = std::time::Duration::from_secs(1);
 const DOWNLOADS_RETRY: std::time::Duration = std::time::Duration::from_secs(10);
 
 /// `tickwire.v1.RecordingService`.
@@ -49,7 +50,9 @@ impl RecordingService {
     async fn answer(self, request: http::Request<Body>) -> http::Response<Body> {
         let Self { shared } = self;
         let bytes_max = shared.limits().message_bytes_max;
-        let none = EnabledCompressionEncodings::default();
+        let (none, mut gzip) = (EnabledCompressionEncodings::default(), EnabledCompressionEncodings::default());
+        gzip.enable(CompressionEncoding::Gzip);
+        let connection = request.extensions().get::<Arc<Connection>>().cloned();
         let headers = request.headers().clone();
         match request.uri().path() {
             "/tickwire.v1.RecordingService/GetRecording" => {
@@ -61,18 +64,16 @@ impl RecordingService {
                     });
                     Ok(described.await?)
                 };
-                rpc::unary(request, bytes_max, get).await
+                rpc::unary(request, bytes_max, none, get).await
             }
             "/tickwire.v1.RecordingService/ListRecordings" => {
                 let list = async move |request| {
                     permit(&shared, &headers).await?;
                     Ok(blocking(&shared, move |shared| list(shared, &request)).await?)
                 };
-                rpc::unary(request, bytes_max, list).await
+                rpc::unary(request, bytes_max, gzip, list).await
             }
             "/tickwire.v1.RecordingService/DownloadRecording" => {
-                let mut gzip = none;
-                gzip.enable(CompressionEncoding::Gzip);
                 let download = async move |request: pb::DownloadRecordingRequest| {
                     permit(&shared, &headers).await?;
                     download(&shared, request.name).await
@@ -81,7 +82,7 @@ impl RecordingService {
             }
             "/tickwire.v1.RecordingService/Replay" => {
                 let replay = async move |request: pb::ReplayRequest| {
-                    let joined = replay(&shared, &headers, request).await;
+                    let joined = replay(&shared, connection.as_deref(), &headers, request).await;
                     join::counted(&shared, Arrival::Replay, joined)
                 };
                 rpc::streaming(request, bytes_max, none, replay).await
@@ -94,6 +95,7 @@ impl RecordingService {
 /// Lets a spectator of a recording in.
 async fn replay(
     shared: &Arc<Shared>,
+    connection: Option<&Connection>,
     headers: &HeaderMap,
     mut request: pb::ReplayRequest,
 ) -> Result<impl Stream<Item = Result<Bytes, Status>> + Send + use<>, Refusal> {
@@ -112,7 +114,7 @@ async fn replay(
     if let Some(admission) = &admission {
         admission.fits(&source.name(), &source.schema().game)?;
     }
-    let stream = join::replay(shared, source, &hello, &request)?;
+    let stream = join::replay(shared, connection, source, &hello, &request)?;
     admission.into_iter().for_each(Admission::admitted);
     Ok(stream)
 }
@@ -127,8 +129,19 @@ async fn blocking<R: Send + 'static>(
     shared: &Arc<Shared>,
     ask: impl FnOnce(&Shared) -> Result<R, Refusal> + Send + 'static,
 ) -> Result<R, Refusal> {
+    let most = shared.limits().listings_max;
+    let permit = shared.listings.take(most).ok_or_else(|| {
+        let message = format!("{most} calls ask the disk for recordings, which is the most at once");
+        Refusal::new(Code::ResourceExhausted, "LISTINGS", message).retry_after(LISTINGS_RETRY)
+    })?;
     let shared = Arc::clone(shared);
-    let answer = task::spawn_blocking(move || ask(&shared)).await;
+    let answer = task::spawn_blocking(move || {
+        let answer = ask(&shared);
+        // Also where nobody waits for it any more.
+        drop(permit);
+        answer
+    });
+    let answer = answer.await;
     // A panic in there has been reported by the panic hook.
     answer.map_err(|_| {
         let message = "the recordings could not be read; the server's log says why";
@@ -167,8 +180,9 @@ async fn download(
 ) -> Result<impl Stream<Item = Result<Bytes, Status>> + Send + use<>, Status> {
     let file = blocking(shared, move |shared| {
         let found = find(&shared.library, &name)?;
-        let permit = Arc::clone(&shared.downloads).try_acquire_owned().map_err(|_| {
-            let message = format!("{} downloads are under way, which is the most", shared.limits().downloads_max);
+        let most = shared.limits().downloads_max;
+        let permit = shared.downloads.take(most).ok_or_else(|| {
+            let message = format!("{most} downloads are under way, which is the most");
             Refusal::new(Code::ResourceExhausted, "DOWNLOADS", message).retry_after(DOWNLOADS_RETRY)
         })?;
         let opened = File::open(found.file(&shared.registry)?).map_err(|error| unreadable(&error))?;
@@ -186,7 +200,7 @@ async fn download(
 /// A file that is being sent.
 struct Reading {
     file: File,
-    _permit: OwnedSemaphorePermit,
+    _permit: Permit,
 }
 
 impl Reading {

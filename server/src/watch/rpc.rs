@@ -14,7 +14,7 @@ use prost::Message;
 use tonic::{
     Request, Response, Status, Streaming,
     body::Body,
-    codec::{Codec, DecodeBuf, Decoder, EnabledCompressionEncodings, EncodeBuf, Encoder},
+    codec::{Codec, CompressionEncoding, DecodeBuf, Decoder, EnabledCompressionEncodings, EncodeBuf, Encoder},
     server::Grpc,
 };
 use tower_service::Service;
@@ -28,10 +28,11 @@ struct Encoded<M>(PhantomData<fn() -> M>);
 /// A function as a service.
 struct Call<F>(Option<F>);
 
-/// Answers with one message.
+/// Answers with one message, compressed for whom it may be.
 pub(super) async fn unary<M, R, F>(
     request: http::Request<Body>,
     bytes_max: usize,
+    compressed: EnabledCompressionEncodings,
     call: impl FnOnce(M) -> F + Send,
 ) -> http::Response<Body>
 where
@@ -43,7 +44,7 @@ where
         let answer = call(request.into_inner());
         async { Ok(Response::new(Bytes::from(answer.await?.encode_to_vec()))) }
     }));
-    grpc(bytes_max).unary(call, request).await
+    grpc(bytes_max).apply_compression_config(accepted(), compressed).unary(call, request).await
 }
 
 /// Takes a stream of messages, and answers with one of messages' bytes.
@@ -80,8 +81,14 @@ where
         let stream = call(request.into_inner());
         async { Ok(Response::new(stream.await?)) }
     }));
-    let accepted = EnabledCompressionEncodings::default();
-    grpc(bytes_max).apply_compression_config(accepted, compressed).server_streaming(call, request).await
+    grpc(bytes_max).apply_compression_config(accepted(), compressed).server_streaming(call, request).await
+}
+
+/// How requests may be compressed. A message counts by what it is when it is not.
+fn accepted() -> EnabledCompressionEncodings {
+    let mut accepted = EnabledCompressionEncodings::default();
+    accepted.enable(CompressionEncoding::Gzip);
+    accepted
 }
 
 /// Says that there is no such method.

@@ -16,7 +16,7 @@ use super::{
     rpc::{self, Answer},
     words::{self, Word},
 };
-use crate::{metrics::Arrival, play, server::Shared};
+use crate::{metrics::Arrival, net::Connection, play, server::Shared};
 
 /// `tickwire.v1.GameService`, without `Play`.
 #[derive(Clone, Debug)]
@@ -32,19 +32,22 @@ impl GameService {
     async fn answer(self, request: http::Request<Body>) -> http::Response<Body> {
         let Self { shared } = self;
         let bytes_max = shared.limits().message_bytes_max;
+        // What is worth a packet is not worth compressing.
+        let none = EnabledCompressionEncodings::default();
         match request.uri().path() {
             "/tickwire.v1.GameService/Watch" => {
+                let connection = request.extensions().get::<Arc<Connection>>().cloned();
+                let watch = async move |request| {
+                    join::counted(&shared, Arrival::Watch, join::watch(&shared, connection.as_deref(), request).await)
+                };
                 let none = EnabledCompressionEncodings::default();
-                rpc::streaming(request, bytes_max, none, async move |request| {
-                    join::counted(&shared, Arrival::Watch, join::watch(&shared, request).await)
-                })
-                .await
+                rpc::streaming(request, bytes_max, none, watch).await
             }
             "/tickwire.v1.GameService/SendInputs" => {
-                rpc::unary(request, bytes_max, async move |request| send_inputs(&shared, request)).await
+                rpc::unary(request, bytes_max, none, async move |request| send_inputs(&shared, request)).await
             }
             "/tickwire.v1.GameService/Acknowledge" => {
-                rpc::unary(request, bytes_max, async move |request| acknowledge(&shared, request)).await
+                rpc::unary(request, bytes_max, none, async move |request| acknowledge(&shared, request)).await
             }
             _ => play::refuse(&request),
         }

@@ -52,6 +52,8 @@ pub(super) struct State {
     /// Echoes of pings without a pong.
     pub(super) pings: VecDeque<u64>,
     pub(super) leaves: bool,
+    /// When the spectator last wanted to be elsewhere.
+    pub(super) steered_at: Instant,
     rate: MessageRate,
 }
 
@@ -93,6 +95,7 @@ impl Spectator {
             problem: String::new(),
             pings: VecDeque::new(),
             leaves: false,
+            steered_at: Instant::now(),
             rate: MessageRate::new(limits.messages_per_second_max, limits.messages_burst_max),
         };
         Self {
@@ -131,9 +134,11 @@ impl Spectator {
     /// Takes in what the spectator says. `jumps`: the newest state that it has received.
     pub(super) fn take(&self, words: &[Word], jumps: u32) -> Result<(), Refusal> {
         let (now, mut state) = (self.since_start(Instant::now()), self.lock());
+        let limits = self.shared.limits();
+        state.rate.adopt(limits.messages_per_second_max, limits.messages_burst_max);
         for word in words {
             if !state.rate.allows(now) {
-                let most = self.shared.limits().messages_per_second_max;
+                let most = limits.messages_per_second_max;
                 let message = format!("more than {most} messages per second");
                 return Err(Refusal::new(Code::ResourceExhausted, "FLOODING", message));
             }
@@ -178,6 +183,7 @@ impl Spectator {
             }
         }
         state.is_untold = true;
+        state.steered_at = Instant::now();
         state.problem.clear();
         Ok(())
     }
@@ -218,8 +224,8 @@ impl Spectator {
             let message = format!("{} is not recorded: only its live edge can be watched", self.source.name());
             Refusal::new(Code::FailedPrecondition, "NOT_RECORDED", message)
         })?;
-        let permit = Arc::clone(&self.shared.replays).try_acquire_owned().map_err(|_| {
-            let most = self.shared.limits().replays_max;
+        let most = self.shared.limits().replays_max;
+        let permit = self.shared.replays.take(most).ok_or_else(|| {
             let message = format!("{most} spectators of this server are in the past, which is the most");
             Refusal::new(Code::ResourceExhausted, "REPLAYS", message).retry_after(REPLAYS_RETRY)
         })?;

@@ -22,6 +22,7 @@ use super::{
     spectators::Listing,
 };
 use crate::{
+    limits::Permit,
     metrics::{LOST, PeerKind, of_goodbye},
     notices::Told as ToldNotices,
     server::{Phase, Shared},
@@ -46,8 +47,7 @@ pub(super) struct SpectatorStream {
     is_over: bool,
     snapshot: Snapshot,
     end: End,
-    _listing: Listing,
-    _seat: Option<Seat>,
+    _places: Places,
 }
 
 /// Counts the stream's end, however that comes.
@@ -61,6 +61,9 @@ impl Drop for End {
         self.shared.peer_counters.ends.note((PeerKind::Spectator, self.reason));
     }
 }
+
+/// What a stream takes up for as long as it is there: its token, its part of the session's quota, and of the connection's.
+pub(super) type Places = (Listing, Option<Seat>, Option<Permit>);
 
 /// A spectator's part of a session's quota.
 pub(super) struct Seat(pub(super) Arc<SessionHandle>);
@@ -96,7 +99,7 @@ struct Place {
 }
 
 impl SpectatorStream {
-    pub(super) fn new(spectator: Arc<Spectator>, welcome: pb::Welcome, listing: Listing, seat: Option<Seat>) -> Self {
+    pub(super) fn new(spectator: Arc<Spectator>, welcome: pb::Welcome, places: Places) -> Self {
         let live = spectator.source.session().map(|session| session.live.subscribe());
         let shared = Arc::clone(&spectator.shared);
         let phase = shared.phase.subscribe();
@@ -114,8 +117,7 @@ impl SpectatorStream {
             is_over: false,
             snapshot: Snapshot::default(),
             end: End { shared, reason: LOST },
-            _listing: listing,
-            _seat: seat,
+            _places: places,
         }
     }
 
@@ -236,14 +238,22 @@ impl SpectatorStream {
                 return Next::Message(bytes.into());
             }
         }
-        let patience = spectator.shared.timeouts.unacknowledged;
+        let timeouts = &spectator.shared.timeouts;
+        let rests = matches!(state.stand, Stand::Past(_)) && (place.told.paused || place.told.ended);
+        // Since the spectator has steered, or the newest tick has come: whichever was later.
+        let rested_since = now.checked_sub(place.phase).map_or(now, |since| since.max(state.steered_at));
+        let idle = rests.then(|| rested_since + timeouts.replay_idle);
+        if idle.is_some_and(|idle| now >= idle) {
+            return rests_too_long(timeouts.replay_idle);
+        }
+        let patience = timeouts.unacknowledged;
         let unread = state.view.credit().unacknowledged_since().map(|since| spectator.instant(since) + patience);
         if unread.is_some_and(|unread| now >= unread) {
             return not_reading(patience);
         }
         // What there were no bytes for is tried again in the time of a tick: where it stands still, nothing else tells.
         let again = has_news.then(|| now + spectator.source.tick_rate().duration_of(1));
-        Next::Wait([unread, again].into_iter().flatten().min())
+        Next::Wait([unread, again, idle].into_iter().flatten().min())
     }
 
     /// Finds out where the stream stands now, and has the view jump where that is elsewhere. `None`: nowhere yet.
@@ -389,6 +399,12 @@ fn said(reason: pb::GoodbyeReason, text: &str, status: Status) -> Next {
 fn refused(goodbye: pb::Goodbye, refusal: Refusal) -> Next {
     let reason = refusal.reason;
     Next::End(goodbye, refusal.into(), reason)
+}
+
+fn rests_too_long(patience: Duration) -> Next {
+    let text = format!("you have rested in the past for {patience:?}, where others want to go: watch again");
+    let goodbye = goodbye(pb::GoodbyeReason::Unspecified, &text);
+    refused(goodbye, Refusal::new(Code::DeadlineExceeded, "REPLAY_IDLE", text))
 }
 
 fn goodbye(reason: pb::GoodbyeReason, text: &str) -> pb::Goodbye {

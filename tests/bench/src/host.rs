@@ -32,7 +32,12 @@ pub(crate) fn run(config: HostConfig) -> io::Result<()> {
         settings: workload.settings(),
         seed: Some(1),
         recordings,
-        limits: Limits { connections_max: workload.clients() + 64, ..Limits::default() },
+        limits: Limits {
+            connections_max: workload.clients() + 64,
+            // All of them come at once.
+            joins_burst_max: NonZeroU32::MAX,
+            ..Limits::default()
+        },
         ..ServerConfig::default()
     };
     // As the server's own program: this thread accepts, sessions and connections have theirs.

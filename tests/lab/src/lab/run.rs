@@ -194,6 +194,10 @@ impl Lab {
             "serve".to_owned(),
             format!("--listen={SERVER}:{GAME_PORT}"),
             "--insecure".to_owned(),
+            // All bots of a contestant come from one address.
+            "--connections-per-address-max=100000".to_owned(),
+            "--joins-per-second-per-address-max=100000".to_owned(),
+            "--joins-burst-per-address-max=100000".to_owned(),
             format!("--tick-rate={}", self.hz),
             // Seats of those who left are free again only later.
             format!("--max-players={}", 2 * players + 16),

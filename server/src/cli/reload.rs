@@ -1,0 +1,99 @@
+//! Reads the options anew while the server runs: limits and log level apply, of everything else it is said what differs.
+
+use std::sync::{Arc, Mutex};
+
+use serde_json::{Map, Value as Json};
+use tracing::warn;
+
+use super::options::{Layers, RELOADABLE, ServeFlags};
+use crate::{
+    LogControl, log_control,
+    reload::{Control, Staged},
+};
+
+/// Options with their values, as `--print-config` has them.
+type Values = Map<String, Json>;
+
+/// How options differ.
+#[derive(Debug, PartialEq, Eq)]
+struct Differences {
+    /// In what can be changed while the server runs.
+    changed: Vec<String>,
+    /// In the rest.
+    needs_restart: Vec<String>,
+}
+
+/// What reads the options anew, with the flags that the server was started with. `running` is what it runs with.
+pub(super) fn of_options(
+    flags: ServeFlags,
+    running: Values,
+    control: Control,
+    log: LogControl,
+) -> impl Fn() -> Result<Staged, String> + Send + Sync + 'static {
+    let running = Arc::new(Mutex::new(running));
+    move || {
+        let in_words = |error: &dyn std::fmt::Display| error.to_string();
+        let layers = Layers::new(&flags).map_err(|error| in_words(&error))?;
+        let config = layers.resolve().map_err(|error| in_words(&error))?;
+        log_control::parse(&config.log).map_err(|error| in_words(&error))?;
+        let values = layers.values().map_err(|error| in_words(&error))?;
+        let known = running.lock().expect("no holder of this lock panics").clone();
+        let Differences { changed, needs_restart } = differences(&known, &values, &layers);
+        let (running, control, log) = (Arc::clone(&running), control.clone(), log.clone());
+        let apply = move || {
+            if let Err(error) = control.set_limits(config.server.limits) {
+                // They have been checked.
+                warn!(%error, "limits stay as they were");
+            }
+            // What an admin has set by now stays, unless the configuration has changed.
+            if known.get("log") != values.get("log")
+                && let Err(error) = log.set(&config.log)
+            {
+                warn!(%error, "the log's filter stays as it was");
+            }
+            let mut running = running.lock().expect("no holder of this lock panics");
+            for option in RELOADABLE {
+                if let Some(value) = values.get(*option) {
+                    running.insert((*option).to_owned(), value.clone());
+                }
+            }
+        };
+        Ok(Staged::new(changed, apply).needs_restart(needs_restart))
+    }
+}
+
+fn differences(running: &Values, values: &Values, layers: &Layers) -> Differences {
+    let mut differences = Differences { changed: Vec::new(), needs_restart: Vec::new() };
+    for (option, value) in values {
+        let before = running.get(option).unwrap_or(&Json::Null);
+        if before == value {
+            continue;
+        }
+        let line = format!("{option}: {before} is {value} now (from {})", layers.origin(option));
+        let lines = if RELOADABLE.contains(&option.as_str()) {
+            &mut differences.changed
+        } else {
+            &mut differences.needs_restart
+        };
+        lines.push(line);
+    }
+    differences
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_read_anew_is_an_option_and_differs_in_one_place_or_the_other() {
+        let layers = Layers::new(&ServeFlags::default()).expect("nothing is wrong with none");
+        let values = layers.values().expect("defaults are sound");
+        assert!(RELOADABLE.iter().all(|option| values.contains_key(*option)));
+        let mut before = values.clone();
+        before.insert("connections_max".into(), 9.into());
+        before.insert("tick_rate".into(), 20.into());
+        let Differences { changed, needs_restart } = differences(&before, &values, &layers);
+        assert_eq!(changed, ["connections_max: 9 is 8192 now (from default)"]);
+        assert_eq!(needs_restart, ["tick_rate: 20 is 60 now (from default)"]);
+    }
+}

@@ -1,0 +1,246 @@
+//! SIGHUP: a server that runs takes new limits, another log level, certificates and keys from its files, or nothing.
+
+#![cfg(unix)]
+
+use std::{
+    fs,
+    io::{BufRead as _, BufReader, Read as _},
+    net::TcpStream,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    sync::mpsc::{Receiver, channel},
+    thread,
+    time::Duration,
+};
+
+use tickwire_client::{
+    Client, ClientError, JoinOptions, Secret,
+    connection::{ConnectOptions, Trust},
+};
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A server with a file of options, and what it logs.
+struct Server {
+    child: Child,
+    address: String,
+    file: PathBuf,
+    log: Receiver<String>,
+}
+
+impl Server {
+    fn start(folder: &Path, options: &str, flags: &[&str]) -> Self {
+        let file = folder.join("server.toml");
+        fs::write(&file, options).expect("a disk");
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tickwire-server"));
+        // What the test's own environment says of servers is not for this one.
+        for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("TICKWIRE_")) {
+            command.env_remove(name);
+        }
+        let mut child = command
+            .args(["--listen", "127.0.0.1:0", "--recordings", "off", "--data-dir"])
+            .arg(folder.join("data"))
+            .arg("--config")
+            .arg(&file)
+            .args(flags)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the binary runs");
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().expect("it is piped")).read_line(&mut line).expect("it prints");
+        let address = line.split("://").nth(1).and_then(|rest| rest.split(' ').next());
+        let address = address.unwrap_or_else(|| panic!("{line:?} names no address")).to_owned();
+        let (lines, log) = channel();
+        let stderr = BufReader::new(child.stderr.take().expect("it is piped"));
+        thread::spawn(move || stderr.lines().map_while(Result::ok).try_for_each(|line| lines.send(line)));
+        Self { child, address, file, log }
+    }
+
+    fn signal(&self, signal: &str) {
+        let status = Command::new("kill").args([signal, &self.child.id().to_string()]).status().expect("kill runs");
+        assert!(status.success());
+    }
+
+    /// Has the server read `options`, and waits for what it logs: lines up to the one that says `last`.
+    fn reload(&self, options: &str, last: &str) -> String {
+        fs::write(&self.file, options).expect("a disk");
+        self.signal("-HUP");
+        self.logged(last)
+    }
+
+    /// What is logged up to a line that says `last`.
+    fn logged(&self, last: &str) -> String {
+        let mut lines = String::new();
+        while !lines.contains(last) {
+            let line = self.log.recv_timeout(PATIENCE).unwrap_or_else(|_| panic!("no {last:?} in\n{lines}"));
+            lines += &line;
+            lines += "\n";
+        }
+        lines
+    }
+
+    /// A connection; none: it was closed at once, with those words.
+    fn connect(&self, words: &str) -> Option<TcpStream> {
+        let mut socket = TcpStream::connect(&self.address).expect("it listens");
+        socket.set_read_timeout(Some(PATIENCE)).expect("it is open");
+        let mut first = [0; 9];
+        socket.read_exact(&mut first).expect("settings come first, either way");
+        if first[..3] != [0; 3] {
+            return Some(socket);
+        }
+        let mut rest = Vec::new();
+        socket.read_to_end(&mut rest).expect("it is closed in order");
+        assert!(rest.ends_with(words.as_bytes()), "{rest:?}");
+        None
+    }
+}
+
+#[test]
+fn a_hangup_has_limits_and_log_level_read_anew_and_says_what_needs_a_restart() {
+    let folder = tempfile::tempdir().expect("a directory");
+    let first = "tick_rate = 30\nconnections_max = 100\njoins_per_second_max = 9\n";
+    let mut server = Server::start(folder.path(), first, &["--joins-per-second-max", "7"]);
+    // The flag goes before the file, and is what it was.
+    let second = "tick_rate = 60\nconnections_max = 1\njoins_per_second_max = 11\nlog = \"debug\"\n";
+    let logged = server.reload(second, "tick_rate");
+    let file = server.file.display();
+    for line in [
+        format!("reloaded: connections_max: 100 is 1 now (from {file})"),
+        format!("reloaded: log: \"info\" is \"debug\" now (from {file})"),
+        format!("reloaded, but that needs a restart: tick_rate: 30 is 60 now (from {file})"),
+    ] {
+        assert!(logged.contains(&line), "no {line:?} in\n{logged}");
+    }
+    assert!(!logged.contains("joins_per_second_max"), "{logged}");
+
+    let held = server.connect("").expect("one may be");
+    server.logged("connected");
+    assert!(server.connect("connections_max is reached").is_none());
+    // What is as it was is not said again, and what needs a restart still does.
+    let logged = server.reload(second, "nothing has changed");
+    assert!(logged.contains("tick_rate: 30 is 60 now") && !logged.contains("connections_max:"), "{logged}");
+    drop(held);
+
+    server.signal("-TERM");
+    assert_eq!(server.child.wait().expect("it is a child").code(), Some(0));
+}
+
+#[test]
+fn options_that_are_wrong_leave_everything_as_it_was() {
+    let folder = tempfile::tempdir().expect("a directory");
+    let mut server = Server::start(folder.path(), "connections_max = 1\n", &[]);
+    for (options, problem) in [
+        ("connections_max = 5\nmessages_per_second_max = 0\n", "messages_per_second_max: 0 is too few"),
+        ("connections_max = 0\n", "connections_max: 0 is out of range: choose 1 or more"),
+        ("connections_max = 5\nlog = \"xx=yy=zz\"\n", "log: \"xx=yy=zz\" is no filter of log lines"),
+        ("connections_max = 5\nreceived_bytes_burst_max = 9\n", "received_bytes_burst_max: 9 is less than one message"),
+        ("connection_max = 5\n", "connection_max: there is no such option; did you mean connections_max?"),
+        ("connections_max = \n", "server.toml"),
+    ] {
+        let logged = server.reload(options, "everything stays as it was");
+        assert!(logged.contains("not reloaded: options: ") && logged.contains(problem), "no {problem:?} in {logged}");
+        assert!(logged.contains("server.toml"), "it says where that comes from: {logged}");
+    }
+    let _held = server.connect("").expect("one may be");
+    assert!(server.connect("connections_max is reached").is_none());
+    fs::remove_file(&server.file).expect("a disk");
+    server.signal("-HUP");
+    server.logged("there is no file");
+    let logged = server.reload("connections_max = 2\n", "connections_max");
+    assert!(logged.contains("reloaded: connections_max: 1 is 2 now"), "{logged}");
+    let _second = server.connect("").expect("two may be");
+    server.signal("-TERM");
+    assert_eq!(server.child.wait().expect("it is a child").code(), Some(0));
+}
+
+/// What `tickwire-server keys` prints.
+fn keys(arguments: &[&str]) -> String {
+    let output = Command::new(env!("CARGO_BIN_EXE_tickwire-server")).arg("keys").args(arguments).output();
+    let output = output.expect("the binary runs");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).expect("UTF-8")
+}
+
+/// Certificates, with their keys, and keys of tickets, of which a server is to use one after another.
+struct Files {
+    folder: PathBuf,
+    certificates: [(String, String); 2],
+    ticket_keys: [String; 2],
+}
+
+impl Files {
+    fn new(folder: &Path) -> Self {
+        let certificates = [(); 2].map(|()| {
+            let own = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).expect("the name is good");
+            (own.cert.pem(), own.signing_key.serialize_pem())
+        });
+        let ticket_keys = ["first", "second"].map(|kid| keys(&["new-ticket-key", "--kid", kid]));
+        Self { folder: folder.to_owned(), certificates, ticket_keys }
+    }
+
+    fn path(&self, name: &str) -> String {
+        self.folder.join(name).to_str().expect("UTF-8").to_owned()
+    }
+
+    fn write(&self, name: &str, text: &str) {
+        fs::write(self.path(name), text).expect("a disk");
+    }
+
+    /// Joins with a ticket by one key, trusting one certificate.
+    async fn join(&self, server: &Server, certificate: usize, ticket_key: usize) -> Result<Client, ClientError> {
+        self.write("issuer.json", &self.ticket_keys[ticket_key]);
+        let issuer = self.path("issuer.json");
+        let ticket = keys(&["ticket", "--ticket-keys", &issuer, "--subject", "ada", "--session", "sessions/arena-1"]);
+        let join = JoinOptions { ticket: Secret::from(ticket.trim().to_owned()), ..JoinOptions::default() };
+        let trust = Trust::Certificates(self.certificates[certificate].0.clone().into_bytes());
+        let connect = ConnectOptions { trust, ..ConnectOptions::default() };
+        Client::connect_with(&format!("https://{}", server.address), &join, &connect).await
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn certificates_and_keys_are_read_anew_with_all_else_or_nothing_is() {
+    let folder = tempfile::tempdir().expect("a directory");
+    let files = Files::new(folder.path());
+    let [(old_certificate, old_key), (new_certificate, new_key)] = &files.certificates;
+    files.write("server.pem", old_certificate);
+    files.write("server.key", old_key);
+    files.write("ticket-keys.json", &files.ticket_keys[0]);
+    let [pem, key, tickets] = ["server.pem", "server.key", "ticket-keys.json"].map(|name| files.path(name));
+    let flags = ["--tls-cert", &pem, "--tls-key", &key, "--auth", "ticket", "--ticket-keys", &tickets];
+    let mut server = Server::start(folder.path(), "connections_max = 100\n", &flags);
+    files.join(&server, 0, 0).await.expect("both are the server's").leave().await.expect("it says goodbye");
+
+    // Keys and limits are good, and the certificate is not that of the key.
+    files.write("server.pem", new_certificate);
+    files.write("ticket-keys.json", &files.ticket_keys[1]);
+    let logged = server.reload("connections_max = 9\n", "everything stays as it was");
+    assert!(logged.contains("not reloaded: TLS: ") && logged.contains("server.key is not the private key"), "{logged}");
+    let refused = files.join(&server, 0, 1).await.expect_err("that key is not the server's yet");
+    assert!(refused.to_string().contains("TICKET_KEY"), "{refused}");
+    files.join(&server, 0, 0).await.expect("both are the server's still").leave().await.expect("it says goodbye");
+
+    // The certificate and the limits are good, and the keys are none.
+    files.write("server.pem", old_certificate);
+    files.write("ticket-keys.json", "no keys");
+    let logged = server.reload("connections_max = 9\n", "everything stays as it was");
+    assert!(logged.contains("not reloaded: keys: ") && logged.contains("ticket-keys.json"), "{logged}");
+    files.join(&server, 0, 0).await.expect("both are the server's still").leave().await.expect("it says goodbye");
+
+    // All are.
+    files.write("server.pem", new_certificate);
+    files.write("server.key", new_key);
+    files.write("ticket-keys.json", &files.ticket_keys[1]);
+    let logged = server.reload("connections_max = 9\n", "connections_max");
+    assert!(logged.contains("reloaded: connections_max: 100 is 9 now"), "until now it was 100: {logged}");
+    assert!(logged.contains("reloaded: the keys of tickets have been read again"), "{logged}");
+    let refused = files.join(&server, 0, 1).await.expect_err("the server shows another certificate");
+    assert!(matches!(refused, ClientError::Tls { .. }), "{refused}");
+    let refused = files.join(&server, 1, 0).await.expect_err("that key is not the server's any more");
+    assert!(refused.to_string().contains("TICKET_KEY"), "{refused}");
+    files.join(&server, 1, 1).await.expect("both are the server's now").leave().await.expect("it says goodbye");
+
+    server.signal("-TERM");
+    assert_eq!(server.child.wait().expect("it is a child").code(), Some(0));
+}
