@@ -415,10 +415,14 @@ impl Mirror {
         Ok(())
     }
 
-    /// The shown instance of an entity that an update moves to another cell.
+    /// The shown instance of an entity that an update moves to another cell. `None` where it was seen later than that: a stream
+    /// that lags behind tells of it.
     fn ghost_of(&self, gone: &Gone, left_at: Tick) -> Option<(NetId, Ghost)> {
         let Shown { id, kind, cell, tick, row, .. } = self.get(gone.id)?;
         let to_cell = gone.to_cell?;
+        if self.known(id).max(tick) > left_at {
+            return None;
+        }
         Some((id, Ghost { kind, cell, tick, row: row.0.into(), to_cell, left_at }))
     }
 
@@ -438,26 +442,25 @@ impl Mirror {
         self.ghosts.extend(ghosts);
         for &id in moves.iter().flat_map(|moves| &moves.arrived) {
             self.locations.insert(id, location);
-            // Who has come back is no ghost, wherever they had left for: that cell may lag behind for long.
-            if self.ghosts.get(&id).is_some_and(|ghost| ghost.left_at <= tick) {
-                self.ghosts.remove(&id);
-            }
         }
     }
 
-    /// A ghost goes once the cell that it went to has caught up, or is not viewed.
+    /// A ghost goes once the cell that it went to has caught up, or is not viewed, or the entity was seen later.
     fn settle_ghosts(&mut self) {
         if self.ghosts.is_empty() {
             return;
         }
-        let reached = |ghost: &Ghost| {
+        let is_settled = |id: NetId, ghost: &Ghost| {
             let ticks = self.stripes.iter().filter_map(|stripe| stripe.get(ghost.to_cell)).map(|cell| cell.tick);
             // Another stream may still hold a cell that is out of view by then.
             let is_out_of_view =
                 |stripe: &Stripe| stripe.oldest >= ghost.left_at && stripe.get(ghost.to_cell).is_none();
-            ticks.max().is_none_or(|tick| tick >= ghost.left_at) || self.stripes.iter().any(is_out_of_view)
+            ticks.max().is_none_or(|tick| tick >= ghost.left_at)
+                || self.stripes.iter().any(is_out_of_view)
+                || !self.is_current(id, ghost)
         };
-        let settled: Vec<NetId> = self.ghosts.iter().filter(|(_, ghost)| reached(ghost)).map(|(id, _)| *id).collect();
+        let ghosts = self.ghosts.iter().map(|(id, ghost)| (*id, ghost));
+        let settled: Vec<NetId> = ghosts.filter(|(id, ghost)| is_settled(*id, ghost)).map(|(id, _)| id).collect();
         for id in settled {
             self.ghosts.remove(&id);
         }
@@ -590,13 +593,24 @@ impl Mirror {
         *seen = (*seen).max(tick);
     }
 
+    /// No instance of an entity from before this tick is shown.
+    fn known(&self, id: NetId) -> Tick {
+        self.seen.get(&id).copied().unwrap_or_default().max(self.horizon)
+    }
+
+    /// Whether nothing later than its leaving is known of a ghost's entity. The update that brings it back may not say so: where
+    /// its base is from before it left, the entity is in the cell before and after.
+    fn is_current(&self, id: NetId, ghost: &Ghost) -> bool {
+        self.known(id) <= ghost.left_at
+    }
+
     fn cell(&self, at: Location) -> Option<&MirrorCell> {
         self.stripes[usize::from(at.stripe)].get(at.cell)
     }
 
     /// The instance of an entity in the cell with the greatest tick, where that may be shown.
     fn standing(&self, id: NetId) -> Option<Shown<'_>> {
-        let known = self.seen.get(&id).copied().unwrap_or_default().max(self.horizon);
+        let known = self.known(id);
         let standing = self.locations.of(id).filter_map(|at| self.cell(at)).filter(|held| held.tick >= known);
         let held = standing.max_by_key(|held| held.tick).filter(|held| !self.is_superseded(held))?;
         let mut kinds = self.layouts.iter().zip(&held.kinds).enumerate();
@@ -615,7 +629,8 @@ impl Mirror {
     #[must_use]
     pub fn get(&self, id: NetId) -> Option<Shown<'_>> {
         self.standing(id).or_else(|| {
-            let Ghost { kind, cell, tick, row, .. } = self.ghosts.get(&id)?;
+            let ghost = self.ghosts.get(&id).filter(|ghost| self.is_current(id, ghost))?;
+            let Ghost { kind, cell, tick, row, .. } = ghost;
             Some(Shown { mirror: self, id, kind: *kind, cell: *cell, tick: *tick, row: Row(row), is_ghost: true })
         })
     }

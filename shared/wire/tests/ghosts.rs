@@ -30,7 +30,12 @@ fn update(cell: u32, base_age: u32, kinds: Vec<pb::KindUpdate>) -> pb::CellUpdat
 
 /// In which cell the dot is shown, and as of when.
 fn apply(mirror: &mut Mirror, snapshot: pb::Snapshot) -> Option<(u32, u64)> {
-    mirror.apply(0, &snapshot).expect("it fits");
+    apply_of(mirror, 0, snapshot)
+}
+
+/// The same, for one stream of several.
+fn apply_of(mirror: &mut Mirror, stripe: usize, snapshot: pb::Snapshot) -> Option<(u32, u64)> {
+    mirror.apply(stripe, &snapshot).expect("it fits");
     mirror.get(DOT).map(|shown| (shown.cell().0, shown.tick().0))
 }
 
@@ -61,4 +66,44 @@ fn a_ghost_stays_until_the_cell_that_it_went_to_has_caught_up() {
     assert_eq!(apply(&mut mirror, deferred(12, Vec::new())), Some((1, 10)));
     let cells = vec![update(2, 3, vec![arrival(8)])];
     assert_eq!(apply(&mut mirror, pb::Snapshot { tick: 13, cells, ..pb::Snapshot::default() }), Some((2, 13)));
+}
+
+/// Two streams whose views are of cells 1, with the dot, to 3: as of tick 10 and of tick 11.
+fn mirror_of_two_streams() -> Mirror {
+    let mut mirror = mirror();
+    for (stripe, tick) in [(0, 10), (1, 11)] {
+        let cells = vec![update(1, 0, vec![arrival(7)]), update(2, 0, Vec::new()), update(3, 0, Vec::new())];
+        let first = pb::Snapshot { tick, reset: true, cells, ..pb::Snapshot::default() };
+        assert_eq!(apply_of(&mut mirror, stripe, first), Some((1, tick)));
+    }
+    mirror
+}
+
+#[test]
+fn a_ghost_does_not_come_back_where_a_stream_that_never_heard_of_its_leaving_has_shown_it_later() {
+    // From cell 1 to cell 2 at tick 12, and back at tick 13.
+    let mut mirror = mirror_of_two_streams();
+    let cells = vec![update(1, 2, vec![left(2)])];
+    let leaves = pb::Snapshot { tick: 12, cells, deferred_cells: vec![2], ..pb::Snapshot::default() };
+    assert_eq!(apply_of(&mut mirror, 0, leaves), Some((1, 11)), "its ghost");
+    // What leads from 11 to 13 says nothing of it: the dot is in both.
+    let unchanged = pb::Snapshot { tick: 13, deferred_cells: vec![2], ..pb::Snapshot::default() };
+    assert_eq!(apply_of(&mut mirror, 1, unchanged), Some((1, 13)));
+    let dropped = pb::Snapshot { tick: 14, dropped_cells: vec![1], deferred_cells: vec![2], ..pb::Snapshot::default() };
+    assert_eq!(apply_of(&mut mirror, 1, dropped), None);
+}
+
+#[test]
+fn a_leaving_that_is_told_late_does_not_replace_the_ghost_of_a_later_one() {
+    // From cell 1 to cell 2 at tick 12, and on to cell 3 at tick 13.
+    let mut mirror = mirror_of_two_streams();
+    let cells = vec![update(1, 2, vec![left(3)])];
+    let leaves = pb::Snapshot { tick: 13, cells, deferred_cells: vec![3], ..pb::Snapshot::default() };
+    assert_eq!(apply_of(&mut mirror, 1, leaves), Some((1, 11)), "its ghost");
+    let cells = vec![update(1, 2, vec![left(2)]), update(2, 2, vec![arrival(8)])];
+    let late = pb::Snapshot { tick: 12, cells, ..pb::Snapshot::default() };
+    assert_eq!(apply_of(&mut mirror, 0, late), Some((1, 11)), "cell 3 has not caught up");
+    let cells = vec![update(3, 3, vec![arrival(9)])];
+    let comes = pb::Snapshot { tick: 14, cells, ..pb::Snapshot::default() };
+    assert_eq!(apply_of(&mut mirror, 1, comes), Some((3, 14)));
 }
