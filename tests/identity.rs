@@ -288,12 +288,12 @@ async fn any_ticket_lets_its_bearer_watch_and_each_once() {
     for role in [Role::Player, Role::Spectator, Role::Operator] {
         let ticket = gate.ticket(|claims| claims.role = role);
         watch(ticket.clone()).await.expect("it is good");
-        let again = watch(ticket).await.err().expect("it was used");
+        let again = watch(ticket).await.expect_err("it was used");
         assert!(again.to_string().contains("get a new one"), "{again}");
     }
     // An operator watches whatever there is.
     watch(gate.ticket(|claims| (claims.role, claims.session) = (Role::Operator, None))).await.expect("it is good");
-    let missing = watch(Secret::default()).await.err().expect("there is none");
+    let missing = watch(Secret::default()).await.expect_err("there is none");
     assert_eq!((missing.code(), gate.refusals("ticket_missing")), (Code::Unauthenticated, 1));
     gate.server.stop().await;
 }

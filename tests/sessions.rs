@@ -66,7 +66,8 @@ async fn delete(client: &mut Client, name: &str) -> Result<(), Status> {
 }
 
 async fn join(client: &mut Client, target: Target, request_id: &str) -> Result<(String, String), Status> {
-    let request = JoinSessionRequest { target: Some(target), request_id: request_id.into() };
+    let request =
+        JoinSessionRequest { target: Some(target), request_id: request_id.into(), ..JoinSessionRequest::default() };
     let answer = within_patience(client.join_session(request)).await?.into_inner();
     let session = answer.session.expect("it says where");
     assert!(answer.expire_time.is_some());
