@@ -423,7 +423,6 @@ async fn every_metric_moves_when_its_cause_happens() {
 #[tokio::test]
 async fn more_than_a_hundred_sessions_are_put_out_as_one_by_game() {
     let of = async |sessions| {
-        let sessions = NonZeroU32::new(sessions).expect("not 0");
         let tick_rate = TickRate::new(2).expect("in range");
         let server = TestServer::arena(ServerConfig { sessions, tick_rate, ..config() }).await;
         let scrape = Scrape::of(&server.probe);

@@ -244,7 +244,7 @@ pub(super) async fn terminate(
     };
     // Of two at a time one comes too late.
     let ending = SessionEnding { termination: Some(text), ..SessionEnding::of(pb::SessionEndCause::Terminated) };
-    if session.finish(ending) { Ok(pb::TerminateSessionResponse {}) } else { Err(ended(&session)) }
+    if session.finish(ending) { Ok(pb::TerminateSessionResponse {}) } else { Err(players::ended(&session.name)) }
 }
 
 pub(super) async fn drain(
@@ -290,12 +290,7 @@ async fn progress(session: &SessionHandle, patience: Duration) -> pb::Progress {
 /// A session that has not ended.
 fn running(shared: &Shared, name: &str) -> Result<Arc<SessionHandle>, Refusal> {
     let session = players::session(shared, name)?;
-    if session.has_ended() { Err(ended(&session)) } else { Ok(session) }
-}
-
-fn ended(session: &SessionHandle) -> Refusal {
-    let message = format!("{} has ended", session.name);
-    Refusal::new(Code::FailedPrecondition, "SESSION_ENDED", message).field("session")
+    if session.has_ended() { Err(players::ended(&session.name)) } else { Ok(session) }
 }
 
 async fn change_bans(change: impl FnOnce() -> Result<(), BanError> + Send + 'static) -> Result<(), Refusal> {

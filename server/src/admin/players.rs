@@ -36,8 +36,16 @@ pub(super) fn session(shared: &Shared, name: &str) -> Result<Arc<SessionHandle>,
         Refusal::new(Code::InvalidArgument, "MALFORMED_NAME", error.to_string()).field("session")
     })?;
     shared.registry.get(&name).ok_or_else(|| {
+        if shared.registry.buried(&name).is_some() {
+            return ended(&name);
+        }
         Refusal::new(Code::NotFound, "NOT_FOUND", format!("there is no {name} on this server")).field("session")
     })
+}
+
+/// What is told of a session that has ended.
+pub(super) fn ended(session: &SessionName) -> Refusal {
+    Refusal::new(Code::FailedPrecondition, "SESSION_ENDED", format!("{session} has ended")).field("session")
 }
 
 /// The seat of a player.

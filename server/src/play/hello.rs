@@ -66,6 +66,9 @@ fn named_session(registry: &Registry, hello: &Hello) -> Result<Arc<SessionHandle
     let not_found = |field, message| Refusal::new(Code::NotFound, "NOT_FOUND", message).field(field);
     match (&hello.session, &hello.game) {
         (Some(name), _) => registry.get(name).ok_or_else(|| match registry.buried(name) {
+            Some(buried) if buried.end.as_ref().is_some_and(|end| end.cause() == pb::SessionEndCause::Terminated) => {
+                terminated(name, "the session was ended")
+            }
             Some(buried) => gone(name, buried.state() == pb::SessionState::Failed),
             None => not_found("hello.session", format!("there is no {name} on this server")),
         }),
@@ -181,14 +184,18 @@ fn stuck(session: &SessionHandle) -> Refusal {
 
 fn ended(session: &SessionHandle) -> Refusal {
     if let Some(text) = session.termination() {
-        let message = format!("{}: {text}; choose another session", session.name);
-        return Refusal::new(Code::FailedPrecondition, "TERMINATED", message).field("hello.session");
+        return terminated(&session.name, text);
     }
     match session.state() {
         SessionState::Ended => gone(&session.name, false),
         SessionState::Failed => gone(&session.name, true),
         SessionState::Running | SessionState::Stopped => Refusal::shutting_down(),
     }
+}
+
+fn terminated(name: &SessionName, text: &str) -> Refusal {
+    let message = format!("{name}: {text}; choose another session");
+    Refusal::new(Code::FailedPrecondition, "TERMINATED", message).field("hello.session")
 }
 
 fn gone(name: &SessionName, has_failed: bool) -> Refusal {
