@@ -85,12 +85,13 @@ pub enum UsedError {
     Thread(io::Error),
 }
 
-/// The tickets that were used.
+/// The tickets that were used. Dropped, it waits until the file is let go, so that another server can have it.
 #[derive(Debug)]
 pub(super) struct UsedTickets {
     state: Arc<Mutex<State>>,
     /// To the thread that writes; none where nothing is written.
     notes: Option<SyncSender<Note>>,
+    writer: Option<thread::JoinHandle<()>>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -120,18 +121,18 @@ pub(super) struct Claim {
 impl UsedTickets {
     /// Goes on with what a file says; without one, nothing is kept beyond the process.
     pub(super) fn open(path: Option<&Path>, now: u64) -> Result<Arc<Self>, UsedError> {
-        let Some(path) = path else { return Ok(Arc::new(Self { state: Arc::default(), notes: None })) };
+        let Some(path) = path else { return Ok(Arc::new(Self { state: Arc::default(), notes: None, writer: None })) };
         let (mut state, log) = Log::open(path)?;
         state.forget(now);
         let state = Arc::new(Mutex::new(state));
         let (notes, waiting) = sync_channel(WAITING_MAX);
         let mut writer = Writer { log, state: Arc::clone(&state), is_well: true };
         writer.rewrite().map_err(|source| UsedError::Io { path: path.to_owned(), source })?;
-        thread::Builder::new()
+        let writer = thread::Builder::new()
             .name("tickwire-used".into())
             .spawn(move || writer.run(&waiting))
             .map_err(UsedError::Thread)?;
-        Ok(Arc::new(Self { state, notes: Some(notes) }))
+        Ok(Arc::new(Self { state, notes: Some(notes), writer: Some(writer) }))
     }
 
     /// Uses a ticket that is good until `until`. It is on the disk then.
@@ -151,6 +152,17 @@ impl UsedTickets {
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().expect("no holder of this lock panics")
+    }
+}
+
+impl Drop for UsedTickets {
+    fn drop(&mut self) {
+        // Without it the thread comes to its end.
+        self.notes = None;
+        if let Some(writer) = self.writer.take() {
+            // A panic of the thread has been reported by the panic hook.
+            let _ = writer.join();
+        }
     }
 }
 
@@ -409,7 +421,7 @@ mod tests {
     #[tokio::test]
     async fn a_ticket_that_nobody_writes_down_is_not_taken_and_stays_good() {
         let (notes, waiting) = sync_channel(1);
-        let used = Arc::new(UsedTickets { state: Arc::default(), notes: Some(notes) });
+        let used = Arc::new(UsedTickets { state: Arc::default(), notes: Some(notes), writer: None });
         let (claimed, ()) = tokio::join!(used.claim(id(1), NOW + 60, NOW), async {
             let Ok(Note::Used { written, .. }) = waiting.recv() else { panic!("it is to be written") };
             written.send(false).expect("it is waited for");
@@ -453,15 +465,10 @@ mod tests {
         assert!(text.starts_with(FIRST_LINE) && !text.contains("- "), "it was written anew: {text}");
     }
 
-    /// Opens the file again, as soon as the thread has let it go.
+    /// Opens the file again.
     fn reopen(used: Arc<UsedTickets>, path: &Path, now: u64) -> Arc<UsedTickets> {
         drop(used);
-        loop {
-            match UsedTickets::open(Some(path), now) {
-                Err(UsedError::InUse { .. }) => thread::yield_now(),
-                opened => return opened.expect("it is good"),
-            }
-        }
+        UsedTickets::open(Some(path), now).expect("it is good")
     }
 
     #[tokio::test]
