@@ -251,7 +251,7 @@ async fn headers_beyond_the_limit_are_refused() {
     let (requests, connection) = h2::client::handshake(socket).await.expect("it speaks HTTP/2");
     tokio::spawn(connection);
     let mut requests = requests.ready().await.expect("it takes requests");
-    let long = Request::post(format!("http://tickwire{GET_SESSION}")).header("x-long", "x".repeat(9 * 1024));
+    let long = Request::post(format!("http://localhost{GET_SESSION}")).header("x-long", "x".repeat(9 * 1024));
     let (response, _) = requests.send_request(long.body(()).expect("a request"), true).expect("it can be sent");
     let status = within_patience(response).await.expect("it is answered").status();
     assert_eq!(status, StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE);
@@ -359,7 +359,8 @@ async fn a_request_whose_message_does_not_come_is_refused() {
     tokio::spawn(connection);
     for part in [&[][..], &[0, 0], &[0, 0, 0, 0, 9, 1]] {
         let mut requests = requests.clone().ready().await.expect("it takes requests");
-        let request = Request::post(format!("http://tickwire{GET_SESSION}")).header("content-type", "application/grpc");
+        let request =
+            Request::post(format!("http://localhost{GET_SESSION}")).header("content-type", "application/grpc");
         let (response, mut up) =
             requests.send_request(request.body(()).expect("a request"), false).expect("it goes out");
         up.send_data(Bytes::copy_from_slice(part), false).expect("it is open");

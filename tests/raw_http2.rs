@@ -51,7 +51,7 @@ pub(crate) fn header_block(path: &str, more: &[(&str, &str)]) -> Vec<u8> {
         (":method", "POST"),
         (":scheme", "http"),
         (":path", path),
-        (":authority", "tickwire"),
+        (":authority", "localhost"),
         ("content-type", "application/grpc"),
         ("te", "trailers"),
     ];

@@ -129,7 +129,7 @@ async fn call(server: &TestServer, path: &str, header: Option<(&str, &str)>, bod
     let socket = TcpStream::connect(server.address).await.expect("the server accepts");
     let (requests, connection) = h2::client::handshake(socket).await.expect("it speaks HTTP/2");
     let connection = tokio::spawn(connection);
-    let mut request = Request::post(format!("http://tickwire{path}")).header("content-type", "application/grpc");
+    let mut request = Request::post(format!("http://localhost{path}")).header("content-type", "application/grpc");
     if let Some((name, value)) = header {
         request = request.header(name, value);
     }
@@ -516,7 +516,8 @@ fn lets_a_request_lie(server: &TestServer) -> BoxFuture<'_, Verdict> {
         let (requests, connection) = h2::client::handshake(socket).await.expect("it speaks HTTP/2");
         let connection = tokio::spawn(connection);
         let mut requests = requests.ready().await.expect("it takes requests");
-        let request = Request::post(format!("http://tickwire{GET_SESSION}")).header("content-type", "application/grpc");
+        let request =
+            Request::post(format!("http://localhost{GET_SESSION}")).header("content-type", "application/grpc");
         let (response, mut up) =
             requests.send_request(request.body(()).expect("a request"), false).expect("it goes out");
         up.send_data(Bytes::from_static(&[0, 0, 0]), false).expect("it is open");
@@ -547,7 +548,7 @@ fn has_long_headers(server: &TestServer) -> BoxFuture<'_, Verdict> {
         let (requests, connection) = h2::client::handshake(socket).await.expect("it speaks HTTP/2");
         let connection = tokio::spawn(connection);
         let mut requests = requests.ready().await.expect("it takes requests");
-        let long = Request::post(format!("http://tickwire{PLAY}")).header("x-long", "x".repeat(12_000));
+        let long = Request::post(format!("http://localhost{PLAY}")).header("x-long", "x".repeat(12_000));
         let (response, _) = requests.send_request(long.body(()).expect("a request"), true).expect("it goes out");
         let status = within_patience(response).await.expect("it is answered").status();
         connection.abort();

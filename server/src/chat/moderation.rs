@@ -190,16 +190,26 @@ mod tests {
 
     use super::*;
 
-    /// Answers by the text, or not before it is let.
+    /// Answers by the text, or not before it is let, which it says.
     #[derive(Debug)]
-    struct Scripted(Mutex<mpsc::Receiver<()>>);
+    struct Scripted {
+        let_go: Mutex<mpsc::Receiver<()>>,
+        waits: mpsc::Sender<()>,
+    }
+
+    /// What lets it go, and what it says.
+    fn scripted() -> (Moderation, mpsc::Sender<()>, mpsc::Receiver<()>) {
+        let ((let_go, wait), (waits, stuck)) = (mpsc::channel(), mpsc::channel());
+        (Moderation::new(Arc::new(Scripted { let_go: Mutex::new(wait), waits })), let_go, stuck)
+    }
 
     impl Moderator for Scripted {
         fn judge(&self, line: &ModeratedLine) -> Verdict {
             match line.text.as_str() {
                 "wait" => {
                     // An error lets it go, too.
-                    let _ = self.0.lock().unwrap_or_else(PoisonError::into_inner).recv();
+                    let _ = self.waits.send(());
+                    let _ = self.let_go.lock().unwrap_or_else(PoisonError::into_inner).recv();
                     Verdict::Allow
                 }
                 "panic" => panic!("as the test wants it"),
@@ -222,8 +232,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_panic_or_no_answer_costs_one_line_and_others_are_judged_meanwhile() {
-        let (let_go, wait) = mpsc::channel();
-        let moderation = Moderation::new(Arc::new(Scripted(Mutex::new(wait))));
+        let (moderation, let_go, _stuck) = scripted();
         assert_eq!(moderation.judge(line("hi"), LONG).await, Ok(Verdict::Rewrite("HI".into())));
         assert_eq!(moderation.judge(line("panic"), LONG).await, Err(NoVerdict::Panicked));
         assert_eq!(moderation.judge(line("wait"), Duration::from_millis(1)).await, Err(NoVerdict::Late));
@@ -233,9 +242,14 @@ mod tests {
 
     #[tokio::test]
     async fn with_all_threads_stuck_lines_are_late_and_no_more_of_them_wait_than_are_waited_for() {
-        let (let_go, wait) = mpsc::channel();
-        let moderation = Moderation::new(Arc::new(Scripted(Mutex::new(wait))));
-        for _ in 0..THREADS_MAX + 3 {
+        let (moderation, let_go, stuck) = scripted();
+        let mut threads = 0;
+        while threads < THREADS_MAX {
+            // It may be late before a thread has it.
+            assert_eq!(moderation.judge(line("wait"), Duration::from_millis(1)).await, Err(NoVerdict::Late));
+            threads += stuck.try_iter().count();
+        }
+        for _ in 0..3 {
             assert_eq!(moderation.judge(line("wait"), Duration::from_millis(1)).await, Err(NoVerdict::Late));
         }
         assert_eq!(moderation.judge(line("hi"), Duration::from_millis(1)).await, Err(NoVerdict::Late));
