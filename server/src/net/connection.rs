@@ -3,7 +3,6 @@
 
 use std::{
     future::Future,
-    io,
     net::{IpAddr, SocketAddr},
     ops::ControlFlow,
     pin::{Pin, pin},
@@ -24,6 +23,7 @@ use tracing::{Instrument as _, Level, Span, debug, enabled, error_span};
 use super::{
     Bell, Lane, NetworkThread, Outgoing,
     budget::{self, FrameBudget},
+    connection_end::{CLOSED, ConnectionError},
     requests,
     transport::Transport,
     wake::{Calls, Task},
@@ -208,70 +208,6 @@ async fn establish(stream: std::net::TcpStream, server: &Serving) -> Result<Tran
         _ = phase.wait_for(|phase| *phase == Phase::Ending) => Err(ConnectionError::Aborted),
     }
 }
-
-#[derive(Debug, thiserror::Error)]
-enum ConnectionError {
-    #[error(transparent)]
-    Io(#[from] io::Error),
-    #[error(transparent)]
-    Http2(#[from] h2::Error),
-    #[error("TLS: {0}")]
-    Tls(io::Error),
-    #[error("TLS was not agreed on in time")]
-    NoHandshake,
-    #[error("no request came in time")]
-    NoRequest,
-    #[error("no ping was answered in time")]
-    Dead,
-    #[error("the client sends more than it has room for")]
-    FlowControl,
-    #[error("the client sends more frames or requests per second than it may")]
-    FrameFlood,
-    #[error("cut off")]
-    Aborted,
-}
-
-/// The end of a connection that both sides have closed.
-const CLOSED: &str = "CLOSED";
-
-impl ConnectionError {
-    /// For counting.
-    fn label(&self) -> &'static str {
-        match self {
-            Self::Io(_) => "IO",
-            // What the socket failed with comes through HTTP/2, too.
-            Self::Http2(error) if error.is_io() => "IO",
-            Self::Http2(_) => "HTTP2",
-            Self::Tls(_) | Self::NoHandshake => "TLS",
-            Self::NoRequest => "NO_REQUEST",
-            Self::Dead => "DEAD",
-            Self::FlowControl => "FLOW_CONTROL",
-            Self::FrameFlood => "FRAME_FLOOD",
-            Self::Aborted => "ABORTED",
-        }
-    }
-
-    /// The limit that it was lost to.
-    fn refusal(&self) -> Option<RefusalReason> {
-        match self {
-            Self::NoRequest => Some(RefusalReason::NoRequest),
-            Self::Dead => Some(RefusalReason::Dead),
-            Self::FlowControl => Some(RefusalReason::FlowControl),
-            Self::FrameFlood => Some(RefusalReason::FrameFlood),
-            Self::Http2(error) if error.is_library() => Some(match error.reason() {
-                Some(Reason::ENHANCE_YOUR_CALM) => RefusalReason::Http2Flood,
-                Some(Reason::FLOW_CONTROL_ERROR) => RefusalReason::FlowControl,
-                _ => RefusalReason::Http2Protocol,
-            }),
-            Self::NoHandshake => Some(RefusalReason::NoRequest),
-            Self::Http2(_) | Self::Io(_) | Self::Tls(_) | Self::Aborted => None,
-        }
-    }
-}
-
-/// The ends that a connection may come to.
-pub(crate) const CONNECTION_ENDS: [&str; 9] =
-    [CLOSED, "IO", "TLS", "HTTP2", "NO_REQUEST", "DEAD", "FLOW_CONTROL", "FRAME_FLOOD", "ABORTED"];
 
 /// A connection's task.
 struct Served {

@@ -4,6 +4,7 @@ mod accept;
 mod arrival;
 mod budget;
 mod connection;
+mod connection_end;
 mod counters;
 mod frames;
 mod lanes;
@@ -18,7 +19,8 @@ mod wake;
 mod wire;
 
 pub(crate) use accept::accept;
-pub(crate) use connection::{CONNECTION_ENDS, Connection, PeerAddress};
+pub(crate) use connection::{Connection, PeerAddress};
+pub(crate) use connection_end::CONNECTION_ENDS;
 pub(crate) use counters::{
     ConnectionCounters, REFUSED_AS_BANNED, REFUSED_AS_LOST, REFUSED_AS_TOO_MANY, RequestCounters,
 };

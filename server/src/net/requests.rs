@@ -133,7 +133,6 @@ async fn try_answer(
     head.headers.entry(header::DATE).or_insert_with(date);
     counted.read(&head.headers);
     let is_whole = body.is_end_stream();
-    counted.read(&head.headers);
     let out = respond.send_response(Response::from_parts(head, ()), is_whole)?;
     if is_whole { Ok(()) } else { send_body(body, out, counted).await }
 }
