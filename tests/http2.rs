@@ -32,7 +32,7 @@ async fn ask(
     path: &str,
     encoding: Option<&str>,
 ) -> (Response<RecvStream>, SendStream<Bytes>) {
-    let mut request = Request::post(format!("http://tickwire{path}")).header("content-type", "application/grpc");
+    let mut request = Request::post(format!("http://localhost{path}")).header("content-type", "application/grpc");
     if let Some(encoding) = encoding {
         request = request.header("grpc-encoding", encoding);
     }

@@ -7,7 +7,7 @@ use tonic::Code;
 use super::*;
 
 fn bearing(authorization: &str) -> HeaderMap {
-    let value = HeaderValue::from_str(authorization).expect("ASCII");
+    let value = HeaderValue::from_str(authorization).expect("it is ASCII");
     [(AUTHORIZATION, value)].into_iter().collect()
 }
 
@@ -75,7 +75,7 @@ fn nothing_secret_is_shown() {
     let shown = format!("{identity:?}");
     let set: serde_json::Value =
         serde_json::from_str(&fs::read_to_string(directory.path().join("tickets")).expect("it is there"))
-            .expect("JSON");
+            .expect("it is JSON");
     let private = set["keys"][0]["d"].as_str().expect("a private key");
     assert!(!shown.contains(&key) && !shown.contains(private), "{shown}");
 }
