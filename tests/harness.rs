@@ -230,6 +230,14 @@ impl RawClient {
         panic!("no snapshot was as wanted within {PATIENCE:?}");
     }
 
+    /// Closes the client's side, and reads to the end: the goodbye, if there was one, and the status.
+    pub(crate) async fn close(self) -> (Option<pb::Goodbye>, Status) {
+        let Self { up, down } = self;
+        drop(up);
+        let (up, _) = mpsc::channel(1);
+        Self { up, down }.end().await
+    }
+
     /// Reads to the end of the stream: its goodbye, if any, and its status.
     pub(crate) async fn end(&mut self) -> (Option<pb::Goodbye>, Status) {
         let mut goodbye = None;

@@ -19,13 +19,13 @@ use tonic::{Code, Request, Status};
 
 use crate::harness::{ARENA_1, RawClient, TestServer, config, eventually, field_of, hello, reason_of, within_patience};
 
-const API_KEY: &str = "twk_a-key-of-a-test-and-of-nothing-else";
+pub(crate) const API_KEY: &str = "twk_a-key-of-a-test-and-of-nothing-else";
 /// As `sha256sum` has it.
 const API_KEY_HASH: &str = "a0ac2993367135d93e6897e8d59c41693b659d6e850737840099d0d02225062a";
 
 /// A server that asks for tickets, and who issues them.
-struct Gate {
-    server: TestServer,
+pub(crate) struct Gate {
+    pub(crate) server: TestServer,
     keys: KeyRing,
     directory: TempDir,
 }
@@ -57,19 +57,19 @@ impl Gate {
         Self { server, keys: KeyRing::from_jwks(&keys).expect("valid"), directory }
     }
 
-    async fn new() -> Self {
+    pub(crate) async fn new() -> Self {
         Self::with(|_| {}).await
     }
 
     /// A ticket of somebody who plays in the first session, or as it is changed.
-    fn ticket(&self, change: impl FnOnce(&mut Claims)) -> Secret {
+    pub(crate) fn ticket(&self, change: impl FnOnce(&mut Claims)) -> Secret {
         let mut claims = Claims::new("tickwire", "player-81", Role::Player, now()).expect("randomness");
         claims.session = Some(ARENA_1.to_owned());
         change(&mut claims);
         self.keys.sign(&claims).expect("a server would take it")
     }
 
-    async fn join(&self, ticket: &Secret) -> Result<(RawClient, pb::Welcome), Status> {
+    pub(crate) async fn join(&self, ticket: &Secret) -> Result<(RawClient, pb::Welcome), Status> {
         join(&self.server, with_ticket(ticket)).await
     }
 
@@ -87,7 +87,7 @@ fn with_ticket(ticket: &Secret) -> pb::Hello {
     pb::Hello { ticket: ticket.reveal().to_owned(), ..hello() }
 }
 
-async fn join(server: &TestServer, hello: pb::Hello) -> Result<(RawClient, pb::Welcome), Status> {
+pub(crate) async fn join(server: &TestServer, hello: pb::Hello) -> Result<(RawClient, pb::Welcome), Status> {
     let mut client = RawClient::greet(server, hello).await;
     match client.next().await? {
         pb::server_message::Kind::Welcome(welcome) => Ok((client, welcome)),
@@ -299,7 +299,7 @@ async fn any_ticket_lets_its_bearer_watch_and_each_once() {
 }
 
 /// A call with what it is to bring as `authorization`.
-fn bearing<T>(message: T, authorization: &str) -> Request<T> {
+pub(crate) fn bearing<T>(message: T, authorization: &str) -> Request<T> {
     let mut request = Request::new(message);
     request.metadata_mut().insert("authorization", authorization.parse().expect("ASCII"));
     request

@@ -7,16 +7,23 @@ use std::{
     time::Duration,
 };
 
-use tickwire_proto::v1::{self as pb, client_message::Kind};
+use tickwire_proto::v1::{
+    self as pb, chat_message, client_message::Kind, session_service_client::SessionServiceClient,
+};
 use tickwire_recording::Durability;
-use tickwire_server::{Limits, Probe, RecordingConfig, ServerConfig, Timeouts};
+use tickwire_server::{Limits, Probe, RecordingConfig, Server, ServerConfig, Timeouts};
 use tickwire_shared::TickRate;
 use tokio::net::TcpStream;
 
 use crate::{
+    chat::{
+        chatty,
+        talker::{Guest, Talker},
+    },
     ending::{self, Fuse},
-    harness::{Cable, RawClient, TestServer, Witness, config, eventually, hello, input, within_patience},
-    hosting::{Gate, Hangs},
+    harness::{ARENA_1, Cable, RawClient, TestServer, Witness, config, eventually, hello, input, within_patience},
+    hosting::{Gate as Barrier, Hangs},
+    identity::{self, API_KEY, Gate, bearing},
     watch::spectator::{Spectator, watch_request},
 };
 
@@ -196,6 +203,8 @@ async fn a_player_plays_and_leaves(ledger: &mut Ledger) {
     ];
     scene.rise(&seen).await;
     drop(player);
+    let (closing, _) = RawClient::join(&server).await;
+    closing.close().await;
     scene.rise(&["tickwire_disconnects_total peer=player reason=CLOSED"]).await;
     server.stop().await;
 }
@@ -285,15 +294,24 @@ async fn a_player_has_two_streams_and_then_another_one(ledger: &mut Ledger) {
 }
 
 async fn a_game_hangs(ledger: &mut Ledger) {
-    let gate = Arc::<Gate>::default();
+    let gate = Arc::<Barrier>::default();
     let timeouts = Timeouts { stuck: Duration::from_millis(300), ..config().timeouts };
-    let server =
-        TestServer::start(ServerConfig { timeouts, ..config() }, vec![Arc::new(Hangs(Arc::clone(&gate)))]).await;
+    let directory = tempfile::tempdir().expect("a directory");
+    let recordings = Some(directory.path().to_owned());
+    let config = ServerConfig { timeouts, recordings, ..config() };
+    let server = Server::start(config, vec![Arc::new(Hangs(Arc::clone(&gate)))]).expect("the configuration is good");
+    let chat = server.chat();
+    let session = server.sessions().next().expect("there is one");
+    let server = TestServer::serve(server).await;
     let mut scene = Scene::of(&server, ledger);
     let (mut player, _) = RawClient::join(&server).await;
     gate.set_closed(true);
     ending::press(&mut player, vec![1]).await;
     scene.rise(&["tickwire_session_stuck_total", "tickwire_sessions state=stuck"]).await;
+    for _ in 0..1100 {
+        chat.announce(&session, "it hangs").expect("it may be said");
+    }
+    scene.rise(&["tickwire_chat_lines_unrecorded_total"]).await;
     gate.set_closed(false);
     let seen = [
         "tickwire_tick_overruns_total",
@@ -342,6 +360,76 @@ async fn a_spectator_watches_and_does_not_acknowledge(ledger: &mut Ledger) {
     scene.rise(&seen).await;
     drop((spectator, witness));
     scene.rise(&["tickwire_disconnects_total peer=spectator reason=LOST"]).await;
+    server.stop().await;
+}
+
+async fn people_talk_and_one_does_not_listen(ledger: &mut Ledger) {
+    let config = chatty(|limits| {
+        limits.waiting_max = NonZeroUsize::new(4).expect("not 0");
+        limits.per_minute = NonZeroU32::MAX;
+    });
+    let server = TestServer::arena(config).await;
+    let mut scene = Scene::of(&server, ledger);
+    let (_slow, welcome) = RawClient::join(&server).await;
+    // Whose stream has no more room than it must have.
+    let narrow = server.endpoint().initial_stream_window_size(1024);
+    let mut slow = Talker::open(narrow.connect().await.expect("the server accepts")).await;
+    slow.send(chat_message::Kind::Hello(pb::ChatHello { chat_token: welcome.chat_token, ..Default::default() })).await;
+    slow.welcome().await;
+    let mut ada = Guest::join(&server, hello()).await;
+    let text = "x".repeat(500);
+    for id in 1..=100 {
+        ada.talker.say(&text).await;
+        assert_eq!(ada.talker.line().await.id, id);
+    }
+    ada.talker.say("").await;
+    assert_eq!(ada.talker.rejection().await, pb::ChatRejection::Empty);
+    let seen = [
+        "tickwire_chat_lines_total",
+        "tickwire_chat_lines_delivered_total",
+        "tickwire_chat_lines_dropped_total",
+        "tickwire_chat_rejected_total reason=empty",
+        "tickwire_requests_total service=tickwire.v1.ChatService",
+    ];
+    drop((ada, slow));
+    scene.rise(&seen).await;
+    server.stop().await;
+}
+
+async fn callers_show_who_they_are(ledger: &mut Ledger) {
+    let gate = Gate::new().await;
+    let mut scene = Scene::of(&gate.server, ledger);
+    identity::join(&gate.server, hello()).await.map(drop).expect_err("there is no ticket");
+    gate.join(&gate.ticket(|_| {})).await.expect("it is good");
+    let mut sessions = SessionServiceClient::new(gate.server.channel().await);
+    let key = format!("Bearer {API_KEY}");
+    let created = sessions.create_session(bearing(pb::CreateSessionRequest::default(), &key)).await;
+    let name = created.expect("the key is good").into_inner().name;
+    let end = pb::EndSessionRequest { name, ..pb::EndSessionRequest::default() };
+    sessions.end_session(bearing(end, &key)).await.expect("it runs");
+    let seen = [
+        "tickwire_identity_refusals_total reason=ticket_missing",
+        "tickwire_joins_total how=join outcome=TICKET_MISSING",
+        "tickwire_tickets_total outcome=admitted",
+        "tickwire_api_key_calls_total",
+        "tickwire_sessions_started_total",
+        "tickwire_sessions_ended_total cause=REQUESTED",
+    ];
+    scene.rise(&seen).await;
+    gate.server.stop().await;
+}
+
+async fn a_seat_is_reserved_and_taken(ledger: &mut Ledger) {
+    let server = TestServer::arena(config()).await;
+    let mut scene = Scene::of(&server, ledger);
+    let mut sessions = SessionServiceClient::new(server.channel().await);
+    let target = Some(pb::join_session_request::Target::Name(ARENA_1.into()));
+    let request = pb::JoinSessionRequest { target, ..pb::JoinSessionRequest::default() };
+    let ticket = sessions.join_session(request).await.expect("there is a seat").into_inner().ticket;
+    scene.rise(&["tickwire_reservations_total outcome=reserved"]).await;
+    let mut player = RawClient::greet(&server, pb::Hello { ticket, ..hello() }).await;
+    player.welcome().await;
+    scene.rise(&["tickwire_reservations_total outcome=used"]).await;
     server.stop().await;
 }
 
@@ -405,6 +493,9 @@ async fn every_metric_moves_when_its_cause_happens() {
     a_game_hangs(&mut ledger).await;
     a_game_panics(&mut ledger).await;
     a_spectator_watches_and_does_not_acknowledge(&mut ledger).await;
+    people_talk_and_one_does_not_listen(&mut ledger).await;
+    callers_show_who_they_are(&mut ledger).await;
+    a_seat_is_reserved_and_taken(&mut ledger).await;
     one_connection_too_many_comes(&mut ledger).await;
     the_server_drains(&mut ledger).await;
     the_process_grows(&mut ledger).await;

@@ -138,7 +138,8 @@ async fn an_operator_looks_after_a_server_from_the_shell() {
     let reason = player.await.expect("it does not panic");
     assert_eq!(reason, tickwire_proto::v1::GoodbyeReason::Kicked);
     assert!(server.admin(&["terminate", "sessions/arena-1"]).status.success());
-    assert_eq!(server.json(&["stats"])["sessions"][0]["state"], "ended");
+    // It goes once its recording is closed.
+    while server.json(&["stats"])["sessions"] != Json::Array(Vec::new()) {}
 
     let log = fs::read_to_string(server.data.path().join("audit.jsonl")).expect("it is there");
     assert_eq!(log.lines().count(), 2 * 8, "{log}");
@@ -196,6 +197,17 @@ async fn sigterm_gives_players_the_time_that_it_is_told_and_an_admin_sees_it() {
     for file in ["admin.address", "admin.token"] {
         assert!(!server.data.path().join(file).exists(), "{file} is left");
     }
+}
+
+#[test]
+fn an_admin_changes_which_log_lines_are_written() {
+    let server = Running::start(&[]);
+    let first = server.json(&["log-filter", "debug"])["previous"].clone();
+    assert_ne!(first, "debug");
+    assert_eq!(server.json(&["log-filter", "warn"])["previous"], "debug");
+    let wrong = server.admin(&["log-filter", "tickwire_server=loud"]);
+    assert_eq!(wrong.status.code(), Some(2));
+    assert!(stderr(&wrong).contains("is no filter of log lines"), "{}", stderr(&wrong));
 }
 
 #[test]

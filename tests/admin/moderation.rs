@@ -8,6 +8,7 @@ use tickwire_proto::v1::{self as pb, server_message::Kind};
 use tonic::Code;
 
 use super::administrator::{AdminClient, Administered};
+use crate::chat::talker::Guest;
 use crate::harness::{ARENA_1, RawClient, Witness, config, eventually, hello, reason_of, within_patience};
 
 fn kick(player: u32, reason: &str) -> pb::KickRequest {
@@ -236,6 +237,52 @@ async fn each_role_may_what_it_may_and_denied_attempts_are_written_down() {
     assert_eq!(audited(&administered, "Broadcast"), ["denied", "begun", "done", "begun", "done"]);
     assert_eq!(audited(&administered, "Pause"), ["denied", "denied", "begun", "done"]);
     assert_eq!(audited(&administered, "ListPlayers"), [""; 0]);
+    administered.server.stop().await;
+}
+
+#[tokio::test]
+async fn who_is_muted_is_not_heard_until_they_may_talk_again() {
+    use pb::chat_message::Kind;
+    let administered = Administered::arena(config()).await;
+    let mut admin = administered.admin().await;
+    let mut ada = Guest::join(&administered.server, hello()).await;
+    let mute = |player| pb::MuteRequest { session: ARENA_1.into(), player, duration: None };
+    admin.mute(mute(1)).await.expect("she is there");
+    let silence = |silenced| Kind::Silence(pb::ChatSilence { silenced, until: None });
+    assert_eq!(ada.talker.next().await.expect("she is told"), silence(true));
+    ada.talker.say("what?").await;
+    assert_eq!(ada.talker.rejection().await, pb::ChatRejection::Silenced);
+    admin.unmute(pb::UnmuteRequest { session: ARENA_1.into(), player: 1 }).await.expect("she is there");
+    assert_eq!(ada.talker.next().await.expect("she is told"), silence(false));
+    ada.talker.say("at last").await;
+    assert_eq!(ada.talker.line().await.text, "at last");
+    let status = admin.mute(mute(2)).await.expect_err("nobody sits there");
+    assert_eq!((status.code(), reason_of(&status).as_str()), (Code::NotFound, "NOT_FOUND"));
+    assert_eq!(audited(&administered, "Mute"), ["begun", "done", "begun", "failed"]);
+    administered.server.stop().await;
+}
+
+#[tokio::test]
+async fn who_is_kicked_while_the_session_stands_still_is_out_of_its_chat_at_once() {
+    let administered = Administered::arena(config()).await;
+    let mut admin = administered.admin().await;
+    let mut ada = Guest::join(&administered.server, hello()).await;
+    admin.pause(pb::PauseRequest { session: ARENA_1.into() }).await.expect("it runs");
+    admin.kick(kick(1, "")).await.expect("she is there");
+    assert_eq!(ada.play.end().await.0.expect("it says why").reason(), pb::GoodbyeReason::Kicked);
+    assert_ne!(ada.talker.end().await.code(), Code::Ok);
+    administered.server.stop().await;
+}
+
+#[tokio::test]
+async fn the_log_of_a_program_around_the_server_is_not_the_admins() {
+    let administered = Administered::arena(config()).await;
+    let mut admin = administered.admin().await;
+    let filter = |filter: &str| pb::SetLogFilterRequest { filter: filter.into() };
+    let status = admin.set_log_filter(filter("debug")).await.expect_err("it is not the server's");
+    assert_eq!((status.code(), reason_of(&status).as_str()), (Code::FailedPrecondition, "OTHER_LOG"));
+    let status = admin.set_log_filter(filter("tickwire_server=loud")).await.expect_err("it is no filter");
+    assert_eq!((status.code(), reason_of(&status).as_str()), (Code::InvalidArgument, "OUT_OF_RANGE"));
     administered.server.stop().await;
 }
 

@@ -3,7 +3,7 @@
 mod kept;
 mod library;
 mod moderated;
-mod talker;
+pub(crate) mod talker;
 
 use std::{
     num::{NonZeroU32, NonZeroUsize},
@@ -25,7 +25,7 @@ use crate::{
 };
 
 /// Of a session in which nobody floods, unless a test says so.
-fn chatty(change: impl FnOnce(&mut ChatLimits)) -> ServerConfig {
+pub(crate) fn chatty(change: impl FnOnce(&mut ChatLimits)) -> ServerConfig {
     let mut chat = ChatLimits { burst: NonZeroU32::new(1000).expect("not 0"), ..ChatLimits::default() };
     change(&mut chat);
     ServerConfig { limits: Limits { chat, ..Limits::default() }, ..config() }

@@ -16,6 +16,8 @@ use super::{
     players,
 };
 use crate::{
+    LogFilterError,
+    chat::{ChatControl, ChatError},
     drain::NotCancelled,
     server::Shared,
     session::{NotStepped, Ousted, OustedKind, STEPS_MAX, SessionEnding, SessionHandle},
@@ -65,6 +67,10 @@ action!(pb::BanRequest, "Ban", Moderator, |ban| {
     };
     json!({"target": target, "duration": ban.duration.map(|time| time.to_string()), "reason": ban.reason})
 });
+action!(pb::MuteRequest, "Mute", Moderator, |mute| {
+    json!({"session": mute.session, "player": mute.player, "duration": mute.duration.map(|time| time.to_string())})
+});
+action!(pb::UnmuteRequest, "Unmute", Moderator, |unmute| json!({"session": unmute.session, "player": unmute.player}));
 action!(pb::UnbanRequest, "Unban", Moderator, |unban| json!({"network": unban.network}));
 action!(pb::BroadcastRequest, "Broadcast", Moderator, |say| json!({"session": say.session, "text": say.text}));
 action!(pb::PauseRequest, "Pause", Operator, |pause| json!({"session": pause.session}));
@@ -76,6 +82,7 @@ action!(pb::TerminateSessionRequest, "TerminateSession", Operator, |end| {
 action!(pb::DrainRequest, "Drain", Operator, |drain| {
     json!({"deadline": drain.deadline.map(|time| time.to_string())})
 });
+action!(pb::SetLogFilterRequest, "SetLogFilter", Operator, |set| json!({"filter": set.filter}));
 action!(pb::CancelDrainRequest, "CancelDrain", Operator, |_cancel| json!({}));
 
 pub(super) async fn kick(
@@ -112,16 +119,7 @@ pub(super) async fn ban(shared: Arc<Shared>, caller: Caller, request: pb::BanReq
         }
     };
     let created = SystemTime::now();
-    let expires = match request.duration {
-        None => None,
-        Some(asked) => match Duration::try_from(asked) {
-            Ok(time) if (Duration::from_secs(1)..=BAN_MAX).contains(&time) => Some(created + time),
-            _ => {
-                let message = format!("{asked} is out of range: choose 1 s to 100 years, or leave it out");
-                return Err(Refusal::new(Code::InvalidArgument, "OUT_OF_RANGE", message).field("duration"));
-            }
-        },
-    };
+    let expires = end_of(request.duration, created)?;
     let ban = Ban { network, reason: request.reason, by: caller.name, created, expires };
     let answer = describe(&ban);
     let ousted = Ousted { kind: OustedKind::Banned, text: ban.words() };
@@ -164,6 +162,31 @@ pub(super) fn list_bans(shared: &Shared, request: &pb::ListBansRequest) -> Resul
     let last = bans.last().filter(|_| rest.peek().is_some());
     let next_page_token = last.map_or_else(String::new, |last| last.network.clone());
     Ok(pb::ListBansResponse { bans, next_page_token })
+}
+
+pub(super) async fn mute(
+    shared: Arc<Shared>,
+    _caller: Caller,
+    request: pb::MuteRequest,
+) -> Result<pb::MuteResponse, Refusal> {
+    let pb::MuteRequest { session, player, duration } = request;
+    let until = end_of(duration, SystemTime::now())?;
+    let session = running(&shared, &session)?;
+    let seat = players::seat(&session, player)?;
+    silenced(ChatControl::new(shared).silence(&session.name.to_string(), seat.player, until))?;
+    Ok(pb::MuteResponse {})
+}
+
+pub(super) async fn unmute(
+    shared: Arc<Shared>,
+    _caller: Caller,
+    request: pb::UnmuteRequest,
+) -> Result<pb::UnmuteResponse, Refusal> {
+    let pb::UnmuteRequest { session, player } = request;
+    let session = running(&shared, &session)?;
+    let seat = players::seat(&session, player)?;
+    silenced(ChatControl::new(shared).lift_silence(&session.name.to_string(), seat.player))?;
+    Ok(pb::UnmuteResponse {})
 }
 
 pub(super) async fn broadcast(
@@ -279,6 +302,39 @@ pub(super) async fn cancel_drain(
         }
     })?;
     Ok(pb::CancelDrainResponse {})
+}
+
+pub(super) async fn set_log_filter(
+    shared: Arc<Shared>,
+    _caller: Caller,
+    request: pb::SetLogFilterRequest,
+) -> Result<pb::SetLogFilterResponse, Refusal> {
+    check_text(&request.filter, "filter")?;
+    let previous = shared.log.filter().unwrap_or_default();
+    shared.log.set(&request.filter).map_err(|error| match error {
+        LogFilterError::Filter { .. } => {
+            Refusal::new(Code::InvalidArgument, "OUT_OF_RANGE", error.to_string()).field("filter")
+        }
+        LogFilterError::NotOurs => Refusal::new(Code::FailedPrecondition, "OTHER_LOG", error.to_string()),
+    })?;
+    Ok(pb::SetLogFilterResponse { previous })
+}
+
+/// What is to last for so long from now on: until when. For good, where it is not said.
+fn end_of(duration: Option<prost_types::Duration>, now: SystemTime) -> Result<Option<SystemTime>, Refusal> {
+    let Some(asked) = duration else { return Ok(None) };
+    match Duration::try_from(asked) {
+        Ok(time) if (Duration::from_secs(1)..=BAN_MAX).contains(&time) => Ok(Some(now + time)),
+        _ => {
+            let message = format!("{asked} is out of range: choose 1 s to 100 years, or leave it out");
+            Err(Refusal::new(Code::InvalidArgument, "OUT_OF_RANGE", message).field("duration"))
+        }
+    }
+}
+
+/// The player may have left just now.
+fn silenced(result: Result<(), ChatError>) -> Result<(), Refusal> {
+    result.map_err(|error| Refusal::new(Code::NotFound, "NOT_FOUND", error.to_string()).field("player"))
 }
 
 /// Where a session stands, once it does as it was told.

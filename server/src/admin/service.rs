@@ -148,6 +148,14 @@ impl admin_service_server::AdminService for Admin {
         self.act(request, actions::unban).await
     }
 
+    async fn mute(&self, request: Request<pb::MuteRequest>) -> Result<Response<pb::MuteResponse>, Status> {
+        self.act(request, actions::mute).await
+    }
+
+    async fn unmute(&self, request: Request<pb::UnmuteRequest>) -> Result<Response<pb::UnmuteResponse>, Status> {
+        self.act(request, actions::unmute).await
+    }
+
     async fn broadcast(
         &self,
         request: Request<pb::BroadcastRequest>,
@@ -183,5 +191,12 @@ impl admin_service_server::AdminService for Admin {
         request: Request<pb::CancelDrainRequest>,
     ) -> Result<Response<pb::CancelDrainResponse>, Status> {
         self.act(request, actions::cancel_drain).await
+    }
+
+    async fn set_log_filter(
+        &self,
+        request: Request<pb::SetLogFilterRequest>,
+    ) -> Result<Response<pb::SetLogFilterResponse>, Status> {
+        self.act(request, actions::set_log_filter).await
     }
 }

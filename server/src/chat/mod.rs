@@ -16,6 +16,7 @@ mod stream;
 mod text;
 
 pub use control::{ChatControl, ChatError, ChatTotals};
+pub(crate) use counters::{ChatCounters, Rejection};
 pub(crate) use moderation::Moderation;
 pub use moderation::{ModeratedChannel, ModeratedLine, Moderator, Verdict};
 pub(crate) use room::Room;

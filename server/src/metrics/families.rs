@@ -45,6 +45,18 @@ families! {
         "Wishes to play or watch, by what came of them: OK, or why not.";
     DISCONNECTS: COUNTER "tickwire_disconnects_total" ["peer" "reason"]
         "Streams of players and spectators that were let in, by why they ended.";
+    SESSIONS_STARTED: COUNTER "tickwire_sessions_started_total" []
+        "Sessions that were started, those that went on after a crash among them.";
+    SESSIONS_ENDED: COUNTER "tickwire_sessions_ended_total" ["cause"]
+        "Sessions that have ended, by why.";
+    RESERVATIONS: COUNTER "tickwire_reservations_total" ["outcome"]
+        "Seats that were reserved, and what became of them.";
+    IDENTITY_REFUSALS: COUNTER "tickwire_identity_refusals_total" ["reason"]
+        "Refusals for who somebody is or is not: tickets, API keys, hosts, origins.";
+    TICKETS: COUNTER "tickwire_tickets_total" ["outcome"]
+        "Tickets that have let somebody in, and those that stayed good, since what they were for did not come about.";
+    API_KEY_CALLS: COUNTER "tickwire_api_key_calls_total" []
+        "Calls that an API key was good for.";
     SESSIONS: GAUGE "tickwire_sessions" ["game" "state"] "Sessions by what they do.";
     SESSION_TICK: GAUGE "tickwire_session_tick" ["game" "session"]
         "The newest tick; of several sessions together the greatest.";
@@ -88,6 +100,16 @@ families! {
         "Changes of cells that were looked up for players' snapshots.";
     CHUNKS_ENCODED: COUNTER "tickwire_chunks_encoded_total" ["game" "session"]
         "Changes of cells that were encoded: look-ups that found nothing.";
+    CHAT_LINES: COUNTER "tickwire_chat_lines_total" ["game" "session"]
+        "Lines that were said and not rejected, the server's among them.";
+    CHAT_DELIVERED: COUNTER "tickwire_chat_lines_delivered_total" ["game" "session"]
+        "Copies of them that readers' streams have taken.";
+    CHAT_DROPPED: COUNTER "tickwire_chat_lines_dropped_total" ["game" "session"]
+        "Copies that were dropped, since their readers were too slow.";
+    CHAT_UNRECORDED: COUNTER "tickwire_chat_lines_unrecorded_total" ["game" "session"]
+        "Lines that are missing in the recording: too many at once for a session that did not step.";
+    CHAT_REJECTED: COUNTER "tickwire_chat_rejected_total" ["game" "session" "reason"]
+        "Lines that went to nobody, by why.";
     WATCH_SNAPSHOTS: COUNTER "tickwire_watch_snapshots_sent_total" ["kind"] "Snapshots sent to spectators.";
     WATCH_SNAPSHOT_BYTES: COUNTER "tickwire_watch_snapshot_bytes_total" ["kind"] "Their bytes.";
     WATCH_CREDIT_STALLS: COUNTER "tickwire_watch_credit_stalls_total" []

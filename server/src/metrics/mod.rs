@@ -12,7 +12,7 @@ mod peers;
 mod reasons;
 mod sessions;
 
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 pub(crate) use histogram::{Counted, Histogram};
 pub use http::MetricsError;
@@ -23,6 +23,7 @@ pub(crate) use sessions::SessionMeters;
 
 use self::{families::Exposition, peers::known_ends};
 use crate::{
+    identity::IdentityReason,
     net::{CONNECTION_ENDS, REFUSED_AS_BANNED, REFUSED_AS_LOST, REFUSED_AS_TOO_MANY},
     server::{Phase, Shared},
 };
@@ -35,6 +36,7 @@ pub(crate) fn render(shared: &Shared) -> String {
     exposition.family(families::SERVING).number(&[], f64::from(u8::from(is_serving)));
     put_network(shared, &mut exposition);
     put_peers(shared, &mut exposition);
+    put_identity(shared, &mut exposition);
     shared.meters.put(&shared.registry.all(), &mut exposition);
     put_watch(shared, &mut exposition);
     #[cfg(target_os = "linux")]
@@ -72,6 +74,29 @@ fn put_peers(shared: &Shared, exposition: &mut Exposition) {
     let known = PeerKind::ALL.into_iter().flat_map(|kind| known_ends().map(move |end| (kind, end)));
     for ((kind, end), count) in shared.peer_counters.ends.counted(known) {
         ends.number(&[kind.label(), end], count as f64);
+    }
+}
+
+fn put_identity(shared: &Shared, exposition: &mut Exposition) {
+    let reserved = &shared.reservations.counters;
+    let identity = &shared.identity.counters;
+    let outcomes: [(_, &[(&str, &AtomicU64)]); 2] = [
+        (
+            families::RESERVATIONS,
+            &[("reserved", &reserved.reserved), ("used", &reserved.used), ("expired", &reserved.expired)],
+        ),
+        (families::TICKETS, &[("admitted", &identity.tickets_admitted), ("given_back", &identity.tickets_given_back)]),
+    ];
+    for (family, counts) in outcomes {
+        let mut metrics = exposition.family(family);
+        for (outcome, count) in counts {
+            metrics.number(&[outcome], count.load(Relaxed) as f64);
+        }
+    }
+    exposition.family(families::API_KEY_CALLS).number(&[], identity.api_key_calls.load(Relaxed) as f64);
+    let mut refusals = exposition.family(families::IDENTITY_REFUSALS);
+    for reason in IdentityReason::ALL {
+        refusals.number(&[reason.label()], identity.refusals(reason) as f64);
     }
 }
 

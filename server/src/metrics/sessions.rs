@@ -4,18 +4,23 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex, MutexGuard, Weak, atomic::Ordering::Relaxed},
+    sync::{
+        Arc, Mutex, MutexGuard, Weak,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
 };
 
+use tickwire_proto::v1::SessionEndCause;
 use tickwire_recording::{RecorderState, RecorderStatus};
 use tickwire_replication::ReplicatorCounters;
 
 use super::{
-    Counted, Histogram,
+    Counted, Histogram, Reasons,
     families::{self, Exposition, Family, seconds},
 };
-use crate::session::{
-    Listing, RecordingWatch, SessionCounters, SessionHandle, SessionState, StreamCounters, TICK_BOUNDS_US,
+use crate::{
+    chat::{ChatCounters, Rejection},
+    session::{Listing, RecordingWatch, SessionCounters, SessionHandle, SessionState, StreamCounters, TICK_BOUNDS_US},
 };
 
 /// With more sessions than this, all of a game are put out as one: a time series costs its reader some KiB.
@@ -23,7 +28,13 @@ pub(super) const SESSIONS_SHOWN_MAX: usize = 100;
 
 /// All sessions that there have been.
 #[derive(Debug, Default)]
-pub(crate) struct SessionMeters(Mutex<Meters>);
+pub(crate) struct SessionMeters {
+    meters: Mutex<Meters>,
+    /// Sessions that were started.
+    started: AtomicU64,
+    /// Sessions that have ended, by why.
+    ended: Reasons<&'static str>,
+}
 
 #[derive(Debug, Default)]
 struct Meters {
@@ -41,6 +52,7 @@ struct Meter {
     streams: Vec<Arc<StreamCounters>>,
     replicator: Arc<ReplicatorCounters>,
     recording: RecordingWatch,
+    chat: Arc<ChatCounters>,
 }
 
 /// A count of a session: a series of a family.
@@ -61,8 +73,14 @@ const fn labelled(family: &'static Family, label: &'static str, read: fn(&Meter)
     Count { family, label: Some(label), read, is_us: false }
 }
 
+/// What chat has rejected for the reason of this place among all.
+const fn rejected<const REASON: usize>() -> Count {
+    let read: fn(&Meter) -> u64 = |meter| meter.chat.rejected[REASON].load(Relaxed);
+    labelled(families::CHAT_REJECTED, Rejection::ALL[REASON].label(), read)
+}
+
 /// Those of one family stand together.
-const COUNTS: [Count; 26] = [
+const COUNTS: [Count; 41] = [
     count(families::OVERRUNS, |meter| meter.counters.overruns.load(Relaxed)),
     count(families::SLIPS, |meter| meter.counters.slips.load(Relaxed)),
     Count { is_us: true, ..count(families::SLIP_SECONDS, |meter| meter.counters.slip_us.load(Relaxed)) },
@@ -88,6 +106,21 @@ const COUNTS: [Count; 26] = [
     count(families::CREDIT_STALLS, |meter| meter.sent(|streams| streams.credit_stalls.load(Relaxed))),
     count(families::CHUNK_LOOKUPS, |meter| meter.sent(|streams| streams.chunk_lookups.load(Relaxed))),
     count(families::CHUNKS_ENCODED, |meter| meter.replicator.chunks_encoded.load(Relaxed)),
+    count(families::CHAT_LINES, |meter| meter.chat.sent.load(Relaxed)),
+    count(families::CHAT_DELIVERED, |meter| meter.chat.delivered.load(Relaxed)),
+    count(families::CHAT_DROPPED, |meter| meter.chat.dropped.load(Relaxed)),
+    count(families::CHAT_UNRECORDED, |meter| meter.chat.unrecorded.load(Relaxed)),
+    rejected::<{ Rejection::Flooding as usize }>(),
+    rejected::<{ Rejection::TooLong as usize }>(),
+    rejected::<{ Rejection::Empty as usize }>(),
+    rejected::<{ Rejection::ControlCharacter as usize }>(),
+    rejected::<{ Rejection::Silenced as usize }>(),
+    rejected::<{ Rejection::Moderated as usize }>(),
+    rejected::<{ Rejection::Unmoderated as usize }>(),
+    rejected::<{ Rejection::NoTeam as usize }>(),
+    rejected::<{ Rejection::NoSuchPlayer as usize }>(),
+    rejected::<{ Rejection::ReadOnly as usize }>(),
+    rejected::<{ Rejection::MutesFull as usize }>(),
     count(families::RECORDER_FAILURES, |meter| meter.recording.status().map_or(0, |status| status.failures)),
 ];
 
@@ -132,16 +165,29 @@ impl SessionMeters {
             streams: session.relays.iter().map(|relay| Arc::clone(&relay.counters)).collect(),
             replicator: Arc::clone(session.replicator.counters()),
             recording: session.recording.clone(),
+            chat: Arc::clone(&session.chat.counters),
         };
+        self.started.fetch_add(1, Relaxed);
         let mut meters = self.lock();
         // Here, too, so that nothing piles up where nobody asks for metrics.
         meters.retire();
         meters.known.push(meter);
     }
 
+    /// A session has ended for this.
+    pub(crate) fn note_end(&self, cause: SessionEndCause) {
+        self.ended.note(of_cause(cause));
+    }
+
     /// Puts out what the sessions of `listing` count, and those before them.
     pub(super) fn put(&self, listing: &Listing, exposition: &mut Exposition) {
         let shown = self.shown(listing);
+        exposition.family(families::SESSIONS_STARTED).number(&[], self.started.load(Relaxed) as f64);
+        let causes = (1..).map_while(|number| SessionEndCause::try_from(number).ok()).map(of_cause);
+        let mut ended = exposition.family(families::SESSIONS_ENDED);
+        for (cause, count) in self.ended.counted(causes) {
+            ended.number(&[cause], count as f64);
+        }
         put_states(listing, exposition);
         put_gauge(exposition, families::SESSION_TICK, &shown, |now| Some(now.tick));
         for (family, of) in [
@@ -200,7 +246,7 @@ impl SessionMeters {
     }
 
     fn lock(&self) -> MutexGuard<'_, Meters> {
-        self.0.lock().expect("no holder of this lock panics")
+        self.meters.lock().expect("no holder of this lock panics")
     }
 }
 
@@ -312,6 +358,12 @@ fn put_states(listing: &Listing, exposition: &mut Exposition) {
             metrics.number(&[game, state], count.into());
         }
     }
+}
+
+/// A cause's name, without what all of them begin with.
+fn of_cause(cause: SessionEndCause) -> &'static str {
+    let name = cause.as_str_name();
+    name.strip_prefix("SESSION_END_CAUSE_").unwrap_or(name)
 }
 
 fn recorder_state(state: RecorderState) -> &'static str {

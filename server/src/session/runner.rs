@@ -37,7 +37,7 @@ use super::{
     threads::Task,
     workers::Workers,
 };
-use crate::{chat::Room, config::ServerConfig, net::Relay};
+use crate::{chat::Room, config::ServerConfig, metrics::SessionMeters, net::Relay};
 
 /// How often a session that stands still looks for who comes back.
 const STANDSTILL_LOOK: Duration = Duration::from_millis(50);
@@ -155,6 +155,7 @@ pub(super) fn start(
         joins: Vec::new(),
         admitted: Vec::new(),
         closers: host.closers.clone(),
+        meters: Arc::clone(&host.meters),
         tell_end,
         span: error_span!(parent: None, "session", session = %handle.name),
         stands: false,
@@ -204,6 +205,7 @@ struct Runner {
     /// Those who sit down at the tick being stepped, and wait for it.
     admitted: Vec<(Waiting, Admitted)>,
     closers: Workers,
+    meters: Arc<SessionMeters>,
     tell_end: oneshot::Sender<()>,
     /// From its start to its end. Log lines of its game belong to it.
     span: Span,
@@ -433,12 +435,16 @@ impl Runner {
 
     /// Lets everybody know, and has the recording closed.
     fn end(self, reason: EndReason) {
-        let Self { session, mut recorder, handle, closers, tell_end, letters, joins, admitted, seats, .. } = self;
+        let Self { session, mut recorder, handle, closers, meters, tell_end, letters, joins, admitted, seats, .. } =
+            self;
         handle.end(match reason {
             EndReason::Failed { .. } | EndReason::Killed => SessionState::Failed,
             EndReason::Ended { .. } => SessionState::Ended,
             _ => SessionState::Stopped,
         });
+        if let Some(SessionEnding { cause, .. }) = handle.ending() {
+            meters.note_end(cause);
+        }
         handle.mailbox.close();
         handle.seats.close();
         seats.close();

@@ -88,6 +88,23 @@ enum AdminCommand {
     },
     /// List who is banned
     Bans,
+    /// Have a player not talk in the chat, for as long as they keep the seat
+    Mute {
+        /// The session, such as arena-1
+        session: String,
+        /// The player's number in it
+        player: u32,
+        /// For how long, such as 10m [default: until `unmute`]
+        #[arg(long = "for", value_name = "TIME", value_parser = humantime::parse_duration)]
+        duration: Option<Duration>,
+    },
+    /// Let a player talk again
+    Unmute {
+        /// The session, such as arena-1
+        session: String,
+        /// The player's number in it
+        player: u32,
+    },
     /// Have a session stand still
     Pause {
         /// The session, such as arena-1
@@ -130,6 +147,11 @@ enum AdminCommand {
     },
     /// Call that off
     CancelDrain,
+    /// Change which log lines the server writes, until it ends
+    LogFilter {
+        /// A level, or levels by module, such as info,tickwire_server=debug
+        filter: String,
+    },
 }
 
 /// Why an admin's command failed.
@@ -230,6 +252,16 @@ impl Desk {
                 self.done(format!("{network} may come again"))
             }
             AdminCommand::Bans => self.bans().await,
+            AdminCommand::Mute { session, player, duration } => {
+                let (session, duration) = (session_name(session), duration.map(wire_duration));
+                service.mute(pb::MuteRequest { session: session.clone(), player: *player, duration }).await?;
+                self.done(format!("player {player} of {session} is not heard any more"))
+            }
+            AdminCommand::Unmute { session, player } => {
+                let session = session_name(session);
+                service.unmute(pb::UnmuteRequest { session: session.clone(), player: *player }).await?;
+                self.done(format!("player {player} of {session} may talk again"))
+            }
             AdminCommand::Pause { session } => {
                 let session = session_name(session);
                 let progress = service.pause(pb::PauseRequest { session: session.clone() }).await?.into_inner();
@@ -268,6 +300,14 @@ impl Desk {
             AdminCommand::CancelDrain => {
                 service.cancel_drain(pb::CancelDrainRequest {}).await?;
                 self.done("the server goes on".to_owned())
+            }
+            AdminCommand::LogFilter { filter } => {
+                let request = pb::SetLogFilterRequest { filter: filter.clone() };
+                let previous = service.set_log_filter(request).await?.into_inner().previous;
+                self.print(
+                    || format!("lines are written by {filter}, not by {previous}"),
+                    || json!({"previous": previous}),
+                )
             }
         }
     }
