@@ -84,6 +84,10 @@ impl Identity {
     pub(super) async fn admit_operator(&self, ticket: &Secret) -> Result<(), Refusal> {
         let Some(tickets) = &self.tickets else { return Err(self.refuse(IdentityReason::ApiKeyUnknown)) };
         let claims = self.look_at(tickets, Some(ticket), Purpose::Recordings)?;
+        if claims.session.is_some() || claims.game.is_some() {
+            let problem = "recordings of all sessions take a ticket that is for no session or game in particular";
+            return Err(self.refuse_saying(IdentityReason::TicketRole, problem));
+        }
         let mut admission = Admission { identity: self, pass: Some(Pass { tickets, claims, claim: None }) };
         admission.record().await?;
         admission.admitted();

@@ -57,7 +57,8 @@ pub(crate) fn find_session(
     Ok((session, reservation))
 }
 
-fn needs_ticket(name: &SessionName) -> Refusal {
+/// Nobody comes in without a ticket of JoinSession.
+pub(crate) fn needs_ticket(name: &SessionName) -> Refusal {
     let message = format!("{name} is joined by its code: get a ticket by JoinSession");
     Refusal::new(Code::PermissionDenied, "TICKET_NEEDED", message).field("hello.ticket")
 }

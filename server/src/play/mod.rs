@@ -17,7 +17,7 @@ mod uplink;
 use http::Request;
 
 pub(crate) use attach::granted;
-pub(crate) use hello::{check_schema, find_session};
+pub(crate) use hello::{check_schema, find_session, needs_ticket};
 pub(crate) use parse::{FirstHello, Hello, hello as read_hello};
 pub(crate) use rate::MessageRate;
 pub(crate) use service::refuse;

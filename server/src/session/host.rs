@@ -193,8 +193,10 @@ impl Host {
             thread.runtime.spawn(Arc::clone(&relay).run());
             relay
         };
-        let relays = self.network.iter().map(relay).collect();
-        let session = runner::start(self, order, game, (place, phase), relays)?;
+        let relays: Vec<_> = self.network.iter().map(relay).collect();
+        let started = runner::start(self, order, game, (place, phase), relays.clone());
+        // Their tasks wait for a session that never comes else.
+        let session = started.inspect_err(|_| relays.iter().for_each(|relay| relay.close()))?;
         let handle = Arc::clone(&session.handle);
         let mut running = self.lock();
         running.sessions.push(session);
@@ -215,13 +217,16 @@ impl Host {
     }
 
     /// Runs `work` soon, on a thread for what may take its time: it starts a session.
-    pub(crate) fn make(&self, work: impl FnOnce() + Send + 'static) {
-        self.makers.run(work);
+    ///
+    /// # Errors
+    /// Where there is no thread for it, and none can be had: it is dropped then.
+    pub(crate) fn make(&self, work: impl FnOnce() + Send + 'static) -> io::Result<()> {
+        self.makers.try_run(work)
     }
 
     /// Forgets a session that is over.
     pub(crate) fn forget(&self, session: &Arc<SessionHandle>) {
-        self.registry.remove(&session.name);
+        self.registry.remove(session);
         self.lock().sessions.retain(|running| !Arc::ptr_eq(&running.handle, session));
     }
 

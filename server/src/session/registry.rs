@@ -12,7 +12,7 @@ use arc_swap::ArcSwap;
 use tickwire_proto::v1 as pb;
 use tokio::sync::watch;
 
-use super::SessionHandle;
+use super::{Creator, SessionHandle};
 
 /// A session's name: `sessions/` and an id of lower-case letters, digits, `_` and `-`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -91,6 +91,7 @@ pub(crate) struct Listing {
 struct Buried {
     name: SessionName,
     session: pb::Session,
+    creator: Option<Creator>,
     at: Instant,
 }
 
@@ -116,10 +117,12 @@ impl Registry {
     }
 
     /// Forgets a session.
-    pub(super) fn remove(&self, name: &SessionName) {
+    pub(super) fn remove(&self, session: &Arc<SessionHandle>) {
         self.listing.rcu(|listing| {
             let mut listing = Listing::clone(listing);
-            if let Some(session) = listing.by_name.remove(name) {
+            // Its name may be another one's by now.
+            if listing.by_name.get(&session.name).is_some_and(|named| Arc::ptr_eq(named, session)) {
+                listing.by_name.remove(&session.name);
                 listing.by_place.remove(&session.place);
             }
             listing
@@ -128,12 +131,13 @@ impl Registry {
     }
 
     /// Keeps what is told of a session that has ended.
-    pub(crate) fn bury(&self, name: &SessionName, session: pb::Session, now: Instant) {
+    pub(crate) fn bury(&self, handle: &SessionHandle, session: pb::Session, now: Instant) {
         let mut buried = self.lock_buried();
         if buried.len() == BURIED_MAX {
             buried.pop_front();
         }
-        buried.push_back(Buried { name: name.clone(), session, at: now });
+        let creator = handle.terms.creation.as_ref().map(|creation| creation.creator.clone());
+        buried.push_back(Buried { name: handle.name.clone(), session, creator, at: now });
     }
 
     /// What is told of the session of this name that has ended lately.
@@ -142,12 +146,15 @@ impl Registry {
         buried.iter().rev().find(|buried| buried.name == *name).map(|buried| buried.session.clone())
     }
 
-    /// Forgets that there was a session of this name. False: it was forgotten.
-    pub(crate) fn exhume(&self, name: &SessionName) -> bool {
+    /// Forgets that there was a session of this name, for who has created it. False: it is another's; none: it was forgotten.
+    pub(crate) fn exhume(&self, name: &SessionName, caller: &Creator) -> Option<bool> {
         let mut buried = self.lock_buried();
-        let before = buried.len();
-        buried.retain(|buried| buried.name != *name);
-        buried.len() < before
+        let place = buried.iter().rposition(|buried| buried.name == *name)?;
+        let is_theirs = buried[place].creator.as_ref() == Some(caller);
+        if is_theirs {
+            buried.retain(|buried| buried.name != *name || buried.creator.as_ref() != Some(caller));
+        }
+        Some(is_theirs)
     }
 
     /// Forgets those that have ended for so long.

@@ -2,7 +2,7 @@
 
 use std::{
     net::SocketAddr,
-    sync::{Arc, Mutex, MutexGuard, atomic::Ordering},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::Ordering},
     time::Instant,
 };
 
@@ -155,7 +155,8 @@ impl Stripes {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().expect("no holder of this lock panics")
+        // Composing asks the game, which may panic. That ends the connection, and no more than that.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -3,6 +3,7 @@
 
 use std::{
     collections::VecDeque,
+    io,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, Condvar, Mutex, MutexGuard},
     thread,
@@ -46,19 +47,35 @@ impl Workers {
     pub(super) fn run(&self, job: impl FnOnce() + Send + 'static) {
         let mut state = self.0.lock();
         state.waiting.push_back(Box::new(job));
+        if self.grow(&mut state).is_err() {
+            state.threads += 1;
+            drop(state);
+            self.0.work();
+        }
+    }
+
+    /// Runs `job` soon, and never on the caller's thread, who may hold what it needs.
+    ///
+    /// # Errors
+    /// Where there is no thread, and none can be had: the job is dropped then.
+    pub(super) fn try_run(&self, job: impl FnOnce() + Send + 'static) -> io::Result<()> {
+        let mut state = self.0.lock();
+        self.grow(&mut state)?;
+        state.waiting.push_back(Box::new(job));
+        Ok(())
+    }
+
+    /// Has one thread more, where there may be one: otherwise those that there are do.
+    fn grow(&self, state: &mut State) -> io::Result<()> {
         if state.threads < THREADS_MAX {
             let shared = Arc::clone(&self.0);
-            let started = thread::Builder::new().name(self.0.name.into()).spawn(move || shared.work());
-            match started {
+            match thread::Builder::new().name(self.0.name.into()).spawn(move || shared.work()) {
                 Ok(_) => state.threads += 1,
-                Err(_) if state.threads > 0 => {}
-                Err(_) => {
-                    state.threads += 1;
-                    drop(state);
-                    self.0.work();
-                }
+                Err(error) if state.threads == 0 => return Err(error),
+                Err(_) => {}
             }
         }
+        Ok(())
     }
 
     /// Waits until all is done.

@@ -21,7 +21,7 @@ use crate::{
     server::{Shared, random_seed},
     session::{
         self, Creator, JoinCode, Origin, Place, RequestKey, Reservation, SessionEnding, SessionHandle, SessionName,
-        SessionOrder, SessionTerms, Visibility,
+        SessionOrder, SessionTerms, StartError, Visibility,
     },
     status::Refusal,
 };
@@ -46,12 +46,14 @@ impl Lobby {
         let key = request::request_key(std::mem::take(&mut request.request_id), "CreateSession", &request)?;
         let name = request::chosen_name(&request.session_id)?;
         let wanted = Wanted::read(request.session.unwrap_or_default(), &self.catalogue, &self.host.config);
+        let creation = session::Creation { creator: creator.clone(), request: key.clone() };
         let begun = self.begin(shared, creator, key, name, wanted)?;
         let session = match begun {
             Begun::Awaited(session) => awaited(session).await?,
             Begun::Created(name) => match shared.registry.get(&name) {
-                Some(session) => session,
-                None => return Err(has_ended(&name)),
+                // The name may have become another's.
+                Some(session) if session.terms.creation.as_ref() == Some(&creation) => session,
+                _ => return Err(has_ended(&name)),
             },
         };
         Ok(describe_to_creator(shared, &session))
@@ -135,7 +137,8 @@ impl Lobby {
         let origin = Origin::Seed(seed.unwrap_or_else(random_seed));
         let order = SessionOrder { name: name.clone(), origin, shape, terms, place: Place::Next };
         let (lobby, shared) = (Arc::clone(self), Arc::clone(shared));
-        self.host.make(move || {
+        let (asked_for, kept) = (name.clone(), call.clone());
+        let made = self.host.make(move || {
             let publish = |session: &Arc<SessionHandle>| lobby.publish(&shared, session);
             let started = catch_unwind(AssertUnwindSafe(|| lobby.host.start(order, game, publish)));
             let outcome = match started {
@@ -149,6 +152,11 @@ impl Lobby {
             lobby.settle(&name, call, &outcome);
             tell.send_replace(Some(outcome));
         });
+        if let Err(error) = made {
+            state.pending.retain(|pending| pending.name != asked_for);
+            kept.map(|call| state.creations.remove(&call));
+            return Err(request::not_started(&asked_for, StartError::Thread(error)));
+        }
         Ok(awaited)
     }
 
@@ -277,7 +285,11 @@ impl Lobby {
             self.host.forget(&session);
             return Ok(());
         }
-        if shared.registry.exhume(&name) { Ok(()) } else { Err(not_found(&name)) }
+        match shared.registry.exhume(&name, caller) {
+            Some(true) => Ok(()),
+            Some(false) => Err(not_creator(&name)),
+            None => Err(not_found(&name)),
+        }
     }
 }
 
@@ -299,15 +311,17 @@ async fn finish(session: &SessionHandle, result_json: String) {
 fn check_creator(session: &SessionHandle, caller: &Creator) -> Result<(), Refusal> {
     match &session.terms.creation {
         Some(creation) if creation.creator == *caller => Ok(()),
-        Some(_) => {
-            let message = format!("{} is another's: only who has created a session ends it", session.name);
-            Err(Refusal::new(Code::PermissionDenied, "NOT_CREATOR", message).field("name"))
-        }
+        Some(_) => Err(not_creator(&session.name)),
         None => {
             let message = format!("{} was started with the server: its operator ends it", session.name);
             Err(Refusal::new(Code::PermissionDenied, "NOT_CREATOR", message).field("name"))
         }
     }
+}
+
+fn not_creator(name: &SessionName) -> Refusal {
+    let message = format!("{name} is another's: only who has created a session ends it");
+    Refusal::new(Code::PermissionDenied, "NOT_CREATOR", message).field("name")
 }
 
 fn has_ended(name: &SessionName) -> Refusal {

@@ -171,7 +171,7 @@ impl Lobby {
 
     /// Forgets a session that is over, but for what was told of it last.
     pub(super) fn bury(&self, shared: &Shared, session: &Arc<SessionHandle>) {
-        self.host.registry.bury(&session.name, describe(shared, session), Instant::now());
+        self.host.registry.bury(session, describe(shared, session), Instant::now());
         self.host.forget(session);
     }
 }

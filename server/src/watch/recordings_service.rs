@@ -27,7 +27,15 @@ use super::{
     library::{Found, Library, RecordingName, RecordingNameError},
     rpc::{self, Answer},
 };
-use crate::{identity::Admission, limits::Permit, metrics::Arrival, net::Connection, server::Shared, status::Refusal};
+use crate::{
+    identity::{Admission, Purpose},
+    limits::Permit,
+    metrics::Arrival,
+    net::Connection,
+    play::needs_ticket,
+    server::Shared,
+    status::Refusal,
+};
 
 const PAGE_SIZE_DEFAULT: usize = 50;
 const PAGE_SIZE_MAX: usize = 200;
@@ -104,13 +112,25 @@ async fn replay(
         true => None,
         false => Some(shared.identity.admit_to_replay(headers, hello.as_mut()).await?),
     };
-    let hello = hello.ok_or_else(join::no_hello)?;
+    let mut hello = hello.ok_or_else(join::no_hello)?;
     let name = request.name.clone();
     let source = blocking(shared, move |shared| {
         let found = find(&shared.library, &name)?;
         shared.library.source(&found, &shared.registry)
     });
     let source = source.await?;
+    let admission = match (admission, source.session()) {
+        // Of a match that is being played it is as if it were watched, whoever may have recordings.
+        (None, Some(session)) => {
+            let mut admission = shared.identity.admit(&mut hello, Purpose::Watch)?;
+            if !admission.names_a_session() && session.terms.visibility.takes_tickets_only() {
+                return Err(needs_ticket(&session.name));
+            }
+            admission.record().await?;
+            Some(admission)
+        }
+        (admission, _) => admission,
+    };
     if let Some(admission) = &admission {
         admission.fits(&source.name(), &source.schema().game)?;
     }

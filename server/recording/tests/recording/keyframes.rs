@@ -145,7 +145,8 @@ fn what_is_cut_off_is_sought_as_far_as_it_can_be_read() {
             recording.ticks().expect("ticks").filter(|tick| tick.as_ref().is_ok_and(|tick| tick.result.is_some()));
         let whole = whole.count() as u64;
         assert!((60..1000).contains(&whole), "{whole}");
-        assert!(played_to(&recording, whole, Dots::default()) < 20);
+        // The keyframe of the last whole tick may be among what is cut off.
+        assert!(played_to(&recording, whole, Dots::default()) <= 20);
     }
 }
 
