@@ -4,16 +4,18 @@ use std::{
     fs,
     num::NonZeroU32,
     path::Path,
+    sync::Arc,
     time::{SystemTime, UNIX_EPOCH},
 };
 
 use tempfile::TempDir;
+use tickwire_arena::Arena;
 use tickwire_client::{Client, Event, JoinOptions, Resume, Spectator, Stripes, WatchOptions};
 use tickwire_proto::v1::{
     self as pb, client_message::Kind, game_service_client::GameServiceClient,
     recording_service_client::RecordingServiceClient, session_service_client::SessionServiceClient,
 };
-use tickwire_server::{Auth, IdentityConfig, ServerConfig};
+use tickwire_server::{Auth, IdentityConfig, RunError, Server, ServerConfig};
 use tickwire_ticket::{Algorithm, Claims, KeyRing, Role, Secret, new_key};
 use tonic::{Code, Request, Status};
 
@@ -242,7 +244,14 @@ async fn a_used_ticket_stays_used_after_a_restart() {
     let Gate { server, keys, directory } = gate;
     server.stop().await;
     let config = ServerConfig { identity: identity(directory.path()), ..config() };
-    let gate = Gate { server: TestServer::arena(config).await, keys, directory };
+    // As soon as the thread that writes the file has let it go.
+    let server = loop {
+        match Server::start(config.clone(), vec![Arc::new(Arena)]) {
+            Err(RunError::Identity(_)) => tokio::task::yield_now().await,
+            started => break started.expect("the configuration is good"),
+        }
+    };
+    let gate = Gate { server: TestServer::serve(server).await, keys, directory };
     assert_eq!(reason_of(&gate.refusal(&ticket).await), "TICKET_USED");
     gate.join(&unused).await.expect("it is good");
     let kept = fs::read_to_string(gate.directory.path().join("used-tickets")).expect("it is there");

@@ -161,6 +161,8 @@ pub(crate) struct Shared {
     /// Spectators who may go to the past.
     pub(crate) replays: Arc<Semaphore>,
     pub(crate) downloads: Arc<Semaphore>,
+    /// Callers may create sessions.
+    creates_sessions: bool,
     /// Those who watch which sessions there are.
     pub(crate) session_watchers: Arc<Semaphore>,
     /// Open `Play` streams.
@@ -185,6 +187,14 @@ impl Shared {
     /// The limits of now: they may change while the server runs.
     pub(crate) fn limits(&self) -> Guard<Arc<Limits>> {
         self.limits.load()
+    }
+
+    /// Whether there is something to play or watch. A server that shows a recording has no sessions, and one that callers create
+    /// sessions on need not have one.
+    pub(crate) fn plays(&self) -> bool {
+        let sessions = self.registry.all();
+        let plays_without = self.creates_sessions || self.hosted.is_some();
+        sessions.iter().any(|session| session.runs()) || (plays_without && sessions.iter().next().is_none())
     }
 
     /// Open connections of players and spectators.
@@ -354,6 +364,7 @@ impl Server {
             timeouts: config.timeouts,
             replays: Arc::new(Semaphore::new(config.limits.replays_max)),
             downloads: Arc::new(Semaphore::new(config.limits.downloads_max)),
+            creates_sessions: config.create_sessions,
             session_watchers: Arc::new(Semaphore::new(SESSION_WATCHERS_MAX)),
             limits: ArcSwap::from_pointee(config.limits),
             phase: watched::Sender::new(Phase::Serving),
