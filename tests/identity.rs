@@ -470,8 +470,8 @@ async fn a_server_does_not_start_without_the_keys_that_it_is_to_have() {
     let directory = tempfile::tempdir().expect("a directory");
     let start = |identity: IdentityConfig| {
         let config = ServerConfig { identity, ..config() };
-        let games: Vec<std::sync::Arc<dyn tickwire_shared::Game>> = vec![std::sync::Arc::new(tickwire_arena::Arena)];
-        tickwire_server::Server::start(config, games).map(drop).expect_err("it does not start").to_string()
+        let games: Vec<Arc<dyn tickwire_shared::Game>> = vec![Arc::new(Arena)];
+        Server::start(config, games).map(drop).expect_err("it does not start").to_string()
     };
     let none = start(IdentityConfig { auth: Auth::Ticket, ..IdentityConfig::default() });
     assert!(none.starts_with("ticket_keys: "), "{none}");
