@@ -4,16 +4,18 @@ use std::{
     fs,
     num::NonZeroU32,
     path::Path,
+    sync::Arc,
     time::{SystemTime, UNIX_EPOCH},
 };
 
 use tempfile::TempDir;
+use tickwire_arena::Arena;
 use tickwire_client::{Client, Event, JoinOptions, Resume, Spectator, Stripes, WatchOptions};
 use tickwire_proto::v1::{
     self as pb, client_message::Kind, game_service_client::GameServiceClient,
     recording_service_client::RecordingServiceClient, session_service_client::SessionServiceClient,
 };
-use tickwire_server::{Auth, IdentityConfig, ServerConfig};
+use tickwire_server::{Auth, IdentityConfig, RunError, Server, ServerConfig};
 use tickwire_ticket::{Algorithm, Claims, KeyRing, Role, Secret, new_key};
 use tonic::{Code, Request, Status};
 
@@ -242,7 +244,14 @@ async fn a_used_ticket_stays_used_after_a_restart() {
     let Gate { server, keys, directory } = gate;
     server.stop().await;
     let config = ServerConfig { identity: identity(directory.path()), ..config() };
-    let gate = Gate { server: TestServer::arena(config).await, keys, directory };
+    // As soon as the thread that writes the file has let it go.
+    let server = loop {
+        match Server::start(config.clone(), vec![Arc::new(Arena)]) {
+            Err(RunError::Identity(_)) => tokio::task::yield_now().await,
+            started => break started.expect("the configuration is good"),
+        }
+    };
+    let gate = Gate { server: TestServer::serve(server).await, keys, directory };
     assert_eq!(reason_of(&gate.refusal(&ticket).await), "TICKET_USED");
     gate.join(&unused).await.expect("it is good");
     let kept = fs::read_to_string(gate.directory.path().join("used-tickets")).expect("it is there");
@@ -461,8 +470,8 @@ async fn a_server_does_not_start_without_the_keys_that_it_is_to_have() {
     let directory = tempfile::tempdir().expect("a directory");
     let start = |identity: IdentityConfig| {
         let config = ServerConfig { identity, ..config() };
-        let games: Vec<std::sync::Arc<dyn tickwire_shared::Game>> = vec![std::sync::Arc::new(tickwire_arena::Arena)];
-        tickwire_server::Server::start(config, games).map(drop).expect_err("it does not start").to_string()
+        let games: Vec<Arc<dyn tickwire_shared::Game>> = vec![Arc::new(Arena)];
+        Server::start(config, games).map(drop).expect_err("it does not start").to_string()
     };
     let none = start(IdentityConfig { auth: Auth::Ticket, ..IdentityConfig::default() });
     assert!(none.starts_with("ticket_keys: "), "{none}");

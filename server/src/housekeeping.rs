@@ -48,7 +48,6 @@ pub(crate) struct Housekeeper {
     /// A recorder's or a session's state has changed.
     changed: Arc<Notify>,
     recovery: bool,
-    creates_sessions: bool,
     /// Nobody else records there.
     _lock: Option<DirectoryLock>,
 }
@@ -68,8 +67,7 @@ impl Housekeeper {
         let tell = Arc::clone(&changed);
         let recorders = Recorders::with(options, move || tell.notify_one());
         let (directory, recovery) = (config.recordings.clone(), config.recording.recovery);
-        let creates_sessions = config.create_sessions;
-        Ok(Self { directory, retention, recorders, changed, recovery, creates_sessions, _lock: lock })
+        Ok(Self { directory, retention, recorders, changed, recovery, _lock: lock })
     }
 
     /// Whose recordings these are.
@@ -126,8 +124,6 @@ impl Housekeeper {
     }
 
     async fn report(&self, shared: &Shared, health: &HealthReporter) -> Infallible {
-        // A server that shows a recording has no sessions, and one that callers create sessions on need not have one.
-        let plays_without = self.creates_sessions || shared.hosted.is_some();
         let mut told: BTreeMap<u32, RecorderState> = BTreeMap::new();
         let mut session_health = SessionHealth { health: health.clone(), told: BTreeMap::new() };
         let mut plays = true;
@@ -139,8 +135,7 @@ impl Housekeeper {
             let is_serving = *phase.borrow_and_update() == Phase::Serving;
             session_health.tell(&shared.registry, is_serving).await;
             let sessions = shared.registry.all();
-            let now_plays =
-                sessions.iter().any(|session| session.runs()) || (plays_without && sessions.iter().next().is_none());
+            let now_plays = shared.plays();
             if plays != now_plays {
                 plays = now_plays;
                 log_plays(plays);

@@ -167,6 +167,8 @@ pub(crate) struct Shared {
     /// Spectators who may go to the past.
     pub(crate) replays: Arc<Quota>,
     pub(crate) downloads: Arc<Quota>,
+    /// Callers may create sessions.
+    creates_sessions: bool,
     /// Those who watch which sessions there are.
     pub(crate) session_watchers: Arc<Semaphore>,
     /// Calls that ask the disk what recordings there are.
@@ -201,6 +203,14 @@ impl Shared {
 
     pub(crate) fn set_limits(&self, limits: Limits) {
         self.limits.store(Arc::new(limits));
+    }
+
+    /// Whether there is something to play or watch. A server that shows a recording has no sessions, and one that callers create
+    /// sessions on need not have one.
+    pub(crate) fn plays(&self) -> bool {
+        let sessions = self.registry.all();
+        let plays_without = self.creates_sessions || self.hosted.is_some();
+        sessions.iter().any(|session| session.runs()) || (plays_without && sessions.iter().next().is_none())
     }
 
     /// Open connections of players and spectators.
@@ -374,6 +384,7 @@ impl Server {
             timeouts: config.timeouts,
             replays: Arc::default(),
             downloads: Arc::default(),
+            creates_sessions: config.create_sessions,
             session_watchers: Arc::new(Semaphore::new(SESSION_WATCHERS_MAX)),
             listings: Arc::default(),
             admission: Admission::new(),

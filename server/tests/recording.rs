@@ -27,6 +27,8 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Streaming, transport::Channel};
 use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient};
 
+/// How often it is seen whether a session is as wanted: a connection may not ask without a pause.
+const LOOK_INTERVAL: Duration = Duration::from_millis(5);
 const BINARY: &str = env!("CARGO_BIN_EXE_tickwire-server");
 const ARENA_1: &str = "sessions/arena-1";
 
@@ -78,6 +80,7 @@ impl Running {
             if wanted(&session) {
                 return session;
             }
+            tokio::time::sleep(LOOK_INTERVAL).await;
         }
     }
 

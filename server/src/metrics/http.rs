@@ -80,9 +80,7 @@ pub(crate) fn routes(shared: &Arc<Shared>, asked: Asked) -> Router {
 
 /// What `grpc.health.v1` says of the server as a whole.
 fn is_ready(shared: &Shared) -> bool {
-    let sessions = shared.registry.all();
-    let plays = sessions.iter().next().is_none() || sessions.iter().any(|session| session.runs());
-    *shared.phase.borrow() == Phase::Serving && plays
+    *shared.phase.borrow() == Phase::Serving && shared.plays()
 }
 
 impl MetricsListener {
