@@ -262,7 +262,8 @@ impl Found {
         let sessions = registry.all();
         let Some(session) = sessions.iter().find(is_segment_of) else { return Ok(()) };
         let last = Recording::open(&self.path).map(|recording| recording.summary().last_tick());
-        if last.is_ok_and(|last| last > session.live_tick()) {
+        // One that cannot be looked at now is not known to have been seen.
+        if !last.is_ok_and(|last| last <= session.live_tick()) {
             let message =
                 format!("spectators of {} have not seen all of {} yet: ask again later", session.name, self.name);
             return Err(Refusal::new(Code::FailedPrecondition, "LIVE", message).field("name"));
