@@ -478,11 +478,11 @@ mod tests {
         assert_eq!(used.claim(id(1), NOW + 60, NOW + 10).await.expect_err("used"), NotClaimed::Used);
         let again = used.claim(id(2), NOW + 60, NOW + 10).await.expect("it was given back");
         assert_eq!(used.claim(id(3), NOW + 5, NOW).await.expect_err("used"), NotClaimed::Forgotten);
+        again.keep();
         drop(used);
         let _used = UsedTickets::open(Some(&path), NOW + 10).expect("it is free again");
         let text = fs::read_to_string(&path).expect("it is there");
         assert!(text.starts_with(FIRST_LINE) && !text.contains("- "), "it was written anew: {text}");
-        drop(again);
     }
 
     #[tokio::test]
