@@ -79,8 +79,10 @@ const fn rejected<const REASON: usize>() -> Count {
     labelled(families::CHAT_REJECTED, Rejection::ALL[REASON].label(), read)
 }
 
+/// How many there are: a number, since types that are shared between threads are made of it.
+const COUNTS_LEN: usize = 41;
 /// Those of one family stand together.
-const COUNTS: [Count; 41] = [
+const COUNTS: [Count; COUNTS_LEN] = [
     count(families::OVERRUNS, |meter| meter.counters.overruns.load(Relaxed)),
     count(families::SLIPS, |meter| meter.counters.slips.load(Relaxed)),
     Count { is_us: true, ..count(families::SLIP_SECONDS, |meter| meter.counters.slip_us.load(Relaxed)) },
@@ -127,7 +129,7 @@ const COUNTS: [Count; 41] = [
 /// What one or several sessions have counted.
 #[derive(Clone, Debug)]
 struct Totals {
-    counts: [u64; COUNTS.len()],
+    counts: [u64; COUNTS_LEN],
     tick_duration: Counted<12>,
     tick_lateness: Counted<12>,
 }
@@ -267,7 +269,7 @@ impl Meter {
 
 impl Default for Totals {
     fn default() -> Self {
-        Self { counts: [0; COUNTS.len()], tick_duration: Counted::NOTHING, tick_lateness: Counted::NOTHING }
+        Self { counts: [0; COUNTS_LEN], tick_duration: Counted::NOTHING, tick_lateness: Counted::NOTHING }
     }
 }
 
