@@ -72,6 +72,9 @@ async fn torment(Plan { kills, recovering, bots, seed, arguments }: Plan) -> usi
     let mut seen = look_on(&url).await;
     let players = bots + 1;
 
+    // Who comes in at the very tick that a kill loses has no seat to come back to.
+    until(&mut seen, "all are in", |seen| seen.connected == players).await;
+
     let mut left = [recovering, kills - recovering];
     let mut losses: Vec<u64> = Vec::new();
     let mut took: Vec<Duration> = Vec::new();
