@@ -19,6 +19,7 @@ use crate::{
     LogFilterError,
     chat::{ChatControl, ChatError},
     drain::NotCancelled,
+    net::customer_of,
     server::Shared,
     session::{NotStepped, Ousted, OustedKind, STEPS_MAX, SessionEnding, SessionHandle},
     status::Refusal,
@@ -111,7 +112,7 @@ pub(super) async fn ban(shared: Arc<Shared>, caller: Caller, request: pb::BanReq
                 let message = "the player has not come since the server's start: ban the network";
                 Refusal::new(Code::FailedPrecondition, "NO_ADDRESS", message).field("player")
             })?;
-            bans::network_of(address.ip())
+            customer_of(address.ip())
         }
         None => {
             let message = "name a player, or a network";

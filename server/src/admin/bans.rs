@@ -21,8 +21,6 @@ use crate::status::Refusal;
 
 const FILE: &str = "bans.json";
 pub(super) const BANS_MAX: usize = 10_000;
-/// Bits of an IPv6 address that are one customer's: whoever has one has all of them.
-const IPV6_CUSTOMER_BITS: u8 = 64;
 
 /// Who is banned.
 #[derive(Debug, Default)]
@@ -193,14 +191,6 @@ pub(super) fn parse(text: &str) -> Option<IpNet> {
     Some(canonical(written))
 }
 
-/// What is banned of a player who comes from an address.
-pub(super) fn network_of(address: IpAddr) -> IpNet {
-    match address.to_canonical() {
-        address @ IpAddr::V4(_) => IpNet::from(address),
-        address @ IpAddr::V6(_) => network(address, IPV6_CUSTOMER_BITS),
-    }
-}
-
 /// Whether a network has an address.
 pub(super) fn has(network: &IpNet, address: IpAddr) -> bool {
     network.contains(&address.to_canonical())
@@ -318,12 +308,6 @@ mod tests {
         fs::write(directory.path().join(FILE), "[{}]").expect("it can be written");
         let error = Bans::load(directory.path()).expect_err("it is no list");
         assert!(error.to_string().contains("missing field"), "{error}");
-    }
-
-    #[test]
-    fn of_a_player_with_ipv6_all_that_the_customer_has_is_banned() {
-        assert_eq!(network_of(address("2001:db8:1:2:3::4")).to_string(), "2001:db8:1:2::/64");
-        assert_eq!(network_of(address("::ffff:10.1.2.3")).to_string(), "10.1.2.3/32");
     }
 
     proptest! {

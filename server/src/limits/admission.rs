@@ -3,13 +3,15 @@
 
 use std::{
     collections::{HashMap, hash_map::Entry},
-    net::{IpAddr, Ipv4Addr},
+    net::IpAddr,
     num::NonZeroU32,
     sync::{Arc, Mutex, MutexGuard},
     time::{Duration, Instant},
 };
 
-use crate::{config::Limits, play::MessageRate};
+use ipnet::IpNet;
+
+use crate::{config::Limits, net::customer_of, play::MessageRate};
 
 /// With fewer addresses none is looked for that can be forgotten.
 const SWEPT_FROM: usize = 1024;
@@ -23,7 +25,7 @@ pub(crate) struct Admission {
 
 #[derive(Debug)]
 struct State {
-    addresses: HashMap<Network, Address>,
+    addresses: HashMap<IpNet, Address>,
     joins: Option<MessageRate>,
     /// With so many addresses those that can be forgotten are.
     sweep_at: usize,
@@ -35,37 +37,17 @@ struct Address {
     joins: Option<MessageRate>,
 }
 
-/// What counts as one address.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum Network {
-    V4(Ipv4Addr),
-    /// A /64.
-    V6([u16; 4]),
-}
-
 /// A connection that has been let in. Dropped, its address may have another.
 #[derive(Debug)]
 pub(crate) struct Admitted {
     all: Arc<Admission>,
-    network: Network,
+    network: IpNet,
     pub(crate) address: IpAddr,
 }
 
 /// An address has as many connections as may be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct TooMany(pub(crate) usize);
-
-impl Network {
-    fn of(address: IpAddr) -> Self {
-        match address.to_canonical() {
-            IpAddr::V4(address) => Self::V4(address),
-            IpAddr::V6(address) => {
-                let [a, b, c, d, ..] = address.segments();
-                Self::V6([a, b, c, d])
-            }
-        }
-    }
-}
 
 /// Whether limits of single addresses hold for one: not for this machine's own, from which proxies and load tests come, unless
 /// the operator wants that.
@@ -81,7 +63,7 @@ impl Admission {
 
     /// Lets a connection in, unless its address has as many as may be.
     pub(crate) fn connect(self: &Arc<Self>, address: IpAddr, limits: &Limits) -> Result<Admitted, TooMany> {
-        let (network, now) = (Network::of(address), self.started.elapsed());
+        let (network, now) = (customer_of(address), self.started.elapsed());
         let mut state = self.lock();
         if state.addresses.len() >= state.sweep_at {
             state.addresses.retain(|_, address| address.is_known(now));
@@ -96,7 +78,7 @@ impl Admission {
     }
 
     /// Counts a join. Otherwise: when there may be one more.
-    fn join(&self, network: Network, is_limited: bool, limits: &Limits, now: Duration) -> Result<(), Duration> {
+    fn join(&self, network: IpNet, is_limited: bool, limits: &Limits, now: Duration) -> Result<(), Duration> {
         let State { addresses, joins, .. } = &mut *self.lock();
         if is_limited && let Some(address) = addresses.get_mut(&network) {
             let rate = (limits.joins_per_second_per_address_max, limits.joins_burst_per_address_max);

@@ -6,6 +6,7 @@ mod budget;
 mod connection;
 mod connection_end;
 mod counters;
+mod customer;
 mod frames;
 mod lanes;
 mod outbox;
@@ -24,6 +25,7 @@ pub(crate) use connection_end::CONNECTION_ENDS;
 pub(crate) use counters::{
     ConnectionCounters, REFUSED_AS_BANNED, REFUSED_AS_LOST, REFUSED_AS_TOO_MANY, RequestCounters,
 };
+pub(crate) use customer::customer_of;
 pub(crate) use lanes::Incoming;
 pub(crate) use outbox::{Message, Outbox, Outgoing};
 pub(crate) use relay::Relay;

@@ -1,11 +1,15 @@
 //! Who a caller is, and what it may do.
 
-use std::net::{IpAddr, Ipv6Addr};
-
 use tonic::{Code, Request};
 use tracing::debug;
 
-use crate::{identity::Caller, net::PeerAddress, server::Shared, session::Creator, status::Refusal};
+use crate::{
+    identity::Caller,
+    net::{PeerAddress, customer_of},
+    server::Shared,
+    session::Creator,
+    status::Refusal,
+};
 
 /// What a caller wants to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,35 +29,10 @@ pub(crate) fn authorise<T>(shared: &Shared, request: &Request<T>, action: Action
             let address = request.extensions().get::<PeerAddress>().ok_or_else(|| {
                 Refusal::new(Code::Unavailable, "DISCONNECTED", "the connection of this call is gone: connect again")
             })?;
-            format!("address {}", counted_as(address.0))
+            format!("address {}", customer_of(address.0).addr())
         }
     };
     let creator = Creator::new(creator);
     debug!(%creator, ?action, "a call");
     Ok(creator)
-}
-
-/// One household or host: an IPv4 address, or the 2^64 of an IPv6 network.
-fn counted_as(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V6(address) => {
-            let [a, b, c, d, ..] = address.segments();
-            Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0).into()
-        }
-        address => address,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn all_addresses_of_a_network_are_one_creator() {
-        let counted = |address: &str| counted_as(address.parse().expect("an address")).to_string();
-        assert_eq!(counted("192.0.2.7"), "192.0.2.7");
-        assert_eq!(counted("::ffff:192.0.2.7"), "192.0.2.7");
-        assert_eq!(counted("2001:db8:1:2:3:4:5:6"), counted("2001:db8:1:2::1"));
-        assert_ne!(counted("2001:db8:1:2::1"), counted("2001:db8:1:3::1"));
-    }
 }
