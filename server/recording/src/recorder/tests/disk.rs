@@ -1,6 +1,7 @@
 //! A disk with troubles, on real files.
 
 use std::{
+    collections::HashSet,
     fs::{self, File},
     io,
     path::{Path, PathBuf},
@@ -27,6 +28,8 @@ pub(super) struct Troubled {
     rename: AtomicBool,
     /// Writes wait for its end.
     stall: Mutex<Option<Receiver<()>>>,
+    /// Files that a write to has waited for, or waits for still.
+    stalled: Mutex<HashSet<PathBuf>>,
     /// How many more things are done.
     steps: AtomicU64,
     /// What was done, but for writes.
@@ -47,6 +50,7 @@ impl Troubled {
             open: AtomicBool::new(false),
             rename: AtomicBool::new(false),
             stall: Mutex::default(),
+            stalled: Mutex::default(),
             steps: AtomicU64::new(u64::MAX),
             log: Mutex::default(),
             other: Mutex::default(),
@@ -61,6 +65,11 @@ impl Troubled {
         let (release, released) = channel();
         *lock(&self.stall) = Some(released);
         release
+    }
+
+    /// Whether a write to this file has met a stall.
+    pub(super) fn has_stalled(&self, path: &Path) -> bool {
+        lock(&self.stalled).contains(path)
     }
 
     /// Leaves room for so many bytes more.
@@ -170,6 +179,7 @@ struct TroubledFile {
 impl Disk for TroubledFile {
     fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<usize> {
         if let Some(released) = &*lock(&self.disk.stall) {
+            lock(&self.disk.stalled).insert(self.path.clone());
             // An error is the end of it.
             let _ = released.recv();
         }
