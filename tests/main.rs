@@ -4,6 +4,7 @@ mod admin;
 mod bad_input;
 mod chat;
 mod churn;
+mod disk;
 mod ending;
 mod game_loop;
 mod golden;

@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use tickwire_recording::{Durability, Retention};
+use tickwire_recording::{Durability, FileSystem, Retention, Storage};
 use tickwire_replication::STRIPES_MAX;
 use tickwire_shared::{REWIND_MS_DEFAULT, TickRate};
 
@@ -52,6 +52,8 @@ pub struct ServerConfig {
     pub recordings: Option<PathBuf>,
     /// How matches are recorded, where they are.
     pub recording: RecordingConfig,
+    /// What recordings are written through: the file system, or what a program puts before it to throttle, count or refuse.
+    pub storage: Arc<dyn Storage>,
     /// The directory that is to be this server's alone, where matches are recorded: it holds a file locked there, and does not
     /// start where another one does. None: whoever starts servers sees to it that no two record to one directory.
     pub exclusive_dir: Option<PathBuf>,
@@ -171,6 +173,8 @@ pub struct Timeouts {
     /// How long a session of a killed server may take without getting further, until it is where it was: the server starts
     /// without one that gets through fewer ticks in this time than a match has, and its recording is set aside.
     pub recovery: Duration,
+    /// For how much of a match the disk may stall or fail before its recording stops: what comes meanwhile waits in memory.
+    pub disk: Duration,
     /// How long a peer may take to accept the end of its stream or connection before it is cut off; and how long the server's
     /// end waits for a session that is stuck.
     pub end: Duration,
@@ -311,6 +315,7 @@ impl Default for ServerConfig {
             identity: IdentityConfig::default(),
             recordings: None,
             recording: RecordingConfig::default(),
+            storage: Arc::new(FileSystem),
             exclusive_dir: None,
             simulation_threads: None,
             network_threads: None,
@@ -341,6 +346,7 @@ impl Default for Timeouts {
             keep_alive: Duration::from_secs(5),
             stuck: Duration::from_secs(1),
             recovery: Duration::from_secs(60),
+            disk: Duration::from_secs(10),
             end: Duration::from_secs(1),
             moderation: Duration::from_secs(1),
         }

@@ -65,7 +65,7 @@ impl Housekeeper {
         let changed = Arc::<Notify>::default();
         let options = RecordersOptions { live_bytes_max: retention.bytes_max, ..RecordersOptions::default() };
         let tell = Arc::clone(&changed);
-        let recorders = Recorders::with(options, move || tell.notify_one());
+        let recorders = Recorders::with_storage(Arc::clone(&config.storage), options, move || tell.notify_one());
         let (directory, recovery) = (config.recordings.clone(), config.recording.recovery);
         Ok(Self { directory, retention, recorders, changed, recovery, _lock: lock })
     }

@@ -181,7 +181,7 @@ impl Recoverer<'_> {
                     info!(path = %path.display(), "removed a segment that a killed server was beginning");
                     return Ok(None);
                 }
-                Ok(false) => Unfinished::open(path),
+                Ok(false) => Unfinished::on(Arc::clone(&self.config.storage), path),
                 Err(error) => Err(error),
             };
             match opened {

@@ -93,5 +93,6 @@ pub use replay::{Replay, ReplayedTick, Verified, game_of, verify};
 pub use retention::{Deleted, Retention, Tidied, retain, tidy};
 pub use segments::{Segments, is_same_recording};
 pub use soak::{SoakError, SoakOptions, Soaked, assert_rebuilds, soak};
+pub use storage::{Disk, FileSystem, Storage};
 pub use systems::{Repeated, SystemEvidence, SystemFinding, find_cause, find_panic, find_system};
 pub use writer::{Layout, Writer};

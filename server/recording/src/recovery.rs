@@ -126,7 +126,11 @@ impl Unfinished {
         Self::on(Arc::new(FileSystem), path)
     }
 
-    pub(crate) fn on(storage: Arc<dyn Storage>, path: &Path) -> Result<Self, RecordingError> {
+    /// As [`open`](Self::open), to write through `storage`.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn on(storage: Arc<dyn Storage>, path: &Path) -> Result<Self, RecordingError> {
         let disk = storage.open(path).map_err(|source| match source.kind() {
             io::ErrorKind::WouldBlock => RecordingError::InUse { path: path.to_owned() },
             _ => files::at(path)(source),

@@ -1,4 +1,5 @@
-//! What recordings ask of a file system: all of it passes here, so that tests can have any of it fail.
+//! What recordings ask of a file system: all that writes passes here, so that a program can throttle, count or refuse it, and
+//! tests can have any of it fail.
 
 use std::{
     fmt,
@@ -8,34 +9,65 @@ use std::{
     sync::Arc,
 };
 
-/// A file that is being written.
-pub(crate) trait Disk: fmt::Debug + Send + Sync {
+/// A file that is being written. Any of it may take its time, or fail: see [`Storage`].
+pub trait Disk: fmt::Debug + Send + Sync {
     /// Puts bytes at a place, over what stands there; how many of them.
+    ///
+    /// # Errors
+    /// Where the disk takes none of them.
     fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<usize>;
     /// Returns once all that was written survives a loss of power.
+    ///
+    /// # Errors
+    /// Where that cannot be said.
     fn sync(&self) -> io::Result<()>;
     /// Drops all beyond the first `length` bytes.
+    ///
+    /// # Errors
+    /// Where the file stays as it was.
     fn cut(&self, length: u64) -> io::Result<()>;
 }
 
-/// Where files are.
-pub(crate) trait Storage: fmt::Debug + Send + Sync {
+/// What recordings are written through: the [`FileSystem`], or what stands before it.
+///
+/// Recordings are read by their paths, so that what is written must come to stand there. Sessions wait for nothing here, however
+/// long it takes and whatever it refuses: see [`Recorder`](crate::Recorder).
+pub trait Storage: fmt::Debug + Send + Sync {
     /// A live file, which was not there before. While it is open nobody else can lock it.
+    ///
+    /// # Errors
+    /// Where there is one, or none can be made.
     fn create(&self, path: &Path) -> io::Result<Arc<dyn Disk>>;
     /// A file that is there, to go on with it. It is locked, too.
+    ///
+    /// # Errors
+    /// Where there is none, or it cannot be written, or somebody else has it.
     fn open(&self, path: &Path) -> io::Result<Arc<dyn Disk>>;
     /// A file that replaces another one later: empty, whatever somebody has left there. It is locked, too.
+    ///
+    /// # Errors
+    /// Where none can be made, or somebody else has it.
     fn create_partial(&self, path: &Path) -> io::Result<Arc<dyn Disk>>;
     /// Has one file take the place of another.
+    ///
+    /// # Errors
+    /// Where both stay what they were.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
+    /// Removes a file.
+    ///
+    /// # Errors
+    /// Where it stays, or was not there.
     fn remove(&self, path: &Path) -> io::Result<()>;
     /// Returns once what was created, renamed and removed in a directory survives a loss of power.
+    ///
+    /// # Errors
+    /// Where that cannot be said.
     fn sync_directory(&self, directory: &Path) -> io::Result<()>;
 }
 
-/// The one that there is.
-#[derive(Debug)]
-pub(crate) struct FileSystem;
+/// That of the operating system.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct FileSystem;
 
 impl Storage for FileSystem {
     fn create(&self, path: &Path) -> io::Result<Arc<dyn Disk>> {

@@ -70,6 +70,7 @@ impl Timeouts {
             keep_alive,
             stuck,
             recovery,
+            disk,
             moderation,
             end,
         } = *self;
@@ -83,6 +84,7 @@ impl Timeouts {
             ("timeouts.keep_alive", keep_alive),
             ("timeouts.stuck", stuck),
             ("timeouts.recovery", recovery),
+            ("timeouts.disk", disk),
             ("timeouts.moderation", moderation),
         ] {
             check(

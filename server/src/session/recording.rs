@@ -119,6 +119,7 @@ pub(crate) fn recorder_options(config: &ServerConfig, rate: TickRate, session: &
     let ticks = |time: Duration| rate.ticks_in_ms(u64::try_from(time.as_millis()).unwrap_or(u64::MAX).min(1 << 40));
     let RecordingConfig { segment_bytes, segment_time, .. } = config.recording;
     RecorderOptions {
+        queue_ticks_max: ticks(config.timeouts.disk),
         durability: config.recording.durability,
         bytes_max: config.recording.bytes_max,
         keyframe_ticks: ticks(config.recording.keyframe_interval),

@@ -112,8 +112,18 @@ impl Recorders {
     /// among them: it must not take any time.
     #[must_use]
     pub fn with(options: RecordersOptions, changed: impl Fn() + Send + Sync + 'static) -> Self {
+        Self::with_storage(Arc::new(FileSystem), options, changed)
+    }
+
+    /// As [`with`](Self::with), writing through `storage`.
+    #[must_use]
+    pub fn with_storage(
+        storage: Arc<dyn Storage>,
+        options: RecordersOptions,
+        changed: impl Fn() + Send + Sync + 'static,
+    ) -> Self {
         let writers_max = available_parallelism().map_or(1, usize::from).min(WRITERS_MAX);
-        Self::on(Arc::new(FileSystem), writers_max, options, changed)
+        Self::on(storage, writers_max, options, changed)
     }
 
     pub(super) fn on(
