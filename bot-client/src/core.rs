@@ -556,7 +556,7 @@ impl Core {
         lane.received(tick.0, now);
         lane.heard(now);
         if snapshot.epoch != self.epoch {
-            self.start_epoch(snapshot.epoch, now);
+            self.start_epoch(snapshot.epoch, snapshot.consumed_input, now);
         }
         self.stats.snapshots += 1;
         self.is_snapshot_fresh = true;
@@ -610,10 +610,10 @@ impl Core {
         Ok(())
     }
 
-    /// Ticks begin anew: what is known of those before is void.
-    fn start_epoch(&mut self, epoch: u32, now: Duration) {
+    /// Ticks begin anew: what is known of those before is void, but for which inputs they have consumed.
+    fn start_epoch(&mut self, epoch: u32, consumed_input: u64, now: Duration) {
         self.epoch = epoch;
-        self.inputs.new_epoch();
+        self.inputs.new_epoch(consumed_input, now);
         self.ledger.new_epoch();
         if let Some(prediction) = &mut self.prediction {
             prediction.reset();

@@ -87,7 +87,8 @@ impl Core {
     }
 
     /// The seat is taken back; `first` is the server's first message on the new stream, which is stripe 0. What was sent and
-    /// not consumed is sent again, where it can still come in time.
+    /// not consumed is sent again, where it can still come in time; of a new epoch, whose ticks are others, edges alone, with the
+    /// next input.
     ///
     /// # Errors
     /// Where it is no welcome to this player's seat; drop the stream, and tell with [`resume_failed`](Self::resume_failed).
@@ -104,7 +105,7 @@ impl Core {
         }
         let epoch_changed = welcome.epoch != self.epoch;
         if epoch_changed {
-            self.start_epoch(welcome.epoch, now);
+            self.start_epoch(welcome.epoch, welcome.last_consumed_input, now);
             self.told_of(tick);
             // What it holds is of no use, and is not to be shown until the first snapshot says so.
             self.mirror = Mirror::new(Arc::clone(self.mirror.schema()));

@@ -9,6 +9,9 @@ use tickwire_shared::{InputMode, Schema, Tick};
 const SENT_MAX: usize = 1024;
 /// A server takes inputs for a second ahead, at 240 ticks per second at most.
 const ON_THEIR_WAY_MAX: usize = 256;
+/// A press that a crash of the server has cost is due again, but for one that was sent longer ago: nobody expects anything of that
+/// any more.
+const EDGES_KEPT: Duration = Duration::from_secs(3);
 
 /// Values that are no input of the session's game.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -152,8 +155,24 @@ impl Inputs {
         (self.sequence, self.on_their_way.iter().filter(is_of_use).cloned().collect())
     }
 
-    /// Ticks begin anew, and what was on its way is lost. Numbers go on rising.
-    pub(super) fn new_epoch(&mut self) {
+    /// Ticks begin anew, and what was on its way is lost; `consumed` is the newest input that a tick of before has taken. Numbers
+    /// go on rising.
+    ///
+    /// What was held then is held now or not. A press is no state that the next input says again: an edge that no tick has taken
+    /// is due once more, the newest one of each field, unless the player has pressed anew.
+    pub(super) fn new_epoch(&mut self, consumed: u64, now: Duration) {
+        let is_lost = |input: &&pb::Input| {
+            let sent = self.sent(input.sequence);
+            input.sequence > consumed && sent.is_some_and(|sent| now.saturating_sub(sent.at) <= EDGES_KEPT)
+        };
+        let lost: Vec<&pb::Input> = self.on_their_way.iter().filter(is_lost).collect();
+        for (i, field) in self.schema.inputs.iter().enumerate().filter(|(_, field)| field.mode == InputMode::Edge) {
+            let newest =
+                lost.iter().rev().filter_map(|input| input.values.get(i)).find(|value| **value != field.neutral);
+            if let Some(value) = newest.filter(|_| self.values[i] == field.neutral) {
+                self.values[i] = *value;
+            }
+        }
         self.last_target = Tick::ZERO;
         self.sent.clear();
         self.on_their_way.clear();
@@ -220,6 +239,45 @@ mod tests {
         assert_eq!(inputs.pop_consumed(8).map(|sent| sent.target), Some(Tick(10)));
         assert_eq!(inputs.pop_consumed(8), None);
         assert_eq!(inputs.sent(9).map(|sent| sent.target), Some(Tick(12)));
+    }
+
+    /// Sends the next input, as a client does.
+    fn send(inputs: &mut Inputs, target: u64, at: Duration) -> Vec<i32> {
+        let input = inputs.next(Tick(target), at);
+        inputs.note(input.clone());
+        input.values
+    }
+
+    #[test]
+    fn an_edge_that_no_tick_has_taken_is_due_once_more_at_a_new_epoch() {
+        let after = Duration::from_secs(2);
+        for (consumed, resent) in [(7, true), (8, true), (9, false), (10, false)] {
+            let mut inputs = inputs();
+            send(&mut inputs, 10, NOW);
+            inputs.set(&[5, 1]).unwrap();
+            assert_eq!(send(&mut inputs, 11, NOW), [5, 1], "number 9");
+            inputs.set(&[6]).unwrap();
+            send(&mut inputs, 12, NOW);
+            inputs.new_epoch(consumed, NOW + after);
+            // With what is held by now, and not again.
+            let edge: &[i32] = if resent { &[6, 1] } else { &[6] };
+            assert_eq!(send(&mut inputs, 3, NOW + after), edge, "{consumed} were consumed");
+            assert_eq!(send(&mut inputs, 4, NOW + after), [6]);
+            inputs.new_epoch(11, NOW + after);
+            assert_eq!(send(&mut inputs, 3, NOW + after), [6]);
+        }
+    }
+
+    #[test]
+    fn an_edge_that_was_sent_long_ago_stays_lost() {
+        for (age, values) in [(EDGES_KEPT, &[0, 1][..]), (EDGES_KEPT + Duration::from_millis(1), &[][..])] {
+            let mut inputs = inputs();
+            inputs.set(&[0, 1]).unwrap();
+            send(&mut inputs, 10, NOW);
+            inputs.set(&[]).unwrap();
+            inputs.new_epoch(7, NOW + age);
+            assert_eq!(send(&mut inputs, 3, NOW + age), values, "{age:?}");
+        }
     }
 
     #[test]

@@ -1,8 +1,6 @@
 //! Bots that play on while their server is killed, time and again: at any moment of the match, and while it recovers.
 
 use std::{
-    fs,
-    io::{self, Write as _},
     path::Path,
     thread,
     time::{Duration, Instant},
@@ -10,15 +8,15 @@ use std::{
 
 use rand::{RngExt as _, SeedableRng as _, rngs::Xoshiro256PlusPlus};
 use serde_json::{Value as Json, json};
-use tickwire_client::{
-    Client, Event, JoinOptions,
-    bots::{self, BehaviourChoice, Report, SwarmConfig, SwarmHandle},
-};
+use tickwire_client::{Client, Event, JoinOptions};
 use tickwire_recording::{EndReason, Recording, RecordingState};
 use tickwire_shared::PlayerStatus;
 use tokio::{sync::watch, time::timeout};
 
-use crate::server::{ARENA_1, Listening, PATIENCE, Server, data, files, verified};
+use crate::{
+    server::{ARENA_1, Listening, PATIENCE, Server, data, files, verified},
+    swarm::{Swarm, tell},
+};
 
 /// What is done to a server.
 struct Plan {
@@ -54,7 +52,7 @@ async fn bots_play_on_over_kills_while_the_recording_goes_from_file_to_file() {
     assert!(segments > 2, "{segments}");
 }
 
-/// `cargo test --release -p tickwire-server --test recovery -- --ignored --nocapture`, in a few minutes.
+/// `cargo test --release -p tickwire-server --test recovery -- --ignored --nocapture kills`, in a few minutes.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "takes minutes, and needs a release build to be worth them"]
 async fn thirty_two_bots_play_on_over_a_hundred_kills() {
@@ -79,7 +77,7 @@ async fn torment(Plan { kills, recovering, bots, seed, arguments }: Plan) -> usi
     let mut losses: Vec<u64> = Vec::new();
     let mut took: Vec<Duration> = Vec::new();
     let mut listening: Vec<Duration> = Vec::new();
-    let mut amid_recovery = 0;
+    let (mut amid_recovery, mut sessions_lost) = (0, 0);
     // How long a recovery takes, about.
     let mut recovery = Duration::from_millis(5);
     while left.iter().sum::<usize>() > 0 {
@@ -124,6 +122,7 @@ async fn torment(Plan { kills, recovering, bots, seed, arguments }: Plan) -> usi
         losses.push(before.tick.saturating_sub(tick));
         until(&mut seen, "somebody plays again", |seen| seen.epoch == epoch).await;
         took.push(began.elapsed());
+        sessions_lost += u64::from(server.session(ARENA_1).await.create_time != created);
     }
     until(&mut seen, "all play again", |seen| seen.connected == players).await;
     let session = server.session(ARENA_1).await;
@@ -146,18 +145,20 @@ async fn torment(Plan { kills, recovering, bots, seed, arguments }: Plan) -> usi
     let told = json!({
         "kills": kills,
         "kills_amid_recovery": amid_recovery,
-        "sessions_lost": 0,
+        "sessions_lost": sessions_lost,
         "ticks": ticks,
         "epochs": epochs,
         "segments": files.len(),
         "ticks_lost_per_kill": losses,
         "ticks_lost_max": losses.iter().max(),
+        "hash_mismatches": report.hash_mismatches,
         "spawn_to_listening_ms": spread(&listening),
         "spawn_to_playing_ms": spread(&took),
         "bots": report,
     });
-    tell(kills, &told);
+    tell(&format!("kills-{kills}"), &told);
     assert_eq!((report.bots_connected, report.bots_failed, report.hash_mismatches), (bots as u64, 0, 0), "{told}");
+    assert_eq!(sessions_lost, 0, "{told}");
     assert!(report.hash_checks > 0 && report.resumes >= bots as u64, "{told}");
     files.len()
 }
@@ -173,13 +174,6 @@ fn assert_nothing_is_lost(server: &Server) {
     {
         assert_eq!(server.logged(message), Vec::<Json>::new());
     }
-}
-
-/// Says how it went, on standard error and in a file.
-fn tell(kills: usize, told: &Json) {
-    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("kills-{kills}.json"));
-    fs::write(&path, told.to_string()).expect("it can be written");
-    writeln!(io::stderr(), "{told:#}\nwritten to {}", path.display()).expect("it can be written");
 }
 
 /// The least, the median and the most.
@@ -217,31 +211,4 @@ async fn look_on(url: &str) -> watch::Receiver<Seen> {
         }
     });
     seen
-}
-
-/// Bots, on threads of their own.
-struct Swarm {
-    handle: SwarmHandle,
-    running: thread::JoinHandle<Report>,
-}
-
-impl Swarm {
-    fn start(url: &str, bots: usize, seed: u64) -> Self {
-        let config = SwarmConfig {
-            behaviours: vec![BehaviourChoice::Wander, BehaviourChoice::Chase, BehaviourChoice::Chaos],
-            seed,
-            ..SwarmConfig::new(url, bots, Duration::from_secs(24 * 60 * 60))
-        };
-        let handle = SwarmHandle::default();
-        let running = thread::spawn({
-            let handle = handle.clone();
-            move || bots::run(&config, &handle).expect("it can be started").0
-        });
-        Self { handle, running }
-    }
-
-    fn end(self) -> Report {
-        self.handle.stop();
-        self.running.join().expect("it does not panic")
-    }
 }

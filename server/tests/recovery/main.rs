@@ -3,5 +3,9 @@
 #![cfg(unix)]
 
 mod kill;
+mod press;
 mod server;
+#[cfg(target_os = "linux")]
+mod stall;
 mod starts;
+mod swarm;

@@ -20,7 +20,7 @@ use tonic::transport::Channel;
 
 /// How often it is seen whether a session is as wanted: a connection may not ask without a pause.
 const LOOK_INTERVAL: Duration = Duration::from_millis(5);
-const BINARY: &str = env!("CARGO_BIN_EXE_tickwire-server");
+pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_tickwire-server");
 /// Nothing here takes so long; a test that waits so long has failed.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -51,7 +51,11 @@ pub(crate) struct Listening {
 
 impl Server {
     pub(crate) fn spawn(data: &Path, arguments: &[&str]) -> Self {
-        let mut command = Command::new(BINARY);
+        Self::spawn_by(Command::new(BINARY), data, arguments)
+    }
+
+    /// By a command that ends in the server's program.
+    pub(crate) fn spawn_by(mut command: Command, data: &Path, arguments: &[&str]) -> Self {
         // What the test's own environment says of servers is not for these.
         for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("TICKWIRE_")) {
             command.env_remove(name);

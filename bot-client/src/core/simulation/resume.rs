@@ -244,6 +244,47 @@ fn a_new_epoch_voids_what_was_held_the_clock_and_what_was_under_way() {
 }
 
 #[test]
+fn a_press_that_a_crash_has_cost_takes_effect_once_and_one_that_was_consumed_is_not_repeated() {
+    let resume =
+        Resume { backoff_min: Duration::from_millis(20), backoff_max: Duration::from_millis(50), ..Resume::default() };
+    // How long before the crash the button was pressed, whether a tick had consumed that, how long the server is away, and
+    // whether the press is sent again.
+    for (ago, consumed, away, again) in
+        [(0.05, false, 0.5, true), (0.05, false, 2.0, true), (0.05, false, 3.5, false), (0.5, true, 0.5, false)]
+    {
+        // Inputs, and what is told of them, are under way for long.
+        let mut game = Match::resumable(0.100, resume);
+        let from = game.sent.len();
+        game.core.set_input(&[7, 1]).unwrap();
+        game.run(0.02);
+        game.core.set_input(&[7]).unwrap();
+        game.run(ago - 0.02);
+        let is_press = |sent: &&SentInput| sent.input.values.get(1) == Some(&1);
+        let presses: Vec<u64> = game.sent[from..].iter().filter(is_press).map(|sent| sent.input.sequence).collect();
+        assert_eq!((presses.len(), game.server.consumed >= presses[0]), (1, consumed));
+        game.lose();
+        let lost_at = game.now;
+        game.server.epoch = 2;
+        game.server.waiting.clear();
+        let attempts = game.attempt(|game, _| match game.now < lost_at + away {
+            true => Answer::Failure(ResumeFailure::Retry { after: None }),
+            false => game.let_in(),
+        });
+        assert!(!attempts.is_empty());
+        let from = game.sent.len();
+        game.run(2.0);
+        let new = &game.sent[from..];
+        let presses: Vec<&SentInput> = new.iter().filter(is_press).collect();
+        assert_eq!(presses.len(), usize::from(again), "{away} s: {presses:?}");
+        if again {
+            // With the first one, in time for its tick.
+            assert_eq!((presses[0].input.sequence, presses[0].input.values[0]), (new[0].input.sequence, 7));
+            assert_eq!(game.late_share(2.0), 0.0);
+        }
+    }
+}
+
+#[test]
 fn who_is_never_let_in_gives_up_and_asks_for_nothing_more() {
     let resume = Resume { give_up_after: Duration::from_secs(10), ..Resume::default() };
     let mut game = Match::resumable(0.030, resume);
