@@ -19,7 +19,7 @@ use rustls::{
     server::{NoClientAuth, WebPkiClientVerifier, danger::ClientCertVerifier},
     sign::CertifiedKey,
 };
-use tokio::{net::TcpStream, time};
+use tokio::{net::TcpStream, task, time};
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tracing::{error, info};
 
@@ -106,7 +106,9 @@ impl Tls {
         let mut failed = None;
         loop {
             time::sleep(LOOK_INTERVAL).await;
-            let stamps = stamps(&self.files);
+            let files = self.files.clone();
+            // Not here: who accepts connections is not to wait for a disk.
+            let Ok(stamps) = task::spawn_blocking(move || stamps(&files)).await else { continue };
             if stamps == self.held.load().stamps || failed.as_ref() == Some(&stamps) {
                 continue;
             }
