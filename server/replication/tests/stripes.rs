@@ -25,7 +25,7 @@ struct Weather {
     /// In percent per tick and stream: how often a stall begins, and how often a stream is lost.
     stall_percent: u32,
     loss_percent: u32,
-    /// In percent of snapshots: how often one comes with a cell that is not what its hash says.
+    /// In percent of the snapshots that are no reset: how often one comes with a cell that is not what its hash says.
     damage_percent: u32,
     stall_ticks_max: u64,
     delay_ticks_max: u64,
@@ -180,7 +180,7 @@ impl Player {
                 if stream.is_broken {
                     let applied = self.mirror.apply(place, &snapshot).expect("it waits for a reset");
                     assert!(applied.ignored);
-                } else if self.rng.random_ratio(self.damage_percent, 100) && damage(&mut snapshot) {
+                } else if !snapshot.reset && self.rng.random_ratio(self.damage_percent, 100) && damage(&mut snapshot) {
                     // Whoever finds that tells the server at once.
                     stream.view.resync();
                     stream.is_broken = true;
