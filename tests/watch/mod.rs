@@ -1,5 +1,6 @@
 //! Spectators: live, late, in the past, and of recordings.
 
+mod gaps;
 mod recordings;
 mod segments;
 pub(crate) mod spectator;

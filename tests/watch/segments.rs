@@ -18,7 +18,7 @@ use super::{
 use crate::harness::{TestServer, eventually, field_of, hello, reason_of};
 
 /// A server whose session is recorded in small segments, while somebody plays.
-async fn segmented_server(change: impl FnOnce(&mut ServerConfig)) -> (TestServer, TempDir) {
+pub(super) async fn segmented_server(change: impl FnOnce(&mut ServerConfig)) -> (TestServer, TempDir) {
     let (server, directory) = recording_server(|config| {
         config.recordings_public = true;
         config.recording.segment_bytes = NonZeroU64::new(16 * 1024);
@@ -31,12 +31,12 @@ async fn segmented_server(change: impl FnOnce(&mut ServerConfig)) -> (TestServer
 }
 
 /// The files of the recording, those that are finished and the one that grows.
-fn segments(directory: &TempDir) -> Vec<PathBuf> {
+pub(super) fn segments(directory: &TempDir) -> Vec<PathBuf> {
     list(directory.path()).expect("a directory").into_iter().map(|listed| listed.path).collect()
 }
 
 /// Waits until there are so many segments, and those before the newest are finished.
-async fn until_segments(directory: &TempDir, count: usize) {
+pub(super) async fn until_segments(directory: &TempDir, count: usize) {
     let is_live = |path: &PathBuf| path.to_string_lossy().ends_with(".live.mcap");
     eventually("there are segments", || {
         let segments = segments(directory);
@@ -45,7 +45,7 @@ async fn until_segments(directory: &TempDir, count: usize) {
     .await;
 }
 
-async fn list_of(server: &TestServer) -> Vec<pb::Recording> {
+pub(super) async fn list_of(server: &TestServer) -> Vec<pb::Recording> {
     let request = pb::ListRecordingsRequest::default();
     service(server).await.list_recordings(request).await.expect("they are public").into_inner().recordings
 }
@@ -54,7 +54,7 @@ async fn service(server: &TestServer) -> RecordingServiceClient<Channel> {
     RecordingServiceClient::new(server.channel().await)
 }
 
-async fn replay(server: &TestServer, name: &str, from_tick: u64) -> Result<Spectator, Status> {
+pub(super) async fn replay(server: &TestServer, name: &str, from_tick: u64) -> Result<Spectator, Status> {
     let request =
         pb::ReplayRequest { name: name.into(), from_tick, hello: Some(hello()), ..pb::ReplayRequest::default() };
     Spectator::replay(server, request).await

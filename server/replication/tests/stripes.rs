@@ -25,6 +25,8 @@ struct Weather {
     /// In percent per tick and stream: how often a stall begins, and how often a stream is lost.
     stall_percent: u32,
     loss_percent: u32,
+    /// In percent of the snapshots that are no reset: how often one comes with a cell that is not what its hash says.
+    damage_percent: u32,
     stall_ticks_max: u64,
     delay_ticks_max: u64,
 }
@@ -43,6 +45,8 @@ struct Stream {
     applied: u64,
     /// It has acknowledged anything.
     is_proven: bool,
+    /// A snapshot did not fit: none is taken before a reset.
+    is_broken: bool,
 }
 
 /// A player and all that was seen.
@@ -60,6 +64,11 @@ struct Player {
     lagged: u64,
     caught_up: u64,
     hashes: u64,
+    damaged: u64,
+    /// The newest tick of which a snapshot was damaged: what stands in it before the damage counts.
+    damaged_at: Tick,
+    damage_percent: u32,
+    rng: ChaCha8Rng,
 }
 
 impl Stream {
@@ -75,12 +84,13 @@ impl Stream {
             known: Tick::ZERO,
             applied: 0,
             is_proven: false,
+            is_broken: false,
         }
     }
 }
 
 impl Player {
-    fn new(weather: Weather, bytes_per_second: Option<u32>) -> Self {
+    fn new(weather: Weather, bytes_per_second: Option<u32>, seed: u64) -> Self {
         let config = TurnsConfig {
             tick_rate: TickRate::DEFAULT,
             ticks_per_snapshot: 1,
@@ -101,6 +111,10 @@ impl Player {
             lagged: 0,
             caught_up: 0,
             hashes: 0,
+            damaged: 0,
+            damaged_at: Tick::ZERO,
+            damage_percent: weather.damage_percent,
+            rng: ChaCha8Rng::seed_from_u64(seed),
         }
     }
 
@@ -150,17 +164,35 @@ impl Player {
             {
                 stream.applied += 1;
                 let delay = stream.delay;
-                let snapshot = pb::Snapshot::decode(bytes.as_slice()).expect("the generated types read it");
+                let mut snapshot = pb::Snapshot::decode(bytes.as_slice()).expect("the generated types read it");
                 stream.acks.push_back((tick + delay, Tick(snapshot.tick)));
                 // Who was not served for longer than there is history has no base.
                 let gap = snapshot.tick - std::mem::replace(&mut stream.last, snapshot.tick);
                 let is_first = gap == snapshot.tick;
-                assert_eq!(snapshot.reset, is_first || gap >= world.plan.history_ticks as u64);
+                if std::mem::replace(&mut stream.is_broken, false) {
+                    stream.is_broken = !snapshot.reset;
+                } else {
+                    assert_eq!(snapshot.reset, is_first || gap >= world.plan.history_ticks as u64);
+                }
                 if is_first {
                     stream.known = self.mirror.tick();
                 }
-                let known = stream.known;
-                self.apply_and_check(place, &snapshot, known, world);
+                if stream.is_broken {
+                    let applied = self.mirror.apply(place, &snapshot).expect("it waits for a reset");
+                    assert!(applied.ignored);
+                } else if !snapshot.reset && self.rng.random_ratio(self.damage_percent, 100) && damage(&mut snapshot) {
+                    // Whoever finds that tells the server at once.
+                    stream.view.resync();
+                    stream.is_broken = true;
+                    self.damaged += 1;
+                    self.damaged_at = self.damaged_at.max(Tick(snapshot.tick));
+                    self.owner_tick = self.owner_tick.max(Tick(snapshot.tick));
+                    self.mirror.apply(place, &snapshot).expect_err("a hash is wrong");
+                    self.check_times(world);
+                } else {
+                    let known = stream.known;
+                    self.apply_and_check(place, &snapshot, known, world);
+                }
             }
             let Some(stream) = &mut self.streams[place] else { continue };
             while let Some((_, newest)) = stream.acks.pop_front_if(|(at, _)| *at <= tick) {
@@ -223,7 +255,8 @@ impl Player {
         }
     }
 
-    fn check_shown(&mut self, place: usize, header: &Frame, snapshot: &pb::Snapshot, world: &RandomWorld) {
+    /// Nobody is shown who was not there, or as they were before.
+    fn check_times(&mut self, world: &RandomWorld) -> BTreeMap<NetId, (Tick, CellId)> {
         let mut shown: BTreeMap<NetId, (Tick, CellId)> = BTreeMap::new();
         for entity in self.mirror.shown() {
             let (id, tick) = (entity.net_id(), entity.tick());
@@ -237,10 +270,14 @@ impl Player {
             assert_eq!(there, Some(entity.cell()), "entity {id} at tick {tick}");
             self.shown_at.insert(id, tick);
         }
+        shown
+    }
 
+    fn check_shown(&mut self, place: usize, header: &Frame, snapshot: &pb::Snapshot, world: &RandomWorld) {
+        let shown = self.check_times(world);
         let cells: BTreeSet<CellId> = self.mirror.cells(place).collect();
         let stands = |cell: &CellId| self.mirror.cell_tick(place, *cell) == Some(header.tick);
-        let is_newest = header.tick == self.mirror.tick();
+        let is_newest = header.tick == self.mirror.tick() && header.tick > self.damaged_at;
         if is_newest && snapshot.deferred_cells.is_empty() && cells.iter().all(stands) {
             self.caught_up += 1;
             let ids = |cell: &CellId| -> Vec<NetId> {
@@ -271,11 +308,19 @@ impl Player {
     }
 }
 
+/// Makes the hash of a cell another. False: no update is whole.
+fn damage(snapshot: &mut pb::Snapshot) -> bool {
+    let is_whole = |update: &&mut pb::CellUpdate| update.slice + 1 >= update.slices;
+    let Some(update) = snapshot.cells.iter_mut().filter(is_whole).last() else { return false };
+    update.hash = Some(update.hash.map_or(0x5eed_5eed, |hash| !hash));
+    true
+}
+
 /// Plays a plan in a weather; then the weather clears, and all streams catch up.
 fn play(plan: Plan, weather: Weather) -> Player {
     let mut world = RandomWorld::new(plan);
     let replicator = plan.replicator(&world);
-    let mut player = Player::new(weather, plan.bytes_per_second);
+    let mut player = Player::new(weather, plan.bytes_per_second, plan.seed);
     let mut rng = ChaCha8Rng::seed_from_u64(!plan.seed);
     player.open_one(1);
     for tick in 1..=plan.ticks {
@@ -301,6 +346,7 @@ fn play(plan: Plan, weather: Weather) -> Player {
 
 /// Without stalls, every stream comes to hold all that the newest frame has in its view.
 fn clear_up(player: &mut Player, world: &mut RandomWorld, replicator: &Replicator, ticks: u64, weather: Weather) {
+    player.damage_percent = 0;
     player.streams.iter_mut().flatten().for_each(|stream| (stream.stalled_until, stream.applied) = (0, 0));
     let before = player.caught_up;
     let mut all_held = [false; STRIPES_MAX];
@@ -351,14 +397,11 @@ fn plan() -> impl Strategy<Value = Plan> {
 }
 
 fn weather() -> impl Strategy<Value = Weather> {
-    (2..=STRIPES_MAX, 1..=2_u32, 0..12_u32, 0..4_u32, 0..60_u64, 0..8_u64).prop_map(
-        |(stripes, copies, stall_percent, loss_percent, stall_ticks_max, delay_ticks_max)| Weather {
-            stripes,
-            copies,
-            stall_percent,
-            loss_percent,
-            stall_ticks_max,
-            delay_ticks_max,
+    let percents = (0..12_u32, 0..4_u32, prop_oneof![Just(0), 1..10_u32]);
+    (2..=STRIPES_MAX, 1..=2_u32, percents, 0..60_u64, 0..8_u64).prop_map(
+        |(stripes, copies, percents, stall_ticks_max, delay_ticks_max)| {
+            let (stall_percent, loss_percent, damage_percent) = percents;
+            Weather { stripes, copies, stall_percent, loss_percent, damage_percent, stall_ticks_max, delay_ticks_max }
         },
     )
 }
@@ -391,10 +434,17 @@ fn weathers_reach_loss_lag_and_hashes() {
         ack_loss_percent: 0,
         resync_percent: 0,
     };
-    let weather =
-        Weather { stripes: 3, copies: 1, stall_percent: 4, loss_percent: 1, stall_ticks_max: 40, delay_ticks_max: 4 };
+    let weather = Weather {
+        stripes: 3,
+        copies: 1,
+        stall_percent: 4,
+        loss_percent: 1,
+        damage_percent: 2,
+        stall_ticks_max: 40,
+        delay_ticks_max: 4,
+    };
     let player = play(plan, weather);
     assert!(player.opened > 5 && player.lost > 3, "{} opened, {} lost", player.opened, player.lost);
     assert!(player.lagged > 100 && player.caught_up > 20, "{} lagged, {} caught up", player.lagged, player.caught_up);
-    assert!(player.hashes > 100, "{} hashes", player.hashes);
+    assert!(player.hashes > 100 && player.damaged > 5, "{} hashes, {} wrong", player.hashes, player.damaged);
 }

@@ -284,11 +284,6 @@ impl SessionHandle {
         self.live.late().is_none_or(|late| late.newest().tick <= self.live.due(self.clock.tick()))
     }
 
-    /// What live spectators' snapshots are composed from.
-    pub(crate) fn live_replicator(&self) -> &Replicator {
-        self.live.late().unwrap_or(&self.replicator)
-    }
-
     /// The newest tick that stands in the recording whole.
     pub(crate) fn recorded_tick(&self) -> Tick {
         // Before the recorder's lag, so that what is left is written.

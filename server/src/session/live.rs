@@ -3,7 +3,7 @@
 use std::{
     collections::VecDeque,
     sync::{
-        Arc, Mutex, MutexGuard, OnceLock,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock,
         atomic::{AtomicUsize, Ordering},
     },
     time::Duration,
@@ -33,7 +33,8 @@ pub(crate) struct LiveEdge {
 
 #[derive(Debug)]
 struct Late {
-    replicator: Replicator,
+    /// Another one after each jump in time.
+    replicator: RwLock<Arc<Replicator>>,
     /// Oldest first; none, where they come from the recording.
     waiting: Option<Mutex<VecDeque<Arc<Frame>>>>,
 }
@@ -44,7 +45,7 @@ impl LiveEdge {
     pub(super) fn new(delay: Duration, rate: TickRate, replicator: impl FnOnce() -> Replicator) -> Self {
         let delay_ms = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX / 1000);
         let late = || Late {
-            replicator: replicator(),
+            replicator: RwLock::new(Arc::new(replicator())),
             waiting: (delay <= DELAY_IN_MEMORY_MAX).then(Mutex::<VecDeque<_>>::default),
         };
         Self {
@@ -69,8 +70,17 @@ impl LiveEdge {
 
     /// Whose frames are late, where any are. The first one of a session that goes on after a crash is not [due](Self::due) at
     /// first.
-    pub(crate) fn late(&self) -> Option<&Replicator> {
-        self.late.as_ref().map(|late| &late.replicator)
+    pub(crate) fn late(&self) -> Option<Arc<Replicator>> {
+        // A poisoned lock holds a whole Arc all the same: it is only ever replaced.
+        let replicator = |late: &Late| Arc::clone(&late.replicator.read().unwrap_or_else(PoisonError::into_inner));
+        self.late.as_ref().map(replicator)
+    }
+
+    /// What is shown late goes on with other frames, which do not follow those before: for spectators that is a jump in time.
+    pub(crate) fn jump(&self, replicator: Arc<Replicator>) {
+        if let Some(late) = &self.late {
+            *late.replicator.write().unwrap_or_else(PoisonError::into_inner) = replicator;
+        }
     }
 
     /// Whether late frames come from the recording.
@@ -104,12 +114,12 @@ impl LiveEdge {
 
     /// Shows what is old enough when `newest` is the session's newest tick.
     pub(crate) fn show_due(&self, newest: Tick) {
-        let Some(late) = &self.late else { return };
+        let Some(late) = self.late() else { return };
         let due = self.due(newest);
         loop {
             let is_due = |frame: &mut Arc<Frame>| frame.tick <= due;
             let Some(frame) = self.waiting().and_then(|mut waiting| waiting.pop_front_if(is_due)) else { return };
-            late.replicator.publish(frame);
+            late.publish(frame);
         }
     }
 

@@ -11,7 +11,7 @@ use std::{
 
 use tickwire_proto::v1::{self as pb, SavedState};
 use tickwire_recording::{
-    Recording, RecordingState, RecordingSummary, finished_path, game_of, is_same_recording, live_path,
+    Recording, RecordingError, RecordingState, RecordingSummary, finished_path, game_of, is_same_recording, live_path,
 };
 use tickwire_shared::{Game, Tick};
 use tonic::Code;
@@ -177,7 +177,7 @@ impl Library {
         let wrong = |error: &dyn fmt::Display| {
             Refusal::new(Code::FailedPrecondition, "UNREADABLE", format!("{}: {error}", found.name)).field("name")
         };
-        let recording = Recording::open(&found.path).map_err(|error| wrong(&error))?;
+        let recording = found.open().map_err(|error| wrong(&error))?;
         if found.is_live() && recording.summary().state == RecordingState::Live {
             return Err(found.is_of_another());
         }
@@ -221,7 +221,7 @@ impl Found {
             };
         }
         let bytes = fs::metadata(&self.path).map_or(0, |metadata| metadata.len());
-        match Recording::open(&self.path) {
+        match self.open() {
             Err(error) => pb::Recording {
                 name,
                 state: SavedState::Damaged.into(),
@@ -261,7 +261,7 @@ impl Found {
         };
         let sessions = registry.all();
         let Some(session) = sessions.iter().find(is_segment_of) else { return Ok(()) };
-        let last = Recording::open(&self.path).map(|recording| recording.summary().last_tick());
+        let last = self.open().map(|recording| recording.summary().last_tick());
         // One that cannot be looked at now is not known to have been seen.
         if !last.is_ok_and(|last| last <= session.live_tick()) {
             let message =
@@ -269,6 +269,16 @@ impl Found {
             return Err(Refusal::new(Code::FailedPrecondition, "LIVE", message).field("name"));
         }
         Ok(())
+    }
+
+    /// The recording, which may have been finished since it was found.
+    fn open(&self) -> Result<Recording, RecordingError> {
+        match Recording::open(&self.path) {
+            Err(RecordingError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound && self.is_live() => {
+                Recording::open(finished_path(self.path.parent().unwrap_or(Path::new("")), self.name.id()))
+            }
+            opened => opened,
+        }
     }
 
     fn is_live(&self) -> bool {
@@ -342,6 +352,21 @@ mod tests {
         }
         let long = format!("recordings/{}", "x".repeat(10_000)).parse::<RecordingName>().expect_err("too long");
         assert!(long.to_string().len() < 400);
+    }
+
+    #[test]
+    fn a_recording_that_is_finished_once_it_is_found_is_opened_by_its_new_name() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let library = Library::new(Some(directory.path().to_owned()), true, Arc::default());
+        let name: RecordingName = "recordings/arena-1".parse().expect("a name");
+        let recorded = include_bytes!("../../../tests/recordings/deathmatch-60hz.mcap");
+        let [live, finished] = [live_path, finished_path].map(|path| path(directory.path(), "arena-1"));
+        fs::write(&live, recorded).expect("a file");
+        let found = library.find(name).unwrap_or_else(|refusal| panic!("{refusal:?}"));
+        fs::rename(&live, &finished).expect("it is there");
+        assert_eq!(found.open().expect("it is there").meta().segment.number, 1);
+        fs::remove_file(&finished).expect("it is there");
+        found.open().expect_err("it is nowhere");
     }
 
     #[test]

@@ -9,7 +9,7 @@ use std::{
 };
 
 use tickwire_replication::{ReplicationConfig, Replicator};
-use tickwire_shared::{Tick, TickRate};
+use tickwire_shared::{Frame, Tick, TickRate};
 use tokio::sync::watch;
 
 use super::tape::{Deck, Played, Tape};
@@ -49,6 +49,18 @@ pub(super) struct PastState {
     pub(super) speed: f64,
     pub(super) paused: bool,
     pub(super) outcome: Outcome,
+    /// Where it could not go, of all times so far.
+    pub(super) refused: Refused,
+    /// The first tick that there was when it went somewhere, where the oldest may be deleted.
+    pub(super) first_left: Option<Tick>,
+}
+
+/// Places that could not be gone to: it has stayed where it was.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Refused {
+    pub(super) times: u64,
+    /// Why, the last time.
+    pub(super) reason: String,
 }
 
 /// What became of the playing.
@@ -79,7 +91,16 @@ impl Past {
         permit: Permit,
         open: impl FnOnce() -> Result<Tape, String> + Send + 'static,
     ) -> io::Result<Arc<Self>> {
-        let state = PastState { stretch: None, tick, since: Instant::now(), speed, paused, outcome: Outcome::Plays };
+        let state = PastState {
+            stretch: None,
+            tick,
+            since: Instant::now(),
+            speed,
+            paused,
+            outcome: Outcome::Plays,
+            refused: Refused::default(),
+            first_left: None,
+        };
         let past = Arc::new(Self {
             orders: Mutex::new(Orders { stop: false, seek: Some(tick), steps: 0, speed, paused }),
             ordered: Condvar::new(),
@@ -134,6 +155,12 @@ impl Past {
         self.order(|orders| orders.stop = true);
     }
 
+    /// Whether nothing else is wanted of it than to go on as it does: what has come to the live edge goes on there.
+    pub(super) fn is_content(&self) -> bool {
+        let orders = self.lock();
+        orders.seek.is_none() && !orders.paused && orders.speed >= 1.0
+    }
+
     fn told(&self) -> (f64, bool) {
         let state = self.state.borrow();
         (state.speed, state.paused)
@@ -157,6 +184,8 @@ struct Player {
     stretch: Option<Arc<Stretch>>,
     pace: Pace,
     outcome: Outcome,
+    refused: Refused,
+    first_left: Option<Tick>,
 }
 
 /// What the thread is to do next.
@@ -172,7 +201,8 @@ enum Job {
 impl Player {
     fn new(past: Arc<Past>, tape: Tape) -> Self {
         let pace = Pace::new(tape.meta().tick_rate, Instant::now());
-        Self { past, tape, deck: None, stretch: None, pace, outcome: Outcome::Plays }
+        let refused = Refused::default();
+        Self { past, tape, deck: None, stretch: None, pace, outcome: Outcome::Plays, refused, first_left: None }
     }
 
     fn play(mut self) {
@@ -182,6 +212,8 @@ impl Player {
                 Job::Stop => return,
                 Job::Seek(tick) => self.seek(tick),
                 Job::Play(ticks) => self.advance(ticks, !paused && speed >= 1.0),
+                // Who has stopped at the live edge stays in the past.
+                Job::Tell if self.outcome == Outcome::CaughtUp => self.outcome = Outcome::Plays,
                 Job::Tell => {}
             }
             self.tell(speed, paused);
@@ -222,22 +254,30 @@ impl Player {
     }
 
     fn seek(&mut self, tick: Tick) {
-        let tick = tick.min(self.tape.last()).max(self.tape.first());
+        // Where nothing may be seen yet, that is before the first.
+        let tick = tick.max(self.tape.first()).min(self.tape.last());
+        self.first_left = self.tape.first_left();
         match Deck::at(&self.tape, tick, || self.past.lock().stop) {
             Ok(deck) => {
-                let frame = Arc::clone(deck.frame());
-                let meta = self.tape.meta();
-                let usual = ReplicationConfig::new(meta.tick_rate);
-                let config = ReplicationConfig { history_ticks: usual.history_ticks * HISTORIES, ..usual };
-                let game = Arc::clone(&self.tape.game);
-                let replicator = Replicator::new(game, &meta.schema, config, frame);
-                self.stretch = Some(Arc::new(Stretch { replicator }));
+                self.stretch = Some(self.stretch_from(Arc::clone(deck.frame())));
                 self.deck = Some(deck);
                 self.outcome = Outcome::Plays;
+            }
+            Err(error) if self.deck.is_some() => {
+                self.refused.times += 1;
+                self.refused.reason = error.to_string();
             }
             Err(error) => self.outcome = Outcome::Failed(error.to_string()),
         }
         self.pace.start(Instant::now());
+    }
+
+    fn stretch_from(&self, frame: Arc<Frame>) -> Arc<Stretch> {
+        let meta = self.tape.meta();
+        let usual = ReplicationConfig::new(meta.tick_rate);
+        let config = ReplicationConfig { history_ticks: usual.history_ticks * HISTORIES, ..usual };
+        let replicator = Replicator::new(Arc::clone(&self.tape.game), &meta.schema, config, frame);
+        Arc::new(Stretch { replicator })
     }
 
     fn advance(&mut self, ticks: u32, catches_up: bool) {
@@ -245,6 +285,10 @@ impl Player {
         for _ in 0..ticks {
             match deck.play() {
                 Played::Frame(frame) => stretch.replicator.publish(frame),
+                Played::Jump(frame) => {
+                    self.stretch = Some(self.stretch_from(frame));
+                    return;
+                }
                 Played::NotYet => {
                     if catches_up && deck.frame().tick >= self.tape.last() && self.tape.leads_to_live() {
                         self.outcome = Outcome::CaughtUp;
@@ -278,6 +322,8 @@ impl Player {
             state.stretch.clone_from(&self.stretch);
             (state.speed, state.paused) = (speed, paused);
             state.outcome.clone_from(&self.outcome);
+            state.refused.clone_from(&self.refused);
+            state.first_left = self.first_left;
         });
     }
 }
@@ -334,6 +380,31 @@ mod tests {
     #[test]
     fn in_the_time_of_a_tick_as_many_are_due_as_the_speed_asks_for() {
         assert_eq!([0.1, 0.25, 1.0, 1.5, 64.0].map(|speed| ticks(speed, 601)), [60, 150, 601, 901, 64 * 601]);
+    }
+
+    #[test]
+    fn who_has_come_to_the_live_edge_goes_on_there_unless_something_else_is_wanted() {
+        let orders = Orders { stop: false, seek: None, steps: 0, speed: 64.0, paused: false };
+        let state = PastState {
+            stretch: None,
+            tick: Tick(7),
+            since: Instant::now(),
+            speed: 64.0,
+            paused: false,
+            outcome: Outcome::CaughtUp,
+            refused: Refused::default(),
+            first_left: None,
+        };
+        let past = Past { orders: Mutex::new(orders), ordered: Condvar::new(), state: watch::Sender::new(state) };
+        assert!(past.is_content());
+        past.set_paused(true);
+        assert!(!past.is_content());
+        past.set_speed(0.5);
+        assert!(!past.is_content(), "the edge is faster");
+        past.set_speed(1.0);
+        assert!(past.is_content());
+        past.seek(Tick(3));
+        assert!(!past.is_content());
     }
 
     #[test]

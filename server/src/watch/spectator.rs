@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tickwire_replication::{Follow, View, ViewConfig};
+use tickwire_replication::{Follow, Replicator, View, ViewConfig};
 use tickwire_shared::{PlayerId, Tick};
 use tokio::sync::{Notify, watch};
 use tonic::Code;
@@ -49,6 +49,8 @@ pub(super) struct State {
     pub(super) is_untold: bool,
     /// Why it is not where it was sent to.
     pub(super) problem: String,
+    /// The first tick that there was when it was in the past last.
+    pub(super) first_left: Tick,
     /// Echoes of pings without a pong.
     pub(super) pings: VecDeque<u64>,
     pub(super) leaves: bool,
@@ -61,14 +63,16 @@ pub(super) struct State {
 #[derive(Clone, Debug)]
 pub(super) enum Stand {
     Nowhere,
-    Live,
+    /// On the session's own frames, or on these late ones.
+    Live(Option<Arc<Replicator>>),
     Past(Arc<Stretch>),
 }
 
 impl Stand {
     pub(super) fn is(&self, other: &Self) -> bool {
         match (self, other) {
-            (Self::Nowhere, Self::Nowhere) | (Self::Live, Self::Live) => true,
+            (Self::Nowhere, Self::Nowhere) | (Self::Live(None), Self::Live(None)) => true,
+            (Self::Live(Some(a)), Self::Live(Some(b))) => Arc::ptr_eq(a, b),
             (Self::Past(a), Self::Past(b)) => Arc::ptr_eq(a, b),
             _ => false,
         }
@@ -93,6 +97,7 @@ impl Spectator {
             jumps: 0,
             is_untold: true,
             problem: String::new(),
+            first_left: Tick::ZERO,
             pings: VecDeque::new(),
             leaves: false,
             steered_at: Instant::now(),

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use futures_util::{Stream, stream};
 use prost::Message as _;
 use tickwire_proto::v1::{self as pb, server_message::Kind};
-use tickwire_replication::{InputFeedback, Snapshot};
+use tickwire_replication::{InputFeedback, Replicator, Snapshot};
 use tickwire_shared::Tick;
 use tokio::{sync::watch, time::sleep_until};
 use tonic::{Code, Status};
@@ -41,6 +41,8 @@ pub(super) struct SpectatorStream {
     told: Option<Told>,
     live: Option<watch::Receiver<()>>,
     past: Option<(Arc<Past>, watch::Receiver<PastState>)>,
+    /// How often the spectator was told that the past could not go somewhere.
+    refusals_told: u64,
     phase: watch::Receiver<Phase>,
     /// The goodbye has been sent, and this comes after it.
     status: Option<Status>,
@@ -112,6 +114,7 @@ impl SpectatorStream {
             told: None,
             live,
             past: None,
+            refusals_told: 0,
             phase,
             status: None,
             is_over: false,
@@ -216,16 +219,17 @@ impl SpectatorStream {
     fn compose(&mut self, spectator: &Spectator, state: &mut State, place: &Place, now: Instant) -> Next {
         let since_start = spectator.since_start(now);
         let is_due = match (&state.stand, &spectator.source) {
-            (Stand::Live, Source::Session(session)) => session.is_live_due(),
+            (Stand::Live(_), Source::Session(session)) => session.is_live_due(),
             _ => true,
         };
         let has_news = is_due && state.view.sent() < place.tick;
         if has_news {
             let State { view, stand, .. } = state;
-            let replicator = match (stand, &spectator.source) {
+            let replicator: &Replicator = match (stand, &spectator.source) {
                 (Stand::Past(stretch), _) => &stretch.replicator,
-                (Stand::Live, Source::Session(session)) => session.live_replicator(),
-                (Stand::Nowhere | Stand::Live, _) => return Next::Wait(None),
+                (Stand::Live(Some(late)), _) => late,
+                (Stand::Live(None), Source::Session(session)) => &session.replicator,
+                (Stand::Nowhere | Stand::Live(None), _) => return Next::Wait(None),
             };
             let feedback = InputFeedback { slip_us: place.slip_us, ..InputFeedback::default() };
             let is_composed = view.compose_into(replicator, feedback, since_start, &mut self.snapshot);
@@ -259,27 +263,15 @@ impl SpectatorStream {
     /// Finds out where the stream stands now, and has the view jump where that is elsewhere. `None`: nowhere yet.
     fn find_place(&mut self, spectator: &Spectator, state: &mut State) -> Result<Option<Place>, Next> {
         self.follow_past(state);
-        let past = self.past.as_mut().map(|(_, past)| past.borrow_and_update().clone());
-        let past = match (past, spectator.source.session()) {
-            (Some(PastState { outcome: Outcome::Failed(reason), .. }), None) => return Err(broken(&reason)),
-            (Some(PastState { outcome: Outcome::Failed(reason), .. }), Some(_)) => {
-                state.problem = reason;
-                state.is_untold = true;
-                state.leave_past();
-                None
-            }
-            (Some(PastState { outcome: Outcome::CaughtUp, .. }), Some(_)) => {
-                state.leave_past();
-                None
-            }
-            (past, _) => past,
-        };
+        let past = self.look_at_past(spectator, state)?;
         let stand = match &past {
             Some(PastState { stretch: Some(stretch), .. }) => Stand::Past(Arc::clone(stretch)),
             // It goes on where it is until it is there.
             Some(_) => state.stand.clone(),
-            None if spectator.source.session().is_some() => Stand::Live,
-            None => Stand::Nowhere,
+            None => match spectator.source.session() {
+                Some(session) => Stand::Live(session.live.late()),
+                None => Stand::Nowhere,
+            },
         };
         if !stand.is(&state.stand) {
             state.jumps += u32::from(!matches!(state.stand, Stand::Nowhere));
@@ -289,10 +281,41 @@ impl SpectatorStream {
         }
         let session = spectator.source.session();
         Ok(match (&state.stand, past, session) {
-            (Stand::Live, _, Some(session)) => Some(live_place(session)),
+            (Stand::Live(_), _, Some(session)) => Some(live_place(session)),
             (Stand::Past(_), Some(past), _) => Some(past_place(&past)),
             _ => None,
         })
+    }
+
+    /// How the past stands that the spectator is in, or goes to; where it has come to the live edge, or cannot go on, they
+    /// leave it.
+    fn look_at_past(&mut self, spectator: &Spectator, state: &mut State) -> Result<Option<PastState>, Next> {
+        let Some((past, receiver)) = &mut self.past else { return Ok(None) };
+        let found = receiver.borrow_and_update().clone();
+        if let Some(first) = found.first_left {
+            state.first_left = first;
+        }
+        if found.refused.times > self.refusals_told {
+            self.refusals_told = found.refused.times;
+            state.problem.clone_from(&found.refused.reason);
+            state.is_untold = true;
+        }
+        let is_of_session = spectator.source.session().is_some();
+        match &found.outcome {
+            Outcome::Failed(reason) if !is_of_session => return Err(broken(reason)),
+            Outcome::Failed(reason) => {
+                state.problem.clone_from(reason);
+                state.is_untold = true;
+                state.leave_past();
+                return Ok(None);
+            }
+            Outcome::CaughtUp if is_of_session && past.is_content() => {
+                state.leave_past();
+                return Ok(None);
+            }
+            Outcome::CaughtUp | Outcome::Plays | Outcome::Ended => {}
+        }
+        Ok(Some(found))
     }
 
     /// Listens to where the spectator is going.
@@ -304,6 +327,7 @@ impl SpectatorStream {
         };
         if !is_known {
             self.past = state.past.as_ref().map(|past| (Arc::clone(past), past.subscribe()));
+            self.refusals_told = 0;
         }
     }
 }
@@ -342,8 +366,8 @@ fn watch_state(source: &Source, state: &State, place: &Place) -> pb::WatchState 
         tick: place.tick.0,
         speed: place.told.speed,
         paused: place.told.paused,
-        live: matches!(state.stand, Stand::Live),
-        first_tick: if source.has_past() { source.first().0 } else { 0 },
+        live: matches!(state.stand, Stand::Live(_)),
+        first_tick: if source.has_past() { source.first().max(state.first_left).0 } else { 0 },
         last_tick: source.newest().0,
         delay_ticks: source.session().map_or(0, |session| session.live.delay_ticks()),
         jumps: state.jumps,

@@ -2,9 +2,7 @@
 
 use std::{fmt, io, path::Path, sync::Arc};
 
-use tickwire_recording::{
-    End, EndReason, Recording, RecordingError, RecordingMeta, Replay, ReplayError, Segment, Segments,
-};
+use tickwire_recording::{Recording, RecordingError, RecordingMeta, Replay, ReplayError, Segment, Segments};
 use tickwire_shared::{Frame, Game, Tick};
 
 use crate::session::SessionHandle;
@@ -92,6 +90,13 @@ impl Tape {
         }
     }
 
+    /// The first tick that there is left of a session that runs.
+    pub(super) fn first_left(&self) -> Option<Tick> {
+        let segments = self.segments().ok()??;
+        let oldest = segments.numbers().iter().find_map(|number| segments.open(*number).ok())?;
+        Some(oldest.meta().segment.first_tick)
+    }
+
     fn is_live(&self) -> bool {
         !matches!(self.extent, Extent::Finished(_))
     }
@@ -109,6 +114,16 @@ pub(super) enum TapeError {
     /// Older segments are deleted while newer ones are kept.
     #[error("there is no tick {tick} any more: the recording begins with tick {first}")]
     Deleted { tick: Tick, first: Tick },
+    #[error("no later segment of the recording can be played")]
+    NoLater,
+}
+
+impl TapeError {
+    /// A file that was there when it was looked for is not any more.
+    fn is_gone(&self) -> bool {
+        let (Self::Recording(error) | Self::Replay(ReplayError::Recording(error))) = self else { return false };
+        matches!(error, RecordingError::Io { source, .. } if source.kind() == io::ErrorKind::NotFound)
+    }
 }
 
 /// Plays a tape.
@@ -120,6 +135,17 @@ pub(super) struct Deck {
     replay: Replay,
     /// Times that the next tick was not there.
     missed: u32,
+    /// Of what comes next this is the first tick: those before cannot be played.
+    not_before: Option<Tick>,
+}
+
+/// What there is behind a segment that cannot be played on.
+#[derive(Debug)]
+pub(super) enum Behind {
+    /// It stands at the first tick that there is.
+    Deck(Box<Deck>),
+    /// That is this tick, which may not be seen yet.
+    NotBefore(Tick),
 }
 
 /// What comes next on a tape.
@@ -127,6 +153,8 @@ pub(super) struct Deck {
 pub(super) enum Played {
     /// The next tick.
     Frame(Arc<Frame>),
+    /// A later one: those between cannot be played.
+    Jump(Arc<Frame>),
     /// Nothing yet: it may not be seen, or is not written.
     NotYet,
     /// Nothing any more.
@@ -138,23 +166,39 @@ pub(super) enum Played {
 impl Deck {
     /// At `tick`, or at the last that there is before it. Where nobody wants that any more, `stop` is true.
     pub(super) fn at(tape: &Tape, tick: Tick, stop: impl Fn() -> bool) -> Result<Self, TapeError> {
-        let segments = tape.segments()?;
-        let at = |tick| {
-            let recording = match &segments {
-                Some(segments) => segments.at(tick)?,
-                None => tape.recording.clone(),
-            };
-            let replay = Replay::at_unless(&recording, Arc::clone(&tape.game), tick, &stop);
-            Ok::<_, TapeError>((recording.meta().segment.clone(), replay))
+        let find = || -> Result<Find, TapeError> {
+            Ok(match tape.segments()? {
+                Some(segments) => Box::new(move |tick| segments.at(tick)),
+                None => {
+                    let recording = tape.recording.clone();
+                    Box::new(move |_| Ok(recording.clone()))
+                }
+            })
         };
-        let (segment, replay) = match at(tick)? {
-            (_, Err(ReplayError::BeyondEnd { last, .. })) => at(last)?,
-            (_, Err(ReplayError::BeforeOrigin { tick, origin })) => {
-                return Err(TapeError::Deleted { tick, first: origin.next() });
+        let (segment, replay) = replay_at(find, &tape.game, tick, &stop)?;
+        Ok(Self::of(tape, segment, replay))
+    }
+
+    /// At the first tick behind `tick` that there is in segments of higher numbers than `number`.
+    pub(super) fn behind(tape: &Tape, number: u32, tick: Tick) -> Result<Behind, TapeError> {
+        let segments = tape.segments()?.ok_or(TapeError::NoLater)?;
+        for &number in segments.numbers().iter().filter(|later| **later > number) {
+            let Ok(recording) = segments.open(number) else { continue };
+            let segment = recording.meta().segment.clone();
+            let first = segment.origin().max(tick);
+            if tape.last() < first {
+                return Ok(Behind::NotBefore(first));
             }
-            found => found,
-        };
-        Ok(Self { tape: tape.clone(), segment, replay: replay?, missed: 0 })
+            // One that ends before is no use, either.
+            if let Ok(replay) = Replay::at(&recording, Arc::clone(&tape.game), first) {
+                return Ok(Behind::Deck(Box::new(Self::of(tape, segment, replay))));
+            }
+        }
+        Err(TapeError::NoLater)
+    }
+
+    fn of(tape: &Tape, segment: Segment, replay: Replay) -> Self {
+        Self { tape: tape.clone(), segment, replay, missed: 0, not_before: None }
     }
 
     /// The newest frame.
@@ -166,6 +210,9 @@ impl Deck {
     pub(super) fn play(&mut self) -> Played {
         if self.tape.is_live() && self.frame().tick >= self.tape.last() {
             return Played::NotYet;
+        }
+        if let Some(first) = self.not_before {
+            return if self.tape.last() < first { Played::NotYet } else { self.skip(Played::End) };
         }
         if self.missed > 0
             && let Err(error) = self.read_on()
@@ -179,6 +226,10 @@ impl Deck {
                 Ok(false) => {}
                 Err(error) => return self.miss(Played::Failed(error.to_string())),
             }
+            // The file, or its last record, has grown since it was read.
+            if next.is_none() && self.missed == 0 && self.read_on().is_ok() {
+                next = self.replay.next();
+            }
         }
         let tick = match next {
             None => return self.miss(Played::End),
@@ -187,7 +238,7 @@ impl Deck {
         };
         self.missed = 0;
         match (tick.divergence, tick.outcome) {
-            (Some(divergence), _) => Played::Failed(divergence.to_string()),
+            (Some(divergence), _) => self.skip(Played::Failed(divergence.to_string())),
             (None, Ok(output)) => Played::Frame(output.frame),
             // As it did when it was recorded.
             (None, Err(_)) => Played::End,
@@ -203,9 +254,9 @@ impl Deck {
         Ok(self.replay.read_on(&recording)?)
     }
 
-    /// Goes on in the next segment, where this one is said to be over. False: it is not.
+    /// Goes on in the next segment, where this one is said to be over, for whatever reason. False: it is not.
     fn turn_over(&mut self) -> Result<bool, TapeError> {
-        let is_over = matches!(self.replay.end(), Some(End { reason: EndReason::Continued, .. }));
+        let is_over = self.replay.end().is_some();
         let Some(segments) = is_over.then(|| self.tape.segments()).transpose()?.flatten() else { return Ok(false) };
         let numbers = segments.numbers();
         let next = numbers.iter().find(|number| **number > self.segment.number);
@@ -220,6 +271,94 @@ impl Deck {
     /// more. `otherwise` is said of one that does not.
     fn miss(&mut self, otherwise: Played) -> Played {
         self.missed += 1;
-        if self.tape.is_live() && self.missed <= READS_MAX { Played::NotYet } else { otherwise }
+        if self.tape.is_live() && self.missed <= READS_MAX { Played::NotYet } else { self.skip(otherwise) }
+    }
+
+    /// Goes on in the next segment that can be played, once its first tick may be seen. `otherwise` is said where there is none.
+    fn skip(&mut self, otherwise: Played) -> Played {
+        let before = self.frame().tick;
+        match Self::behind(&self.tape, self.segment.number, before) {
+            Ok(Behind::Deck(deck)) => *self = *deck,
+            Ok(Behind::NotBefore(first)) => {
+                self.not_before = Some(first);
+                return Played::NotYet;
+            }
+            Err(_) => return otherwise,
+        }
+        if self.frame().tick > before { Played::Jump(Arc::clone(self.frame())) } else { Played::NotYet }
+    }
+}
+
+/// Finds the recording to play from to a tick.
+type Find = Box<dyn Fn(Tick) -> Result<Recording, RecordingError>>;
+
+/// A replay that stands at `tick`, or at the last that there is before it, and the segment that it is of. `find` looks for what
+/// there is.
+fn replay_at(
+    find: impl Fn() -> Result<Find, TapeError>,
+    game: &Arc<dyn Game>,
+    tick: Tick,
+    stop: &dyn Fn() -> bool,
+) -> Result<(Segment, Replay), TapeError> {
+    let look = || {
+        let find = find()?;
+        let at = |tick| -> Result<(Segment, Replay), TapeError> {
+            let recording = find(tick)?;
+            let replay = Replay::at_unless(&recording, Arc::clone(game), tick, stop)?;
+            Ok((recording.meta().segment.clone(), replay))
+        };
+        match at(tick) {
+            Err(TapeError::Replay(ReplayError::BeyondEnd { last, .. })) => at(last),
+            Err(TapeError::Replay(ReplayError::BeforeOrigin { tick, origin })) => {
+                Err(TapeError::Deleted { tick, first: origin.next() })
+            }
+            found => found,
+        }
+    };
+    match look() {
+        // Its segment has been finished since it was found, which gives it another name, or deleted.
+        Err(error) if error.is_gone() => look(),
+        found => found,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{cell::Cell, fs};
+
+    use tickwire_arena::Arena;
+    use tickwire_recording::{finished_path, live_path};
+
+    use super::*;
+
+    const RECORDED: &[u8] = include_bytes!("../../../tests/recordings/deathmatch-60hz.mcap");
+
+    #[test]
+    fn a_segment_that_is_finished_while_it_is_opened_is_found_again() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let [live, finished] = [live_path, finished_path].map(|path| path(directory.path(), "arena-1"));
+        fs::write(&live, RECORDED).expect("a file");
+        let looks = Cell::new(0);
+        let find = || {
+            looks.set(looks.get() + 1);
+            let (live, finished) = (live.clone(), finished.clone());
+            Ok(Box::new(move |_| {
+                let recording = Recording::open(if live.exists() { &live } else { &finished });
+                if live.exists() {
+                    fs::rename(&live, &finished).expect("it is there");
+                }
+                recording
+            }) as Find)
+        };
+        let game: Arc<dyn Game> = Arc::new(Arena);
+        let (_, replay) = replay_at(find, &game, Tick(5), &|| false).expect("it is there, by another name");
+        assert_eq!((replay.session().tick(), looks.get()), (Tick(5), 2));
+        // What is nowhere is not looked for for ever.
+        fs::remove_file(&finished).expect("it is there");
+        let gone = || {
+            let finished = finished.clone();
+            Ok(Box::new(move |_| Recording::open(&finished)) as Find)
+        };
+        assert!(replay_at(gone, &game, Tick(5), &|| false).expect_err("it is nowhere").is_gone());
     }
 }

@@ -153,27 +153,38 @@ impl Mirror {
         if self.stripes[stripe].broken && !snapshot.reset {
             return Ok(Applied { tick: Tick(snapshot.tick), ignored: true, ..Applied::default() });
         }
-        let result = self.apply_whole(stripe, snapshot);
-        self.stripes[stripe].broken = result.is_err();
-        result
-    }
-
-    fn apply_whole(&mut self, stripe: usize, snapshot: &SnapshotMessage<'_>) -> Result<Applied, MirrorError> {
-        let tick = Tick(snapshot.tick);
-        let bad = |field, reason| MirrorError::Bad { tick, field, reason };
-        if tick > Tick::MAX {
-            return Err(bad("tick", "beyond 2^53"));
-        }
         let mut applied = Applied {
-            tick,
+            tick: Tick(snapshot.tick),
             consumed_input: snapshot.consumed_input,
             received_input: snapshot.received_input,
             received_margin_us: snapshot.received_margin_us,
             slip_us: snapshot.slip_us,
             ..Applied::default()
         };
-        self.start(stripe, snapshot, &mut applied)?;
-        self.apply_owner(stripe, snapshot.owner.as_ref(), &mut applied)?;
+        let result = self.apply_whole(stripe, snapshot, &mut applied);
+        self.stripes[stripe].broken = result.is_err();
+        if result.is_err() {
+            // Nobody is told of them now: another stream may bring them.
+            for MirrorEvent { received, .. } in &applied.events {
+                self.events.remove(&(received.tick, received.event.ordinal));
+            }
+        }
+        result.map(|()| applied)
+    }
+
+    fn apply_whole(
+        &mut self,
+        stripe: usize,
+        snapshot: &SnapshotMessage<'_>,
+        applied: &mut Applied,
+    ) -> Result<(), MirrorError> {
+        let tick = applied.tick;
+        let bad = |field, reason| MirrorError::Bad { tick, field, reason };
+        if tick > Tick::MAX {
+            return Err(bad("tick", "beyond 2^53"));
+        }
+        self.start(stripe, snapshot, applied)?;
+        self.apply_owner(stripe, snapshot.owner.as_ref(), applied)?;
         for row in snapshot.roster() {
             let row = row.ok().and_then(|row| pb::RosterRow::decode(row).ok());
             self.apply_roster(row.ok_or(bad("roster", NO_PROTOBUF))?, tick)?;
@@ -186,7 +197,7 @@ impl Mirror {
         for update in snapshot.cells() {
             let update = update.and_then(|body| Ok((body, UpdateMessage::read(body)?)));
             let (body, update) = update.map_err(|_| bad("cells", NO_PROTOBUF))?;
-            self.update_cell(stripe, body, &update, &mut applied)?;
+            self.update_cell(stripe, body, &update, applied)?;
         }
         let mut deferred = snapshot.deferred_cells.numbers();
         while let Some(cell) = deferred.next() {
@@ -205,7 +216,7 @@ impl Mirror {
         applied.entities = self.stripes[stripe].entities;
         applied.events.sort_by_key(|event| (event.received.tick, event.received.event.ordinal));
         self.forget();
-        Ok(applied)
+        Ok(())
     }
 
     fn apply_owner(
@@ -379,8 +390,7 @@ impl Mirror {
             applied.hash_checks += u32::from(last.hash.is_some());
             self.stripes[stripe].get_mut(cell).expect("just updated").named = applied.tick;
         } else {
-            // Half applied, it is nothing to show.
-            self.stripes[stripe].remove(cell);
+            self.discard_cell(stripe, cell, base);
         }
         moves.iter_mut().for_each(Moves::clear);
         self.moves = moves;
@@ -543,6 +553,18 @@ impl Mirror {
         }
     }
 
+    /// Takes a cell out of a stripe of which an update is half applied: it is nothing to show, but what was shown of it at
+    /// `base` was.
+    fn discard_cell(&mut self, stripe: usize, cell: CellId, base: Tick) {
+        self.stripes[stripe].remove(cell);
+        for (id, at) in self.locations.of_stripe(stripe as u8) {
+            if at.cell == cell {
+                self.locations.remove(id, at);
+                self.saw(id, base);
+            }
+        }
+    }
+
     fn ids_in<'a>(&'a self, held: &'a MirrorCell) -> impl Iterator<Item = NetId> + 'a {
         self.layouts.iter().zip(&held.kinds).flat_map(|(layout, rows)| rows.iter(layout)).map(|row| row.id())
     }
@@ -577,7 +599,7 @@ impl Mirror {
         }
     }
 
-    /// Takes all cells out of a stripe, and what is left of one that an error took out.
+    /// Takes all cells out of a stripe.
     fn clear_stripe(&mut self, stripe: usize) {
         for (id, at) in self.locations.of_stripe(stripe as u8) {
             if let Some(tick) = self.cell(at).map(|held| held.tick) {

@@ -107,3 +107,17 @@ fn a_leaving_that_is_told_late_does_not_replace_the_ghost_of_a_later_one() {
     let comes = pb::Snapshot { tick: 14, cells, ..pb::Snapshot::default() };
     assert_eq!(apply_of(&mut mirror, 1, comes), Some((3, 14)));
 }
+
+#[test]
+fn what_was_shown_from_an_update_that_fails_is_not_shown_as_another_stream_had_it_before() {
+    let mut mirror = mirror_of_two_streams();
+    let wrong = pb::CellUpdate { hash: Some(1), ..update(1, 1, Vec::new()) };
+    let damaged = pb::Snapshot { tick: 12, cells: vec![wrong], ..pb::Snapshot::default() };
+    mirror.apply(1, &damaged).expect_err("its hash is another");
+    assert!(mirror.get(DOT).is_none(), "it was shown as of tick 11, and the other stream has it as of tick 10");
+    let unchanged = pb::Snapshot { tick: 13, ..pb::Snapshot::default() };
+    assert_eq!(apply_of(&mut mirror, 0, unchanged), Some((1, 13)));
+    let cells = vec![update(1, 0, vec![arrival(8)])];
+    let anew = pb::Snapshot { tick: 14, reset: true, cells, ..pb::Snapshot::default() };
+    assert_eq!(apply_of(&mut mirror, 1, anew), Some((1, 14)));
+}
