@@ -97,6 +97,9 @@ pub struct AdminConfig {
     /// The directory of `admin.address` and `admin.token`, by which those who may read it find the listener, of the audit log,
     /// and of the bans, which hold whether or not anybody listens. It is to be this server's alone.
     pub directory: PathBuf,
+    /// What its connections are encrypted with; none: they are not. With [`TlsFiles::client_authorities`] admins show a certificate,
+    /// and a token all the same.
+    pub tls: Option<TlsFiles>,
     /// The file of tokens that are good; none: the server makes one at its start.
     pub tokens: Option<PathBuf>,
     /// How long streams have where an admin drains the server and does not say.
@@ -154,6 +157,9 @@ pub struct Timeouts {
     pub request: Duration,
     /// How long a connection may be without a request before it is asked to go.
     pub idle: Duration,
+    /// How long a connection of an admin, or of who asks for metrics, may be without another request, unless a stream of
+    /// statistics is on it.
+    pub admin_idle: Duration,
     /// How long a spectator who has paused the past, or has come to its end, may do nothing: each keeps a thread.
     pub replay_idle: Duration,
     /// From the last byte of a `Play` stream to the verdict that its peer is gone.
@@ -336,6 +342,7 @@ impl Default for Timeouts {
             hello: Duration::from_secs(5),
             request: Duration::from_secs(10),
             idle: Duration::from_secs(300),
+            admin_idle: Duration::from_secs(60),
             replay_idle: Duration::from_secs(600),
             // A reader that stalls for 5 s comes back; one that is dead is found within 10 s, the time to cut it off
             // among them.

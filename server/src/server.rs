@@ -32,7 +32,7 @@ use tracing::{info, warn};
 
 use crate::{
     LogControl,
-    admin::{AdminError, AdminListener, Bans, BoundAdmin},
+    admin::{self, AdminError, AdminListener, Bans, BoundAdmin},
     chat::{ChatControl, ChatService, Moderation},
     config::{ConfigError, Limits, ServerConfig, Timeouts},
     drain::{DrainSwitch, until_drained},
@@ -550,7 +550,7 @@ fn register_files(shared: &Shared, tls: Option<&Arc<Tls>>) {
 }
 
 /// Sees to it that connections are encrypted with the certificates that there are now.
-async fn keep_fresh(tls: Option<&Tls>) -> Infallible {
+pub(crate) async fn keep_fresh(tls: Option<&Tls>) -> Infallible {
     match tls {
         Some(tls) => tls.keep_fresh().await,
         None => pending().await,
@@ -588,6 +588,7 @@ pub(crate) fn check(config: &ServerConfig, games: Vec<Arc<dyn Game>>) -> Result<
     config.check()?;
     config.tls.clone().map(Tls::load).transpose()?;
     identity::check(&config.identity)?;
+    config.admin.as_ref().map(admin::check).transpose()?;
     for game in choose_games(&config.games, &games)? {
         let name = game.name().to_owned();
         session::create(game, config, SessionShape::of(config), config.seed.unwrap_or(0))

@@ -2,15 +2,11 @@
 
 use std::fs;
 
-use tickwire_proto::v1::{GetServerInfoRequest, RecordingState, ServerPhase};
-use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::TcpStream,
-};
+use tickwire_proto::v1::{GetServerInfoRequest, RecordingState, ServerPhase, admin_service_client::AdminServiceClient};
 use tonic::Code;
 
-use super::administrator::Administered;
-use crate::harness::{RawClient, config, reason_of, within_patience};
+use super::administrator::{Administered, Bearer, get};
+use crate::harness::{RawClient, config, reason_of};
 
 #[tokio::test]
 async fn who_has_the_token_of_the_data_directory_is_told_how_the_server_does() {
@@ -46,12 +42,35 @@ async fn who_has_no_token_or_a_wrong_one_is_told_nothing_and_counted() {
 }
 
 #[tokio::test]
-async fn plain_http_says_that_the_server_runs() {
+async fn plain_http_says_that_the_server_runs_and_no_page_of_somebody_elses_reads_its_metrics() {
     let administered = Administered::arena(config()).await;
-    let mut socket = TcpStream::connect(administered.address).await.expect("it listens");
-    socket.write_all(b"GET /healthz HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").await.expect("it reads");
-    let mut answer = String::new();
-    within_patience(socket.read_to_string(&mut answer)).await.expect("it answers, and closes");
+    let address = administered.address;
+    let answer = get(address, "/healthz", "Host: localhost\r\n").await;
     assert!(answer.starts_with("HTTP/1.1 200 OK") && answer.ends_with("ok\n"), "{answer}");
+    for own in ["127.0.0.1", "localhost:9464", "[::1]:1", "[::ffff:127.0.0.1]:1"] {
+        let answer = get(address, "/metrics", &format!("Host: {own}\r\n")).await;
+        assert!(answer.starts_with("HTTP/1.1 200 OK") && answer.contains("tickwire_serving 1"), "{answer}");
+    }
+    for (path, headers) in [
+        ("/metrics", "Host: evil.example\r\n"),
+        ("/metrics", "Host: localhost\r\nHost: evil.example\r\n"),
+        ("/metrics", "Host: localhost\r\nOrigin: https://evil.example\r\n"),
+        ("http://evil.example/metrics", "Host: localhost\r\n"),
+        ("/readyz", "Host: evil.example\r\n"),
+    ] {
+        let answer = get(address, path, headers).await;
+        assert!(answer.starts_with("HTTP/1.1 403 Forbidden"), "{path} {headers:?}: {answer}");
+        assert!(!answer.contains("tickwire_serving"), "{answer}");
+    }
+    let refusals = administered.server.probe.identity_refusals();
+    let count = |label| refusals.iter().find(|(reason, _)| *reason == label).map(|(_, count)| *count);
+    assert_eq!((count("host_not_allowed"), count("origin_not_allowed")), (Some(4), Some(1)));
+
+    // Calls, too, in their own words.
+    let endpoint = administered.endpoint().origin("http://evil.example".parse().expect("a URI"));
+    let channel = endpoint.connect().await.expect("the server accepts");
+    let mut admin = AdminServiceClient::with_interceptor(channel, Bearer(Some(administered.token())));
+    let status = admin.get_server_info(GetServerInfoRequest {}).await.expect_err("it is for another host");
+    assert_eq!((status.code(), reason_of(&status).as_str()), (Code::PermissionDenied, "HOST_NOT_ALLOWED"));
     administered.server.stop().await;
 }

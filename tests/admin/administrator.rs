@@ -6,13 +6,17 @@ use tempfile::TempDir;
 use tickwire_proto::v1::admin_service_client::AdminServiceClient;
 use tickwire_server::{AdminConfig, Server, ServerConfig};
 use tickwire_shared::Game;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+};
 use tonic::{
     Request, Status,
     service::{Interceptor, interceptor::InterceptedService},
     transport::{Channel, Endpoint},
 };
 
-use crate::harness::TestServer;
+use crate::harness::{TestServer, within_patience};
 
 /// A server that can be administered, and its data directory.
 pub(super) struct Administered {
@@ -22,6 +26,16 @@ pub(super) struct Administered {
 }
 
 pub(super) type AdminClient = AdminServiceClient<InterceptedService<Channel, Bearer>>;
+
+/// What a program is answered that asks by HTTP/1.1, with headers that each end in a line's end.
+pub(super) async fn get(address: SocketAddr, path: &str, headers: &str) -> String {
+    let mut socket = TcpStream::connect(address).await.expect("it listens");
+    let request = format!("GET {path} HTTP/1.1\r\n{headers}Connection: close\r\n\r\n");
+    socket.write_all(request.as_bytes()).await.expect("it reads");
+    let mut answer = String::new();
+    within_patience(socket.read_to_string(&mut answer)).await.expect("it answers, and closes");
+    answer
+}
 
 /// Shows a token, or none.
 #[derive(Clone)]
@@ -51,7 +65,7 @@ impl Administered {
         let listen = Some(SocketAddr::from(([127, 0, 0, 1], 0)));
         let tokens = Some(data.path().join("tokens.toml")).filter(|path| path.exists());
         let drain = Duration::from_secs(3600);
-        let admin = Some(AdminConfig { listen, directory: data.path().to_owned(), tokens, drain });
+        let admin = Some(AdminConfig { listen, directory: data.path().to_owned(), tls: None, tokens, drain });
         let recordings = Some(data.path().join("recordings"));
         let config = ServerConfig { admin, recordings, ..config };
         let server = Server::start(config, vec![game]).expect("the configuration is good");
@@ -69,9 +83,12 @@ impl Administered {
         self.admin_with(Some(self.token())).await
     }
 
+    pub(super) fn endpoint(&self) -> Endpoint {
+        Endpoint::from_shared(format!("http://{}", self.address)).expect("an address makes a URL")
+    }
+
     pub(super) async fn admin_with(&self, token: Option<String>) -> AdminClient {
-        let endpoint = Endpoint::from_shared(format!("http://{}", self.address)).expect("an address makes a URL");
-        let channel = endpoint.connect().await.expect("the server accepts");
+        let channel = self.endpoint().connect().await.expect("the server accepts");
         AdminServiceClient::with_interceptor(channel, Bearer(token))
     }
 }

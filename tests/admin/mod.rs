@@ -2,6 +2,7 @@
 
 mod access;
 mod administrator;
+mod connections;
 mod draining;
 mod moderation;
 mod standstill;

@@ -1,10 +1,11 @@
 //! Players who are looked at, taken out, kept out, and spoken to; and what is written down of it.
 
-use std::{fs, net::IpAddr};
+use std::{fs, net::IpAddr, sync::Arc, time::Duration};
 
 use serde_json::Value as Json;
 use tickwire_client::{Client, ClientError, Event, JoinOptions};
 use tickwire_proto::v1::{self as pb, server_message::Kind};
+use tokio::{net::TcpSocket, sync::Barrier};
 use tonic::Code;
 
 use super::administrator::{AdminClient, Administered};
@@ -138,7 +139,7 @@ async fn a_banned_network_is_out_for_as_long_as_it_is_banned_also_for_the_next_s
 
     let Administered { server, data, .. } = administered;
     server.stop().await;
-    let administered = Administered::start_in(data, config(), std::sync::Arc::new(tickwire_arena::Arena)).await;
+    let administered = Administered::start_in(data, config(), Arc::new(tickwire_arena::Arena)).await;
     let mut admin = administered.admin().await;
     let bans = admin.list_bans(pb::ListBansRequest::default()).await.expect("it answers").into_inner().bans;
     assert_eq!(bans, [answer]);
@@ -150,6 +151,62 @@ async fn a_banned_network_is_out_for_as_long_as_it_is_banned_also_for_the_next_s
     }
     admin.unban(pb::UnbanRequest { network: "127.0.0.2/31".into() }).await.expect("it is banned");
     join_from(&administered, "127.0.0.3").await.expect("nobody is banned any more");
+    administered.server.stop().await;
+}
+
+#[tokio::test]
+async fn a_ban_that_comes_while_somebody_is_being_let_in_holds() {
+    // A seat takes a tick, and nobody is cut off meanwhile.
+    let tick_rate = tickwire_shared::TickRate::new(1).expect("in range");
+    let timeouts = tickwire_server::Timeouts { end: Duration::from_secs(10), ..config().timeouts };
+    let administered = Administered::arena(tickwire_server::ServerConfig { tick_rate, timeouts, ..config() }).await;
+    let mut admin = administered.admin().await;
+    let local = Some(IpAddr::from([127, 0, 0, 2]));
+    let channel = administered.server.endpoint().local_address(local).connect().await.expect("nobody is banned");
+    let mut client = RawClient::open_on(channel.clone()).await;
+    client.send(pb::client_message::Kind::Hello(hello())).await;
+    // What comes behind it has been read.
+    let mut sessions = pb::session_service_client::SessionServiceClient::new(channel);
+    sessions.list_sessions(pb::ListSessionsRequest::default()).await.expect("it is answered");
+    admin.ban(ban("127.0.0.2")).await.expect("it is an address");
+
+    let (_, status) = client.end().await;
+    assert_eq!((status.code(), reason_of(&status).as_str()), (Code::PermissionDenied, "BANNED"));
+    eventually("no seat is kept", || administered.server.probe.seats() == 0).await;
+    drop((client, sessions));
+    administered.server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_ban_that_comes_while_connections_do_leaves_none_of_them() {
+    let timeouts = tickwire_server::Timeouts { hello: Duration::from_secs(3600), ..config().timeouts };
+    let administered = Administered::arena(tickwire_server::ServerConfig { timeouts, ..config() }).await;
+    let mut admin = administered.admin().await;
+    for _ in 0..30 {
+        let (server, begin) = (administered.server.address, Arc::new(Barrier::new(9)));
+        let comers = (0..8).map(|_| {
+            let begin = Arc::clone(&begin);
+            tokio::spawn(async move {
+                begin.wait().await;
+                let mut open = Vec::new();
+                for _ in 0..8 {
+                    let socket = TcpSocket::new_v4().expect("a socket");
+                    socket.bind(([127, 0, 0, 2], 0).into()).expect("a port is free");
+                    open.push(socket.connect(server).await.expect("it listens"));
+                }
+                open
+            })
+        });
+        let comers: Vec<_> = comers.collect();
+        begin.wait().await;
+        admin.ban(ban("127.0.0.2")).await.expect("it is an address");
+        let mut open = Vec::new();
+        for comer in comers {
+            open.push(comer.await.expect("it does not panic"));
+        }
+        eventually("all are closed", || administered.server.probe.connections() == 0).await;
+        admin.unban(pb::UnbanRequest { network: "127.0.0.2".into() }).await.expect("it is banned");
+    }
     administered.server.stop().await;
 }
 
@@ -217,7 +274,7 @@ async fn each_role_may_what_it_may_and_denied_attempts_are_written_down() {
     let entry = |role: &str| format!("[[token]]\nname = \"{role}\"\nrole = \"{role}\"\ntoken = \"{}\"\n", token(role));
     let roles = ["observer", "moderator", "operator"];
     fs::write(data.path().join("tokens.toml"), roles.map(entry).concat()).expect("it can be written");
-    let administered = Administered::start_in(data, config(), std::sync::Arc::new(tickwire_arena::Arena)).await;
+    let administered = Administered::start_in(data, config(), Arc::new(tickwire_arena::Arena)).await;
     assert!(!administered.data.path().join("admin.token").exists(), "none is made beside those of the file");
 
     let mut codes = Vec::new();
@@ -290,7 +347,7 @@ async fn the_log_of_a_program_around_the_server_is_not_the_admins() {
 async fn what_cannot_be_written_down_is_not_done() {
     let data = tempfile::tempdir().expect("a directory");
     fs::create_dir(data.path().join("audit.jsonl")).expect("it is in the way");
-    let administered = Administered::start_in(data, config(), std::sync::Arc::new(tickwire_arena::Arena)).await;
+    let administered = Administered::start_in(data, config(), Arc::new(tickwire_arena::Arena)).await;
     let mut admin = administered.admin().await;
     let mut witness = Witness::join(&administered.server).await;
     let status = admin.kick(kick(1, "")).await.expect_err("it cannot be written down");

@@ -123,7 +123,7 @@ pub(super) async fn ban(shared: Arc<Shared>, caller: Caller, request: pb::BanReq
     let expires = end_of(request.duration, created)?;
     let ban = Ban { network, reason: request.reason, by: caller.name, created, expires };
     let answer = describe(&ban);
-    let ousted = Ousted { kind: OustedKind::Banned, text: ban.words() };
+    let ousted = ban.ousted();
     let changing = Arc::clone(&shared);
     change_bans(move || changing.bans.add(ban)).await?;
     // From now on nobody new is let in; now for those who are there.

@@ -28,6 +28,8 @@ const FILE: &str = "audit.jsonl";
 const BYTES_MAX: u64 = 16 << 20;
 /// Older files that are kept: `audit.jsonl.1` is the newest of them.
 const OLDER_MAX: u32 = 4;
+/// Of a text among the arguments so much is written down: more is refused, but for what a role may not send at all.
+const TEXT_CHARS_MAX: usize = 500;
 /// How long an action waits for the disk.
 const PATIENCE: Duration = Duration::from_secs(2);
 
@@ -81,7 +83,7 @@ impl Audit {
     /// Where it cannot be written: the action is not to be done then.
     pub(super) async fn begin(&self, caller: Caller, name: &'static str, arguments: Json) -> Result<Action, Refusal> {
         let number = self.number.fetch_add(1, Ordering::Relaxed);
-        let action = Action { number, caller, name, arguments };
+        let action = Action::new(number, caller, name, arguments);
         self.write(&action.line("begun", "")).await.map_err(|problem| {
             error!(problem, action = name, "an admin's action is refused, since the audit log cannot be written");
             let message = format!("nothing was done: the audit log cannot be written: {problem}");
@@ -102,7 +104,7 @@ impl Audit {
     /// Writes that somebody wanted what they may not.
     pub(super) async fn deny(&self, caller: Caller, name: &'static str, arguments: Json, refusal: &Refusal) {
         let number = self.number.fetch_add(1, Ordering::Relaxed);
-        let action = Action { number, caller, name, arguments };
+        let action = Action::new(number, caller, name, arguments);
         self.write_if_possible(&action.line("denied", &refusal.message)).await;
     }
 
@@ -124,6 +126,11 @@ impl Audit {
 }
 
 impl Action {
+    fn new(number: u64, caller: Caller, name: &'static str, mut arguments: Json) -> Self {
+        cut_texts(&mut arguments);
+        Self { number, caller, name, arguments }
+    }
+
     fn line(&self, outcome: &'static str, problem: &str) -> String {
         let line = Line {
             time: humantime::format_rfc3339_millis(SystemTime::now()).to_string(),
@@ -136,6 +143,21 @@ impl Action {
             problem,
         };
         serde_json::to_string(&line).expect("it is text and numbers")
+    }
+}
+
+/// Whoever is refused may have sent as much as fits in a message.
+fn cut_texts(arguments: &mut Json) {
+    match arguments {
+        Json::String(text) => {
+            if let Some((end, _)) = text.char_indices().nth(TEXT_CHARS_MAX) {
+                text.truncate(end);
+                text.push('…');
+            }
+        }
+        Json::Object(fields) => fields.values_mut().for_each(cut_texts),
+        Json::Array(values) => values.iter_mut().for_each(cut_texts),
+        Json::Null | Json::Bool(_) | Json::Number(_) => {}
     }
 }
 
@@ -190,10 +212,12 @@ impl LogFile {
 mod tests {
     use serde_json::json;
 
-    use super::{super::auth::Role, *};
+    use super::*;
 
     fn caller() -> Caller {
-        Caller { name: "ada".into(), role: Role::Operator, from: Some(([127, 0, 0, 1], 4000).into()) }
+        let mut caller = Caller::nobody(Some(([127, 0, 0, 1], 4000).into()));
+        caller.name = "ada".into();
+        caller
     }
 
     fn lines(path: &Path) -> Vec<Json> {
@@ -219,6 +243,21 @@ mod tests {
         assert_eq!(lines[0]["arguments"], json!({"player": 7}));
         assert_eq!((&lines[1]["outcome"], &lines[1]["problem"]), (&json!("failed"), &json!("there is no player 7")));
         assert_eq!((&lines[2]["action"], &lines[2]["outcome"]), (&json!(2), &json!("denied")));
+    }
+
+    #[tokio::test]
+    async fn what_somebody_sends_takes_no_line_of_its_own_and_no_more_than_one() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let audit = Audit::new(directory.path());
+        let lie = "x\n{\"who\":\"ada\",\"outcome\":\"done\"}\r\u{2028}";
+        let arguments = json!({"session": lie, "target": {"text": "ö".repeat(60_000)}});
+        let denied = Refusal::new(Code::PermissionDenied, "ROLE", format!("no: {lie}"));
+        audit.deny(caller(), "Kick", arguments, &denied).await;
+        let lines = lines(&directory.path().join(FILE));
+        let [line] = lines.as_slice() else { panic!("{lines:?} of one attempt") };
+        assert_eq!((&line["arguments"]["session"], &line["outcome"]), (&json!(lie), &json!("denied")));
+        let text = line["arguments"]["target"]["text"].as_str().expect("text");
+        assert_eq!((text.chars().count(), text.ends_with('…')), (TEXT_CHARS_MAX + 1, true));
     }
 
     #[tokio::test]

@@ -4,14 +4,15 @@ use std::{
     collections::BTreeSet,
     fmt::{self, Write as _},
     net::SocketAddr,
-    path::Path,
+    path::{Path, PathBuf},
     sync::{
-        Mutex,
+        Arc, Mutex,
         atomic::{AtomicU64, Ordering},
     },
     time::{Duration, Instant},
 };
 
+use arc_swap::ArcSwap;
 use figment::{
     Figment,
     providers::{Format as _, Toml},
@@ -22,7 +23,7 @@ use subtle::{Choice, ConditionallySelectable as _, ConstantTimeEq as _};
 use tonic::{Code, Request, metadata::MetadataMap};
 
 use super::AdminError;
-use crate::status::Refusal;
+use crate::{reload::Staged, status::Refusal};
 
 /// Bytes of a token that the server makes.
 const TOKEN_BYTES: usize = 32;
@@ -61,20 +62,29 @@ impl fmt::Display for Role {
 /// The tokens that are good.
 #[derive(Debug)]
 pub(super) struct Tokens {
-    known: Vec<Known>,
+    /// Where they come from; none: the server has made the only one.
+    path: Option<PathBuf>,
+    /// They may be replaced while the server runs.
+    known: ArcSwap<Vec<Known>>,
     failures: Failures,
+    denials: Rate,
 }
 
-/// A token's hash: a comparison says nothing of how much of a wrong one was right.
+/// A token that is good.
+#[derive(Clone, Debug, PartialEq, Eq)]
 struct Known {
     name: String,
     role: Role,
-    hash: [u8; 32],
+    hash: TokenHash,
 }
 
-impl fmt::Debug for Known {
+/// A token's hash: a comparison says nothing of how much of a wrong one was right.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct TokenHash([u8; 32]);
+
+impl fmt::Debug for TokenHash {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Known").field("name", &self.name).field("role", &self.role).finish_non_exhaustive()
+        f.write_str("…")
     }
 }
 
@@ -85,6 +95,8 @@ pub(super) struct Caller {
     pub(super) name: String,
     pub(super) role: Role,
     pub(super) from: Option<SocketAddr>,
+    /// None: nobody with a token.
+    token: Option<TokenHash>,
 }
 
 /// Why somebody is not let in.
@@ -96,14 +108,20 @@ pub(super) struct Unknown {
     pub(super) is_flood: bool,
 }
 
+/// So many at once, and one per [`FAILURE_INTERVAL`].
+#[derive(Debug)]
+struct Rate {
+    /// Room for more, and as of when.
+    room: Mutex<(u32, Instant)>,
+}
+
 /// How often somebody came with a wrong token. Whoever has a right one is let in all the same: where tokens cannot be guessed,
 /// shutting addresses out would only help whoever wants to shut out the operator. What is limited is what attempts can cost: lines
 /// of logs, and files.
 #[derive(Debug)]
 struct Failures {
     count: AtomicU64,
-    /// Room for more, and as of when.
-    room: Mutex<(u32, Instant)>,
+    told: Rate,
 }
 
 #[derive(Deserialize)]
@@ -128,17 +146,28 @@ impl Tokens {
         let mut token = String::with_capacity(2 * TOKEN_BYTES);
         bytes.iter().for_each(|byte| write!(token, "{byte:02x}").expect("a string takes all that there is room for"));
         let known = Known { name: "operator".into(), role: Role::Operator, hash: hash(&token) };
-        Ok((Self { known: vec![known], failures: Failures::new() }, token))
+        Ok((Self::new(None, vec![known]), token))
     }
 
     /// Those of a file.
     pub(super) fn read(path: &Path) -> Result<Self, AdminError> {
-        let text =
-            std::fs::read_to_string(path).map_err(|source| AdminError::File { path: path.to_owned(), source })?;
-        Self::parse(&text).map_err(|problem| AdminError::Tokens { path: path.to_owned(), problem })
+        Ok(Self::new(Some(path.to_owned()), read(path)?))
     }
 
-    fn parse(text: &str) -> Result<Self, String> {
+    fn new(path: Option<PathBuf>, known: Vec<Known>) -> Self {
+        Self { path, known: ArcSwap::from_pointee(known), failures: Failures::new(), denials: Rate::new() }
+    }
+
+    /// Reads the file again, where there is one. Nothing changes by it.
+    pub(super) fn prepare(self: &Arc<Self>) -> Result<Staged, AdminError> {
+        let Some(path) = &self.path else { return Ok(Staged::new(Vec::new(), || {})) };
+        let (known, tokens) = (read(path)?, Arc::clone(self));
+        let is_new = known != **self.known.load();
+        let changed = is_new.then(|| format!("{} has {} other tokens of admins now", path.display(), known.len()));
+        Ok(Staged::new(changed.into_iter().collect(), move || tokens.known.store(Arc::new(known))))
+    }
+
+    fn parse(text: &str) -> Result<Vec<Known>, String> {
         const FORM: &str = "write for each: [[token]], name = \"…\", role = \"observer\", \"moderator\" or \"operator\", \
                             token = \"…\"";
         let TokensFile { token: entries } = Figment::from(Toml::string(text)).extract().map_err(|error| {
@@ -171,15 +200,15 @@ impl Tokens {
             }
             known.push(Known { name, role, hash });
         }
-        Ok(Self { known, failures: Failures::new() })
+        Ok(known)
     }
 
     /// Who asks, by `authorization: Bearer`.
     pub(super) fn identify<T>(&self, request: &Request<T>) -> Result<Caller, Unknown> {
         let token = bearer(request.metadata());
         match token.and_then(|token| self.find(token)) {
-            Some(Known { name, role, .. }) => {
-                Ok(Caller { name: name.clone(), role: *role, from: request.remote_addr() })
+            Some(Known { name, role, hash }) => {
+                Ok(Caller { name, role, from: request.remote_addr(), token: Some(hash) })
             }
             None => Err(Unknown { has_token: token.is_some(), is_flood: self.failures.note(Instant::now()) }),
         }
@@ -190,25 +219,46 @@ impl Tokens {
         self.failures.count.load(Ordering::Relaxed)
     }
 
-    fn find(&self, token: &str) -> Option<&Known> {
-        let hash = hash(token);
+    /// Whether the token by which somebody has come is as good as it was then.
+    pub(super) fn is_good(&self, caller: &Caller) -> bool {
+        self.known.load().iter().any(|known| Some(known.hash) == caller.token && known.role == caller.role)
+    }
+
+    /// Whether one more attempt at what a role may not is to be told of: whoever has any token could fill the audit log else.
+    pub(super) fn tells_of_denial(&self) -> bool {
+        self.denials.allows(Instant::now())
+    }
+
+    fn find(&self, token: &str) -> Option<Known> {
+        let (TokenHash(hash), all) = (hash(token), self.known.load());
         // All are compared, and wholly, so that time says nothing.
-        let found = self.known.iter().zip(1_u64..).fold(0, |found, (known, number)| {
-            let is_it: Choice = known.hash.ct_eq(&hash);
+        let found = all.iter().zip(1_u64..).fold(0, |found, (known, number)| {
+            let is_it: Choice = known.hash.0.ct_eq(&hash);
             u64::conditional_select(&found, &number, is_it)
         });
-        self.known.get(usize::try_from(found).ok()?.checked_sub(1)?)
+        all.get(usize::try_from(found).ok()?.checked_sub(1)?).cloned()
     }
 }
 
 impl Failures {
     fn new() -> Self {
-        Self { count: AtomicU64::new(0), room: Mutex::new((FAILURES_TOLD_MAX, Instant::now())) }
+        Self { count: AtomicU64::new(0), told: Rate::new() }
     }
 
     /// Counts one: whether it is one too many to tell of.
     fn note(&self, now: Instant) -> bool {
         self.count.fetch_add(1, Ordering::Relaxed);
+        !self.told.allows(now)
+    }
+}
+
+impl Rate {
+    fn new() -> Self {
+        Self { room: Mutex::new((FAILURES_TOLD_MAX, Instant::now())) }
+    }
+
+    /// Whether there is room for one more.
+    fn allows(&self, now: Instant) -> bool {
         let mut room = self.room.lock().expect("no holder of this lock panics");
         let (left, since) = &mut *room;
         let intervals = now.saturating_duration_since(*since).as_millis() / FAILURE_INTERVAL.as_millis();
@@ -220,14 +270,19 @@ impl Failures {
         match left.checked_sub(1) {
             Some(rest) => {
                 *left = rest;
-                false
+                true
             }
-            None => true,
+            None => false,
         }
     }
 }
 
 impl Caller {
+    /// Somebody without a token that is good.
+    pub(super) fn nobody(from: Option<SocketAddr>) -> Self {
+        Self { name: String::new(), role: Role::Observer, from, token: None }
+    }
+
     /// Whether somebody may do what takes `role`.
     pub(super) fn needs(&self, role: Role) -> Result<(), Refusal> {
         if self.role >= role {
@@ -259,8 +314,13 @@ fn bearer(metadata: &MetadataMap) -> Option<&str> {
     (scheme.eq_ignore_ascii_case(SCHEME) && token.len() <= TOKEN_CHARS_MAX).then_some(token)
 }
 
-fn hash(token: &str) -> [u8; 32] {
-    Sha256::digest(token).into()
+fn read(path: &Path) -> Result<Vec<Known>, AdminError> {
+    let text = std::fs::read_to_string(path).map_err(|source| AdminError::File { path: path.to_owned(), source })?;
+    Tokens::parse(&text).map_err(|problem| AdminError::Tokens { path: path.to_owned(), problem })
+}
+
+fn hash(token: &str) -> TokenHash {
+    TokenHash(Sha256::digest(token).into())
 }
 
 #[cfg(test)]
@@ -278,6 +338,10 @@ mod tests {
         token = "fedcba9876543210fedcba9876543210"
     "#;
 
+    fn tokens() -> Tokens {
+        Tokens::new(None, Tokens::parse(FILE).expect("valid"))
+    }
+
     fn request(authorization: Option<&str>) -> Request<()> {
         let mut request = Request::new(());
         if let Some(value) = authorization {
@@ -288,7 +352,7 @@ mod tests {
 
     #[test]
     fn a_token_says_who_asks_and_what_they_may() {
-        let tokens = Tokens::parse(FILE).expect("valid");
+        let tokens = tokens();
         let caller = tokens.identify(&request(Some("Bearer fedcba9876543210fedcba9876543210"))).expect("known");
         assert_eq!((caller.name.as_str(), caller.role), ("ada", Role::Operator));
         let caller = tokens.identify(&request(Some("bearer 0123456789abcdef0123456789abcdef"))).expect("known");
@@ -300,7 +364,7 @@ mod tests {
 
     #[test]
     fn who_has_no_token_or_a_wrong_one_is_counted() {
-        let tokens = Tokens::parse(FILE).expect("valid");
+        let tokens = tokens();
         let unknown = |has_token| Err(Unknown { has_token, is_flood: false });
         assert_eq!(tokens.identify(&request(None)), unknown(false));
         assert_eq!(tokens.identify(&request(Some("Basic YWRhOg=="))), unknown(false));
@@ -311,16 +375,47 @@ mod tests {
 
     #[test]
     fn of_a_flood_of_attempts_few_are_told_of_and_a_right_token_still_is_good() {
-        let tokens = Tokens::parse(FILE).expect("valid");
+        let tokens = tokens();
         let told = (0..100).filter(|_| !tokens.identify(&request(None)).expect_err("unknown").is_flood).count();
         assert!((FAILURES_TOLD_MAX as usize..100).contains(&told), "{told}");
         tokens.identify(&request(Some("Bearer fedcba9876543210fedcba9876543210"))).expect("known");
+        // They leave who may less than they try their own.
+        let told = (0..100).filter(|_| tokens.tells_of_denial()).count();
+        assert!((FAILURES_TOLD_MAX as usize..100).contains(&told), "{told}");
         let failures = Failures::new();
         let start = Instant::now();
         (0..FAILURES_TOLD_MAX).for_each(|_| assert!(!failures.note(start)));
         assert!(failures.note(start));
         assert!(!failures.note(start + FAILURE_INTERVAL));
         assert!(failures.note(start + FAILURE_INTERVAL));
+    }
+
+    #[test]
+    fn tokens_are_replaced_while_the_server_runs_and_those_of_before_are_not_good_any_more() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("tokens.toml");
+        std::fs::write(&path, FILE).expect("there is room");
+        let tokens = Arc::new(Tokens::read(&path).expect("valid"));
+        let identify = |token: &str| tokens.identify(&request(Some(&format!("Bearer {token}"))));
+        let [old, new] = ["fedcba9876543210fedcba9876543210", "another-one-0123456789"];
+        let ada = identify(old).expect("it is hers");
+        let grafana = identify("0123456789abcdef0123456789abcdef").expect("it is its");
+        assert!(tokens.prepare().expect("valid").apply().changed.is_empty());
+
+        std::fs::write(&path, "no tokens").expect("there is room");
+        assert!(matches!(tokens.prepare(), Err(AdminError::Tokens { .. })));
+        assert!(tokens.is_good(&ada), "nothing has changed");
+
+        std::fs::write(&path, FILE.replace(old, new)).expect("there is room");
+        let staged = tokens.prepare().expect("valid");
+        assert!(tokens.is_good(&ada), "nothing has changed yet");
+        assert_eq!(staged.apply().changed.len(), 1);
+        assert!(identify(old).is_err() && !tokens.is_good(&ada) && tokens.is_good(&grafana));
+        assert_eq!(identify(new).expect("it is hers now").name, "ada");
+
+        std::fs::write(&path, FILE.replace("observer", "operator")).expect("there is room");
+        tokens.prepare().expect("valid").apply();
+        assert!(!tokens.is_good(&grafana), "it has another role now");
     }
 
     #[test]

@@ -17,7 +17,10 @@ use tempfile::NamedTempFile;
 use tonic::Code;
 
 use super::AdminError;
-use crate::status::Refusal;
+use crate::{
+    session::{Ousted, OustedKind},
+    status::Refusal,
+};
 
 const FILE: &str = "bans.json";
 pub(super) const BANS_MAX: usize = 10_000;
@@ -173,7 +176,11 @@ impl Ban {
     }
 
     /// The same, for a player who is there.
-    pub(super) fn words(&self) -> String {
+    pub(crate) fn ousted(&self) -> Ousted {
+        Ousted { kind: OustedKind::Banned, text: self.words() }
+    }
+
+    fn words(&self) -> String {
         let until = match self.expires {
             Some(expires) => format!(" until {}", humantime::format_rfc3339_seconds(expires)),
             None => String::new(),

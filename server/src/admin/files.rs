@@ -23,8 +23,13 @@ pub(super) struct AdminFiles {
 }
 
 impl AdminFiles {
-    /// Writes the address, and the token where the server made one: for its own user alone.
-    pub(super) fn write(directory: &Path, address: SocketAddr, token: Option<&str>) -> Result<Self, AdminError> {
+    /// Writes the address, as `https://` where it is encrypted, and the token where the server made one: for its own user alone.
+    pub(super) fn write(
+        directory: &Path,
+        address: SocketAddr,
+        is_encrypted: bool,
+        token: Option<&str>,
+    ) -> Result<Self, AdminError> {
         fs::create_dir_all(directory).map_err(|source| AdminError::File { path: directory.to_owned(), source })?;
         let mut files = Self { written: Vec::new() };
         match token {
@@ -32,7 +37,8 @@ impl AdminFiles {
             // That of a killed server, which made one, is of no more use.
             None => remove(&directory.join(TOKEN_FILE)),
         }
-        files.put(directory.join(ADDRESS_FILE), &address.to_string())?;
+        let scheme = if is_encrypted { "https://" } else { "" };
+        files.put(directory.join(ADDRESS_FILE), &format!("{scheme}{address}"))?;
         Ok(files)
     }
 
@@ -78,7 +84,7 @@ mod tests {
         let path = |name| directory.path().join(name);
         fs::write(path(TOKEN_FILE), "of a killed server").expect("it can be written");
         let address = SocketAddr::from(([127, 0, 0, 1], 4000));
-        let files = AdminFiles::write(directory.path(), address, Some("secret")).expect("they can be written");
+        let files = AdminFiles::write(directory.path(), address, false, Some("secret")).expect("they can be written");
         assert_eq!(fs::read_to_string(path(TOKEN_FILE)).expect("it is there"), "secret\n");
         assert_eq!(fs::read_to_string(path(ADDRESS_FILE)).expect("it is there"), "127.0.0.1:4000\n");
         #[cfg(unix)]
@@ -87,6 +93,9 @@ mod tests {
             let mode = fs::metadata(path(TOKEN_FILE)).expect("it is there").permissions().mode();
             assert_eq!(mode & 0o777, 0o600);
         }
+        drop(files);
+        let files = AdminFiles::write(directory.path(), address, true, None).expect("it can be written");
+        assert_eq!(fs::read_to_string(path(ADDRESS_FILE)).expect("it is there"), "https://127.0.0.1:4000\n");
         drop(files);
         assert_eq!(fs::read_dir(directory.path()).expect("it is there").count(), 0);
     }

@@ -1,46 +1,28 @@
 //! The admin's listener, and its thread.
 
-use std::{
-    io,
-    net::SocketAddr,
-    path::Path,
-    pin::Pin,
-    sync::Arc,
-    task::{Context, Poll},
-    thread,
-    time::Duration,
-};
+use std::{net::SocketAddr, path::Path, sync::Arc, thread};
 
-use futures_util::{Stream, stream};
 use tickwire_proto::v1::admin_service_server::AdminServiceServer;
-use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::{TcpListener, TcpStream},
-    runtime::Builder,
-    sync::{OwnedSemaphorePermit, Semaphore, oneshot},
-    time::{sleep, timeout},
-};
-use tonic::{
-    service::Routes,
-    transport::{
-        Server,
-        server::{Connected, TcpConnectInfo},
-    },
-};
-use tracing::{info, warn};
+use tokio::{net::TcpListener, runtime::Builder, sync::oneshot};
+use tonic::service::Routes;
+use tracing::info;
 
-use super::{AdminError, audit::Audit, auth::Tokens, files::AdminFiles, http, service::Admin};
-use crate::{config::AdminConfig, server::Shared};
+use super::{
+    AdminError,
+    audit::Audit,
+    auth::Tokens,
+    files::AdminFiles,
+    http,
+    serve::{END_TIMEOUT, Site, serve},
+    service::Admin,
+};
+use crate::{
+    config::AdminConfig,
+    net::Tls,
+    server::{Shared, keep_fresh},
+};
 
-const CONNECTIONS_MAX: usize = 64;
-const REQUESTS_PER_CONNECTION_MAX: u32 = 32;
 const MESSAGE_BYTES_MAX: usize = 64 * 1024;
-const HEADER_LIST_BYTES_MAX: u32 = 16 * 1024;
-const KEEP_ALIVE: Duration = Duration::from_secs(10);
-/// How long to wait where the process has no descriptor or memory left for one more socket.
-const EXHAUSTED_PAUSE: Duration = Duration::from_millis(100);
-/// How long requests that are under way have at the server's end.
-const END_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// Listens for admins until it is dropped.
 #[derive(Debug)]
@@ -54,17 +36,27 @@ pub(crate) struct AdminListener {
 /// A socket that has been bound, and those who may use it.
 pub(crate) struct BoundAdmin {
     listener: std::net::TcpListener,
+    tls: Option<Tls>,
     tokens: Tokens,
     /// The token that was made.
     made: Option<String>,
     address: SocketAddr,
 }
 
+/// Whether a listener could be started so, as far as that can be said without one.
+pub(crate) fn check(config: &AdminConfig) -> Result<(), AdminError> {
+    if config.listen.is_some() {
+        config.tls.clone().map(Tls::load_for_any_http).transpose()?;
+        config.tokens.as_deref().map(Tokens::read).transpose()?;
+    }
+    Ok(())
+}
+
 impl BoundAdmin {
     /// Binds the listener that is asked for.
     ///
     /// # Errors
-    /// Where the address cannot be had, or the file of tokens is no such file.
+    /// Where the address cannot be had, or the file of tokens or one of TLS is no such file.
     pub(crate) fn bind(config: &AdminConfig, listen: SocketAddr) -> Result<Self, AdminError> {
         let (tokens, made) = match &config.tokens {
             Some(path) => (Tokens::read(path)?, None),
@@ -73,11 +65,12 @@ impl BoundAdmin {
                 (tokens, Some(made))
             }
         };
+        let tls = config.tls.clone().map(Tls::load_for_any_http).transpose()?;
         let failed = |source| AdminError::Listen { address: listen, source };
         let listener = std::net::TcpListener::bind(listen).map_err(failed)?;
         listener.set_nonblocking(true).map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
-        Ok(Self { listener, tokens, made, address })
+        Ok(Self { listener, tls, tokens, made, address })
     }
 
     /// Answers from now on, and says in `directory` where and to whom.
@@ -85,27 +78,36 @@ impl BoundAdmin {
     /// # Errors
     /// Where there is no thread, or the files cannot be written.
     pub(crate) fn serve(self, shared: &Arc<Shared>, directory: &Path) -> Result<AdminListener, AdminError> {
-        let Self { listener, tokens, made, address } = self;
-        let files = AdminFiles::write(directory, address, made.as_deref())?;
+        let Self { listener, tls, tokens, made, address } = self;
+        let (tls, tokens) = (tls.map(Arc::new), Arc::new(tokens));
+        let files = AdminFiles::write(directory, address, tls.is_some(), made.as_deref())?;
         let runtime = Builder::new_current_thread().enable_all().build().map_err(AdminError::Thread)?;
         let listener = {
             let _entered = runtime.enter();
             TcpListener::from_std(listener).map_err(AdminError::Thread)?
         };
+        register_files(shared, tls.as_ref(), &tokens);
         let admin = Admin::new(Arc::clone(shared), tokens, Audit::new(directory));
         let service = AdminServiceServer::new(admin);
         let routes = Routes::from(http::http_routes(shared))
             .add_service(service.max_decoding_message_size(MESSAGE_BYTES_MAX))
             .prepare();
+        let site = Site { shared: Arc::clone(shared), routes, tls: tls.clone() };
+        let is_encrypted = tls.is_some();
         let (stop, stopped) = oneshot::channel::<()>();
         let thread = thread::Builder::new()
             .name("tickwire-admin".into())
             .spawn(move || {
-                runtime.block_on(serve(listener, routes, stopped));
+                runtime.block_on(async {
+                    tokio::select! {
+                        () = serve(listener, site, stopped) => {}
+                        never = keep_fresh(tls.as_deref()) => match never {},
+                    }
+                });
                 runtime.shutdown_timeout(END_TIMEOUT);
             })
             .map_err(AdminError::Thread)?;
-        info!(%address, "listening for admins");
+        info!(%address, is_encrypted, "listening for admins");
         Ok(AdminListener { address, stop: Some(stop), thread: Some(thread), _files: files })
     }
 }
@@ -127,85 +129,11 @@ impl Drop for AdminListener {
     }
 }
 
-/// Answers until it is told to stop.
-pub(crate) async fn serve(listener: TcpListener, routes: Routes, stopped: oneshot::Receiver<()>) {
-    // Whether it is told or the sender is gone: it is to stop.
-    let (begin_end, ends) = oneshot::channel::<()>();
-    let serving = Server::builder()
-        // For those who ask with plain HTTP.
-        .accept_http1(true)
-        .max_concurrent_streams(REQUESTS_PER_CONNECTION_MAX)
-        .http2_max_header_list_size(HEADER_LIST_BYTES_MAX)
-        .http2_keepalive_interval(Some(KEEP_ALIVE))
-        .http2_keepalive_timeout(Some(KEEP_ALIVE))
-        .serve_with_incoming_shutdown(routes, incoming(listener), async {
-            let _ = ends.await;
-        });
-    let mut serving = std::pin::pin!(serving);
-    let ended = tokio::select! {
-        ended = &mut serving => ended,
-        _ = stopped => {
-            drop(begin_end);
-            // Those who do not come to an end are cut off.
-            timeout(END_TIMEOUT, serving).await.unwrap_or(Ok(()))
-        }
-    };
-    if let Err(error) = ended {
-        warn!(%error, "nobody listens for admins, or for who asks for metrics, any more");
+/// Has the listener's certificates, and the tokens that are good, read anew with all else.
+fn register_files(shared: &Shared, tls: Option<&Arc<Tls>>, tokens: &Arc<Tokens>) {
+    if let Some(tls) = tls.map(Arc::clone) {
+        shared.reloads.register("admin TLS", move || tls.prepare().map_err(|error| error.to_string()));
     }
-}
-
-/// Connections as they come, up to [`CONNECTIONS_MAX`] at a time; more wait.
-fn incoming(listener: TcpListener) -> impl Stream<Item = io::Result<AdminConnection>> {
-    let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
-    stream::unfold((listener, room), |(listener, room)| async {
-        let permit = Arc::clone(&room).acquire_owned().await.expect("it is never closed");
-        loop {
-            match listener.accept().await {
-                Ok((stream, _)) => {
-                    // Without it answers come a little later.
-                    let _ = stream.set_nodelay(true);
-                    return Some((Ok(AdminConnection { stream, _permit: permit }), (listener, room)));
-                }
-                Err(error) => {
-                    warn!(%error, "cannot accept an admin's connection");
-                    sleep(EXHAUSTED_PAUSE).await;
-                }
-            }
-        }
-    })
-}
-
-/// A connection that counts.
-struct AdminConnection {
-    stream: TcpStream,
-    _permit: OwnedSemaphorePermit,
-}
-
-impl Connected for AdminConnection {
-    type ConnectInfo = TcpConnectInfo;
-
-    fn connect_info(&self) -> TcpConnectInfo {
-        self.stream.connect_info()
-    }
-}
-
-impl AsyncRead for AdminConnection {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(cx, buffer)
-    }
-}
-
-impl AsyncWrite for AdminConnection {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, bytes)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
-    }
+    let tokens = Arc::clone(tokens);
+    shared.reloads.register("admin tokens", move || tokens.prepare().map_err(|error| error.to_string()));
 }

@@ -12,14 +12,19 @@ mod http;
 mod info;
 mod listener;
 mod players;
+mod serve;
 mod service;
 mod stats;
+mod visits;
 
 use std::{io, net::SocketAddr, path::PathBuf};
 
+use crate::net::TlsError;
+
 pub(crate) use bans::Bans;
 pub(crate) use files::{ADDRESS_FILE, TOKEN_FILE};
-pub(crate) use listener::{AdminListener, BoundAdmin, serve as serve_http};
+pub(crate) use listener::{AdminListener, BoundAdmin, check};
+pub(crate) use serve::{Site, serve as serve_http};
 
 /// Why an admin listener does not start.
 #[derive(Debug, thiserror::Error)]
@@ -57,6 +62,9 @@ pub enum AdminError {
         /// What is wrong, and what to write.
         problem: String,
     },
+    /// A file that the admins' connections cannot be encrypted with.
+    #[error("admin TLS: {0}")]
+    Tls(#[from] TlsError),
     /// The machine gives no random bytes for a token.
     #[error("the machine gives no random bytes for an admin's token: {0}")]
     Randomness(getrandom::Error),

@@ -14,6 +14,7 @@ use super::{
     audit::Audit,
     auth::{Caller, Role, Tokens},
     info as server_info, players, stats,
+    visits::{Held, Visit},
 };
 use crate::{server::Shared, status::Refusal};
 
@@ -24,13 +25,13 @@ const STATS_STREAMS_MAX: usize = 16;
 #[derive(Debug)]
 pub(super) struct Admin {
     shared: Arc<Shared>,
-    tokens: Tokens,
+    tokens: Arc<Tokens>,
     audit: Audit,
     stats: Arc<Semaphore>,
 }
 
 impl Admin {
-    pub(super) fn new(shared: Arc<Shared>, tokens: Tokens, audit: Audit) -> Self {
+    pub(super) fn new(shared: Arc<Shared>, tokens: Arc<Tokens>, audit: Audit) -> Self {
         Self { shared, tokens, audit, stats: Arc::new(Semaphore::new(STATS_STREAMS_MAX)) }
     }
 
@@ -54,22 +55,23 @@ impl Admin {
                         has_token = unknown.has_token,
                         "somebody without a good token has asked as an admin"
                     );
-                    let nobody = Caller { name: String::new(), role: Role::Observer, from };
                     // What they have sent is nobody's.
-                    self.audit.deny(nobody, what, json!({}), &refusal).await;
+                    self.audit.deny(Caller::nobody(from), what, json!({}), &refusal).await;
                 }
                 return Err(refusal);
             }
         };
         if let Err(refusal) = caller.needs(role) {
-            self.audit.deny(caller, what, arguments(), &refusal).await;
+            if self.tokens.tells_of_denial() {
+                self.audit.deny(caller, what, arguments(), &refusal).await;
+            }
             return Err(refusal);
         }
         Ok(caller)
     }
 
-    async fn observer<T>(&self, request: &Request<T>, what: &'static str) -> Result<(), Refusal> {
-        self.caller(request, Role::Observer, what, || json!({})).await.map(drop)
+    async fn observer<T>(&self, request: &Request<T>, what: &'static str) -> Result<Caller, Refusal> {
+        self.caller(request, Role::Observer, what, || json!({})).await
     }
 
     /// Does what changes something, whether or not whoever asked waits for it.
@@ -85,17 +87,24 @@ impl Admin {
     {
         let arguments = request.get_ref().arguments();
         let caller = self.caller(&request, M::ROLE, M::NAME, || arguments.clone()).await?;
+        let held = held(&request);
         let (shared, audit, request) = (Arc::clone(&self.shared), self.audit.clone(), request.into_inner());
         let done = tokio::spawn(async move {
             info!(admin = caller.name, from = ?caller.from, action = M::NAME, %arguments, "an admin acts");
             let action = audit.begin(caller.clone(), M::NAME, arguments).await?;
             let result = act(shared, caller, request).await;
             audit.end(&action, result.as_ref().map(drop)).await;
+            drop(held);
             result
         });
         let result = done.await.map_err(|error| Status::internal(error.to_string()))?;
         Ok(Response::new(result?))
     }
+}
+
+/// Keeps the connection of somebody with a token where it is.
+fn held<T>(request: &Request<T>) -> Option<Held> {
+    request.extensions().get::<Arc<Visit>>().map(Visit::hold)
 }
 
 #[async_trait]
@@ -114,13 +123,16 @@ impl admin_service_server::AdminService for Admin {
         &self,
         request: Request<pb::StreamStatsRequest>,
     ) -> Result<Response<Self::StreamStatsStream>, Status> {
-        self.observer(&request, "StreamStats").await?;
+        let caller = self.observer(&request, "StreamStats").await?;
         let interval = stats::interval_of(request.get_ref())?;
         let permit = Arc::clone(&self.stats).try_acquire_owned().map_err(|_| {
             let message = format!("{STATS_STREAMS_MAX} streams of statistics are open, which is the most");
             Refusal::new(Code::ResourceExhausted, "STATS", message)
         })?;
-        Ok(Response::new(Box::pin(stats::stream(Arc::clone(&self.shared), interval, permit))))
+        let tokens = Arc::clone(&self.tokens);
+        let places = (permit, held(&request));
+        let stream = stats::stream(Arc::clone(&self.shared), interval, places, move || tokens.is_good(&caller));
+        Ok(Response::new(Box::pin(stream)))
     }
 
     async fn list_players(

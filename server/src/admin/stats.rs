@@ -13,7 +13,7 @@ use tokio::{
 };
 use tonic::{Code, Status};
 
-use super::info;
+use super::{auth::Unknown, info, visits::Held};
 use crate::{
     server::{Phase, Shared},
     session::SessionHandle,
@@ -36,21 +36,31 @@ pub(super) fn interval_of(request: &StreamStatsRequest) -> Result<Duration, Refu
     Err(Refusal::new(Code::InvalidArgument, "OUT_OF_RANGE", message).field("interval"))
 }
 
-/// Now, and after each interval, until the server ends. One who reads slowly gets the newest later.
+/// What a stream takes up for as long as it is there: its part of all of them, and its connection.
+pub(super) type Places = (OwnedSemaphorePermit, Option<Held>);
+
+/// Now, and after each interval, until the server ends, or who asked may ask no more. One who reads slowly gets the newest
+/// later.
 pub(super) fn stream(
     shared: Arc<Shared>,
     every: Duration,
-    permit: OwnedSemaphorePermit,
+    places: Places,
+    may_ask: impl Fn() -> bool + Send,
 ) -> impl Stream<Item = Result<Stats, Status>> + Send {
-    stream::unfold((shared, due(every), permit), |(shared, mut due, permit)| async move {
+    stream::unfold((shared, Some(due(every)), places, may_ask), |(shared, due, places, may_ask)| async move {
+        let mut due = due?;
         let mut phase = shared.phase.subscribe();
         tokio::select! {
             _ = due.tick() => {}
             // An error says that the server is gone.
             _ = phase.wait_for(|phase| *phase == Phase::Ending) => return None,
         }
+        if !may_ask() {
+            let status = Refusal::from(Unknown { has_token: true, is_flood: false }).into();
+            return Some((Err(status), (shared, None, places, may_ask)));
+        }
         let stats = stats(&shared);
-        Some((Ok(stats), (shared, due, permit)))
+        Some((Ok(stats), (shared, Some(due), places, may_ask)))
     })
 }
 

@@ -17,6 +17,7 @@ mod replay;
 mod serve;
 mod show;
 mod soak;
+mod tls_files;
 mod traces;
 mod unreadable;
 mod values;

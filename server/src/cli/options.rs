@@ -22,7 +22,7 @@ use tickwire_shared::{REWIND_MS_MAX, TickRate};
 use super::{
     environment,
     limit_flags::LimitFlags,
-    log,
+    log, tls_files,
     unreadable::{self, Unreadable},
     values::{self, Listen, OnOff},
 };
@@ -33,6 +33,7 @@ use crate::{
     },
     identity::{Auth, IdentityConfig},
     log_control::{self, LogFilterError},
+    net::is_loopback,
     session::DELAY_IN_MEMORY_MAX,
 };
 
@@ -133,6 +134,18 @@ pub(super) struct ServeFlags {
     #[arg(long, value_name = "FILE")]
     #[serde(skip_serializing_if = "Option::is_none")]
     admin_tokens: Option<PathBuf>,
+    /// The PEM file of the certificate of the admins' listener: its connections are encrypted then
+    #[arg(long, value_name = "FILE")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    admin_tls_cert: Option<PathBuf>,
+    /// The PEM file of its private key
+    #[arg(long, value_name = "FILE")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    admin_tls_key: Option<PathBuf>,
+    /// The PEM file of those who sign admins' certificates: each must show one of theirs then, beside a token
+    #[arg(long, value_name = "FILE")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    admin_client_ca: Option<PathBuf>,
     /// Seconds that players have to come to an end after SIGTERM, 0 to 86400; none are waited for where nobody plays
     /// [default: 25]
     #[arg(long, value_name = "N")]
@@ -359,6 +372,9 @@ struct Options {
     allowed_origins: Vec<String>,
     admin_listen: Listen,
     admin_tokens: Option<PathBuf>,
+    admin_tls_cert: Option<PathBuf>,
+    admin_tls_key: Option<PathBuf>,
+    admin_client_ca: Option<PathBuf>,
     drain_seconds: u32,
     #[serde(deserialize_with = "values::one_or_many")]
     game: Vec<String>,
@@ -432,6 +448,9 @@ impl Default for Options {
             allowed_origins: Vec::new(),
             admin_listen: Listen::At(SocketAddr::from(([127, 0, 0, 1], 0))),
             admin_tokens: None,
+            admin_tls_cert: None,
+            admin_tls_key: None,
+            admin_client_ca: None,
             drain_seconds: 25,
             game: config.games,
             sessions: config.sessions,
@@ -595,11 +614,18 @@ impl Layers {
             let problem = "takes keys to look at tickets with: name a file by --ticket-keys".to_owned();
             return Err(invalid("auth", "ticket".to_owned(), problem));
         }
+        let admin_tls = tls_files::of_admin([
+            options.admin_tls_cert.as_deref(),
+            options.admin_tls_key.as_deref(),
+            options.admin_client_ca.as_deref(),
+        ]);
+        let admin_tls = admin_tls.map_err(|wrong| invalid(wrong.option, wrong.value, wrong.problem.into()))?;
         let admin_listen = match options.admin_listen {
             Listen::Off => None,
-            Listen::At(address) if !address.ip().is_loopback() && !options.insecure => {
+            Listen::At(address) if !is_loopback(address.ip()) && admin_tls.is_none() && !options.insecure => {
                 let problem = "can be reached from other machines, but nothing is encrypted, so that a token can be read on \
-                               the way: listen on 127.0.0.1 or [::1], or say --insecure where you trust the network";
+                               the way: listen on 127.0.0.1 or [::1], give --admin-tls-cert and --admin-tls-key, or say \
+                               --insecure where you trust the network";
                 return Err(invalid("admin_listen", address.to_string(), problem.into()));
             }
             Listen::At(address) => Some(address),
@@ -772,6 +798,7 @@ impl Layers {
                 admin: Some(AdminConfig {
                     listen: admin_listen,
                     directory: options.data_dir.clone(),
+                    tls: admin_tls,
                     tokens: options.admin_tokens,
                     drain,
                 }),
@@ -818,7 +845,7 @@ impl Layers {
 
 /// What speaks against letting other machines in as the options have it, if anything does.
 fn exposure(options: &Options) -> Option<String> {
-    if options.listen.ip().is_loopback() || options.insecure {
+    if is_loopback(options.listen.ip()) || options.insecure {
         return None;
     }
     let (missing, remedy) = match (options.auth, options.tls_cert.is_some()) {

@@ -11,7 +11,7 @@ use super::{
     output,
     serve::{Signals, until_interrupted},
 };
-use crate::{config::ServerConfig, server::Server};
+use crate::{config::ServerConfig, net::is_loopback, server::Server};
 
 /// The slowest and the fastest that a recording goes by.
 const SPEEDS: std::ops::RangeInclusive<f64> = 0.1..=64.0;
@@ -43,7 +43,7 @@ pub(super) fn show(
     if !SPEEDS.contains(&speed) {
         return Err(CliError::Usage(format!("--speed: {speed} is out of range: choose 0.1 to 64")));
     }
-    if !listen.ip().is_loopback() && !insecure {
+    if !is_loopback(listen.ip()) && !insecure {
         return Err(CliError::Usage(format!(
             "--listen: {listen} can be reached from other machines, but nothing is encrypted and nobody is asked who they \
              are: listen on 127.0.0.1 or [::1], or say --insecure where you trust the network"

@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use http::{HeaderMap, Request, header, uri::Authority};
 
 use super::IdentityReason;
+use crate::net::is_loopback;
 
 /// The names and origins of a server's configuration.
 #[derive(Clone, Debug)]
@@ -58,8 +59,16 @@ impl HostPolicy {
     pub(super) fn new(names: Names, address: IpAddr) -> Self {
         let Names { hosts, origins } = names;
         let has_loopback = hosts.is_none();
-        let suitable = || if address.is_loopback() { Vec::new() } else { vec![Host::Any] };
+        let suitable = || if is_loopback(address) { Vec::new() } else { vec![Host::Any] };
         Self { hosts: hosts.unwrap_or_else(suitable), has_loopback, origins }
+    }
+
+    /// Those of a listener beside that of players, by where they come from. From this machine itself it is a browser that may
+    /// ask under a name of somebody else's; what the public port is called by is as good as its own names.
+    pub(super) fn beside(names: Names, from: IpAddr) -> Self {
+        let Names { hosts, origins } = names;
+        let hosts = if is_loopback(from) { hosts.unwrap_or_default() } else { vec![Host::Any] };
+        Self { hosts, has_loopback: true, origins }
     }
 
     /// Whether a request may be made: for every host that it names, and from every origin. One without any is of no browser.
@@ -94,14 +103,14 @@ impl HostPolicy {
                     && port.is_none_or(|port| authority.port_u16() == Some(port))
             }
         };
-        self.hosts.iter().any(is_it) || (self.has_loopback && is_loopback(authority.host()))
+        self.hosts.iter().any(is_it) || (self.has_loopback && is_this_machine(authority.host()))
     }
 }
 
 /// Whether a host is this machine, whatever the resolver says.
-fn is_loopback(host: &str) -> bool {
+fn is_this_machine(host: &str) -> bool {
     let literal = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
-    host.eq_ignore_ascii_case("localhost") || literal.parse().is_ok_and(|address: IpAddr| address.is_loopback())
+    host.eq_ignore_ascii_case("localhost") || literal.parse().is_ok_and(is_loopback)
 }
 
 fn read_host(host: &str) -> Result<Host, HostError> {
@@ -153,7 +162,15 @@ mod tests {
     #[test]
     fn on_loopback_requests_are_for_this_machine() {
         let policy = policy(None, &[], "127.0.0.1");
-        for good in ["localhost", "LocalHost:7777", "127.0.0.1", "127.0.0.1:1", "127.8.0.1", "[::1]:7777"] {
+        for good in [
+            "localhost",
+            "LocalHost:7777",
+            "127.0.0.1",
+            "127.0.0.1:1",
+            "127.8.0.1",
+            "[::1]:7777",
+            "[::ffff:127.0.0.1]:1",
+        ] {
             assert_eq!(policy.check(&request(Some(good), &[])), Ok(()), "{good}");
             assert_eq!(policy.check(&request(None, &[("host", good)])), Ok(()), "{good}");
         }
@@ -178,6 +195,26 @@ mod tests {
             assert_eq!(named.check(&request(Some(bad), &[])), Err(IdentityReason::HostNotAllowed), "{bad}");
         }
         assert_eq!(policy(Some(&["*"]), &[], "127.0.0.1").check(&request(Some("evil.example"), &[])), Ok(()));
+    }
+
+    #[test]
+    fn beside_the_public_port_who_asks_from_this_machine_has_to_name_it() {
+        let names = |hosts: Option<&[String]>| Names::new(hosts, &[]).expect("valid");
+        let beside = |names, from: &str| HostPolicy::beside(names, from.parse().expect("an address"));
+        for from in ["127.0.0.1", "::1", "::ffff:127.0.0.1"] {
+            let policy = beside(names(None), from);
+            assert_eq!(policy.check(&request(None, &[("host", "localhost:9464")])), Ok(()));
+            let refused = policy.check(&request(None, &[("host", "evil.example:9464")]));
+            assert_eq!(refused, Err(IdentityReason::HostNotAllowed));
+        }
+        let named = beside(names(Some(&["proxy.example".to_owned()])), "127.0.0.1");
+        for good in ["proxy.example", "127.0.0.1:9464"] {
+            assert_eq!(named.check(&request(None, &[("host", good)])), Ok(()), "{good}");
+        }
+        let elsewhere = beside(names(Some(&["game.example".to_owned()])), "192.0.2.7");
+        assert_eq!(elsewhere.check(&request(None, &[("host", "10.0.0.5:9464")])), Ok(()));
+        let page = request(None, &[("host", "10.0.0.5:9464"), ("origin", "https://evil.example")]);
+        assert_eq!(elsewhere.check(&page), Err(IdentityReason::OriginNotAllowed));
     }
 
     #[test]

@@ -186,6 +186,11 @@ impl Identity {
         hosts.check(request).map_err(|reason| self.refuse(reason))
     }
 
+    /// The same of a listener beside that of players, for a request from this address.
+    pub(crate) fn check_request_beside<T>(&self, request: &Request<T>, from: IpAddr) -> Result<(), Refusal> {
+        HostPolicy::beside(self.names.clone(), from).check(request).map_err(|reason| self.refuse(reason))
+    }
+
     /// A refusal, counted.
     fn refuse(&self, reason: IdentityReason) -> Refusal {
         self.refuse_saying(reason, reason.message())

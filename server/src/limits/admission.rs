@@ -11,7 +11,11 @@ use std::{
 
 use ipnet::IpNet;
 
-use crate::{config::Limits, net::customer_of, play::MessageRate};
+use crate::{
+    config::Limits,
+    net::{customer_of, is_loopback},
+    play::MessageRate,
+};
 
 /// With fewer addresses none is looked for that can be forgotten.
 const SWEPT_FROM: usize = 1024;
@@ -52,7 +56,7 @@ pub(crate) struct TooMany(pub(crate) usize);
 /// Whether limits of single addresses hold for one: not for this machine's own, from which proxies and load tests come, unless
 /// the operator wants that.
 fn is_limited(address: IpAddr, limits: &Limits) -> bool {
-    limits.limit_loopback || !address.to_canonical().is_loopback()
+    limits.limit_loopback || !is_loopback(address)
 }
 
 impl Admission {

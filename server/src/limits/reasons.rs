@@ -35,6 +35,8 @@ reasons! {
     Connections = "CONNECTIONS",
     /// So has the address.
     ConnectionsPerAddress = "CONNECTIONS_PER_ADDRESS",
+    /// As many connections of admins, or of who asks for metrics, as may be: one was closed for the newest, or the newest.
+    AdminConnections = "ADMIN_CONNECTIONS",
     /// A connection without a request.
     NoRequest = "NO_REQUEST",
     /// A connection that has had no request for long.

@@ -14,7 +14,8 @@ use tracing::info;
 
 use super::render;
 use crate::{
-    admin::serve_http,
+    admin::{Site, serve_http},
+    net::is_loopback,
     server::{Phase, Shared},
 };
 
@@ -62,7 +63,7 @@ pub(crate) fn routes(shared: &Arc<Shared>, asked: Asked) -> Router {
     let (measured, ready) = (Arc::clone(shared), Arc::clone(shared));
     let metrics = async move |info: Option<Extension<TcpConnectInfo>>| -> Response {
         let from = info.and_then(|Extension(info)| info.remote_addr());
-        if asked == Asked::Here && !from.is_some_and(|from| from.ip().is_loopback()) {
+        if asked == Asked::Here && !from.is_some_and(|from| is_loopback(from.ip())) {
             let advice =
                 "metrics are told on the server's own machine alone, or to all where it has --metrics-listen\n";
             return (StatusCode::FORBIDDEN, advice).into_response();
@@ -99,9 +100,10 @@ impl MetricsListener {
             TcpListener::from_std(listener).map_err(MetricsError::Thread)?
         };
         let routes = Routes::from(routes(shared, Asked::Anywhere)).prepare();
+        let site = Site { shared: Arc::clone(shared), routes, tls: None };
         let (stop, stopped) = oneshot::channel();
         let thread = thread::Builder::new().name("tickwire-metrics".into()).spawn(move || {
-            runtime.block_on(serve_http(listener, routes, stopped));
+            runtime.block_on(serve_http(listener, site, stopped));
             runtime.shutdown_timeout(STOP_TIMEOUT);
         });
         let thread = thread.map_err(MetricsError::Thread)?;

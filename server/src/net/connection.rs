@@ -24,6 +24,7 @@ use super::{
     Bell, Lane, NetworkThread, Outgoing,
     budget::{self, FrameBudget},
     connection_end::{CLOSED, ConnectionError},
+    counters::REFUSED_AS_BANNED,
     requests,
     transport::Transport,
     wake::{Calls, Task},
@@ -174,6 +175,14 @@ pub(super) async fn serve(
     let span = connection.span.clone();
     span.in_scope(|| debug!(%peer, "connected"));
     let registered = Registered::new(Arc::clone(&connection));
+    // A ban of before is found now, and one that comes from now on finds the connection.
+    if server.shared.bans.find(peer.ip()).is_some() {
+        server.shared.connection_counters.refused.note(REFUSED_AS_BANNED);
+        span.in_scope(|| debug!("a connection from an address that has just been banned is closed"));
+        drop((registered, guard));
+        server.shared.something_ended.notify_one();
+        return;
+    }
     let served = match establish(stream, &server).await {
         Ok(transport) => Served::new(transport, connection, Arc::clone(&server)).await,
         Err(error) => Err(error),

@@ -15,9 +15,25 @@ pub(crate) fn customer_of(address: IpAddr) -> IpNet {
     }
 }
 
+/// Whether an address is this machine's own, that nobody else can come from or reach: an IPv4 one mapped into IPv6, too.
+pub(crate) fn is_loopback(address: IpAddr) -> bool {
+    address.to_canonical().is_loopback()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn this_machines_own_addresses_are_known_in_all_their_notations() {
+        let is_own = |address: &str| is_loopback(address.parse().expect("an address"));
+        assert!(["127.0.0.1", "127.8.9.10", "::1", "::ffff:127.0.0.1", "::ffff:7f00:1"].into_iter().all(is_own));
+        assert!(
+            !["0.0.0.0", "::", "::ffff:0.0.0.0", "192.0.2.7", "::ffff:192.0.2.7", "::127.0.0.1"]
+                .into_iter()
+                .any(is_own)
+        );
+    }
 
     #[test]
     fn an_ipv6_address_stands_for_its_network_and_a_mapped_one_for_what_it_is() {

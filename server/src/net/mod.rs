@@ -15,6 +15,7 @@ mod requests;
 mod runtime;
 mod socket;
 mod tls;
+mod tls_client;
 mod transport;
 mod wake;
 mod wire;
@@ -25,7 +26,7 @@ pub(crate) use connection_end::CONNECTION_ENDS;
 pub(crate) use counters::{
     ConnectionCounters, REFUSED_AS_BANNED, REFUSED_AS_LOST, REFUSED_AS_TOO_MANY, RequestCounters,
 };
-pub(crate) use customer::customer_of;
+pub(crate) use customer::{customer_of, is_loopback};
 pub(crate) use lanes::Incoming;
 pub(crate) use outbox::{Message, Outbox, Outgoing};
 pub(crate) use relay::Relay;
@@ -33,5 +34,6 @@ pub(crate) use requests::date;
 pub(crate) use runtime::{NetworkThread, NetworkThreads, yield_to_others};
 pub(crate) use tls::Tls;
 pub use tls::TlsError;
+pub(crate) use tls_client::client_config;
 pub(crate) use wake::Bell;
 pub(crate) use wire::{Framed, Lane};

@@ -27,12 +27,15 @@ use crate::{config::TlsFiles, reload::Staged};
 
 /// How often it is seen whether the files have been replaced.
 const LOOK_INTERVAL: Duration = Duration::from_secs(10);
-/// The only protocol that is spoken.
-const HTTP2: &[u8] = b"h2";
+/// What is spoken with players.
+const HTTP2: &[&[u8]] = &[b"h2"];
+/// What is spoken with admins, and with who asks for metrics.
+const ANY_HTTP: &[&[u8]] = &[b"h2", b"http/1.1"];
 
 /// What connections are encrypted with. It may be replaced while they run.
 pub(crate) struct Tls {
     files: TlsFiles,
+    protocols: &'static [&'static [u8]],
     held: ArcSwap<Loaded>,
 }
 
@@ -56,7 +59,7 @@ pub struct TlsError {
 }
 
 #[derive(Debug, thiserror::Error)]
-enum TlsProblem {
+pub(super) enum TlsProblem {
     #[error("cannot be read: {0}")]
     Io(io::Error),
     #[error("is no PEM file of {wanted}: {source}")]
@@ -69,18 +72,37 @@ enum TlsProblem {
     OtherKey(PathBuf),
     #[error("is no certificate of somebody who signs those of clients: {0}")]
     Authority(String),
+    #[error("is no certificate to judge a server's by: {0}")]
+    Trusted(String),
+    #[error("judge no server's: {0}; name some")]
+    NoneTrusted(String),
+}
+
+impl TlsError {
+    pub(super) fn new(path: &Path, problem: TlsProblem) -> Self {
+        Self { path: path.to_owned(), problem }
+    }
 }
 
 impl Tls {
-    /// Reads the files.
+    /// Reads the files, for HTTP/2 alone.
     pub(crate) fn load(files: TlsFiles) -> Result<Self, TlsError> {
-        let held = ArcSwap::from_pointee(read(&files)?);
-        Ok(Self { files, held })
+        Self::of(files, HTTP2)
+    }
+
+    /// Reads the files, for HTTP/1.1, too.
+    pub(crate) fn load_for_any_http(files: TlsFiles) -> Result<Self, TlsError> {
+        Self::of(files, ANY_HTTP)
+    }
+
+    fn of(files: TlsFiles, protocols: &'static [&'static [u8]]) -> Result<Self, TlsError> {
+        let held = ArcSwap::from_pointee(read(&files, protocols)?);
+        Ok(Self { files, protocols, held })
     }
 
     /// Reads the files again. Nothing changes by it.
     pub(crate) fn read_again(&self) -> Result<Loaded, TlsError> {
-        read(&self.files)
+        read(&self.files, self.protocols)
     }
 
     /// New connections get what the files have held.
@@ -142,7 +164,7 @@ fn stamps(files: &TlsFiles) -> Stamps {
     [certificates, key].into_iter().chain(client_authorities).map(stamp).collect()
 }
 
-fn read(files: &TlsFiles) -> Result<Loaded, TlsError> {
+fn read(files: &TlsFiles, protocols: &[&[u8]]) -> Result<Loaded, TlsError> {
     // Before they are read: where one is replaced meanwhile, that is seen.
     let stamps = stamps(files);
     let TlsFiles { certificates, key, client_authorities } = files;
@@ -162,11 +184,11 @@ fn read(files: &TlsFiles) -> Result<Loaded, TlsError> {
         .expect("the provider has ciphers for them")
         .with_client_cert_verifier(clients)
         .with_cert_resolver(Arc::new(rustls::sign::SingleCertAndKey::from(key)));
-    config.alpn_protocols = vec![HTTP2.to_vec()];
+    config.alpn_protocols = protocols.iter().map(|protocol| protocol.to_vec()).collect();
     Ok(Loaded { config: Arc::new(config), certificates, stamps })
 }
 
-fn read_key(certificates: &Path, key: &Path, provider: &CryptoProvider) -> Result<CertifiedKey, TlsError> {
+pub(super) fn read_key(certificates: &Path, key: &Path, provider: &CryptoProvider) -> Result<CertifiedKey, TlsError> {
     let chain = read_certificates(certificates)?;
     let at_key = |problem| TlsError { path: key.to_owned(), problem };
     let private = PrivateKeyDer::from_pem_file(key).map_err(|error| match error {
@@ -195,7 +217,7 @@ fn verifier(
     builder.build().map_err(|error| wrong(error.to_string()))
 }
 
-fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+pub(super) fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     let at_path = |problem| TlsError { path: path.to_owned(), problem };
     let wrong = |error| match error {
         pem::Error::Io(error) => at_path(TlsProblem::Io(error)),

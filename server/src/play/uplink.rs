@@ -462,6 +462,10 @@ async fn arrive(peer: Arc<Peer>, hello: FirstHello) -> Result<Seated, End> {
         }
     };
     playing.stripe.come_from(peer.connection.peer);
+    // A ban of before is found now, and one that comes from now on finds the seat.
+    if let Some(banned) = shared.bans.find(peer.connection.peer.ip()) {
+        playing.stripe.oust(banned.ousted());
+    }
     let (player, sitting) = (playing.stripe.player(), playing.stripe.sitting());
     peer.play(Arc::clone(&session), playing);
     Ok(Seated { session, player, sitting })

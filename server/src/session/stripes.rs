@@ -194,6 +194,11 @@ impl Stripe {
         self.facts = Some(self.stripes.held.facts.note_stream(address));
     }
 
+    /// Takes the player out, with all streams.
+    pub(crate) fn oust(&self, ousted: Ousted) {
+        self.stripes.held.oust(ousted);
+    }
+
     /// That the player has been taken out.
     pub(crate) fn ousted(&self) -> Option<&Ousted> {
         self.stripes.held.ousted()

@@ -1,6 +1,7 @@
 //! `admin`: looks after a running server, by its `AdminService`.
 
 mod connect;
+mod encrypted;
 mod words;
 
 use std::{path::PathBuf, process::ExitCode, time::Duration};
@@ -11,6 +12,7 @@ use tokio::runtime::Builder;
 use tonic::{Code, Status};
 
 use super::{CliError, USAGE, output};
+use crate::net::TlsError;
 use connect::AdminClient;
 
 /// What all of the commands take.
@@ -31,12 +33,35 @@ struct Target {
     /// Where the server keeps its files [default: ./tickwire-data]
     #[arg(long, value_name = "DIR", env = "TICKWIRE_DATA_DIR", global = true)]
     data_dir: Option<PathBuf>,
-    /// Where it listens for admins [default: what admin.address in the data directory says]
+    /// Where it listens for admins, as IP:PORT, or as https://HOST:PORT [default: what admin.address in the data directory says]
     #[arg(long, value_name = "ADDR", global = true)]
     address: Option<String>,
     /// The file of the token [default: admin.token in the data directory]
     #[arg(long, value_name = "FILE", global = true)]
     token_file: Option<PathBuf>,
+    #[command(flatten)]
+    tls: TlsFlags,
+}
+
+/// How the connection is encrypted.
+#[derive(Debug, clap::Args)]
+struct TlsFlags {
+    /// The PEM file of whoever may have signed its certificate [default: whom the system trusts]
+    #[arg(long, value_name = "FILE", global = true)]
+    tls_ca: Option<PathBuf>,
+    /// The PEM file of the certificate to show where the server wants one
+    #[arg(long, value_name = "FILE", global = true)]
+    tls_cert: Option<PathBuf>,
+    /// The PEM file of its private key
+    #[arg(long, value_name = "FILE", global = true)]
+    tls_key: Option<PathBuf>,
+}
+
+impl TlsFlags {
+    /// Whether any says that the connection is to be encrypted.
+    fn is_given(&self) -> bool {
+        [&self.tls_ca, &self.tls_cert, &self.tls_key].into_iter().any(Option::is_some)
+    }
 }
 
 #[derive(Debug, clap::Subcommand)]
@@ -167,8 +192,26 @@ pub(super) enum AdminCliError {
     File { path: PathBuf, source: std::io::Error },
     #[error("{}: {problem}", .path.display())]
     Token { path: PathBuf, problem: &'static str },
-    #[error("{address:?} is no address: write it as IP:PORT, such as 127.0.0.1:7778")]
+    #[error(
+        "{address:?} is no address: write it as IP:PORT, such as 127.0.0.1:7778, or as https://HOST:PORT where the server \
+         encrypts"
+    )]
     Address { address: String },
+    #[error("{address} encrypts nothing: name the server by https://, or leave --tls-ca, --tls-cert and --tls-key out")]
+    NotEncrypted { address: String },
+    #[error("a certificate is shown with its private key: give --tls-cert and --tls-key, or neither")]
+    HalfShown,
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    #[error(
+        "{address} does not prove to be the server that is meant: {reason}; name who signs its certificate by --tls-ca"
+    )]
+    Untrusted { address: String, reason: String },
+    #[error(
+        "{address} does not agree on encryption: {reason}; where it wants to see a certificate, show a good one by --tls-cert \
+         and --tls-key"
+    )]
+    NotAgreed { address: String, reason: String },
     #[error("nobody answers at {address}: {reason}{hint}")]
     Connect { address: String, reason: String, hint: &'static str },
     #[error("{}", words::status(.0))]
@@ -188,14 +231,25 @@ impl From<Status> for CliError {
 }
 
 impl AdminCliError {
-    /// 2: what was asked for makes no sense, as elsewhere; 3: there is nobody to ask; 4: not with this token; 1: all else.
+    /// What TLS says against a connection: what was found here, or what the server has found.
+    fn objection(address: &str, error: &rustls::Error) -> Self {
+        let (address, reason) = (address.to_owned(), error.to_string());
+        match error {
+            rustls::Error::AlertReceived(_) => Self::NotAgreed { address, reason },
+            _ => Self::Untrusted { address, reason },
+        }
+    }
+
+    /// 2: what was asked for makes no sense, as elsewhere; 3: there is nobody to ask; 4: not with this token or
+    /// certificate; 1: all else.
     pub(super) fn exit_code(&self) -> ExitCode {
         const NOBODY: u8 = 3;
         const NOT_ALLOWED: u8 = 4;
         match self {
-            Self::NoServer(_) | Self::Connect { .. } => ExitCode::from(NOBODY),
-            Self::Address { .. } => ExitCode::from(USAGE),
-            Self::File { .. } | Self::Token { .. } => ExitCode::FAILURE,
+            Self::NoServer(_) | Self::Connect { .. } | Self::Untrusted { .. } => ExitCode::from(NOBODY),
+            Self::Address { .. } | Self::NotEncrypted { .. } | Self::HalfShown => ExitCode::from(USAGE),
+            Self::NotAgreed { .. } => ExitCode::from(NOT_ALLOWED),
+            Self::File { .. } | Self::Token { .. } | Self::Tls(_) => ExitCode::FAILURE,
             Self::Refused(status) => match status.code() {
                 Code::InvalidArgument => ExitCode::from(USAGE),
                 Code::Unauthenticated | Code::PermissionDenied => ExitCode::from(NOT_ALLOWED),
@@ -210,7 +264,12 @@ pub(super) fn run(arguments: &AdminArgs) -> Result<(), CliError> {
     let runtime = Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let client = AdminClient::connect(&arguments.target).await?;
-        Desk { client, json: arguments.json }.run(&arguments.command).await
+        let mut desk = Desk { client, json: arguments.json };
+        let done = desk.run(&arguments.command).await;
+        done.map_err(|error| match error {
+            CliError::Admin(AdminCliError::Refused(status)) => desk.client.explain(status).into(),
+            error => error,
+        })
     })
 }
 

@@ -2,6 +2,8 @@
 
 #![cfg(unix)]
 
+mod encrypted;
+
 use std::{
     fs,
     io::{BufRead as _, BufReader},
@@ -32,13 +34,22 @@ struct Running {
 
 impl Running {
     fn start(arguments: &[&str]) -> Self {
+        Self::start_with(arguments, Stdio::null())
+    }
+
+    /// With its log in a file.
+    fn start_logging(arguments: &[&str], log: &Path) -> Self {
+        Self::start_with(arguments, fs::File::create(log).expect("there is room").into())
+    }
+
+    fn start_with(arguments: &[&str], log: Stdio) -> Self {
         let data = tempfile::tempdir().expect("a directory");
         let mut child = command()
             .args(["--listen", "127.0.0.1:0", "--data-dir"])
             .arg(data.path())
             .args(arguments)
             .stdout(Stdio::piped())
-            .stderr(Stdio::null())
+            .stderr(log)
             .spawn()
             .expect("the binary runs");
         let mut lines = BufReader::new(child.stdout.take().expect("it is piped"));
@@ -146,6 +157,50 @@ async fn an_operator_looks_after_a_server_from_the_shell() {
     assert!(!log.contains(fs::read_to_string(server.data.path().join("admin.token")).expect("it is there").trim()));
 }
 
+/// What takes no player to be there.
+const COMMANDS: &[&[&str]] = &[
+    &["info"],
+    &["stats"],
+    &["players"],
+    &["players", "arena-1"],
+    &["ban", "192.0.2.0/24", "--for", "2h", "--reason", "\"quoted\" \\ and ünïcode"],
+    &["ban", "::ffff:198.51.100.7"],
+    &["bans"],
+    &["unban", "192.0.2.0/24"],
+    &["pause", "arena-1"],
+    &["step", "arena-1", "2"],
+    &["resume", "arena-1"],
+    &["broadcast", "a \"word\""],
+    &["broadcast", "soon over", "--session", "arena-1"],
+    &["log-filter", "info"],
+    &["drain", "--deadline", "1h"],
+    &["cancel-drain"],
+    &["drain"],
+    &["cancel-drain"],
+    &["terminate", "arena-1", "--reason", "\"over\""],
+];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_command_prints_one_value_of_json_and_nothing_else() {
+    let server = Running::start(&[]);
+    // As long as somebody plays, a drain waits.
+    let mut clients = Vec::new();
+    for _ in 0..2 {
+        clients.push(Client::connect(&server.url, &JoinOptions::default()).await.expect("it is let in"));
+    }
+    let of_a_player: &[&[&str]] = &[
+        &["mute", "arena-1", "1", "--for", "1h"],
+        &["unmute", "arena-1", "1"],
+        &["kick", "arena-1", "1", "--reason", "bye"],
+    ];
+    for command in of_a_player.iter().chain(COMMANDS) {
+        let output = server.admin(&[command, &["--json"][..]].concat());
+        assert_eq!((output.status.code(), stderr(&output).as_str()), (Some(0), ""), "{command:?}");
+        assert_eq!(stdout(&output).lines().count(), 1, "{command:?}: {}", stdout(&output));
+        serde_json::from_slice::<Json>(&output.stdout).expect("it is JSON");
+    }
+}
+
 #[test]
 fn what_goes_wrong_is_said_in_words_and_by_the_exit_code() {
     let data = tempfile::tempdir().expect("a directory");
@@ -160,6 +215,9 @@ fn what_goes_wrong_is_said_in_words_and_by_the_exit_code() {
     let no_address = server.admin(&["info", "--address", "localhost"]);
     let closed = server.admin(&["info", "--address", "127.0.0.1:1"]);
     let no_session = server.admin(&["pause", "chess-1"]);
+    let not_paused = server.admin(&["step", "arena-1"]);
+    let not_draining = server.admin(&["cancel-drain"]);
+    let of_a_spectator = server.admin(&["kick", "arena-1", "0"]);
     let no_name = server.admin(&["kick", "Arena 1", "7"]);
     let no_network = server.admin(&["ban", "example.org"]);
     for (output, code, words) in [
@@ -168,6 +226,9 @@ fn what_goes_wrong_is_said_in_words_and_by_the_exit_code() {
         (unknown_token, 4, "the token is not one of this server's"),
         (no_address, 2, "\"localhost\" is no address"),
         (closed, 3, "nobody answers at 127.0.0.1:1: "),
+        (not_paused, 1, "sessions/arena-1 is not paused: pause it first (NOT_PAUSED)"),
+        (not_draining, 1, "the server does not drain (NOT_DRAINING)"),
+        (of_a_spectator, 1, "there is no player 0 in sessions/arena-1 (NOT_FOUND)"),
         (no_session, 1, "there is no sessions/chess-1 on this server (NOT_FOUND)"),
         (no_name, 2, "is not a session's name"),
         (no_network, 2, "is no address or network"),
