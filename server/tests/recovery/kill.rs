@@ -18,7 +18,10 @@ use tickwire_recording::{EndReason, Recording, RecordingState};
 use tickwire_shared::PlayerStatus;
 use tokio::{sync::watch, time::timeout};
 
-use crate::server::{ARENA_1, Listening, PATIENCE, Server, data, files, verified};
+use crate::{
+    program::{data, files, verified},
+    server::{ARENA_1, Listening, PATIENCE, Server},
+};
 
 /// What is done to a server.
 struct Plan {
