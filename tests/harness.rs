@@ -8,7 +8,7 @@ use tickwire_proto::{
     PROTOCOL_VERSION,
     v1::{self as pb, client_message, game_service_client::GameServiceClient, server_message},
 };
-use tickwire_server::{Probe, Server, ServerConfig, Timeouts};
+use tickwire_server::{Probe, Server, ServerConfig, Timeouts, TlsFiles};
 use tickwire_shared::Game;
 use tokio::{
     io::{AsyncRead, AsyncWrite, AsyncWriteExt as _},
@@ -65,9 +65,15 @@ impl TestServer {
     }
 
     pub(crate) async fn start(config: ServerConfig, games: Vec<Arc<dyn Game>>) -> Self {
-        let trust = config.tls.as_ref().map(|files| std::fs::read(&files.certificates).expect("it is there"));
+        let tls = config.tls.clone();
         let server = Server::start(config, games).expect("the configuration is good");
-        Self { trust: trust.map(Certificate::from_pem), ..Self::serve(server).await }
+        Self::serve(server).await.trusted(tls.as_ref())
+    }
+
+    /// The same, whose clients trust its certificates, where connections are encrypted.
+    pub(crate) fn trusted(self, tls: Option<&TlsFiles>) -> Self {
+        let trust = tls.map(|files| std::fs::read(&files.certificates).expect("it is there"));
+        Self { trust: trust.map(Certificate::from_pem), ..self }
     }
 
     /// Serves on a port of its own.

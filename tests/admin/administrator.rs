@@ -15,17 +15,17 @@ use tonic::{
 use crate::harness::TestServer;
 
 /// A server that can be administered, and its data directory.
-pub(super) struct Administered {
-    pub(super) server: TestServer,
+pub(crate) struct Administered {
+    pub(crate) server: TestServer,
     pub(super) address: SocketAddr,
     pub(super) data: TempDir,
 }
 
-pub(super) type AdminClient = AdminServiceClient<InterceptedService<Channel, Bearer>>;
+pub(crate) type AdminClient = AdminServiceClient<InterceptedService<Channel, Bearer>>;
 
 /// Shows a token, or none.
 #[derive(Clone)]
-pub(super) struct Bearer(pub(super) Option<String>);
+pub(crate) struct Bearer(pub(super) Option<String>);
 
 impl Interceptor for Bearer {
     fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
@@ -38,7 +38,7 @@ impl Interceptor for Bearer {
 }
 
 impl Administered {
-    pub(super) async fn arena(config: ServerConfig) -> Self {
+    pub(crate) async fn arena(config: ServerConfig) -> Self {
         Self::start(config, std::sync::Arc::new(tickwire_arena::Arena)).await
     }
 
@@ -54,9 +54,10 @@ impl Administered {
         let admin = Some(AdminConfig { listen, directory: data.path().to_owned(), tokens, drain });
         let recordings = Some(data.path().join("recordings"));
         let config = ServerConfig { admin, recordings, ..config };
+        let tls = config.tls.clone();
         let server = Server::start(config, vec![game]).expect("the configuration is good");
         let address = server.admin_address().expect("it listens for admins");
-        Self { server: TestServer::serve(server).await, address, data }
+        Self { server: TestServer::serve(server).await.trusted(tls.as_ref()), address, data }
     }
 
     pub(super) fn token(&self) -> String {
@@ -65,7 +66,7 @@ impl Administered {
     }
 
     /// Somebody with the token that the server has made.
-    pub(super) async fn admin(&self) -> AdminClient {
+    pub(crate) async fn admin(&self) -> AdminClient {
         self.admin_with(Some(self.token())).await
     }
 
