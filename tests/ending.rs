@@ -57,15 +57,19 @@ pub(crate) async fn press(client: &mut RawClient, values: Vec<i32>) {
 #[tokio::test]
 async fn a_game_that_panics_ends_its_own_session_only() {
     let directory = tempfile::tempdir().expect("a directory");
-    let config = ServerConfig { sessions: 2, recordings: Some(directory.path().to_owned()), ..config() };
-    let server = TestServer::start(config, vec![Arc::new(Fuse)]).await;
+    // A panic's backtrace may take seconds on a busy machine, for which its players are not taken for dead.
+    let patience = Duration::from_secs(60);
+    let timeouts = Timeouts { silence: patience, unacknowledged: patience, ..config().timeouts };
+    let recordings = Some(directory.path().to_owned());
+    let server =
+        TestServer::start(ServerConfig { sessions: 2, recordings, timeouts, ..config() }, vec![Arc::new(Fuse)]).await;
     let mut witness = Witness::join(&server).await;
     let second = pb::Hello { session: "sessions/fuse-2".into(), ..hello() };
     let mut client = RawClient::greet(&server, second.clone()).await;
     client.welcome().await;
     press(&mut client, vec![1]).await;
 
-    let (goodbye, status) = client.end().await;
+    let (goodbye, status) = witness.plays_during(client.end()).await;
     assert_eq!(goodbye.expect("it says why").reason(), pb::GoodbyeReason::SessionFailed);
     assert_eq!((status.code(), reason_of(&status).as_str()), (Code::Aborted, "SESSION_FAILED"));
     let status = RawClient::greet(&server, second).await.end().await.1;
