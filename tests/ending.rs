@@ -14,7 +14,7 @@ use tonic::Code;
 use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient};
 
 use crate::harness::{
-    RawClient, TestServer, Witness, config, eventually, field_of, hello, input, reason_of, within_patience,
+    RawClient, TestServer, Witness, config, eventually, field_of, hello, input, patient, reason_of, within_patience,
 };
 
 /// A game that panics, or dawdles, when a player wants it to.
@@ -57,12 +57,10 @@ pub(crate) async fn press(client: &mut RawClient, values: Vec<i32>) {
 #[tokio::test]
 async fn a_game_that_panics_ends_its_own_session_only() {
     let directory = tempfile::tempdir().expect("a directory");
-    // A panic's backtrace may take seconds on a busy machine, for which its players are not taken for dead.
-    let patience = Duration::from_secs(60);
-    let timeouts = Timeouts { silence: patience, unacknowledged: patience, ..config().timeouts };
     let recordings = Some(directory.path().to_owned());
-    let server =
-        TestServer::start(ServerConfig { sessions: 2, recordings, timeouts, ..config() }, vec![Arc::new(Fuse)]).await;
+    // A panic's backtrace may take seconds, in which players say nothing.
+    let config = ServerConfig { sessions: 2, recordings, timeouts: patient(), ..config() };
+    let server = TestServer::start(config, vec![Arc::new(Fuse)]).await;
     let mut witness = Witness::join(&server).await;
     let second = pb::Hello { session: "sessions/fuse-2".into(), ..hello() };
     let mut client = RawClient::greet(&server, second.clone()).await;

@@ -58,6 +58,12 @@ pub(crate) fn open_field() -> ServerConfig {
     ServerConfig { settings: vec![("cover".to_owned(), 0.0), ("size".to_owned(), 600.0)], ..config() }
 }
 
+/// The times of [`config`], but that nobody is taken for dead, however long a busy machine takes.
+pub(crate) fn patient() -> Timeouts {
+    let patience = Duration::from_secs(60);
+    Timeouts { silence: patience, unacknowledged: patience, ..config().timeouts }
+}
+
 impl TestServer {
     /// Hosts the arena.
     pub(crate) async fn arena(config: ServerConfig) -> Self {

@@ -1,13 +1,13 @@
 //! A client that stops reading: nothing stale piles up for it, and nobody else can tell.
 
-use std::{num::NonZeroUsize, time::Duration};
+use std::num::NonZeroUsize;
 
 use tickwire_proto::v1::{PauseRequest, StepRequest};
-use tickwire_server::{ServerConfig, Timeouts};
+use tickwire_server::ServerConfig;
 
 use crate::{
     admin::administrator::Administered,
-    harness::{ARENA_1, RawClient, config},
+    harness::{ARENA_1, RawClient, config, patient},
     tls::self_signed,
 };
 
@@ -28,11 +28,8 @@ async fn a_reader_that_stalls_behind_tls_does_no_worse() {
 }
 
 async fn stall(config: ServerConfig) {
-    // However busy the machine is, nobody is taken for dead.
-    let patience = Duration::from_secs(60);
-    let timeouts = Timeouts { silence: patience, unacknowledged: patience, ..config.timeouts };
     // One thread serves both: what it waited for, it would wait for before it served the other.
-    let config = ServerConfig { timeouts, network_threads: NonZeroUsize::new(1), ..config };
+    let config = ServerConfig { timeouts: patient(), network_threads: NonZeroUsize::new(1), ..config };
     let administered = Administered::arena(config).await;
     let mut admin = administered.admin().await;
     let (mut stalled, _) = RawClient::join(&administered.server).await;

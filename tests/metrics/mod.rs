@@ -24,7 +24,9 @@ use crate::{
         talker::{Guest, Talker},
     },
     ending::{self, Fuse},
-    harness::{ARENA_1, Cable, RawClient, TestServer, Witness, config, eventually, hello, input, within_patience},
+    harness::{
+        ARENA_1, Cable, RawClient, TestServer, Witness, config, eventually, hello, input, patient, within_patience,
+    },
     hosting::{Gate as Barrier, Hangs},
     identity::{self, API_KEY, Gate, bearing},
     watch::spectator::{Spectator, watch_request},
@@ -248,7 +250,8 @@ async fn a_game_hangs(ledger: &mut Ledger) {
 async fn a_game_panics(ledger: &mut Ledger) {
     let directory = tempfile::tempdir().expect("a directory");
     let recordings = Some(directory.path().to_owned());
-    let server = TestServer::start(ServerConfig { recordings, ..config() }, vec![Arc::new(Fuse)]).await;
+    let config = ServerConfig { recordings, timeouts: patient(), ..config() };
+    let server = TestServer::start(config, vec![Arc::new(Fuse)]).await;
     let mut scene = Scene::of(&server, ledger);
     let (mut player, _) = RawClient::join(&server).await;
     ending::press(&mut player, vec![1, 0]).await;
