@@ -14,7 +14,7 @@ use tonic::Code;
 use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient};
 
 use crate::harness::{
-    RawClient, TestServer, Witness, config, eventually, field_of, hello, input, reason_of, within_patience,
+    RawClient, TestServer, Witness, config, eventually, field_of, hello, input, patient, reason_of, within_patience,
 };
 
 /// A game that panics, or dawdles, when a player wants it to.
@@ -57,7 +57,9 @@ pub(crate) async fn press(client: &mut RawClient, values: Vec<i32>) {
 #[tokio::test]
 async fn a_game_that_panics_ends_its_own_session_only() {
     let directory = tempfile::tempdir().expect("a directory");
-    let config = ServerConfig { sessions: 2, recordings: Some(directory.path().to_owned()), ..config() };
+    let recordings = Some(directory.path().to_owned());
+    // A panic's backtrace may take seconds, in which players say nothing.
+    let config = ServerConfig { sessions: 2, recordings, timeouts: patient(), ..config() };
     let server = TestServer::start(config, vec![Arc::new(Fuse)]).await;
     let mut witness = Witness::join(&server).await;
     let second = pb::Hello { session: "sessions/fuse-2".into(), ..hello() };
@@ -65,7 +67,7 @@ async fn a_game_that_panics_ends_its_own_session_only() {
     client.welcome().await;
     press(&mut client, vec![1]).await;
 
-    let (goodbye, status) = client.end().await;
+    let (goodbye, status) = witness.plays_during(client.end()).await;
     assert_eq!(goodbye.expect("it says why").reason(), pb::GoodbyeReason::SessionFailed);
     assert_eq!((status.code(), reason_of(&status).as_str()), (Code::Aborted, "SESSION_FAILED"));
     let status = RawClient::greet(&server, second).await.end().await.1;

@@ -8,7 +8,7 @@ use tickwire_proto::{
     PROTOCOL_VERSION,
     v1::{self as pb, client_message, game_service_client::GameServiceClient, server_message},
 };
-use tickwire_server::{Probe, Server, ServerConfig, Timeouts};
+use tickwire_server::{Probe, Server, ServerConfig, Timeouts, TlsFiles};
 use tickwire_shared::Game;
 use tokio::{
     io::{AsyncRead, AsyncWrite, AsyncWriteExt as _},
@@ -58,6 +58,12 @@ pub(crate) fn open_field() -> ServerConfig {
     ServerConfig { settings: vec![("cover".to_owned(), 0.0), ("size".to_owned(), 600.0)], ..config() }
 }
 
+/// The times of [`config`], but that nobody is taken for dead, however long a busy machine takes.
+pub(crate) fn patient() -> Timeouts {
+    let patience = Duration::from_secs(60);
+    Timeouts { silence: patience, unacknowledged: patience, ..config().timeouts }
+}
+
 impl TestServer {
     /// Hosts the arena.
     pub(crate) async fn arena(config: ServerConfig) -> Self {
@@ -65,9 +71,15 @@ impl TestServer {
     }
 
     pub(crate) async fn start(config: ServerConfig, games: Vec<Arc<dyn Game>>) -> Self {
-        let trust = config.tls.as_ref().map(|files| std::fs::read(&files.certificates).expect("it is there"));
+        let tls = config.tls.clone();
         let server = Server::start(config, games).expect("the configuration is good");
-        Self { trust: trust.map(Certificate::from_pem), ..Self::serve(server).await }
+        Self::serve(server).await.trusted(tls.as_ref())
+    }
+
+    /// The same, whose clients trust its certificates, where connections are encrypted.
+    pub(crate) fn trusted(self, tls: Option<&TlsFiles>) -> Self {
+        let trust = tls.map(|files| std::fs::read(&files.certificates).expect("it is there"));
+        Self { trust: trust.map(Certificate::from_pem), ..self }
     }
 
     /// Serves on a port of its own.

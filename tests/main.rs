@@ -20,11 +20,13 @@ mod lints;
 mod matches;
 mod metrics;
 mod raw_http2;
+mod readme;
 mod resume;
 mod services;
 mod sessions;
 mod stalled_reader;
 mod stripes;
+#[path = "../server/examples/beads/game.rs"]
 mod tiny_game;
 mod tls;
 mod watch;

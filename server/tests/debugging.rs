@@ -1,32 +1,20 @@
 //! What the server's commands say of a recording that somebody looks into.
 
+#[allow(dead_code, reason = "each binary needs its part of it")]
+mod program;
+
 use std::{
     path::{Path, PathBuf},
-    process::{Command, Output},
+    process::Output,
 };
 
 use serde_json::Value;
 use tempfile::TempDir;
 use tickwire_recording::{Layout, RecordedTick, Recording, Writer};
 
+use self::program::{run, stderr, stdout};
+
 const SHORT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/recordings/crowd-20hz.mcap");
-
-fn run(arguments: &[&str]) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_tickwire-server"));
-    // What the test's own environment says of servers is not for these.
-    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("TICKWIRE_")) {
-        command.env_remove(name);
-    }
-    command.args(arguments).output().expect("the binary runs")
-}
-
-fn stdout(output: &Output) -> String {
-    String::from_utf8(output.stdout.clone()).expect("UTF-8")
-}
-
-fn stderr(output: &Output) -> String {
-    String::from_utf8(output.stderr.clone()).expect("UTF-8")
-}
 
 fn json(output: &Output) -> Value {
     serde_json::from_str(&stdout(output)).unwrap_or_else(|error| panic!("{error}: {}", stdout(output)))

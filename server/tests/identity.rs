@@ -3,12 +3,15 @@
 
 #![cfg(unix)]
 
+#[allow(dead_code, reason = "each binary needs its part of it")]
+mod program;
+
 use std::{
     fs::{self, File},
     io::{BufRead as _, BufReader},
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
-    process::{Child, Command, Output, Stdio},
+    process::{Child, Command, Stdio},
     time::Duration,
 };
 
@@ -18,21 +21,10 @@ use tickwire_proto::v1::{self as pb, recording_service_client::RecordingServiceC
 use tokio::time::timeout;
 use tonic::{Request, transport::Endpoint};
 
+use self::program::{address_in, command, run};
+
 const PATIENCE: Duration = Duration::from_secs(20);
 const SUBJECT: &str = "player-81";
-
-fn command() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_tickwire-server"));
-    // What the test's own environment says of servers is not for these.
-    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("TICKWIRE_")) {
-        command.env_remove(name);
-    }
-    command
-}
-
-fn run(arguments: &[&str]) -> Output {
-    command().args(arguments).output().expect("the binary runs")
-}
 
 fn stdout(arguments: &[&str]) -> String {
     let output = run(arguments);
@@ -95,8 +87,7 @@ impl Running {
             .expect("the binary runs");
         let mut first = String::new();
         BufReader::new(child.stdout.take().expect("it is piped")).read_line(&mut first).expect("it prints");
-        let address = first.split("http://").nth(1).and_then(|rest| rest.split(' ').next());
-        let url = format!("http://{}", address.unwrap_or_else(|| panic!("{first:?} names no address")));
+        let url = format!("http://{}", address_in(&first));
         Self { child, url, log }
     }
 

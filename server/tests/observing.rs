@@ -2,12 +2,15 @@
 
 #![cfg(unix)]
 
+#[allow(dead_code, reason = "each binary needs its part of it")]
+mod program;
+
 use std::{
     fs,
     io::{BufRead as _, BufReader, Read as _, Write as _},
     net::{SocketAddr, TcpStream},
     path::Path,
-    process::{Child, Command, Stdio},
+    process::{Child, Stdio},
     time::Duration,
 };
 
@@ -19,7 +22,6 @@ use opentelemetry_proto::tonic::{
     common::v1::{KeyValue, any_value::Value},
     trace::v1::Span,
 };
-use tempfile::TempDir;
 use tickwire_proto::{
     PROTOCOL_VERSION,
     v1::{ClientMessage, Hello, Leave, client_message::Kind, game_service_client::GameServiceClient},
@@ -27,6 +29,8 @@ use tickwire_proto::{
 use tokio::{net::TcpListener, sync::mpsc, time::timeout};
 use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
 use tonic::{Request, Response, Status, transport::Channel};
+
+use self::program::{command, data, end};
 
 /// Nothing on one machine takes so long.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -44,12 +48,7 @@ impl Running {
     }
 
     fn start_with(data: &Path, stderr: Stdio, arguments: &[&str]) -> Self {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_tickwire-server"));
-        // What the test's own environment says of servers and collectors is not for these.
-        let is_told = |name: &str| name.starts_with("TICKWIRE_") || name.starts_with("OTEL_");
-        for (name, _) in std::env::vars().filter(|(name, _)| is_told(name)) {
-            command.env_remove(name);
-        }
+        let mut command = command();
         command.args(["--listen", "127.0.0.1:0", "--data-dir"]).arg(data).args(arguments);
         let mut child = command.stdout(Stdio::piped()).stderr(stderr).spawn().expect("the binary runs");
         let lines = BufReader::new(child.stdout.take().expect("it is piped")).lines();
@@ -78,14 +77,8 @@ impl Running {
     }
 
     fn end(mut self) {
-        let status = Command::new("kill").arg(self.child.id().to_string()).status().expect("kill runs");
-        assert!(status.success());
-        assert_eq!(self.child.wait().expect("it is a child").code(), Some(0));
+        end(&mut self.child);
     }
-}
-
-fn data() -> TempDir {
-    tempfile::tempdir().expect("a directory")
 }
 
 /// The answer to a request of HTTP/1.1: its status, and its body.

@@ -2,6 +2,9 @@
 
 #![cfg(unix)]
 
+#[allow(dead_code, reason = "each binary needs its part of it")]
+mod program;
+
 use std::{
     fs,
     io::{BufRead as _, BufReader},
@@ -16,30 +19,11 @@ use tickwire_recording::{Layout, Recording, Writer};
 use tickwire_shared::Tick;
 use tickwire_simulation::SeatInput;
 
+use self::program::{address_in, command, only_recording, run, stderr, stdout};
+
 const PATIENCE: Duration = Duration::from_secs(20);
 const GOLDEN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/recordings/deathmatch-60hz.mcap");
 const SHORT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/recordings/crowd-20hz.mcap");
-
-fn command() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_tickwire-server"));
-    // What the test's own environment says of servers is not for these.
-    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("TICKWIRE_")) {
-        command.env_remove(name);
-    }
-    command
-}
-
-fn run(arguments: &[&str]) -> Output {
-    command().args(arguments).output().expect("the binary runs")
-}
-
-fn stdout(output: &Output) -> String {
-    String::from_utf8(output.stdout.clone()).expect("UTF-8")
-}
-
-fn stderr(output: &Output) -> String {
-    String::from_utf8(output.stderr.clone()).expect("UTF-8")
-}
 
 /// A server that runs, on a port and a data directory of its own.
 struct Running {
@@ -68,8 +52,7 @@ impl Running {
         let mut stdout = BufReader::new(child.stdout.take().expect("it is piped"));
         let mut line = String::new();
         stdout.read_line(&mut line).expect("it prints");
-        let address = line.split("http://").nth(1).and_then(|rest| rest.split(' ').next());
-        let address = address.unwrap_or_else(|| panic!("{line:?} names no address")).to_owned();
+        let address = address_in(&line).to_owned();
         Self { child, stdout, address, data }
     }
 
@@ -110,14 +93,6 @@ fn wait_for_ticks(file: &Path, count: u64) {
         assert!(Instant::now() < deadline, "{} does not grow", file.display());
         std::thread::sleep(Duration::from_millis(5));
     }
-}
-
-fn only_recording(data: &Path) -> PathBuf {
-    let mut files =
-        fs::read_dir(data.join("recordings")).expect("it is there").map(|file| file.expect("it is there").path());
-    let file = files.next().expect("there is one");
-    assert_eq!(files.next(), None, "there is only one");
-    file
 }
 
 #[test]

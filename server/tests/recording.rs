@@ -2,35 +2,35 @@
 
 #![cfg(unix)]
 
+#[allow(dead_code, reason = "each binary needs its part of it")]
+mod program;
+
 use std::{
     fs,
     io::{BufRead as _, BufReader, Read as _, Write as _},
     net::TcpStream,
     path::{Path, PathBuf},
-    process::{Child, Command, Output, Stdio},
+    process::{Child, Command, Stdio},
     sync::Arc,
     time::Duration,
 };
 
-use tempfile::TempDir;
 use tickwire_arena::Arena;
-use tickwire_proto::{
-    PROTOCOL_VERSION,
-    v1::{
-        ClientMessage, GetSessionRequest, Hello, RecordingState, RecordingStatus, ServerMessage, Session,
-        client_message, game_service_client::GameServiceClient, session_service_client::SessionServiceClient,
-    },
+use tickwire_proto::v1::{
+    GetSessionRequest, RecordingState, RecordingStatus, Session, session_service_client::SessionServiceClient,
 };
 use tickwire_recording::{EndReason, Recording, RecordingState as FileState, Replay, live_path, repair, verify};
 use tickwire_shared::Tick;
-use tokio::sync::mpsc;
-use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Streaming, transport::Channel};
+use tonic::transport::Channel;
 use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient};
+
+use self::program::{
+    BINARY, Seated, address_in, command, data, end, files, only_recording, run_on, stdout, take_a_seat, unaware,
+    verified,
+};
 
 /// How often it is seen whether a session is as wanted: a connection may not ask without a pause.
 const LOOK_INTERVAL: Duration = Duration::from_millis(5);
-const BINARY: &str = env!("CARGO_BIN_EXE_tickwire-server");
 const ARENA_1: &str = "sessions/arena-1";
 
 /// A server that runs, and somebody who asks it.
@@ -39,29 +39,18 @@ struct Running {
     channel: Channel,
 }
 
-/// Who has a seat. It is kept for a while when this is dropped.
-struct Seated {
-    _up: mpsc::Sender<ClientMessage>,
-    _down: Streaming<ServerMessage>,
-}
-
 impl Running {
     async fn start(data: &Path, arguments: &[&str]) -> Self {
-        Self::spawn(Command::new(BINARY), data, arguments).await
+        Self::spawn(command(), data, arguments).await
     }
 
     async fn spawn(mut command: Command, data: &Path, arguments: &[&str]) -> Self {
-        // What the test's own environment says of servers is not for these.
-        for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("TICKWIRE_")) {
-            command.env_remove(name);
-        }
         command.args(["--listen", "127.0.0.1:0", "--seed", "5", "--data-dir"]).arg(data).args(arguments);
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("the binary runs");
         let mut line = String::new();
         BufReader::new(child.stdout.as_mut().expect("it is piped")).read_line(&mut line).expect("it prints");
-        let address = line.split("http://").nth(1).and_then(|rest| rest.split(' ').next());
-        let address = address.unwrap_or_else(|| panic!("{line:?} names no address"));
-        let channel = Channel::from_shared(format!("http://{address}")).expect("an address").connect().await;
+        let channel =
+            Channel::from_shared(format!("http://{}", address_in(&line))).expect("an address").connect().await;
         Self { child, channel: channel.expect("it listens where it says") }
     }
 
@@ -95,14 +84,7 @@ impl Running {
     }
 
     async fn take_a_seat(&self) -> Seated {
-        let (up, hellos) = mpsc::channel(4);
-        let hello = Hello { protocol_version: PROTOCOL_VERSION, ..Hello::default() };
-        let hello = ClientMessage { kind: Some(client_message::Kind::Hello(hello)) };
-        up.send(hello).await.expect("the stream is open");
-        let stream = GameServiceClient::new(self.channel.clone()).play(ReceiverStream::new(hellos)).await;
-        let mut down = stream.expect("it takes streams").into_inner();
-        down.message().await.expect("a seat is free").expect("a welcome");
-        Seated { _up: up, _down: down }
+        take_a_seat(&self.channel).await
     }
 
     fn kill(mut self) {
@@ -111,9 +93,7 @@ impl Running {
     }
 
     fn end(mut self) {
-        let status = Command::new("kill").arg(self.child.id().to_string()).status().expect("kill runs");
-        assert!(status.success());
-        assert_eq!(self.child.wait().expect("it is a child").code(), Some(0));
+        end(&mut self.child);
     }
 }
 
@@ -125,35 +105,6 @@ fn metrics(data: &Path) -> String {
     let mut answer = String::new();
     stream.read_to_string(&mut answer).expect("it answers in text");
     answer
-}
-
-fn data() -> TempDir {
-    tempfile::tempdir().expect("a directory")
-}
-
-fn files(data: &Path) -> Vec<PathBuf> {
-    let files = fs::read_dir(data.join("recordings")).expect("it is there");
-    let mut files: Vec<PathBuf> = files.map(|file| file.expect("it is there").path()).collect();
-    files.sort();
-    files
-}
-
-fn only_recording(data: &Path) -> PathBuf {
-    let [file] = files(data).try_into().expect("only one");
-    file
-}
-
-fn run(arguments: &[&str], file: &Path) -> Output {
-    Command::new(BINARY).args(arguments).arg(file).output().expect("the binary runs")
-}
-
-fn stdout(output: &Output) -> String {
-    String::from_utf8(output.stdout.clone()).expect("UTF-8")
-}
-
-/// How many ticks verify.
-fn verified(file: &Path) -> u64 {
-    verify(&Recording::open(file).expect("a recording"), Arc::new(Arena)).expect("the same match").ticks
 }
 
 #[tokio::test]
@@ -171,7 +122,7 @@ async fn a_kill_loses_at_most_one_tick_beyond_the_recorders_lag() {
         let recording = recording.expect("it is recorded");
         assert_eq!(recording.state(), RecordingState::Running, "{recording:?}");
         let repaired = repair(only_recording(data.path())).expect("a repair");
-        let whole = verified(&repaired.path);
+        let whole = verified(&repaired.path).ticks;
         let lag = recording.lag_ticks;
         assert!(whole + lag + 1 >= tick, "{durability}, {seats} seats: {whole} of {tick} ticks, with a lag of {lag}");
         assert!(repaired.lost.is_none() || seats > 0, "{:?}", repaired.lost);
@@ -187,14 +138,14 @@ async fn a_session_without_players_does_not_fill_the_disk() {
     let bytes = |session: Session| session.recording.expect("it is recorded").bytes;
     assert_eq!(bytes(before), bytes(after));
     server.end();
-    assert!(verified(&only_recording(data.path())) > 300);
+    assert!(verified(&only_recording(data.path())).ticks > 300);
 }
 
 #[tokio::test]
 async fn a_full_disk_stops_no_match_and_is_told() {
     let data = data();
     // For a process, a file that may not grow is a disk that is full.
-    let mut limited = Command::new("sh");
+    let mut limited = unaware(Command::new("sh"));
     limited.args(["-c", "trap '' XFSZ; ulimit -f 64; exec \"$0\" \"$@\"", BINARY]);
     let server = Running::spawn(limited, data.path(), &["--tick-rate", "240"]).await;
     assert_eq!(server.health("tickwire.recording").await, ServingStatus::Serving);
@@ -226,10 +177,10 @@ async fn a_full_disk_stops_no_match_and_is_told() {
     let file = only_recording(data.path());
     let state = Recording::open(&file).expect("a recording").scan().state;
     assert!(matches!(&state, FileState::Incomplete { ticks_missing: 90.., problem: Some(_) }), "{state:?}");
-    let shown = stdout(&run(&["recordings", "show"], &file));
+    let shown = stdout(&run_on(&["recordings", "show"], &file));
     assert!(shown.contains("incomplete: it stopped after tick ") && shown.contains("writing failed: "), "{shown}");
     let repaired = repair(&file).expect("a repair");
-    assert!(verified(&repaired.path) > 0);
+    assert!(verified(&repaired.path).ticks > 0);
     let repaired = Recording::open(&repaired.path).expect("a recording").summary();
     assert_eq!(repaired.state, state);
 }
@@ -249,8 +200,8 @@ async fn a_recording_at_its_limit_is_closed_and_the_match_goes_on() {
     let file = only_recording(data.path());
     let summary = Recording::open(&file).expect("a recording").scan();
     assert_eq!(summary.state, FileState::Complete(EndReason::Limited));
-    assert_eq!(verified(&file), summary.ticks);
-    let shown = stdout(&run(&["recordings", "show"], &file));
+    assert_eq!(verified(&file).ticks, summary.ticks);
+    let shown = stdout(&run_on(&["recordings", "show"], &file));
     assert!(shown.contains(&format!("complete to tick {}", summary.ticks)), "{shown}");
     server.end();
     assert_eq!(only_recording(data.path()), file);
@@ -306,9 +257,9 @@ async fn a_server_records_keyframes_and_replays_go_on_from_them() {
     let whole = verify(&recording, Arc::new(Arena)).expect("the same match");
     assert_eq!(whole.state_hash, replay.session().frame().state_hash);
     let from = summary.ticks.to_string();
-    let last = run(&["replay", "--from", &from], &file);
+    let last = run_on(&["replay", "--from", &from], &file);
     assert_eq!(stdout(&last).lines().next(), Some(format!("{from:>8}  {:016x}", whole.state_hash).as_str()));
     let shown: serde_json::Value =
-        serde_json::from_str(&stdout(&run(&["recordings", "show", "--json"], &file))).expect("JSON");
+        serde_json::from_str(&stdout(&run_on(&["recordings", "show", "--json"], &file))).expect("JSON");
     assert_eq!(shown["keyframes"], summary.keyframes);
 }

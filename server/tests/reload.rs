@@ -2,6 +2,9 @@
 
 #![cfg(unix)]
 
+#[allow(dead_code, reason = "each binary needs its part of it")]
+mod program;
+
 use std::{
     fs,
     io::{BufRead as _, BufReader, Read as _},
@@ -18,6 +21,8 @@ use tickwire_client::{
     connection::{ConnectOptions, Trust},
 };
 
+use self::program::{address_in, command};
+
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A server with a file of options, and what it logs.
@@ -32,12 +37,7 @@ impl Server {
     fn start(folder: &Path, options: &str, flags: &[&str]) -> Self {
         let file = folder.join("server.toml");
         fs::write(&file, options).expect("a disk");
-        let mut command = Command::new(env!("CARGO_BIN_EXE_tickwire-server"));
-        // What the test's own environment says of servers is not for this one.
-        for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("TICKWIRE_")) {
-            command.env_remove(name);
-        }
-        let mut child = command
+        let mut child = command()
             .args(["--listen", "127.0.0.1:0", "--recordings", "off", "--data-dir"])
             .arg(folder.join("data"))
             .arg("--config")
@@ -49,8 +49,7 @@ impl Server {
             .expect("the binary runs");
         let mut line = String::new();
         BufReader::new(child.stdout.take().expect("it is piped")).read_line(&mut line).expect("it prints");
-        let address = line.split("://").nth(1).and_then(|rest| rest.split(' ').next());
-        let address = address.unwrap_or_else(|| panic!("{line:?} names no address")).to_owned();
+        let address = address_in(&line).to_owned();
         let (lines, log) = channel();
         let stderr = BufReader::new(child.stderr.take().expect("it is piped"));
         thread::spawn(move || stderr.lines().map_while(Result::ok).try_for_each(|line| lines.send(line)));

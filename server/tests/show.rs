@@ -2,10 +2,13 @@
 
 #![cfg(unix)]
 
+#[allow(dead_code, reason = "each binary needs its part of it")]
+mod program;
+
 use std::{
     io::{BufRead as _, BufReader},
     path::{Path, PathBuf},
-    process::{Child, Command, Output, Stdio},
+    process::{Child, Output, Stdio},
 };
 
 use tickwire_proto::{
@@ -15,7 +18,7 @@ use tickwire_proto::{
 use tonic::transport::Channel;
 use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient};
 
-const BINARY: &str = env!("CARGO_BIN_EXE_tickwire-server");
+use self::program::{address_in, command};
 
 struct Running(Child);
 
@@ -32,12 +35,12 @@ fn golden() -> PathBuf {
 }
 
 fn refused(arguments: &[&str]) -> Output {
-    Command::new(BINARY).args(["replay", "--serve"]).args(arguments).output().expect("the binary runs")
+    command().args(["replay", "--serve"]).args(arguments).output().expect("the binary runs")
 }
 
 #[tokio::test]
 async fn a_recording_is_shown_to_whoever_watches_from_the_tick_and_at_the_speed_that_were_asked_for() {
-    let mut child = Command::new(BINARY)
+    let mut child = command()
         .args(["replay", "--serve", "--listen", "127.0.0.1:0", "--from", "50", "--speed", "8"])
         .arg(golden())
         .stdout(Stdio::piped())
@@ -47,9 +50,7 @@ async fn a_recording_is_shown_to_whoever_watches_from_the_tick_and_at_the_speed_
     let mut line = String::new();
     BufReader::new(child.stdout.as_mut().expect("it is piped")).read_line(&mut line).expect("it prints");
     let _running = Running(child);
-    let address = line.split("http://").nth(1).and_then(|rest| rest.split(' ').next());
-    let address = address.unwrap_or_else(|| panic!("{line:?} names no address"));
-    let channel = Channel::from_shared(format!("http://{address}")).expect("an address").connect().await;
+    let channel = Channel::from_shared(format!("http://{}", address_in(&line))).expect("an address").connect().await;
     let hello = Hello { protocol_version: PROTOCOL_VERSION, ..Hello::default() };
     let request = WatchRequest { hello: Some(hello), ..WatchRequest::default() };
     let channel = channel.expect("it listens where it says");

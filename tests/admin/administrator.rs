@@ -19,13 +19,13 @@ use tonic::{
 use crate::harness::{TestServer, within_patience};
 
 /// A server that can be administered, and its data directory.
-pub(super) struct Administered {
-    pub(super) server: TestServer,
+pub(crate) struct Administered {
+    pub(crate) server: TestServer,
     pub(super) address: SocketAddr,
     pub(super) data: TempDir,
 }
 
-pub(super) type AdminClient = AdminServiceClient<InterceptedService<Channel, Bearer>>;
+pub(crate) type AdminClient = AdminServiceClient<InterceptedService<Channel, Bearer>>;
 
 /// What a program is answered that asks by HTTP/1.1, with headers that each end in a line's end.
 pub(super) async fn get(address: SocketAddr, path: &str, headers: &str) -> String {
@@ -39,7 +39,7 @@ pub(super) async fn get(address: SocketAddr, path: &str, headers: &str) -> Strin
 
 /// Shows a token, or none.
 #[derive(Clone)]
-pub(super) struct Bearer(pub(super) Option<String>);
+pub(crate) struct Bearer(pub(super) Option<String>);
 
 impl Interceptor for Bearer {
     fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
@@ -52,7 +52,7 @@ impl Interceptor for Bearer {
 }
 
 impl Administered {
-    pub(super) async fn arena(config: ServerConfig) -> Self {
+    pub(crate) async fn arena(config: ServerConfig) -> Self {
         Self::start(config, std::sync::Arc::new(tickwire_arena::Arena)).await
     }
 
@@ -68,9 +68,10 @@ impl Administered {
         let admin = Some(AdminConfig { listen, directory: data.path().to_owned(), tls: None, tokens, drain });
         let recordings = Some(data.path().join("recordings"));
         let config = ServerConfig { admin, recordings, ..config };
+        let tls = config.tls.clone();
         let server = Server::start(config, vec![game]).expect("the configuration is good");
         let address = server.admin_address().expect("it listens for admins");
-        Self { server: TestServer::serve(server).await, address, data }
+        Self { server: TestServer::serve(server).await.trusted(tls.as_ref()), address, data }
     }
 
     pub(super) fn token(&self) -> String {
@@ -79,7 +80,7 @@ impl Administered {
     }
 
     /// Somebody with the token that the server has made.
-    pub(super) async fn admin(&self) -> AdminClient {
+    pub(crate) async fn admin(&self) -> AdminClient {
         self.admin_with(Some(self.token())).await
     }
 

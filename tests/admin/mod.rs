@@ -1,7 +1,7 @@
 //! `AdminService`, over its own listener.
 
 mod access;
-mod administrator;
+pub(crate) mod administrator;
 mod connections;
 mod draining;
 mod moderation;

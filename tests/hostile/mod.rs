@@ -9,7 +9,7 @@ use tickwire_client::bots::{self, Report, SwarmConfig, SwarmHandle};
 use tickwire_server::{Limits, ServerConfig, Timeouts};
 use tokio::task::{JoinHandle, JoinSet};
 
-use self::misbehaviours::{ALL, Misbehaviour};
+use self::misbehaviours::{Misbehaviour, all};
 use crate::harness::{TestServer, config, eventually};
 
 const BOTS_FEW: usize = 6;
@@ -60,12 +60,12 @@ async fn stop(server: Arc<TestServer>) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn one_of_each_misbehaviour_gets_what_it_is_to_get_and_bots_play_on() {
-    assert!(ALL.len() >= HOSTILE);
+    assert!(all().count() >= HOSTILE);
     let server = server(Duration::from_secs(4)).await;
     let (handle, bots) = play(&server, BOTS_FEW, Duration::from_secs(120));
     eventually("the bots play", || handle.playing() == BOTS_FEW as u64).await;
 
-    let acts = ALL.iter().map(async |it| (it, it.act(&server).await));
+    let acts = all().map(async |it| (it, it.act(&server).await));
     let wrong: BTreeMap<_, _> = join_all(acts)
         .await
         .into_iter()
@@ -127,8 +127,8 @@ async fn fifty_hostile_streams_beside_a_hundred_bots() {
     };
     // One of each, spread over the pause after which whoever is done does it again: as many as there are, the machine is to
     // have time for bots and server.
-    for (it, place) in ALL.iter().zip(0..) {
-        again(&mut hostile, it, PAUSE * place / ALL.len() as u32);
+    for (it, place) in all().zip(0..) {
+        again(&mut hostile, it, PAUSE * place / all().count() as u32);
     }
     let mut done = BTreeMap::<&str, usize>::new();
     let beside = loop {
@@ -147,7 +147,7 @@ async fn fifty_hostile_streams_beside_a_hundred_bots() {
     for line in [figures("alone ", &alone), figures("beside", &beside)] {
         say(&line);
     }
-    say(&format!("{} kinds, {} times: {done:?}", ALL.len(), done.values().sum::<usize>()));
+    say(&format!("{} kinds, {} times: {done:?}", all().count(), done.values().sum::<usize>()));
     say(&format!("refusals: {refusals:?}"));
     assert!(alone.is_clean() && beside.is_clean(), "{beside:?}");
     assert!(beside.hash_checks > 0);

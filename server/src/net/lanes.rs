@@ -5,25 +5,20 @@
 //! remains to be done for them are windows. The connection's window for sending is split: HTTP/2 never holds more than every
 //! connection begins with, and the lanes have the rest.
 
+mod receiving;
 #[cfg(test)]
 mod tests;
+mod windows;
 
 use super::{
     budget::FrameCounts,
-    frames::{
-        ACK, CONTINUATION, DATA, END_HEADERS, END_STREAM, HEAD_BYTES, HEADERS, Head, PADDED, PREFACE_BYTES,
-        PUSH_PROMISE, PartialHead, RST_STREAM, SETTINGS, WINDOW_UPDATE, u31, window_update,
-    },
+    frames::{DATA, Head, PREFACE_BYTES, PartialHead, window_update},
     wake::Calls,
 };
 
 /// Of HTTP/2: the window that streams begin with where no settings say otherwise, and the connection in any case.
 const WINDOW_BYTES: i64 = 65_535;
-const WINDOW_BYTES_MAX: i64 = (1 << 31) - 1;
 const FRAME_BYTES_MIN: usize = 16 * 1024;
-const FRAME_BYTES_LIMIT: usize = (1 << 24) - 1;
-const SETTING_INITIAL_WINDOW: u16 = 4;
-const SETTING_FRAME_BYTES_MAX: u16 = 5;
 
 /// The window that the lanes must have for one more to open. Clients that leave the connection's window as it is have none
 /// to spare.
@@ -31,14 +26,8 @@ const POOL_BYTES_MIN: i64 = 64 * 1024;
 /// Bytes of a lane, or of all lanes together, after which the client gets them back: with what HTTP/2 may owe it, less than
 /// the window.
 const UNREPORTED_BYTES_MAX: usize = 16 * 1024;
-/// What may wait on a lane to be taken in: a client that sends more does not keep to its window.
-const INBOX_BYTES_MAX: usize = 64 * 1024;
 /// A buffer that has grown beyond this is let go.
 const KEPT_BYTES_MAX: usize = 4096;
-/// Bytes that HTTP/2 has sent after which it gets them back.
-const OWED_BYTES_MAX: i64 = 16 * 1024;
-/// Streams that have begun, and of which nobody has said what they are.
-const YOUNG_MAX: usize = 256;
 
 /// The client does not keep to flow control.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -156,244 +145,9 @@ impl Lanes {
         std::mem::replace(&mut self.calls, Calls::NONE)
     }
 
-    /// Takes in what comes from the client.
-    pub(super) fn receive(&mut self, mut bytes: &[u8]) -> Result<(), FlowControlError> {
-        while !bytes.is_empty() {
-            match &mut self.reading {
-                Reading::Preface { left } => {
-                    let count = bytes.len().min(*left);
-                    *left -= count;
-                    let is_whole = *left == 0;
-                    let (part, rest) = bytes.split_at(count);
-                    bytes = rest;
-                    self.tell_http(part);
-                    if is_whole {
-                        self.reading = Reading::Head(PartialHead::default());
-                    }
-                }
-                Reading::Head(partial) => {
-                    let Some(head) = partial.take(&mut bytes) else { return Ok(()) };
-                    self.begin(head)?;
-                }
-                &mut Reading::Payload { left, head, to } => {
-                    let (part, rest) = bytes.split_at(bytes.len().min(left));
-                    bytes = rest;
-                    self.put(head, to, part)?;
-                    self.go_on(left - part.len(), head, to)?;
-                }
-            }
-        }
-        Ok(())
-    }
-
     /// The frames that have come since this was asked last.
     pub(super) fn take_frames(&mut self) -> FrameCounts {
         std::mem::take(&mut self.frames)
-    }
-
-    fn begin(&mut self, head: Head) -> Result<(), FlowControlError> {
-        self.frames.all += 1;
-        self.frames.control += u32::from(head.is_control());
-        let to = self.sink(head);
-        match to {
-            Sink::Http => self.tell_http(&head.bytes()),
-            Sink::Held => self.held.extend_from_slice(&head.bytes()),
-            Sink::Lane => {}
-        }
-        self.go_on(head.length, head, to)
-    }
-
-    fn go_on(&mut self, left: usize, head: Head, to: Sink) -> Result<(), FlowControlError> {
-        if left > 0 {
-            self.reading = Reading::Payload { left, head, to };
-            return Ok(());
-        }
-        self.reading = Reading::Head(PartialHead::default());
-        match to {
-            Sink::Http => {}
-            Sink::Lane if head.has(END_STREAM) => self.close(head.stream),
-            Sink::Lane => {}
-            Sink::Held => {
-                let held = std::mem::take(&mut self.held);
-                self.look_at(head, &held)?;
-                if held.capacity() <= KEPT_BYTES_MAX {
-                    self.held = held;
-                    self.held.clear();
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// Where a frame goes. What is against the rules goes to HTTP/2, which says so.
-    fn sink(&mut self, head: Head) -> Sink {
-        let Head { length, kind, stream, .. } = head;
-        if matches!(kind, HEADERS | PUSH_PROMISE) || self.in_headers && kind == CONTINUATION {
-            self.in_headers = !head.has(END_HEADERS);
-        }
-        match kind {
-            DATA if !self.in_headers && (1..=FRAME_BYTES_MIN).contains(&length) => match self.open_lane(stream) {
-                Some(_) if head.has(PADDED) => Sink::Held,
-                Some(_) => Sink::Lane,
-                None => Sink::Http,
-            },
-            WINDOW_UPDATE if length == 4 && !self.in_headers => Sink::Held,
-            SETTINGS if length <= FRAME_BYTES_MIN && !head.has(ACK) => Sink::Held,
-            HEADERS | RST_STREAM | DATA => {
-                let is_young = |(young, _): &(u32, i64)| *young == stream;
-                if kind == HEADERS && self.lane(stream).is_none() && !self.young.iter().any(is_young) {
-                    if self.young.len() == YOUNG_MAX {
-                        self.young.remove(0);
-                    }
-                    self.young.push((stream, 0));
-                }
-                if (kind != DATA || head.has(END_STREAM))
-                    && let Some(lane) = self.open_lane(stream)
-                {
-                    lane.is_closed = true;
-                    let calls = lane.calls;
-                    self.calls = self.calls.and(calls);
-                }
-                Sink::Http
-            }
-            _ => Sink::Http,
-        }
-    }
-
-    fn put(&mut self, head: Head, to: Sink, part: &[u8]) -> Result<(), FlowControlError> {
-        match to {
-            Sink::Http => self.tell_http(part),
-            Sink::Held => self.held.extend_from_slice(part),
-            Sink::Lane => return self.deliver(head.stream, part, part.len()),
-        }
-        Ok(())
-    }
-
-    /// `window_bytes` is what it takes of the client's windows. The connection's outlives the stream.
-    fn deliver(&mut self, stream: u32, bytes: &[u8], window_bytes: usize) -> Result<(), FlowControlError> {
-        self.unreported += window_bytes;
-        report(0, &mut self.unreported, &mut self.reports);
-        let Some(lane) = self.lanes.iter_mut().find(|lane| lane.stream == stream) else { return Ok(()) };
-        lane.unreported += window_bytes;
-        if lane.is_deaf {
-            report(stream, &mut lane.unreported, &mut self.reports);
-            return Ok(());
-        }
-        if lane.inbox.len() + bytes.len() > INBOX_BYTES_MAX {
-            return Err(FlowControlError);
-        }
-        lane.inbox.extend_from_slice(bytes);
-        self.calls = self.calls.and(lane.calls);
-        Ok(())
-    }
-
-    /// The client has closed its side of a lane's stream: HTTP/2 learns of it by a frame without bytes.
-    fn close(&mut self, stream: u32) {
-        self.tell_http(&Head { length: 0, kind: DATA, flags: END_STREAM, stream }.bytes());
-        if let Some(lane) = self.lane(stream) {
-            lane.is_closed = true;
-            let calls = lane.calls;
-            self.calls = self.calls.and(calls);
-        }
-    }
-
-    /// Does what a whole frame says, and hands it on where HTTP/2 is to know it.
-    fn look_at(&mut self, head: Head, frame: &[u8]) -> Result<(), FlowControlError> {
-        let payload = &frame[HEAD_BYTES..];
-        match head.kind {
-            DATA => match payload.split_first() {
-                Some((&padding, rest)) if usize::from(padding) <= rest.len() => {
-                    let bytes = &rest[..rest.len() - usize::from(padding)];
-                    self.deliver(head.stream, bytes, head.length)?;
-                    if head.has(END_STREAM) {
-                        self.close(head.stream);
-                    }
-                }
-                _ => self.tell_http(frame),
-            },
-            SETTINGS => {
-                self.apply(payload)?;
-                self.tell_http(frame);
-            }
-            _ => {
-                let increment = u31(payload.try_into().expect("it has four bytes"));
-                if self.widen(head.stream, increment)? {
-                    self.tell_http(frame);
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn apply(&mut self, settings: &[u8]) -> Result<(), FlowControlError> {
-        for setting in settings.chunks_exact(6) {
-            let value = u32::from_be_bytes([setting[2], setting[3], setting[4], setting[5]]);
-            match u16::from_be_bytes([setting[0], setting[1]]) {
-                SETTING_INITIAL_WINDOW if i64::from(value) <= WINDOW_BYTES_MAX => {
-                    self.said_initial_window = value.into();
-                    self.initial_window = self.initial_window.min(value.into());
-                }
-                SETTING_FRAME_BYTES_MAX if (FRAME_BYTES_MIN..=FRAME_BYTES_LIMIT).contains(&(value as usize)) => {
-                    self.said_frame_bytes_max = value as usize;
-                    self.frame_bytes_max = self.frame_bytes_max.min(value as usize);
-                }
-                _ => {}
-            }
-        }
-        self.unacknowledged += 1;
-        let widest = self.lanes.iter().map(|lane| lane.window).max().unwrap_or_default();
-        if self.said_initial_window + widest > WINDOW_BYTES_MAX { Err(FlowControlError) } else { Ok(()) }
-    }
-
-    /// HTTP/2 acknowledges settings, which it does one after another.
-    fn acknowledge(&mut self) {
-        self.unacknowledged = self.unacknowledged.saturating_sub(1);
-        if self.unacknowledged == 0 {
-            self.initial_window = self.said_initial_window;
-            self.frame_bytes_max = self.said_frame_bytes_max;
-            // What waits for a window may go out.
-            self.calls = self.calls.and(Calls::SOCKET);
-        }
-    }
-
-    /// True: it is HTTP/2's to know.
-    fn widen(&mut self, stream: u32, increment: u32) -> Result<bool, FlowControlError> {
-        let initial_window = self.initial_window;
-        let by = i64::from(increment);
-        if increment == 0 {
-            return Ok(true);
-        }
-        if stream == 0 {
-            self.pool += by;
-            // What is owed to HTTP/2 is not in the client's window.
-            if self.pool - self.owed > WINDOW_BYTES_MAX - WINDOW_BYTES {
-                return Err(FlowControlError);
-            }
-            self.repay(1);
-            return Ok(false);
-        }
-        if let Some(lane) = self.lane(stream) {
-            lane.window += by;
-            return if initial_window + lane.window > WINDOW_BYTES_MAX {
-                Err(FlowControlError)
-            } else {
-                Ok(!lane.is_open)
-            };
-        }
-        if let Some((_, window)) = self.young.iter_mut().find(|(young, _)| *young == stream) {
-            *window = (*window + by).min(WINDOW_BYTES_MAX);
-        }
-        Ok(true)
-    }
-
-    /// Gives HTTP/2 back what it has sent of the connection's window, where that is at least `least` bytes.
-    fn repay(&mut self, least: i64) {
-        let due = self.owed.min(self.pool);
-        if due >= least {
-            self.owed -= due;
-            self.pool -= due;
-            self.tell_http(&window_update(0, u32::try_from(due).expect("no window is longer")));
-        }
     }
 
     fn tell_http(&mut self, bytes: &[u8]) {
@@ -418,22 +172,6 @@ impl Lanes {
     /// HTTP/2 has asked for more than has come: it has done all that it was told.
     pub(super) fn http_waits(&mut self) {
         self.http_waits = true;
-    }
-
-    /// HTTP/2 begins a frame.
-    pub(super) fn http_sends(&mut self, head: Head) {
-        if head.kind == SETTINGS && head.has(ACK) {
-            self.acknowledge();
-        }
-        if head.kind != DATA {
-            return;
-        }
-        let length = head.length as i64;
-        self.owed += length;
-        if let Some(lane) = self.lane(head.stream) {
-            lane.window -= length;
-        }
-        self.repay(OWED_BYTES_MAX);
     }
 
     /// A stream that may become a lane. False: its windows are not known.

@@ -3,6 +3,9 @@
 #![cfg(unix)]
 
 mod encrypted;
+#[path = "../program/mod.rs"]
+#[allow(dead_code, reason = "each binary needs its part of it")]
+mod program;
 
 use std::{
     fs,
@@ -16,14 +19,7 @@ use serde_json::Value as Json;
 use tempfile::TempDir;
 use tickwire_client::{Client, Event, JoinOptions};
 
-fn command() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_tickwire-server"));
-    // What the test's own environment says of servers is not for these.
-    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("TICKWIRE_")) {
-        command.env_remove(name);
-    }
-    command
-}
+use self::program::{command, stderr, stdout};
 
 /// A server that runs. Dropped, it is killed.
 struct Running {
@@ -91,14 +87,6 @@ impl Drop for Running {
 
 fn admin_in(data: &Path, arguments: &[&str]) -> Output {
     command().arg("admin").args(arguments).arg("--data-dir").arg(data).output().expect("the binary runs")
-}
-
-fn stdout(output: &Output) -> String {
-    String::from_utf8(output.stdout.clone()).expect("UTF-8")
-}
-
-fn stderr(output: &Output) -> String {
-    String::from_utf8(output.stderr.clone()).expect("UTF-8")
 }
 
 /// A bot that plays until the server ends its stream: why.

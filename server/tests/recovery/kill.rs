@@ -14,7 +14,8 @@ use tickwire_shared::PlayerStatus;
 use tokio::{sync::watch, time::timeout};
 
 use crate::{
-    server::{ARENA_1, Listening, PATIENCE, Server, data, files, verified},
+    program::{data, files, verified},
+    server::{ARENA_1, Listening, PATIENCE, Server},
     swarm::{Swarm, tell},
 };
 

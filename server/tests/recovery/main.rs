@@ -4,6 +4,9 @@
 
 mod kill;
 mod press;
+#[path = "../program/mod.rs"]
+#[allow(dead_code, reason = "each binary needs its part of it")]
+mod program;
 mod server;
 #[cfg(target_os = "linux")]
 mod stall;

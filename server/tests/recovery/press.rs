@@ -14,7 +14,10 @@ use tickwire_recording::{Recording, verify};
 use tickwire_shared::InputMode;
 use tokio::time::timeout;
 
-use crate::server::{Listening, PATIENCE, Server, data, only_file};
+use crate::{
+    program::{data, only_recording},
+    server::{Listening, PATIENCE, Server},
+};
 
 const KILLS: usize = 6;
 /// A press that it takes longer to come back with may be given up: a client keeps it for three seconds.
@@ -72,7 +75,7 @@ async fn a_press_that_a_kill_overtakes_takes_effect_once() {
     client.leave().await.expect("the server says goodbye");
     server.server.end();
 
-    let recording = Recording::open(only_file(data.path())).expect("a recording");
+    let recording = Recording::open(only_recording(data.path())).expect("a recording");
     verify(&recording, Arc::new(Arena)).expect("the same match");
     let (mut fresh, mut presses) = (Vec::new(), Vec::new());
     for tick in recording.ticks().expect("readable") {

@@ -1,9 +1,8 @@
 //! The server's program, and what it logs.
 
 use std::{
-    fs,
     io::{BufRead as _, BufReader},
-    path::{Path, PathBuf},
+    path::Path,
     process::{Child, Command, ExitStatus, Stdio},
     sync::{Arc, Condvar, Mutex},
     thread,
@@ -11,16 +10,15 @@ use std::{
 };
 
 use serde_json::Value as Json;
-use tickwire_arena::Arena;
 use tickwire_proto::v1::{
     GetSessionRequest, ListSessionsRequest, Session, session_service_client::SessionServiceClient,
 };
-use tickwire_recording::{Recording, Verified, verify};
 use tonic::transport::Channel;
+
+use crate::program;
 
 /// How often it is seen whether a session is as wanted: a connection may not ask without a pause.
 const LOOK_INTERVAL: Duration = Duration::from_millis(5);
-pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_tickwire-server");
 /// Nothing here takes so long; a test that waits so long has failed.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -51,15 +49,11 @@ pub(crate) struct Listening {
 
 impl Server {
     pub(crate) fn spawn(data: &Path, arguments: &[&str]) -> Self {
-        Self::spawn_by(Command::new(BINARY), data, arguments)
+        Self::spawn_by(program::command(), data, arguments)
     }
 
     /// By a command that ends in the server's program.
     pub(crate) fn spawn_by(mut command: Command, data: &Path, arguments: &[&str]) -> Self {
-        // What the test's own environment says of servers is not for these.
-        for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("TICKWIRE_")) {
-            command.env_remove(name);
-        }
         command
             .args(["--seed", "5", "--drain-seconds", "1", "--log-format", "json", "--data-dir"])
             .arg(data)
@@ -110,9 +104,7 @@ impl Server {
 
     /// Asks it to end, and waits until it has.
     pub(crate) fn end(&mut self) {
-        let status = Command::new("kill").arg(self.child.id().to_string()).status().expect("kill runs");
-        assert!(status.success());
-        assert_eq!(self.wait().code(), Some(0));
+        program::end(&mut self.child);
     }
 }
 
@@ -189,29 +181,8 @@ impl Listening {
     }
 }
 
-pub(crate) fn data() -> tempfile::TempDir {
-    tempfile::tempdir().expect("a directory")
-}
-
-/// The files in a data directory's directory of recordings.
-pub(crate) fn files(data: &Path) -> Vec<PathBuf> {
-    let files = fs::read_dir(data.join("recordings")).expect("it is there");
-    let mut files: Vec<PathBuf> = files.map(|file| file.expect("it is there").path()).collect();
-    files.sort();
-    files
-}
-
-pub(crate) fn only_file(data: &Path) -> PathBuf {
-    let [file] = files(data).try_into().expect("only one");
-    file
-}
-
-pub(crate) fn verified(file: &Path) -> Verified {
-    verify(&Recording::open(file).expect("a recording"), Arc::new(Arena)).expect("the same match")
-}
-
 pub(crate) fn run(arguments: &[&str], file: &Path) -> (Option<i32>, String) {
-    let output = Command::new(BINARY).args(arguments).arg(file).output().expect("the binary runs");
+    let output = program::run_on(arguments, file);
     let said = [output.stdout, output.stderr].concat();
     (output.status.code(), String::from_utf8(said).expect("UTF-8"))
 }

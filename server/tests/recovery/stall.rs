@@ -16,7 +16,8 @@ use tickwire_recording::{EndReason, Recording, RecordingState as FileState};
 use tokio::time::sleep;
 
 use crate::{
-    server::{ARENA_1, BINARY, Listening, Server, files, verified},
+    program::{BINARY, files, unaware, verified},
+    server::{ARENA_1, Listening, Server},
     swarm::{Swarm, tell},
 };
 
@@ -95,7 +96,7 @@ impl Volume {
 
     /// A server that records there, and logs there, too.
     async fn server(&self, data: &Path) -> Listening {
-        let mut command = Command::new("nsenter");
+        let mut command = unaware(Command::new("nsenter"));
         command.arg(format!("--mount=/proc/{}/ns/mnt", self.keeper.id()));
         command.args(["sh", "-c", r#"log=$1; shift; exec "$@" 2>"$log""#, "server"]);
         command.arg(self.place().join("server.log")).arg(BINARY);

@@ -4,35 +4,15 @@ use std::{fs, sync::Arc};
 
 use tickwire_proto::{
     PROTOCOL_VERSION,
-    v1::{
-        ClientMessage, Hello, ServerMessage, WatchRequest, client_message, game_service_client::GameServiceClient,
-        server_message,
-    },
+    v1::{Hello, WatchRequest, game_service_client::GameServiceClient, server_message},
 };
 use tickwire_recording::{EndReason, Layout, Recording, RecordingMeta, RecordingState, Writer, live_path};
 use tickwire_shared::{Schema, SchemaParts};
-use tokio::sync::mpsc;
-use tokio_stream::wrappers::ReceiverStream;
-use tonic::Streaming;
 
-use crate::server::{ARENA_1, Listening, Server, data, files, only_file, run, verified};
-
-/// Who has a seat, until this is dropped and the grace is over.
-struct Seated {
-    _up: mpsc::Sender<ClientMessage>,
-    down: Streaming<ServerMessage>,
-}
-
-async fn take_a_seat(server: &Listening) -> Seated {
-    let (up, hellos) = mpsc::channel(4);
-    let hello = Hello { protocol_version: PROTOCOL_VERSION, player_name: "Ada".into(), ..Hello::default() };
-    let hello = ClientMessage { kind: Some(client_message::Kind::Hello(hello)) };
-    up.send(hello).await.expect("the stream is open");
-    let stream = GameServiceClient::new(server.channel.clone()).play(ReceiverStream::new(hellos)).await;
-    let mut down = stream.expect("it takes streams").into_inner();
-    down.message().await.expect("a seat is free").expect("a welcome");
-    Seated { _up: up, down }
-}
+use crate::{
+    program::{Seated, data, files, only_recording, take_a_seat, verified},
+    server::{ARENA_1, Listening, Server, run},
+};
 
 impl Seated {
     async fn snapshot_tick(&mut self) -> (u32, u64) {
@@ -49,12 +29,12 @@ impl Seated {
 async fn a_session_goes_on_after_a_kill_and_holds_its_seats_for_the_grace_period() {
     let data = data();
     let mut first = Listening::start(data.path(), &["--tick-rate", "30", "--max-players", "9"]).await;
-    let mut ada = take_a_seat(&first).await;
+    let mut ada = take_a_seat(&first.channel).await;
     first.until(ARENA_1, |session| session.tick > 20).await;
     let (epoch, seen) = ada.snapshot_tick().await;
     assert_eq!(epoch, 0);
     first.server.kill();
-    let live = only_file(data.path());
+    let live = only_recording(data.path());
 
     // What the recording says counts, whatever is said now.
     let mut second = Listening::start(data.path(), &["--tick-rate", "60"]).await;
@@ -64,14 +44,14 @@ async fn a_session_goes_on_after_a_kill_and_holds_its_seats_for_the_grace_period
     assert_eq!((line["session"].as_str(), line["epoch"].as_u64()), (Some(ARENA_1), Some(1)));
     let session = second.session(ARENA_1).await;
     assert_eq!((session.epoch, session.tick_rate, session.max_players, session.players), (1, 30, 9, 1));
-    let mut newcomer = take_a_seat(&second).await;
+    let mut newcomer = take_a_seat(&second.channel).await;
     let (epoch, tick) = newcomer.snapshot_tick().await;
     assert!(epoch == 1 && tick > recovered, "epoch {epoch}, tick {tick}");
     assert_eq!(second.session(ARENA_1).await.players, 2, "Ada's seat is held");
     second.server.end();
 
     assert!(!live.exists());
-    let file = only_file(data.path());
+    let file = only_recording(data.path());
     let summary = Recording::open(&file).expect("a recording").scan();
     assert_eq!(summary.state, RecordingState::Complete(EndReason::Shutdown));
     assert_eq!(verified(&file).ticks, summary.ticks);
@@ -153,7 +133,7 @@ async fn a_second_server_does_not_start_in_the_same_directory() {
     assert_eq!(code, Some(1), "{said}");
     let holder = format!("{} is in use by process {}", data.path().display(), first.server.id());
     assert!(said.contains(&holder) && said.contains("choose another data directory"), "{said}");
-    let (code, said) = run(&["recordings", "repair"], &only_file(data.path()));
+    let (code, said) = run(&["recordings", "repair"], &only_recording(data.path()));
     assert_eq!(code, Some(1), "{said}");
     assert!(said.contains(&holder), "{said}");
     first.server.kill();
@@ -240,7 +220,7 @@ async fn what_cannot_go_on_is_set_aside_and_the_server_starts_all_the_same() {
 async fn a_kill_amid_a_recovery_is_no_loss() {
     let data = data();
     let mut first = Listening::start(data.path(), &[]).await;
-    let _ada = take_a_seat(&first).await;
+    let _ada = take_a_seat(&first.channel).await;
     let session = first.until(ARENA_1, |session| session.tick > 200).await;
     first.server.kill();
     for _ in 0..8 {
@@ -253,7 +233,7 @@ async fn a_kill_amid_a_recovery_is_no_loss() {
     assert!(there.epoch >= 1 && there.tick + 1 >= session.tick, "{there:?}");
     assert_eq!(there.players, 1);
     last.server.end();
-    assert!(verified(&only_file(data.path())).ticks >= there.tick);
+    assert!(verified(&only_recording(data.path())).ticks >= there.tick);
 }
 
 #[cfg(target_os = "linux")]

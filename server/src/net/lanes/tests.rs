@@ -2,7 +2,15 @@
 
 use proptest::{collection::vec, prelude::*};
 
-use super::*;
+use super::{
+    super::frames::{
+        ACK, CONTINUATION, END_HEADERS, END_STREAM, HEAD_BYTES, HEADERS, PADDED, RST_STREAM, SETTINGS, WINDOW_UPDATE,
+        u31,
+    },
+    receiving::YOUNG_MAX,
+    windows::{SETTING_FRAME_BYTES_MAX, SETTING_INITIAL_WINDOW, WINDOW_BYTES_MAX},
+    *,
+};
 
 const STREAM: u32 = 5;
 const CALLS: Calls = Calls::stream(0);
