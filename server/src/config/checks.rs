@@ -72,6 +72,7 @@ impl Timeouts {
             recovery,
             moderation,
             end,
+            close,
         } = *self;
         for (field, time) in [
             ("timeouts.hello", hello),
@@ -93,7 +94,9 @@ impl Timeouts {
             )?;
         }
         // Without any patience at all is a way to end, too.
-        for (field, time) in [("timeouts.grace", grace), ("timeouts.drain", drain), ("timeouts.end", end)] {
+        for (field, time) in
+            [("timeouts.grace", grace), ("timeouts.drain", drain), ("timeouts.end", end), ("timeouts.close", close)]
+        {
             check(time <= TIMEOUT_LIMIT, field, time, "is out of range: choose up to 30 days")?;
         }
         Ok(())
