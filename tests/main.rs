@@ -19,6 +19,7 @@ mod lints;
 mod matches;
 mod metrics;
 mod raw_http2;
+mod reserving;
 mod resume;
 mod services;
 mod sessions;
