@@ -90,9 +90,9 @@ mod unix {
             // It would wait for an hour.
             let mut server = Running::start(set_ups, "3600");
             if set_ups == 0 {
-                server.hangs()
+                server.hangs();
             } else {
-                server.hang_by_a_call()
+                server.hang_by_a_call();
             }
             server.signal("-TERM");
             // Those that come close together are taken for one.
