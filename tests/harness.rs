@@ -43,12 +43,12 @@ pub(crate) struct TestServer {
     served: JoinHandle<()>,
 }
 
-/// A configuration for tests: nothing is recorded, and the server's end does not wait.
+/// A configuration for tests: nothing is recorded, and the server's end does not wait for players.
 pub(crate) fn config() -> ServerConfig {
     ServerConfig {
         seed: Some(1),
         network_threads: NonZeroUsize::new(2),
-        timeouts: Timeouts { drain: Duration::ZERO, ..Timeouts::default() },
+        timeouts: Timeouts { drain: Duration::ZERO, close: PATIENCE, ..Timeouts::default() },
         ..ServerConfig::default()
     }
 }

@@ -48,7 +48,7 @@ fn identity(directory: &Path) -> IdentityConfig {
 }
 
 impl Gate {
-    async fn with(change: impl FnOnce(&mut ServerConfig)) -> Self {
+    pub(crate) async fn with(change: impl FnOnce(&mut ServerConfig)) -> Self {
         let directory = tempfile::tempdir().expect("a directory");
         let keys = new_key("first", Algorithm::EdDsa).expect("randomness");
         fs::write(directory.path().join("ticket-keys.json"), &keys).expect("written");

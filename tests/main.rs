@@ -21,6 +21,7 @@ mod matches;
 mod metrics;
 mod raw_http2;
 mod readme;
+mod reserving;
 mod resume;
 mod services;
 mod sessions;

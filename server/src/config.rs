@@ -184,6 +184,9 @@ pub struct Timeouts {
     /// How long a peer may take to accept the end of its stream or connection before it is cut off; and how long the server's
     /// end waits for a session that is stuck.
     pub end: Duration,
+    /// How long after the deadline of its streams a server's end waits for what a game or a disk holds up: a game that does not
+    /// come back from its set-up, a disk that does not take the end of a recording. Then it is left behind.
+    pub close: Duration,
     /// How long a moderator may take for one line: later it does not pass.
     pub moderation: Duration,
 }
@@ -215,6 +218,15 @@ pub struct Limits {
     pub joins_per_second_per_address_max: NonZeroU32,
     /// Joins of one address at once.
     pub joins_burst_per_address_max: NonZeroU32,
+    /// Calls of JoinSession per second of one API key, in the long run. Those of callers without one count as joins of their
+    /// address, beside its others.
+    pub joins_per_second_per_key_max: NonZeroU32,
+    /// Calls of JoinSession of one API key at once.
+    pub joins_burst_per_key_max: NonZeroU32,
+    /// Seats that are reserved at once for one address by JoinSession.
+    pub seats_reserved_per_address_max: usize,
+    /// Seats that are reserved at once for one API key by JoinSession.
+    pub seats_reserved_per_key_max: usize,
     /// Whether the limits of one address hold for this machine's own, too: proxies and load tests come from there.
     pub limit_loopback: bool,
     /// Open requests of one connection.
@@ -355,6 +367,8 @@ impl Default for Timeouts {
             recovery: Duration::from_secs(60),
             disk: Duration::from_secs(10),
             end: Duration::from_secs(1),
+            // With what the program itself does at its end, and connections that take theirs, it is less than 5 s.
+            close: Duration::from_millis(3500),
             moderation: Duration::from_secs(1),
         }
     }
@@ -378,6 +392,12 @@ impl Default for Limits {
             joins_burst_max: number(2000),
             joins_per_second_per_address_max: number(20),
             joins_burst_per_address_max: number(100),
+            // A back end's matchmaking is as fast as the server lets players in, and no more of them than it has connections for.
+            joins_per_second_per_key_max: number(500),
+            joins_burst_per_key_max: number(2000),
+            // Who comes at 20 per second, and takes the seat within a second, as players do.
+            seats_reserved_per_address_max: 32,
+            seats_reserved_per_key_max: 8192,
             limit_loopback: false,
             requests_per_connection_max: 128,
             streams_per_connection_max: 16,

@@ -37,6 +37,7 @@ mod chat;
 mod cli;
 mod config;
 mod drain;
+mod ending;
 mod housekeeping;
 mod identity;
 mod limits;

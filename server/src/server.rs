@@ -24,7 +24,7 @@ use tokio::{
     net::TcpListener,
     runtime::Handle,
     sync::{Notify, Semaphore, watch as watched},
-    time::timeout,
+    time::{timeout, timeout_at},
 };
 use tonic::{codec::CompressionEncoding, server::NamedService as _, service::Routes};
 use tonic_health::{ServingStatus, server::HealthReporter};
@@ -36,6 +36,7 @@ use crate::{
     chat::{ChatControl, ChatService, Moderation},
     config::{ConfigError, Limits, ServerConfig, Timeouts},
     drain::{DrainSwitch, until_drained},
+    ending::{self, Step},
     housekeeping::Housekeeper,
     identity::{self, Identity, IdentityError, IdentityReason},
     limits::{Admission, Quota, RefusalCounters, RefusalReason},
@@ -491,7 +492,7 @@ impl Server {
 
     /// As [`serve`](Self::serve), where `shutdown` says how long the streams that there are then have.
     pub(crate) async fn serve_until(self, listener: TcpListener, shutdown: impl Future<Output = Duration>) {
-        // The directory of recordings is held for longest.
+        // The directory of recordings is held for longer than the sessions.
         let Self { housekeeper, serving, lobby, host, health, threads, admin, metrics } = self;
         let shared = &serving.shared;
         match listener.local_addr() {
@@ -514,19 +515,30 @@ impl Server {
         }
         drop(listener);
 
+        let latest = ending::latest(shared, shared.timeouts.close);
         info!("ending sessions and streams");
         host.shared().stop();
         shared.phase.send_replace(Phase::Ending);
         threads.end_connections();
-        // Each connection keeps to the time that it has; a little more is for those that close at its very end.
-        if timeout(shared.timeouts.end * 2, connections_closed(shared, &threads)).await.is_err() {
-            warn!(connections = threads.connections(), "connections are still open; they are cut off");
+        let connections = async {
+            // Each connection keeps to the time that it has; a little more is for those that close at its very end.
+            if timeout(shared.timeouts.end * 2, connections_closed(shared, &threads)).await.is_err() {
+                warn!(connections = threads.connections(), "connections are still open; they are cut off");
+            }
+        };
+        let sessions = host.shared().ended(Instant::now() + shared.timeouts.end);
+        // Who does not come back by then is complained of below.
+        let (_, _) = tokio::join!(connections, timeout_at(latest.into(), sessions));
+        let identity = Arc::clone(&shared.identity);
+        let steps = [
+            Step::start("used tickets", move || identity.close()),
+            Step::start("sessions", move || drop((host, lobby, housekeeper))),
+            Step::start("listeners", move || drop((admin, metrics))),
+            Step::start("network threads", move || drop(threads)),
+        ];
+        for step in steps {
+            step.wait_until(latest).await;
         }
-        let deadline = Instant::now() + shared.timeouts.end;
-        host.shared().ended(deadline).await;
-        drop(host);
-        drop((admin, metrics));
-        shared.identity.close();
         info!("ended");
     }
 }

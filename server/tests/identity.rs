@@ -12,16 +12,19 @@ use std::{
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
-    time::Duration,
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use tempfile::TempDir;
 use tickwire_client::{Client, Event, JoinOptions, Secret, Spectator, WatchOptions};
-use tickwire_proto::v1::{self as pb, recording_service_client::RecordingServiceClient};
+use tickwire_proto::v1::{
+    self as pb, recording_service_client::RecordingServiceClient, session_service_client::SessionServiceClient,
+};
+use tickwire_ticket::{Claims, KeyRing, Role};
 use tokio::time::timeout;
 use tonic::{Request, transport::Endpoint};
 
-use self::program::{address_in, command, run};
+use self::program::{BINARY, address_in, command, run, unaware};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 const SUBJECT: &str = "player-81";
@@ -75,20 +78,25 @@ struct Running {
 impl Running {
     fn start(keys: &Keys, data: &Path) -> Self {
         let log = keys.directory.path().join("log");
-        let append = || File::options().create(true).append(true).open(&log).expect("it can be written");
-        let mut child = command()
+        let append = File::options().create(true).append(true).open(&log).expect("it can be written");
+        Self { log, ..Self::start_as(command(), append, keys, data) }
+    }
+
+    /// Whatever the program is started by.
+    fn start_as(mut command: Command, stderr: impl Into<Stdio>, keys: &Keys, data: &Path) -> Self {
+        let mut child = command
             .env("TICKWIRE_LOG", "trace")
             .args(["--listen", "127.0.0.1:0", "--auth", "ticket", "--keyframe-seconds", "1"])
             .args(["--ticket-keys", &keys.path("ticket-keys.json"), "--api-keys", &keys.path("api-keys"), "--data-dir"])
             .arg(data)
             .stdout(Stdio::piped())
-            .stderr(append())
+            .stderr(stderr)
             .spawn()
             .expect("the binary runs");
         let mut first = String::new();
         BufReader::new(child.stdout.take().expect("it is piped")).read_line(&mut first).expect("it prints");
         let url = format!("http://{}", address_in(&first));
-        Self { child, url, log }
+        Self { child, url, log: PathBuf::new() }
     }
 
     fn stop(mut self) -> PathBuf {
@@ -222,6 +230,55 @@ async fn a_used_ticket_stays_used_when_its_server_is_killed() {
     let error = join(&server.url, &ticket).await.map(drop).expect_err("it was used");
     assert!(error.contains("get a new one"), "{error}");
     join(&server.url, &keys.ticket(&["--game", "arena"])).await.expect("another one is good");
+    server.stop();
+}
+
+/// The server where no file can have more than a few blocks: what goes beyond is an error.
+fn with_small_files() -> Command {
+    let mut program = unaware(Command::new("sh"));
+    program.args(["-c", r#"trap "" XFSZ; ulimit -f 2; exec "$0" "$@" --recordings off --drain-seconds 0"#]);
+    program.arg(BINARY);
+    program
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_disk_that_hangs_lets_nobody_in_keeps_their_seat_and_does_not_hold_up_the_end() {
+    let (keys, data) = (Keys::new(), tempfile::tempdir().expect("a directory"));
+    let server = Running::start_as(with_small_files(), Stdio::null(), &keys, data.path());
+    let channel = Endpoint::from_shared(server.url.clone()).expect("a URL").connect().await.expect("it listens");
+    let mut sessions = SessionServiceClient::new(channel);
+    let mut request = Request::new(pb::JoinSessionRequest {
+        target: Some(pb::join_session_request::Target::Name("sessions/arena-1".into())),
+        ..pb::JoinSessionRequest::default()
+    });
+    request.metadata_mut().insert("authorization", format!("Bearer {}", keys.api_key).parse().expect("ASCII"));
+    let reserved = sessions.join_session(request).await.expect("a seat is free").into_inner();
+
+    // Whoever opens this to write waits for somebody who reads it: the file that is written anew once a line does not fit.
+    assert!(Command::new("mkfifo").arg(data.path().join("used-tickets.new")).status().expect("mkfifo runs").success());
+    let ring = KeyRing::from_jwks(&fs::read_to_string(keys.path("ticket-keys.json")).expect("it is there"));
+    let ring = ring.expect("it was just made");
+    let ticket = || {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("it is later than 1970").as_secs();
+        let claims = Claims::new("tickwire", SUBJECT, Role::Player, now).expect("randomness");
+        ring.sign(&Claims { game: Some("arena".into()), ..claims }).expect("it has a private key")
+    };
+    let mut refused = None;
+    for _ in 0..64 {
+        refused = join(&server.url, ticket().reveal()).await.map(drop).err();
+        if refused.is_some() {
+            break;
+        }
+    }
+    let refused = refused.expect("no more lines fit");
+    assert!(refused.contains("cannot be written down"), "{refused}");
+
+    let refused = join(&server.url, &reserved.ticket).await.map(drop).expect_err("the disk hangs");
+    assert!(refused.contains("within 2s"), "{refused}");
+    let named = pb::GetSessionRequest { name: "sessions/arena-1".into() };
+    let session = sessions.get_session(named).await.expect("it is there").into_inner();
+    assert_eq!(session.reserved, 1, "the seat is kept");
+    drop(sessions);
     server.stop();
 }
 

@@ -41,6 +41,22 @@ pub(super) struct LimitFlags {
     #[arg(long, value_name = "N")]
     #[serde(skip_serializing_if = "Option::is_none")]
     joins_burst_per_address_max: Option<u32>,
+    /// Calls of JoinSession per second of one API key [default: 500]
+    #[arg(long, value_name = "N")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    joins_per_second_per_key_max: Option<u32>,
+    /// Calls of JoinSession of one API key at once [default: 2000]
+    #[arg(long, value_name = "N")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    joins_burst_per_key_max: Option<u32>,
+    /// Seats reserved at once for one address by JoinSession; 0: none [default: 32]
+    #[arg(long, value_name = "N")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    seats_reserved_per_address_max: Option<usize>,
+    /// Seats reserved at once for one API key by JoinSession; 0: none [default: 8192]
+    #[arg(long, value_name = "N")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    seats_reserved_per_key_max: Option<usize>,
     /// Messages per second of one player's stream [default: 1000]
     #[arg(long, value_name = "N")]
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -9,12 +9,18 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
+    thread,
     time::{Duration, Instant},
 };
 
 use tickwire_shared::Game;
-use tokio::{net::TcpListener, runtime::Builder, task};
-use tracing::{info, warn};
+use tokio::{
+    net::TcpListener,
+    runtime::Builder,
+    task::{self, JoinHandle},
+    time::{sleep_until, timeout_at},
+};
+use tracing::{error, info, warn};
 
 use super::{
     CliError, INTERRUPTED, log,
@@ -25,6 +31,7 @@ use super::{
 use crate::{
     RunError,
     config::ServerConfig,
+    ending::Step,
     reload::{Control, Staged},
     server::{self, Server},
 };
@@ -41,7 +48,8 @@ pub(super) fn serve(flags: &ServeFlags, games: Vec<Arc<dyn Game>>) -> Result<(),
     }
     let mut config = layers.resolve()?;
     // Network threads and sessions have their own threads; this one accepts, and sends traces.
-    Builder::new_current_thread().enable_all().build()?.block_on(async {
+    let runtime = Builder::new_current_thread().enable_all().build()?;
+    let served = runtime.block_on(async {
         let traces = config.otlp.as_deref().map(Traces::start).transpose()?;
         config.server.log = log::start(config.log_format, &config.log, traces.as_ref())?;
         let log = config.server.log.clone();
@@ -52,7 +60,10 @@ pub(super) fn serve(flags: &ServeFlags, games: Vec<Arc<dyn Game>>) -> Result<(),
             let _ = task::spawn_blocking(move || traces.finish()).await;
         }
         hosted
-    })
+    });
+    // What still asks a disk that hangs is left behind.
+    runtime.shutdown_background();
+    served
 }
 
 async fn host<R>(
@@ -66,11 +77,12 @@ where
     let ServeConfig { listen, drain, server: config, .. } = config;
     // Before anything is created on disk: most often it is the port that is taken.
     let listener = TcpListener::bind(listen).await.map_err(|source| CliError::Listen { address: listen, source })?;
-    let (recordings, interrupted) = (config.recordings.clone(), config.timeouts.drain);
+    let recordings = config.recordings.clone();
+    let patience = Patience { drain, interrupted: config.timeouts.drain, close: config.timeouts.close };
     let scheme = if config.tls.is_some() { "https" } else { "http" };
-    let mut signals = Signals::new()?;
+    let signals = Signals::new()?;
     let hangups = Hangups::new()?;
-    let Some(server) = start(config, games, &mut signals).await? else { return Ok(()) };
+    let Some((server, mut signals)) = start(config, games, signals, patience).await? else { return Ok(()) };
 
     server.reloads().register("options", reload(server.control())?);
     task::spawn(reload_at(hangups, server.control()));
@@ -79,9 +91,9 @@ where
     let shutdown = async move {
         let signal = signals.next().await;
         info!(signal, "ending");
-        tokio::spawn(async move { exit_at_once(&mut signals).await });
-        // Who types Ctrl-C waits for the end; who manages processes has told it when to come.
-        if signal == TERMINATE { drain } else { interrupted }
+        let within = patience.of(signal);
+        guard(signals, Some(Instant::now() + within + LAST_RESORT));
+        within
     };
     server.serve_until(listener, shutdown).await;
     Ok(())
@@ -120,15 +132,35 @@ fn greet(url: &str, server: &Server, recordings: Option<&Path>) -> io::Result<()
 pub(super) async fn until_interrupted(mut signals: Signals) {
     let signal = signals.next().await;
     info!(signal, "ending");
-    tokio::spawn(async move { exit_at_once(&mut signals).await });
+    guard(signals, None);
 }
 
-/// Starts the server beside the signals: many sessions take their time. `None` where one came first, and all is ended.
+/// How long a server's end may take.
+#[derive(Clone, Copy)]
+struct Patience {
+    /// Who manages processes has said when it is to come.
+    drain: Duration,
+    /// Who types Ctrl-C waits for it.
+    interrupted: Duration,
+    /// See [`Timeouts::close`](crate::Timeouts::close).
+    close: Duration,
+}
+
+impl Patience {
+    /// How long streams have after a signal.
+    fn of(self, signal: &str) -> Duration {
+        if signal == TERMINATE { self.drain } else { self.interrupted }
+    }
+}
+
+/// Starts the server beside the signals: many sessions take their time. `None` where one came first, and all is ended, or left
+/// behind that does not come back.
 async fn start(
     config: ServerConfig,
     games: Vec<Arc<dyn Game>>,
-    signals: &mut Signals,
-) -> Result<Option<Server>, CliError> {
+    mut signals: Signals,
+    patience: Patience,
+) -> Result<Option<(Server, Signals)>, CliError> {
     let stop = Arc::new(AtomicBool::new(false));
     let mut starting = task::spawn_blocking({
         let stop = Arc::clone(&stop);
@@ -139,24 +171,62 @@ async fn start(
         signal = signals.next() => {
             info!(signal, "ending, before all sessions have started");
             stop.store(true, Ordering::Relaxed);
-            tokio::select! {
-                started = starting => started,
-                never = exit_at_once(signals) => match never {},
-            }
+            let latest = Instant::now() + patience.of(signal);
+            guard(signals, Some(latest + LAST_RESORT));
+            return end_start(starting, latest + patience.close).await.map(|()| None);
         }
     };
+    let server = started.unwrap_or_else(|error| panic::resume_unwind(error.into_panic()))?;
+    Ok(Some((server, signals)))
+}
+
+/// Waits for a start that was told to stop, and for the end of what has started until then. At `latest` it is left behind.
+async fn end_start(starting: JoinHandle<Result<Server, RunError>>, latest: Instant) -> Result<(), CliError> {
+    let Ok(started) = timeout_at(latest.into(), starting).await else {
+        error!("a game does not come back from its set-up, or a disk from its start: it is left behind");
+        return Ok(());
+    };
     match started.unwrap_or_else(|error| panic::resume_unwind(error.into_panic())) {
-        Err(RunError::Stopped) => Ok(None),
-        Err(error) => Err(error.into()),
+        Err(RunError::Stopped) => {}
+        Err(error) => return Err(error.into()),
         // Its sessions end when it is dropped.
-        Ok(_) if stop.load(Ordering::Relaxed) => Ok(None),
-        Ok(server) => Ok(Some(server)),
+        Ok(server) => Step::start("sessions", move || drop(server)).wait_until(latest).await,
     }
+    Ok(())
 }
 
 /// Signals that come this close behind the first are taken for the same one: process managers, and GNU `timeout`, send one
 /// to a process and one to its group.
 const SAME_SIGNAL: Duration = Duration::from_millis(500);
+
+/// So long after the deadline of streams the program ends whatever holds it up: what is left of 5 s is for the log's last lines.
+const LAST_RESORT: Duration = Duration::from_millis(3800);
+
+/// From now on another signal ends the program at once, and so does this time, whatever its other threads are waiting for.
+fn guard(mut signals: Signals, latest: Option<Instant>) {
+    let waits = async move {
+        match latest {
+            None => exit_at_once(&mut signals).await,
+            Some(latest) => tokio::select! {
+                never = exit_at_once(&mut signals) => never,
+                () = sleep_until(latest.into()) => exit("it takes too long"),
+            },
+        }
+    };
+    let runtime = match Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            warn!(%error, "a second signal may have to wait for what holds up the end");
+            tokio::spawn(waits);
+            return;
+        }
+    };
+    let spawned =
+        thread::Builder::new().name("tickwire-signals".into()).spawn(move || match runtime.block_on(waits) {});
+    if let Err(error) = spawned {
+        warn!(%error, "a second signal does not end the program at once");
+    }
+}
 
 /// Waits for one more signal, and for nothing after it.
 async fn exit_at_once(signals: &mut Signals) -> Infallible {
@@ -165,7 +235,11 @@ async fn exit_at_once(signals: &mut Signals) -> Infallible {
     while first.elapsed() < SAME_SIGNAL {
         signal = signals.next().await;
     }
-    warn!(signal, "ending without a clean end; recordings may need `recordings repair`");
+    exit(signal)
+}
+
+fn exit(why: &str) -> ! {
+    warn!(why, "ending without a clean end; recordings may need `recordings repair`");
     log::finish();
     process::exit(INTERRUPTED)
 }

@@ -74,6 +74,7 @@ impl Timeouts {
             disk,
             moderation,
             end,
+            close,
         } = *self;
         for (field, time) in [
             ("timeouts.hello", hello),
@@ -97,7 +98,9 @@ impl Timeouts {
             )?;
         }
         // Without any patience at all is a way to end, too.
-        for (field, time) in [("timeouts.grace", grace), ("timeouts.drain", drain), ("timeouts.end", end)] {
+        for (field, time) in
+            [("timeouts.grace", grace), ("timeouts.drain", drain), ("timeouts.end", end), ("timeouts.close", close)]
+        {
             check(time <= TIMEOUT_LIMIT, field, time, "is out of range: choose up to 30 days")?;
         }
         Ok(())

@@ -5,7 +5,7 @@ use tickwire_ticket::{Claims, LEEWAY_SECONDS, Role, Secret};
 
 use super::{
     Identity, IdentityReason, Tickets, unix_now,
-    used::{Claim, NotClaimed, TicketId},
+    used::{Claim, NotClaimed, TicketId, WRITE_TIME_MAX},
 };
 use crate::{play::Hello, session::SessionName, status::Refusal};
 
@@ -147,6 +147,13 @@ impl Admission<'_> {
                 NotClaimed::Forgotten => IdentityReason::TicketExpired,
                 NotClaimed::Full => IdentityReason::TicketsFull,
                 NotClaimed::Unwritten => IdentityReason::TicketsUnrecorded,
+                NotClaimed::Late => {
+                    let message = format!(
+                        "the server's disk has not taken within {WRITE_TIME_MAX:?} that the ticket is used, so that it is not \
+                         taken; it stays good"
+                    );
+                    return self.identity.refuse_saying(IdentityReason::TicketsUnrecorded, message);
+                }
             })
         })?);
         Ok(())

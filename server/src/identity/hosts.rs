@@ -100,12 +100,19 @@ impl HostPolicy {
             Host::Any => true,
             Host::Named { name, port } => {
                 authority.host().eq_ignore_ascii_case(name)
-                    && port.is_none_or(|port| authority.port_u16() == Some(port))
+                    && port.is_none_or(|port| match authority.port_u16() {
+                        Some(named) => named == port,
+                        // Who asks at a scheme's own port need not name it.
+                        None => SCHEMES_PORTS.contains(&port),
+                    })
             }
         };
         self.hosts.iter().any(is_it) || (self.has_loopback && is_this_machine(authority.host()))
     }
 }
+
+/// Those of http and https.
+const SCHEMES_PORTS: [u16; 2] = [80, 443];
 
 /// Whether a host is this machine, whatever the resolver says.
 fn is_this_machine(host: &str) -> bool {
@@ -194,6 +201,10 @@ mod tests {
         for bad in ["evil.example", "lab.example", "lab.example:7778", "localhost", "127.0.0.1:7777"] {
             assert_eq!(named.check(&request(Some(bad), &[])), Err(IdentityReason::HostNotAllowed), "{bad}");
         }
+        let at_443 = policy(Some(&["game.example:443"]), &[], "0.0.0.0");
+        let allowed = ["game.example", "game.example:443", "game.example:80", "evil.example"]
+            .map(|host| at_443.check(&request(Some(host), &[])).is_ok());
+        assert_eq!(allowed, [true, true, false, false], "browsers leave out the scheme's own port");
         assert_eq!(policy(Some(&["*"]), &[], "127.0.0.1").check(&request(Some("evil.example"), &[])), Ok(()));
     }
 

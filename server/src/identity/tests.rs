@@ -2,6 +2,7 @@ use std::fs;
 
 use http::{HeaderMap, HeaderValue, header::AUTHORIZATION};
 use tempfile::TempDir;
+use tickwire_ticket::{Claims, Role};
 use tonic::Code;
 
 use super::*;
@@ -78,4 +79,25 @@ fn nothing_secret_is_shown() {
             .expect("it is JSON");
     let private = set["keys"][0]["d"].as_str().expect("a private key");
     assert!(!shown.contains(&key) && !shown.contains(private), "{shown}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_disk_that_hangs_lets_nobody_in_and_their_ticket_stays_good() {
+    let (identity, _, directory) = identity(Auth::Ticket, false);
+    let keys = read_ticket_keys(&directory.path().join("tickets")).expect("valid");
+    let mut identity = Arc::into_inner(identity).expect("it is nobody else's");
+    let (used, disk) = used::tests::HungDisk::new(8);
+    identity.tickets.as_mut().expect("it asks for tickets").used = used;
+    let claims = Claims::new("tickwire", "ann", Role::Operator, unix_now()).expect("randomness");
+    let ticket = keys.sign(&claims).expect("it has a private key");
+
+    let refusal = identity.admit_operator(&ticket).await.expect_err("it is not on the disk");
+    assert_eq!((refusal.code, refusal.reason), (Code::Unavailable, "TICKETS_UNRECORDED"));
+    assert!(refusal.retry_after.is_some() && refusal.message.contains("within 2s"), "{refusal:?}");
+    assert_eq!(identity.counters.refusals(IdentityReason::TicketsUnrecorded), 1);
+
+    let (admitted, text) = tokio::join!(identity.admit_operator(&ticket), async { disk.write() });
+    admitted.expect("the disk writes again");
+    assert_eq!(identity.admit_operator(&ticket).await.expect_err("it is good for once").reason, "TICKET_USED");
+    assert_eq!(text.lines().filter_map(|line| line.chars().next()).collect::<String>(), "+-+");
 }

@@ -11,10 +11,11 @@ use std::{
         mpsc::{Receiver, SyncSender, sync_channel},
     },
     thread,
+    time::Duration,
 };
 
 use sha2::{Digest as _, Sha256};
-use tokio::sync::oneshot;
+use tokio::{sync::oneshot, time::timeout};
 use tracing::{info, warn};
 
 use super::api_keys::{from_hex, to_hex};
@@ -24,6 +25,8 @@ pub(super) const TICKETS_MAX: usize = 128 * 1024;
 /// Notes that wait for the disk: as many as are written at once, twice.
 const WAITING_MAX: usize = 2 * BATCH_MAX;
 const BATCH_MAX: usize = 1024;
+/// How long somebody waits for the disk: one that takes longer for a line hangs, and whoever comes is to be told.
+pub(super) const WRITE_TIME_MAX: Duration = Duration::from_secs(2);
 /// A file is written anew when so many of its lines, and half of them, are of no use any more.
 const USELESS_LINES_MIN: usize = 4096;
 const FIRST_LINE: &str = "tickwire used tickets 1";
@@ -47,8 +50,10 @@ pub(super) enum NotClaimed {
     Forgotten,
     /// As many as can be kept in mind are in use.
     Full,
-    /// The disk does not take it, or not soon.
+    /// The disk does not take it.
     Unwritten,
+    /// The disk has not taken it within [`WRITE_TIME_MAX`].
+    Late,
 }
 
 /// Used tickets that cannot be kept in a file.
@@ -123,6 +128,7 @@ enum Note {
 pub(super) struct Claim {
     used: Arc<UsedTickets>,
     id: TicketId,
+    until: u64,
     is_kept: bool,
 }
 
@@ -155,7 +161,8 @@ impl UsedTickets {
         }
     }
 
-    /// False where there is nobody who writes, or no room.
+    /// Has it written down, after what was noted before. Callers hold the state whose change it is, so that the file is told of
+    /// changes in the order in which they were made. False where there is nobody who writes, or no room.
     fn note(&self, note: Note) -> bool {
         let writing = self.writing.lock().expect("no holder of this lock panics");
         writing.as_ref().is_some_and(|writing| writing.notes.try_send(note).is_ok())
@@ -163,16 +170,35 @@ impl UsedTickets {
 
     /// Uses a ticket that is good until `until`. It is on the disk then.
     pub(super) async fn claim(self: &Arc<Self>, id: TicketId, until: u64, now: u64) -> Result<Claim, NotClaimed> {
-        self.lock().insert(id, until, now)?;
-        // From here on it is given back where this is not the end of it.
-        let claim = Claim { used: Arc::clone(self), id, is_kept: false };
+        let (claim, answer) = self.begin_claim(id, until, now)?;
+        let Some(answer) = answer else { return Ok(claim) };
+        match timeout(WRITE_TIME_MAX, answer).await {
+            Ok(Ok(true)) => Ok(claim),
+            Ok(_) => Err(NotClaimed::Unwritten),
+            Err(_) => Err(NotClaimed::Late),
+        }
+    }
+
+    /// Claims a ticket for this process, and has that noted, if there is a file: with what will be told of it.
+    fn begin_claim(
+        self: &Arc<Self>,
+        id: TicketId,
+        until: u64,
+        now: u64,
+    ) -> Result<(Claim, Option<oneshot::Receiver<bool>>), NotClaimed> {
+        let mut state = self.lock();
+        state.insert(id, until, now)?;
+        let mut answer = None;
         if self.has_file {
-            let (written, answer) = oneshot::channel();
-            if !self.note(Note::Used { id, until, written }) || !answer.await.unwrap_or(false) {
+            let (written, told) = oneshot::channel();
+            if !self.note(Note::Used { id, until, written }) {
+                state.remove(id, until);
                 return Err(NotClaimed::Unwritten);
             }
+            answer = Some(told);
         }
-        Ok(claim)
+        // From here on it is given back where this is not the end of it.
+        Ok((Claim { used: Arc::clone(self), id, until, is_kept: false }, answer))
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -192,9 +218,13 @@ impl Drop for Claim {
         if self.is_kept {
             return;
         }
-        self.used.lock().remove(self.id);
-        // Where it is not noted, the ticket is good until the next start only.
-        self.used.note(Note::GivenBack(self.id));
+        let mut state = self.used.lock();
+        // It may have been forgotten meanwhile, and the id be another ticket's, which stays used.
+        if state.remove(self.id, self.until) {
+            // Under the lock: behind it, who claims the ticket again could be noted first, and this one would make that claim
+            // undone. Where it is not noted, the ticket is good until the next start only.
+            self.used.note(Note::GivenBack(self.id));
+        }
     }
 }
 
@@ -216,12 +246,29 @@ impl State {
         if self.until.len() >= TICKETS_MAX {
             return Err(NotClaimed::Full);
         }
-        self.until.insert(id, until);
-        self.by_time.insert((until, id));
+        self.keep(id, until);
         Ok(())
     }
 
-    fn remove(&mut self, id: TicketId) {
+    /// Of several times of one id the latest counts.
+    fn keep(&mut self, id: TicketId, until: u64) {
+        let kept = self.until.entry(id).or_insert(until);
+        self.by_time.remove(&(*kept, id));
+        *kept = until.max(*kept);
+        self.by_time.insert((*kept, id));
+    }
+
+    /// False where it is not kept until then.
+    fn remove(&mut self, id: TicketId, until: u64) -> bool {
+        let is_kept = self.by_time.remove(&(until, id));
+        if is_kept {
+            self.until.remove(&id);
+        }
+        is_kept
+    }
+
+    /// As a file says it, which has but one of an id.
+    fn give_back(&mut self, id: TicketId) {
         if let Some(until) = self.until.remove(&id) {
             self.by_time.remove(&(until, id));
         }
@@ -246,25 +293,24 @@ impl State {
         text
     }
 
-    /// Reads a file. Its last line may be torn: what was not written to its end has let nobody in.
+    /// Reads a file. Its last line may be torn: what was not written to its end has let nobody in. The first one never is, since a
+    /// file takes its place when it is whole.
     fn read(text: &str) -> Result<(Self, usize), usize> {
         let whole = text.rfind('\n').map_or("", |end| &text[..=end]);
         let mut lines = (1..).zip(whole.lines());
         match lines.next() {
-            None => return Ok((Self::default(), 0)),
             Some((_, FIRST_LINE)) => {}
-            Some((line, _)) => return Err(line),
+            _ => return Err(1),
         }
         let (mut state, mut count) = (Self::default(), 1);
         for (line, words) in lines {
             let mut words = words.split(' ');
             let read = match (words.next(), words.next(), words.next(), words.next()) {
                 (Some("="), Some(time), None, None) => time.parse().ok().map(|time| state.forgotten = time),
-                (Some("+"), Some(until), Some(id), None) => until.parse().ok().zip(from_hex(id)).map(|(until, id)| {
-                    state.until.insert(TicketId(id), until);
-                    state.by_time.insert((until, TicketId(id)));
-                }),
-                (Some("-"), Some(id), None, None) => from_hex(id).map(|id| state.remove(TicketId(id))),
+                (Some("+"), Some(until), Some(id), None) => {
+                    until.parse().ok().zip(from_hex(id)).map(|(until, id)| state.keep(TicketId(id), until))
+                }
+                (Some("-"), Some(id), None, None) => from_hex(id).map(|id| state.give_back(TicketId(id))),
                 _ => None,
             };
             read.ok_or(line)?;
@@ -276,6 +322,13 @@ impl State {
 
 fn write_used(text: &mut String, id: TicketId, until: u64) {
     text.push_str(&format!("+ {until} {}\n", to_hex(&id.0)));
+}
+
+fn write_note(text: &mut String, note: &Note) {
+    match note {
+        Note::Used { id, until, .. } => write_used(text, *id, *until),
+        Note::GivenBack(id) => text.push_str(&format!("- {}\n", to_hex(&id.0))),
+    }
 }
 
 /// The file.
@@ -295,24 +348,24 @@ impl Log {
         if let Some(directory) = path.parent() {
             fs::create_dir_all(directory).map_err(failed)?;
         }
-        let lock = File::create(path.with_extension("lock")).map_err(failed)?;
+        let lock = File::create(path.with_added_extension("lock")).map_err(failed)?;
         lock.try_lock().map_err(|error| match error {
             TryLockError::WouldBlock => UsedError::InUse { path: path.to_owned() },
             TryLockError::Error(source) => failed(source),
         })?;
-        let text = match fs::read(path) {
-            Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
+        let (state, lines) = match fs::read(path) {
+            Ok(bytes) => State::read(&String::from_utf8_lossy(&bytes))
+                .map_err(|line| UsedError::Damaged { path: path.to_owned(), line })?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => (State::default(), 0),
             Err(error) => return Err(failed(error)),
         };
-        let (state, lines) = State::read(&text).map_err(|line| UsedError::Damaged { path: path.to_owned(), line })?;
         Ok((state, Self { path: path.to_owned(), file: None, lines, _lock: lock }))
     }
 
     /// Puts a whole new file in the old one's place.
     fn replace(&mut self, text: &str) -> io::Result<()> {
         self.file = None;
-        let new = self.path.with_extension("new");
+        let new = self.path.with_added_extension("new");
         let mut file = File::create(&new)?;
         file.write_all(text.as_bytes())?;
         file.sync_all()?;
@@ -378,12 +431,7 @@ impl Writer {
             return self.rewrite();
         }
         let mut text = String::new();
-        for note in batch {
-            match note {
-                Note::Used { id, until, .. } => write_used(&mut text, *id, *until),
-                Note::GivenBack(id) => text.push_str(&format!("- {}\n", to_hex(&id.0))),
-            }
-        }
+        batch.iter().for_each(|note| write_note(&mut text, note));
         self.log.append(&text).inspect_err(|_| self.log.file = None)
     }
 
@@ -405,7 +453,7 @@ impl Writer {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use proptest::prelude::*;
 
     use super::*;
@@ -414,6 +462,31 @@ mod tests {
 
     fn id(number: usize) -> TicketId {
         TicketId::new(&number.to_string())
+    }
+
+    /// What would be written, for as long as nothing is.
+    pub(in crate::identity) struct HungDisk(Receiver<Note>);
+
+    impl HungDisk {
+        /// Used tickets with a file on it, and room for so many notes that wait.
+        pub(in crate::identity) fn new(room: usize) -> (Arc<UsedTickets>, Self) {
+            let (notes, waiting) = sync_channel(room);
+            let writing = Mutex::new(Some(Writing { notes, thread: thread::spawn(|| {}) }));
+            (Arc::new(UsedTickets { state: Arc::default(), has_file: true, writing }), Self(waiting))
+        }
+
+        /// Writes what waits, and says so: the lines.
+        pub(in crate::identity) fn write(&self) -> String {
+            let mut text = String::new();
+            for note in self.0.try_iter() {
+                write_note(&mut text, &note);
+                if let Note::Used { written, .. } = note {
+                    // Who does not wait any more has given the ticket back.
+                    let _ = written.send(true);
+                }
+            }
+            text
+        }
     }
 
     #[tokio::test]
@@ -438,10 +511,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_ticket_that_nobody_writes_down_is_not_taken_and_stays_good() {
-        let (notes, waiting) = sync_channel(1);
-        let thread = thread::spawn(|| {});
-        let writing = Mutex::new(Some(Writing { notes, thread }));
-        let used = Arc::new(UsedTickets { state: Arc::default(), has_file: true, writing });
+        let (used, HungDisk(waiting)) = HungDisk::new(1);
         let (claimed, ()) = tokio::join!(used.claim(id(1), NOW + 60, NOW), async {
             let Ok(Note::Used { written, .. }) = waiting.recv() else { panic!("it is to be written") };
             written.send(false).expect("it is waited for");
@@ -451,6 +521,71 @@ mod tests {
         drop(waiting);
         assert_eq!(used.claim(id(1), NOW + 60, NOW).await.expect_err("nobody writes"), NotClaimed::Unwritten);
         assert!(used.lock().until.is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_disk_that_hangs_keeps_nobody_waiting_for_long_and_the_ticket_stays_good() {
+        let (used, disk) = HungDisk::new(8);
+        let begun = tokio::time::Instant::now();
+        assert_eq!(used.claim(id(1), NOW + 60, NOW).await.expect_err("it hangs"), NotClaimed::Late);
+        assert!(begun.elapsed() >= WRITE_TIME_MAX && begun.elapsed() < 2 * WRITE_TIME_MAX);
+        assert!(used.lock().until.is_empty());
+        let (claimed, text) = tokio::join!(used.claim(id(1), NOW + 60, NOW), async { disk.write() });
+        claimed.expect("it writes again").keep();
+        let text = format!("{FIRST_LINE}\n{text}");
+        let (read, lines) = State::read(&text).expect("it was just written");
+        // Noted, given back, and noted again.
+        assert_eq!((read.until.len(), lines), (1, 4));
+    }
+
+    #[tokio::test]
+    async fn of_a_ticket_that_changes_hands_the_file_is_told_in_that_order() {
+        let (used, disk) = HungDisk::new(4096);
+        // Each gives the ticket back at once, and another one of them claims it at once.
+        let rounds = || {
+            let used = Arc::clone(&used);
+            thread::spawn(move || {
+                for _ in 0..500 {
+                    drop(used.begin_claim(id(1), NOW + 60, NOW));
+                }
+            })
+        };
+        let rounds = [(); 4].map(|()| rounds());
+        rounds.into_iter().for_each(|round| round.join().expect("it does not panic"));
+        let (claimed, text) = tokio::join!(used.claim(id(1), NOW + 60, NOW), async { disk.write() });
+        claimed.expect("nobody has it").keep();
+        let signs: Vec<char> = text.lines().filter_map(|line| line.chars().next()).collect();
+        assert!(signs.chunks(2).all(|turn| turn == ['+', '-'] || turn == ['+']), "{signs:?}");
+        let (read, _) = State::read(&format!("{FIRST_LINE}\n{text}")).expect("it was just written");
+        assert_eq!(read.until.len(), 1, "it let somebody in");
+    }
+
+    #[test]
+    fn a_ticket_that_is_given_back_late_leaves_another_of_its_id_used() {
+        let used = UsedTickets::open(None, NOW).expect("nothing to open");
+        let (first, _) = used.begin_claim(id(1), NOW + 60, NOW).expect("it is new");
+        let (second, _) = used.begin_claim(id(1), NOW + 90, NOW + 60).expect("the first is forgotten");
+        second.keep();
+        drop(first);
+        assert_eq!(used.begin_claim(id(1), NOW + 90, NOW + 60).map(drop), Err(NotClaimed::Used));
+    }
+
+    #[tokio::test]
+    async fn what_cannot_be_noted_as_given_back_stays_used_for_the_next_start() {
+        // Room for the claim alone.
+        let (used, HungDisk(waiting)) = HungDisk::new(1);
+        let (claim, _) = used.begin_claim(id(1), NOW + 60, NOW).expect("there is room");
+        drop(claim);
+        let notes: Vec<Note> = waiting.try_iter().collect();
+        assert!(matches!(notes.as_slice(), [Note::Used { .. }]), "{notes:?}");
+        // The same ticket with another time, and again: the file has it once, and for as long as any.
+        let mut text = format!("{FIRST_LINE}\n");
+        for until in [60, 90, 30] {
+            write_used(&mut text, id(1), NOW + until);
+        }
+        let (mut read, _) = State::read(&text).expect("it was just written");
+        read.forget(NOW + 60);
+        assert_eq!((read.until.get(&id(1)), read.by_time.len()), (Some(&(NOW + 90)), 1));
     }
 
     #[tokio::test]
@@ -497,9 +632,13 @@ mod tests {
             let used = UsedTickets::open(Some(&path), NOW).expect("a torn line is no damage");
             assert_eq!(used.lock().until.len(), usize::from(length == line.len()));
         }
-        for damaged in
-            ["something else\n", &format!("{whole}+ x\n{line}"), &format!("{whole}{}", line.replace('+', "*"))]
-        {
+        for damaged in [
+            "",
+            FIRST_LINE,
+            "something else\n",
+            &format!("{whole}+ x\n{line}"),
+            &format!("{whole}{}", line.replace('+', "*")),
+        ] {
             fs::write(&path, damaged).expect("written");
             let error = UsedTickets::open(Some(&path), NOW).map(drop).expect_err("it is damaged");
             assert!(matches!(error, UsedError::Damaged { .. }), "{error}");
@@ -514,14 +653,14 @@ mod tests {
         let mut writer = Writer { log, state: Arc::new(Mutex::new(state)), is_well: true };
         writer.state.lock().expect("unpoisoned").insert(id(1), NOW + 60, NOW).expect("new");
         // Where the new file is to be, there is a directory.
-        fs::create_dir(path.with_extension("new")).expect("created");
+        fs::create_dir(path.with_added_extension("new")).expect("created");
         let (written, _answer) = oneshot::channel();
         let batch = [Note::Used { id: id(1), until: NOW + 60, written }];
         let failed = writer.write(&batch);
         assert!(failed.is_err());
         writer.tell(&failed);
         assert!(!writer.is_well);
-        fs::remove_dir(path.with_extension("new")).expect("removed");
+        fs::remove_dir(path.with_added_extension("new")).expect("removed");
         writer.write(&batch).expect("the disk writes again");
         let text = fs::read_to_string(&path).expect("it is there");
         assert_eq!(State::read(&text).map(|(state, _)| state.until.len()), Ok(1));
@@ -550,7 +689,7 @@ mod tests {
                 if is_used && state.insert(id(number), until, 0).is_ok() {
                     write_used(&mut appended, id(number), until);
                 } else if !is_used {
-                    state.remove(id(number));
+                    state.give_back(id(number));
                     appended.push_str(&format!("- {}\n", to_hex(&id(number).0)));
                 }
             }

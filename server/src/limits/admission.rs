@@ -55,7 +55,7 @@ pub(crate) struct TooMany(pub(crate) usize);
 
 /// Whether limits of single addresses hold for one: not for this machine's own, from which proxies and load tests come, unless
 /// the operator wants that.
-fn is_limited(address: IpAddr, limits: &Limits) -> bool {
+pub(crate) fn is_limited(address: IpAddr, limits: &Limits) -> bool {
     limits.limit_loopback || !is_loopback(address)
 }
 

@@ -71,6 +71,10 @@ reasons! {
     Watchers = "WATCHERS",
     /// As many used tickets are kept in mind as can be.
     TicketsFull = "TICKETS_FULL",
+    /// The disk does not take, or not in time, that a ticket is used.
+    TicketsUnrecorded = "TICKETS_UNRECORDED",
+    /// As many seats are reserved for a caller as may be.
+    SeatsReserved = "SEATS_RESERVED",
     /// A session's mailbox is full, or too much of one kind waits elsewhere.
     Busy = "BUSY",
     /// More messages or bytes per second than may be.

@@ -16,7 +16,7 @@ use super::{
     SessionHandle,
     tokens::{Ending, Found, TokenId, Tokens},
 };
-use crate::status::Refusal;
+use crate::{limits::Permit, status::Refusal};
 
 /// For how long a seat is kept for whoever has a ticket.
 pub(crate) const RESERVATION_TIME: Duration = Duration::from_secs(15);
@@ -38,6 +38,8 @@ pub(crate) struct Reservation {
     /// [`ReservationState`]; it changes under the ledger's lock.
     state: AtomicU8,
     tickets: Mutex<Vec<TokenId>>,
+    /// Its part of the seats that may be reserved for its caller, for as long as it is kept.
+    permit: Mutex<Option<Permit>>,
     table: Arc<Reservations>,
 }
 
@@ -155,8 +157,16 @@ impl Reservation {
         }
     }
 
+    /// It counts among those of its caller for as long as the seat is kept.
+    pub(crate) fn hold(&self, permit: Permit) {
+        let mut held = self.permit.lock().expect("no holder of this lock panics");
+        // Under the lock: who changes the state looks here after it.
+        *held = (self.state() == ReservationState::Held).then_some(permit);
+    }
+
     fn set(&self, state: ReservationState) {
         self.state.store(state as u8, Ordering::Release);
+        drop(self.permit.lock().expect("no holder of this lock panics").take());
         let counters = &self.table.counters;
         match state {
             ReservationState::Used => counters.used.fetch_add(1, Ordering::Relaxed),
@@ -227,6 +237,7 @@ impl SeatLedger {
             expire_time: SystemTime::now() + RESERVATION_TIME,
             state: AtomicU8::new(ReservationState::Held as u8),
             tickets: Mutex::default(),
+            permit: Mutex::default(),
             table: Arc::clone(table),
         });
         table.counters.reserved.fetch_add(1, Ordering::Relaxed);
@@ -285,9 +296,13 @@ impl SeatLedger {
         SeatCounts { seated: ledger.seated, reserved, free: ledger.free(self.max_players) }
     }
 
-    /// Since when nobody has had a seat, and none was kept.
-    pub(crate) fn empty_since(&self) -> Option<Instant> {
-        self.lock().empty_since
+    /// Keeps no seat any more where nobody has had one, and none was kept, for so long: whoever asks for one from now on is not
+    /// told of a session that ends at once. False: it goes on.
+    pub(crate) fn close_if_empty(&self, timeout: Duration, now: Instant) -> bool {
+        let mut ledger = self.lock();
+        let is_over = ledger.empty_since.is_some_and(|since| now.saturating_duration_since(since) >= timeout);
+        ledger.is_closed |= is_over;
+        is_over
     }
 
     /// The session has ended.
@@ -338,7 +353,47 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::session::seats::tests::{handle, session};
+    use crate::{
+        limits::Quota,
+        session::seats::tests::{handle, session},
+    };
+
+    #[test]
+    fn a_session_that_ends_since_nobody_came_keeps_no_seat_any_more() {
+        const TIMEOUT: Duration = Duration::from_secs(60);
+        let (handle, table, now) = (handle(&session(5)), Arc::<Reservations>::default(), Instant::now());
+        let ledger = SeatLedger::new(2, 0, now);
+        let reservation = ledger.reserve(&handle, &table, now).expect("a seat is free");
+        assert!(!ledger.close_if_empty(TIMEOUT, now + TIMEOUT), "a seat is kept");
+        let expired = reservation.expires;
+        assert!(ledger.expire(expired) && !ledger.close_if_empty(TIMEOUT, expired));
+        drop(ledger.reserve(&handle, &table, expired).expect("it goes on"));
+        assert!(!ledger.close_if_empty(TIMEOUT, expired + TIMEOUT), "a seat is kept");
+        let expired = expired + RESERVATION_TIME;
+        assert!(ledger.expire(expired) && ledger.close_if_empty(TIMEOUT, expired + TIMEOUT));
+        assert!(ledger.reserve(&handle, &table, expired + TIMEOUT).is_none(), "it ends at once");
+    }
+
+    #[test]
+    fn a_seat_counts_among_its_callers_for_as_long_as_it_is_kept() {
+        let (handle, table, now) = (handle(&session(5)), Arc::<Reservations>::default(), Instant::now());
+        let quota = Arc::<Quota>::default();
+        let ledger = SeatLedger::new(4, 0, now);
+        let reserve = || {
+            let reservation = ledger.reserve(&handle, &table, now).expect("a seat is free");
+            reservation.hold(quota.take(4).expect("there is room"));
+            reservation
+        };
+        let [used, expired, late] = [(); 3].map(|()| reserve());
+        assert_eq!(quota.taken(), 3);
+        ledger.sit_down(Some(&used), now, || Ok(((), 1))).expect("it is kept");
+        assert_eq!(quota.taken(), 2);
+        assert!(ledger.expire(expired.expires));
+        assert_eq!(quota.taken(), 0);
+        // It was given up before it was counted.
+        late.hold(quota.take(4).expect("there is room"));
+        assert_eq!(quota.taken(), 0);
+    }
 
     /// What may happen to a session's seats.
     #[derive(Clone, Copy, Debug)]
@@ -418,7 +473,7 @@ mod tests {
                 let held = tickets.iter().filter(|(_, expires, is_used)| !is_used && *expires > now).count() as u32;
                 let counts = SeatCounts { seated, reserved: held, free: SEATS - seated - held };
                 prop_assert_eq!(ledger.counts(), counts);
-                prop_assert_eq!(ledger.empty_since().is_some(), seated + held == 0);
+                prop_assert_eq!(ledger.lock().empty_since.is_some(), seated + held == 0);
             }
             let counters = &table.counters;
             let [reserved, used, expired] =

@@ -1,5 +1,7 @@
 //! Who a caller is, and what it may do.
 
+use std::net::IpAddr;
+
 use tonic::{Code, Request};
 use tracing::debug;
 
@@ -13,26 +15,35 @@ use crate::{
 
 /// What a caller wants to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Action {
+pub(super) enum Action {
     Create,
     End,
     Delete,
     Join,
 }
 
-/// Who the caller is, as quotas count, if it may change sessions and have seats: who has an API key, where the server asks for
+/// Who calls.
+#[derive(Clone, Debug)]
+pub(super) struct Authorised {
+    /// As quotas count.
+    pub(super) creator: Creator,
+    /// Where they call from; `None`: it does not matter, since they have an API key.
+    pub(super) address: Option<IpAddr>,
+}
+
+/// Who the caller is, if it may change sessions and have seats: who has an API key, where the server asks for
 /// one; else whoever reaches the port. With sessions of others they may do only what everybody may.
-pub(crate) fn authorise<T>(shared: &Shared, request: &Request<T>, action: Action) -> Result<Creator, Refusal> {
-    let creator = match shared.identity.caller(request.metadata().as_ref())? {
-        Caller::Key(name) => format!("key {}", name.as_str()),
+pub(super) fn authorise<T>(shared: &Shared, request: &Request<T>, action: Action) -> Result<Authorised, Refusal> {
+    let (creator, address) = match shared.identity.caller(request.metadata().as_ref())? {
+        Caller::Key(name) => (format!("key {}", name.as_str()), None),
         Caller::Anyone => {
             let address = request.extensions().get::<PeerAddress>().ok_or_else(|| {
                 Refusal::new(Code::Unavailable, "DISCONNECTED", "the connection of this call is gone: connect again")
             })?;
-            format!("address {}", customer_of(address.0).addr())
+            (format!("address {}", customer_of(address.0).addr()), Some(address.0))
         }
     };
     let creator = Creator::new(creator);
     debug!(%creator, ?action, "a call");
-    Ok(creator)
+    Ok(Authorised { creator, address })
 }

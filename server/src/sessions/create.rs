@@ -14,14 +14,14 @@ use tracing::{error, info};
 use super::{
     describe::{describe, describe_to_creator},
     filter::{name_of, not_found},
-    lobby::{Awaited, Creation, CreationOutcome, Lobby, Pending, State, Teller, awaited, check_serving},
+    lobby::{Awaited, Creation, CreationOutcome, Lobby, Pending, State, Waiting, awaited, check_serving},
     request::{self, Wanted},
 };
 use crate::{
     server::{Shared, random_seed},
     session::{
-        self, Creator, JoinCode, Origin, Place, RequestKey, Reservation, SessionEnding, SessionHandle, SessionName,
-        SessionOrder, SessionTerms, StartError, Visibility,
+        self, Creator, JoinCode, Origin, Place, RequestKey, SessionEnding, SessionHandle, SessionName, SessionOrder,
+        SessionTerms, StartError, Visibility,
     },
     status::Refusal,
 };
@@ -92,7 +92,7 @@ impl Lobby {
         key: Option<RequestKey>,
         name: Option<SessionName>,
         wanted: Wanted,
-        first: Option<Teller<Arc<Reservation>>>,
+        first: Option<Waiting>,
     ) -> Result<Awaited<Arc<SessionHandle>>, Refusal> {
         check_serving(shared)?;
         self.check_room(shared, state, &creator)?;
@@ -165,8 +165,11 @@ impl Lobby {
         let mut state = self.lock();
         let pending = state.pending.iter().position(|pending| pending.name == session.name);
         let waiting = pending.map(|i| state.pending.swap_remove(i).waiting).unwrap_or_default();
-        for teller in waiting {
+        for Waiting { teller, permit } in waiting {
             let reserved = session.seats.reserve(session, &shared.reservations, std::time::Instant::now());
+            if let (Some(reservation), Some(permit)) = (&reserved, permit) {
+                reservation.hold(permit);
+            }
             teller.send_replace(Some(reserved.ok_or_else(|| session::full(session, false))));
         }
         self.host.registry.insert(session);
@@ -190,7 +193,8 @@ impl Lobby {
                 // The same call may come again, and do better.
                 call.map(|call| state.creations.remove(&call));
                 let pending = state.pending.iter().position(|pending| pending.name == *name);
-                for teller in pending.map(|i| state.pending.swap_remove(i).waiting).unwrap_or_default() {
+                for Waiting { teller, .. } in pending.map(|i| state.pending.swap_remove(i).waiting).unwrap_or_default()
+                {
                     teller.send_replace(Some(Err(refusal.clone())));
                 }
             }
@@ -282,7 +286,7 @@ impl Lobby {
         if let Some(session) = shared.registry.get(&name) {
             check_creator(&session, caller)?;
             finish(&session, String::new()).await;
-            self.host.forget(&session);
+            self.unmake(&session, caller);
             return Ok(());
         }
         match shared.registry.exhume(&name, caller) {

@@ -11,13 +11,16 @@ use tokio::sync::watch;
 use tonic::Code;
 
 use super::{
+    authorise::Authorised,
+    callers::Allowance,
     describe::describe,
     filter::{name_of, not_found},
-    lobby::{Awaited, CALLS_KEPT, JoinOutcome, Joining, Lobby, State, awaited, check_serving},
+    lobby::{Awaited, CALLS_KEPT, CallId, JoinOutcome, Joining, Lobby, State, Waiting, awaited, check_serving},
     request::{self, Wanted},
 };
 use crate::{
     identity::Bearer,
+    limits::Permit,
     server::Shared,
     session::{
         self, Creator, JoinCode, RequestKey, Reservation, ReservationState, SessionHandle, SessionState, Visibility,
@@ -27,6 +30,8 @@ use crate::{
 
 /// Calls that are known again.
 const JOINS_MAX: usize = 16_384;
+/// Of those, so many are forgotten to make room for others.
+const FORGOTTEN_AT_ONCE: usize = JOINS_MAX / 8;
 /// When somebody who finds no room may try again.
 const RETRY: Duration = Duration::from_secs(1);
 
@@ -35,9 +40,14 @@ impl Lobby {
     pub(super) async fn join(
         self: &Arc<Self>,
         shared: &Arc<Shared>,
-        caller: Creator,
+        caller: Authorised,
         mut request: pb::JoinSessionRequest,
     ) -> Result<pb::JoinSessionResponse, Refusal> {
+        let allowance = Allowance::of(&caller, &shared.limits());
+        let caller = caller.creator;
+        if let Some(allowance) = allowance {
+            self.lock().callers.note_call(&caller, allowance, Instant::now())?;
+        }
         let key = request::request_key(std::mem::take(&mut request.request_id), "JoinSession", &request)?;
         let target = request.target.ok_or_else(|| {
             let message = "say which session: its name, its join code, or any that fits a quick match";
@@ -46,7 +56,7 @@ impl Lobby {
         let pb::JoinSessionRequest { subject, player_name, .. } = request;
         let bearer = Bearer::new(subject, player_name)?;
         shared.identity.check_can_issue()?;
-        let reservation = awaited(self.begin_join(shared, caller, key, target)?).await?;
+        let reservation = awaited(self.begin_join(shared, caller, allowance, key, target)?).await?;
         let token = shared.reservations.mint(&reservation)?;
         let (name, expires) = (reservation.session.name.to_string(), reservation.expire_time);
         Ok(pb::JoinSessionResponse {
@@ -60,6 +70,7 @@ impl Lobby {
         self: &Arc<Self>,
         shared: &Arc<Shared>,
         caller: Creator,
+        allowance: Option<Allowance>,
         key: Option<RequestKey>,
         target: Target,
     ) -> Result<Awaited<Arc<Reservation>>, Refusal> {
@@ -71,15 +82,19 @@ impl Lobby {
                 return known;
             }
             if state.joins.len() >= JOINS_MAX {
-                let message = "too many seats have been reserved lately";
+                forget_gone(&mut state.joins);
+            }
+            if state.joins.len() >= JOINS_MAX {
+                let message = "too many seats are reserved";
                 return Err(Refusal::new(Code::ResourceExhausted, "BUSY", message).retry_after(RETRY));
             }
         }
         check_serving(shared)?;
+        let permit = allowance.map(|allowance| state.callers.take_seat(&caller, allowance)).transpose()?;
         let awaited = match target {
-            Target::Name(name) => reserved(by_name(shared, &name)?),
-            Target::JoinCode(code) => reserved(by_code(shared, &mut state, &caller, &code, now)?),
-            Target::QuickMatch(quick) => self.match_up(shared, &mut state, caller.clone(), quick, now)?,
+            Target::Name(name) => reserved(by_name(shared, &name)?, permit),
+            Target::JoinCode(code) => reserved(by_code(shared, &mut state, &caller, &code, now)?, permit),
+            Target::QuickMatch(quick) => self.match_up(shared, &mut state, caller.clone(), quick, permit, now)?,
         };
         if let Some(RequestKey { id, hash }) = key {
             let outcome = JoinOutcome::Pending(awaited.clone());
@@ -95,6 +110,7 @@ impl Lobby {
         state: &mut State,
         caller: Creator,
         quick: pb::QuickMatch,
+        permit: Option<Permit>,
         now: Instant,
     ) -> Result<Awaited<Arc<Reservation>>, Refusal> {
         let pb::QuickMatch { game, attributes } = quick;
@@ -115,11 +131,12 @@ impl Lobby {
         fitting.sort_by_key(|(players, session)| (std::cmp::Reverse(*players), session.place));
         for (_, session) in fitting {
             if let Some(reservation) = session.seats.reserve(session, &shared.reservations, now) {
-                return Ok(reserved(reservation));
+                return Ok(reserved(reservation, permit));
             }
         }
 
-        let (tell, awaited) = watch::channel(None);
+        let (teller, awaited) = watch::channel(None);
+        let waiting = Waiting { teller, permit };
         let coming = state.pending.iter_mut().find(|pending| {
             pending.is_public
                 && pending.game == game
@@ -127,11 +144,11 @@ impl Lobby {
                 && pending.waiting.len() < pending.max_players as usize
         });
         match coming {
-            Some(pending) => pending.waiting.push(tell),
+            Some(pending) => pending.waiting.push(waiting),
             None => {
                 let session = pb::NewSession { game, attributes, ..pb::NewSession::default() };
                 let wanted = Wanted::read(session, &self.catalogue, &self.host.config)?;
-                self.start(shared, state, caller, None, None, wanted, Some(tell))?;
+                self.start(shared, state, caller, None, None, wanted, Some(waiting))?;
             }
         }
         Ok(awaited)
@@ -158,7 +175,7 @@ fn known(
     }
     Some(match &joining.outcome {
         JoinOutcome::Pending(awaited) => Ok(awaited.clone()),
-        JoinOutcome::Reserved(reservation) => Ok(reserved(Arc::clone(reservation))),
+        JoinOutcome::Reserved(reservation) => Ok(reserved(Arc::clone(reservation), None)),
         JoinOutcome::Gone(state) => Err(gone(*state)),
     })
 }
@@ -175,7 +192,26 @@ fn gone(state: ReservationState) -> Refusal {
     Refusal { message, ..refusal }.field("request_id")
 }
 
-fn reserved(reservation: Arc<Reservation>) -> Awaited<Arc<Reservation>> {
+/// Makes room for other calls: forgets the oldest whose seats are not kept any more.
+fn forget_gone(joins: &mut BTreeMap<CallId, Joining>) {
+    let mut over: Vec<Instant> = joins
+        .values_mut()
+        .filter_map(|joining| {
+            joining.settle();
+            matches!(joining.outcome, JoinOutcome::Gone(_)).then_some(joining.forget_at)
+        })
+        .collect();
+    let Some(last) = over.len().min(FORGOTTEN_AT_ONCE).checked_sub(1) else { return };
+    // Many at once, so that not each call has to look for one.
+    let (_, until, _) = over.select_nth_unstable(last);
+    joins.retain(|_, joining| !matches!(joining.outcome, JoinOutcome::Gone(_)) || joining.forget_at > *until);
+}
+
+/// A reservation that is there, and counts among its caller's where it is new and they are limited.
+fn reserved(reservation: Arc<Reservation>, permit: Option<Permit>) -> Awaited<Arc<Reservation>> {
+    if let Some(permit) = permit {
+        reservation.hold(permit);
+    }
     watch::channel(Some(Ok(reservation))).1
 }
 
@@ -234,4 +270,37 @@ fn reserve(shared: &Shared, session: &Arc<SessionHandle>, field: &'static str) -
         .seats
         .reserve(session, &shared.reservations, Instant::now())
         .ok_or_else(|| session::full(session, session.seats.counts().reserved == 0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_oldest_calls_make_room_for_others_once_their_seats_are_not_kept_any_more() {
+        let now = Instant::now();
+        let call = |number: usize| (Creator::new("key backend"), number.to_string());
+        let joining = |number: usize| {
+            let (teller, awaited) = watch::channel(None);
+            let outcome = if number < 10 {
+                // Nobody can know what becomes of it.
+                JoinOutcome::Pending(awaited)
+            } else {
+                JoinOutcome::Gone(ReservationState::Used)
+            };
+            drop(teller);
+            Joining { hash: [0; 32], outcome, forget_at: now + Duration::from_millis(number as u64) }
+        };
+        let mut joins: BTreeMap<CallId, Joining> =
+            (0..JOINS_MAX).map(|number| (call(number), joining(number))).collect();
+        forget_gone(&mut joins);
+        assert_eq!(joins.len(), JOINS_MAX - FORGOTTEN_AT_ONCE);
+        let is_known = |number: usize| joins.contains_key(&call(number));
+        assert!((0..10).all(is_known), "what is not settled stays");
+        assert!((10..10 + FORGOTTEN_AT_ONCE).all(|number| !is_known(number)));
+        assert!((10 + FORGOTTEN_AT_ONCE..JOINS_MAX).all(is_known));
+        joins.retain(|_, joining| matches!(joining.outcome, JoinOutcome::Pending(_)));
+        forget_gone(&mut joins);
+        assert_eq!(joins.len(), 10);
+    }
 }

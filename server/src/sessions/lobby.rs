@@ -17,12 +17,13 @@ use tokio::{
 use tonic::Code;
 use tracing::info;
 
-use super::{attempts::Attempts, catalogue::Catalogue, describe::describe};
+use super::{attempts::Attempts, callers::Callers, catalogue::Catalogue, describe::describe};
 use crate::{
+    limits::Permit,
     server::{Phase, Shared},
     session::{
         Creator, Host, RequestKey, Reservation, ReservationState, SessionEnding, SessionHandle, SessionName,
-        SessionState,
+        SessionState, SessionTerms,
     },
     status::Refusal,
 };
@@ -54,6 +55,7 @@ pub(super) struct State {
     /// Sessions that are being created.
     pub(super) pending: Vec<Pending>,
     pub(super) attempts: Attempts,
+    pub(super) callers: Callers,
 }
 
 /// A call that creates a session.
@@ -99,7 +101,15 @@ pub(super) struct Pending {
     pub(super) attributes: BTreeMap<String, String>,
     pub(super) max_players: u32,
     /// Those who will have a seat in it.
-    pub(super) waiting: Vec<Teller<Arc<Reservation>>>,
+    pub(super) waiting: Vec<Waiting>,
+}
+
+/// Somebody who will have a seat.
+#[derive(Debug)]
+pub(super) struct Waiting {
+    pub(super) teller: Teller<Arc<Reservation>>,
+    /// Its part of the seats that may be reserved for its caller, where they are limited.
+    pub(super) permit: Option<Permit>,
 }
 
 impl Lobby {
@@ -139,8 +149,8 @@ impl Lobby {
             if session.seats.expire(now) {
                 session.note_news();
             }
-            if let (Some(timeout), Some(since)) = (session.terms.empty_timeout, session.seats.empty_since())
-                && now.saturating_duration_since(since) >= timeout
+            if let Some(timeout) = session.terms.empty_timeout
+                && session.seats.close_if_empty(timeout, now)
                 && session.finish(SessionEnding::of(pb::SessionEndCause::Empty))
             {
                 info!(session = %session.name, ?timeout, "nobody was in the session for so long: it ends");
@@ -154,8 +164,10 @@ impl Lobby {
         self.host.registry.forget_buried(now, CALLS_KEPT);
         let mut state = self.lock();
         let registry = &self.host.registry;
-        state.creations.retain(|_, creation| match &mut creation.outcome {
-            CreationOutcome::Created { name, forget_at } if forget_at.is_none() && registry.get(name).is_none() => {
+        state.creations.retain(|call, creation| match &mut creation.outcome {
+            CreationOutcome::Created { name, forget_at }
+                if forget_at.is_none() && registry.get(name).is_none_or(|session| !is_of(&session.terms, call)) =>
+            {
                 *forget_at = Some(now + CALLS_KEPT);
                 true
             }
@@ -167,13 +179,31 @@ impl Lobby {
             now < joining.forget_at || matches!(joining.outcome, JoinOutcome::Pending(_))
         });
         state.attempts.sweep(now);
+        state.callers.sweep(now);
     }
 
-    /// Forgets a session that is over, but for what was told of it last.
-    pub(super) fn bury(&self, shared: &Shared, session: &Arc<SessionHandle>) {
-        self.host.registry.bury(session, describe(shared, session), Instant::now());
-        self.host.forget(session);
+    /// Forgets a session that is over, but for what was told of it last; one that was deleted meanwhile stays so.
+    fn bury(&self, shared: &Shared, session: &Arc<SessionHandle>) {
+        let _state = self.lock();
+        if self.host.registry.get(&session.name).is_some_and(|held| Arc::ptr_eq(&held, session)) {
+            self.host.registry.bury(session, describe(shared, session), Instant::now());
+            self.host.forget(session);
+        }
     }
+
+    /// Forgets a session, and that there was one, for who has created it: its name is free.
+    pub(super) fn unmake(&self, session: &Arc<SessionHandle>, creator: &Creator) {
+        let _state = self.lock();
+        self.host.forget(session);
+        // It may have been seen to be over before its creator was told so.
+        let _ = self.host.registry.exhume(&session.name, creator);
+    }
+}
+
+/// Whether a session was created by this call. Its name says nothing: that may have been another's before.
+fn is_of(terms: &SessionTerms, (creator, id): &CallId) -> bool {
+    let creation = terms.creation.as_ref().filter(|creation| creation.creator == *creator);
+    creation.and_then(|creation| creation.request.as_ref()).is_some_and(|request| request.id == *id)
 }
 
 impl Joining {
@@ -207,4 +237,21 @@ pub(super) async fn awaited<T: Clone>(mut awaited: Awaited<T>) -> Result<T, Refu
 /// Whether new sessions and seats can be had.
 pub(super) fn check_serving(shared: &Shared) -> Result<(), Refusal> {
     if *shared.phase.borrow() == Phase::Serving { Ok(()) } else { Err(Refusal::shutting_down()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{config::ServerConfig, session};
+
+    #[test]
+    fn a_session_is_of_the_call_that_created_it_and_not_of_others_whose_session_had_its_name() {
+        let [ada, bob] = ["address 192.0.2.1", "address 192.0.2.2"].map(Creator::new);
+        let request = Some(RequestKey { id: "1".into(), hash: [0; 32] });
+        let creation = session::Creation { creator: ada.clone(), request };
+        let terms = SessionTerms { creation: Some(creation), ..SessionTerms::of_start(&ServerConfig::default()) };
+        assert!(is_of(&terms, &(ada.clone(), "1".into())));
+        assert!(!is_of(&terms, &(ada.clone(), "2".into())) && !is_of(&terms, &(bob, "1".into())));
+        assert!(!is_of(&SessionTerms::of_start(&ServerConfig::default()), &(ada, "1".into())));
+    }
 }

@@ -2,6 +2,7 @@
 
 mod attempts;
 mod authorise;
+mod callers;
 mod catalogue;
 mod create;
 mod describe;
@@ -49,7 +50,7 @@ impl session_service_server::SessionService for Sessions {
     }
 
     async fn create_session(&self, request: Request<CreateSessionRequest>) -> Result<Response<Session>, Status> {
-        let creator = authorise(&self.shared, &request, Action::Create)?;
+        let creator = authorise(&self.shared, &request, Action::Create)?.creator;
         Ok(Response::new(self.lobby.create(&self.shared, creator, request.into_inner()).await?))
     }
 
@@ -69,7 +70,7 @@ impl session_service_server::SessionService for Sessions {
     }
 
     async fn end_session(&self, request: Request<EndSessionRequest>) -> Result<Response<Session>, Status> {
-        let caller = authorise(&self.shared, &request, Action::End)?;
+        let caller = authorise(&self.shared, &request, Action::End)?.creator;
         Ok(Response::new(self.lobby.end(&self.shared, &caller, request.into_inner()).await?))
     }
 
@@ -77,7 +78,7 @@ impl session_service_server::SessionService for Sessions {
         &self,
         request: Request<DeleteSessionRequest>,
     ) -> Result<Response<DeleteSessionResponse>, Status> {
-        let caller = authorise(&self.shared, &request, Action::Delete)?;
+        let caller = authorise(&self.shared, &request, Action::Delete)?.creator;
         self.lobby.delete(&self.shared, &caller, request.get_ref()).await?;
         Ok(Response::new(DeleteSessionResponse {}))
     }
