@@ -162,7 +162,7 @@ async fn torment(Plan { kills, recovering, bots, seed, arguments }: Plan) -> usi
     files.len()
 }
 
-fn respawn(data: &Path, address: &str, arguments: &[&str]) -> Server {
+pub(crate) fn respawn(data: &Path, address: &str, arguments: &[&str]) -> Server {
     Server::spawn(data, &[&["--listen", address], arguments].concat())
 }
 
@@ -220,13 +220,13 @@ async fn look_on(url: &str) -> watch::Receiver<Seen> {
 }
 
 /// Bots, on threads of their own.
-struct Swarm {
+pub(crate) struct Swarm {
     handle: SwarmHandle,
     running: thread::JoinHandle<Report>,
 }
 
 impl Swarm {
-    fn start(url: &str, bots: usize, seed: u64) -> Self {
+    pub(crate) fn start(url: &str, bots: usize, seed: u64) -> Self {
         let config = SwarmConfig {
             behaviours: vec![BehaviourChoice::Wander, BehaviourChoice::Chase, BehaviourChoice::Chaos],
             seed,
@@ -240,7 +240,7 @@ impl Swarm {
         Self { handle, running }
     }
 
-    fn end(self) -> Report {
+    pub(crate) fn end(self) -> Report {
         self.handle.stop();
         self.running.join().expect("it does not panic")
     }

@@ -19,7 +19,7 @@ use tickwire_recording::{Recording, Verified, verify};
 use tonic::transport::Channel;
 
 /// How often it is seen whether a session is as wanted: a connection may not ask without a pause.
-const LOOK_INTERVAL: Duration = Duration::from_millis(5);
+pub(crate) const LOOK_INTERVAL: Duration = Duration::from_millis(5);
 const BINARY: &str = env!("CARGO_BIN_EXE_tickwire-server");
 /// Nothing here takes so long; a test that waits so long has failed.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
