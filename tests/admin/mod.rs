@@ -4,4 +4,5 @@ mod access;
 mod administrator;
 mod draining;
 mod moderation;
+mod refusals;
 mod standstill;
