@@ -178,7 +178,7 @@ async fn every_limit_of_chat_is_an_option_that_is_read_anew() {
     };
     let mut server = Server::start(folder.path(), &options(0), &[]);
     let url = format!("http://{}", server.address);
-    let client = Client::connect(&url, &JoinOptions::default()).await.expect("a seat is free");
+    let mut client = Client::connect(&url, &JoinOptions::default()).await.expect("a seat is free");
     let mut chat = client.chat().await.expect("players talk");
     let told = |chat: &Chat| {
         let limits = chat.welcome().limits.expect("they are told");

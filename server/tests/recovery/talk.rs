@@ -24,7 +24,7 @@ type Lines = Vec<(u64, String)>;
 
 /// Somebody who has not been there before: what they are told was said.
 async fn come_in(url: &str) -> (Client, Chat, Lines) {
-    let client = Client::connect(url, &JoinOptions::default()).await.expect("a seat is free");
+    let mut client = Client::connect(url, &JoinOptions::default()).await.expect("a seat is free");
     let chat = client.chat().await.expect("players talk");
     let lines = chat.welcome().history.iter().map(|line| (line.id, line.text.clone())).collect();
     (client, chat, lines)
