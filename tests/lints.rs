@@ -7,6 +7,8 @@ use std::{
     process::Command,
 };
 
+use tickwire_proto::v1::ChatRejection;
+
 /// For each package: the packages of this workspace that may stand in its tree of normal dependencies.
 const ARROWS: &[(&str, &[&str])] = &[
     ("tickwire-proto", &[]),
@@ -143,7 +145,7 @@ fn every_library_forbids_unsafe_code() {
 }
 
 /// Where the server refuses things, and the page that says so. Elsewhere nothing in capitals is a reason.
-const REFUSING: [(&[&str], &str, &str); 3] = [
+const REFUSING: [(&[&str], &str, &str); 5] = [
     (
         &["net/arrival.rs", "net/connection.rs", "play", "watch", "session", "status.rs"],
         "docs/wire.md",
@@ -151,7 +153,13 @@ const REFUSING: [(&[&str], &str, &str); 3] = [
     ),
     (&["identity"], "docs/identity.md", "| code | reason |"),
     (&["sessions"], "docs/sessions.md", "| code | reason |"),
+    (&["chat"], "docs/chat.md", "| status | reason |"),
+    (&["admin"], "docs/admin.md", "| status | reason |"),
 ];
+/// Reasons that are only given where this server has a bug.
+const BUGS: [&str; 1] = ["FAILED"];
+/// What stands between quotes where things are refused, and is no reason.
+const NO_REASONS: [&str; 2] = ["ASCII", "CARGO_PKG_VERSION"];
 
 /// What stands between quotes and could be the reason of a refusal.
 fn reasons_in(source: &str) -> impl Iterator<Item = &str> {
@@ -159,7 +167,7 @@ fn reasons_in(source: &str) -> impl Iterator<Item = &str> {
 }
 
 fn is_reason(text: &str) -> bool {
-    text.len() > 2 && text.bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'_')
+    text.len() > 2 && text.bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'_') && !NO_REASONS.contains(&text)
 }
 
 #[test]
@@ -190,6 +198,52 @@ fn all_reasons_of_refusals_stand_in_the_tables_for_clients_and_no_others() {
             untold.is_empty() && never_given.is_empty(),
             "{page}: lacks {untold:?}; {never_given:?} are never given"
         );
+    }
+}
+
+#[test]
+fn all_rejections_of_chat_stand_in_its_table_and_are_met_in_a_test() {
+    let page = page("docs/chat.md");
+    let table = page.split_once("| `ChatRejected` |").and_then(|(_, rest)| rest.split_once("\n\n")).expect("a table").0;
+    let cells = table.lines().skip(2).filter_map(|row| row.split('|').nth(1));
+    let told: BTreeSet<String> = cells.flat_map(quoted).map(str::to_owned).collect();
+    let names = (1..).map_while(|number| ChatRejection::try_from(number).ok()).map(|reason| reason.as_str_name());
+    let given: BTreeSet<String> =
+        names.filter_map(|name| name.strip_prefix("CHAT_REJECTION_")).map(str::to_owned).collect();
+    assert_eq!(told, given);
+
+    let tests: String = rust_files(&root().join("tests/chat"))
+        .iter()
+        .map(|file| fs::read_to_string(file).expect("a source file"))
+        .collect();
+    let in_code = |reason: &str| {
+        let word = |word: &str| word[..1].to_owned() + &word[1..].to_lowercase();
+        format!("ChatRejection::{}", reason.split('_').map(word).collect::<String>())
+    };
+    let unmet: Vec<_> = given.iter().filter(|reason| !tests.contains(&in_code(reason))).collect();
+    assert!(unmet.is_empty(), "no test of chat meets {unmet:?}");
+}
+
+#[test]
+fn all_refusals_of_chat_and_of_admins_calls_are_met_in_a_test() {
+    let mut tests = String::new();
+    for folder in ["tests", "server/tests"] {
+        for file in rust_files(&root().join(folder)) {
+            tests += &fs::read_to_string(file).expect("a source file");
+        }
+    }
+    for folder in ["chat", "admin"] {
+        let mut given = BTreeSet::new();
+        for file in rust_files(&root().join("server/src").join(folder)) {
+            let source = fs::read_to_string(file).expect("a source file");
+            // Where a module has tests of its own, they stand at its end.
+            let (code, own) = source.split_once("#[cfg(test)]").unwrap_or((&source, ""));
+            given.extend(reasons_in(code).map(str::to_owned));
+            tests += own;
+        }
+        let is_met = |reason: &str| tests.contains(&format!("\"{reason}\"")) || BUGS.contains(&reason);
+        let unmet: Vec<_> = given.iter().filter(|reason| !is_met(reason)).collect();
+        assert!(unmet.is_empty(), "{folder}: no test meets {unmet:?}");
     }
 }
 

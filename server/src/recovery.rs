@@ -26,6 +26,7 @@ use tickwire_shared::{Game, TickRate};
 use tracing::{error, error_span, info, warn};
 
 use crate::{
+    chat,
     config::ServerConfig,
     server::RunError,
     session::{RecoveredSession, SeatToken, SessionName, SessionTerms, grace_ticks, recorder_options},
@@ -338,7 +339,7 @@ impl Job {
             }
         };
         let recovered = *resumable.recovered();
-        let said = resumable.said().cloned().collect();
+        let said = chat::said(&path, resumable.meta(), resumable.said().cloned().collect());
         let seat_tokens = resumable.seat_tokens().iter().map(SeatToken::from).collect();
         match recorders.resume(*resumable, recorder_options(config, rate, &session)) {
             Ok((state, recorder)) => {

@@ -50,7 +50,7 @@ use crate::{
         SessionHandle, SessionHost, SessionName, SessionOrder, SessionShape, SessionTerms, StartError, StreamCounters,
     },
     sessions::{Lobby, Sessions},
-    watch::{GameService, Hosted, Library, RecordingService, Spectators, Tape},
+    watch::{GameService, Hosted, Library, RecordingService, Spectators, Tape, rpc::Routed},
 };
 
 /// A server whose sessions run. [`serve`](Self::serve) lets clients in.
@@ -717,9 +717,9 @@ fn routes(shared: &Arc<Shared>, lobby: &Arc<Lobby>, health: &HealthReporter) -> 
     };
     const VALID: &str = "the descriptors are compiled in";
     Routes::default()
-        .add_service(GameService::new(Arc::clone(shared)))
-        .add_service(ChatService::new(Arc::clone(shared)))
-        .add_service(RecordingService::new(Arc::clone(shared)))
+        .add_service(Routed(GameService::new(Arc::clone(shared))))
+        .add_service(Routed(ChatService::new(Arc::clone(shared))))
+        .add_service(Routed(RecordingService::new(Arc::clone(shared))))
         .add_service(
             SessionServiceServer::new(Sessions::new(Arc::clone(shared), Arc::clone(lobby)))
                 .max_decoding_message_size(bytes_max)

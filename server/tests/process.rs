@@ -430,7 +430,8 @@ fn flags_go_before_the_environment_and_that_before_the_file() {
         .env("TICKWIRE_SIMULATION_THREADS", "3")
         .env("TICKWIRE_DURABILITY", "flush")
         .env("TICKWIRE_RECORDINGS", "off")
-        .args(["serve", "--sessions", "40", "--print-config", "--config"])
+        .env("TICKWIRE_CHAT_PER_MINUTE", "90")
+        .args(["serve", "--sessions", "40", "--chat-burst", "8", "--print-config", "--config"])
         .arg(&file)
         .output()
         .expect("the binary runs");
@@ -447,6 +448,9 @@ fn flags_go_before_the_environment_and_that_before_the_file() {
         "recordings = \"off\" # TICKWIRE_RECORDINGS".into(),
         "retain_bytes = 17179869184 # default".into(),
         "set = [\"cover=0\",\"size=64\"] # TICKWIRE_SET".into(),
+        "chat_per_minute = 90 # TICKWIRE_CHAT_PER_MINUTE, read anew by SIGHUP".into(),
+        "chat_burst = 8 # flag, read anew by SIGHUP".into(),
+        "chat_history_max = 50 # default, read anew by SIGHUP".into(),
         "listen = \"127.0.0.1:7777\" # default".into(),
         "# seed is not set".into(),
     ] {

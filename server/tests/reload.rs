@@ -17,9 +17,10 @@ use std::{
 };
 
 use tickwire_client::{
-    Client, ClientError, JoinOptions, Secret,
+    Chat, ChatEvent, ChatTo, Client, ClientError, JoinOptions, Secret,
     connection::{ConnectOptions, Trust},
 };
+use tickwire_proto::v1 as pb;
 
 use self::program::{address_in, command};
 
@@ -136,6 +137,9 @@ fn options_that_are_wrong_leave_everything_as_it_was() {
         ("connections_max = 5\nreceived_bytes_burst_max = 9\n", "received_bytes_burst_max: 9 is less than one message"),
         ("connection_max = 5\n", "connection_max: there is no such option; did you mean connections_max?"),
         ("connections_max = \n", "server.toml"),
+        ("chat_burst = 0\n", "chat_burst: 0 is too few"),
+        ("chat_waiting_max = 0\n", "chat_waiting_max: 0 is too few"),
+        ("chat_history_max = 70000\n", "chat_history_max: 70000 are too many: choose up to 65536"),
     ] {
         let logged = server.reload(options, "everything stays as it was");
         assert!(logged.contains("not reloaded: options: ") && logged.contains(problem), "no {problem:?} in {logged}");
@@ -149,6 +153,56 @@ fn options_that_are_wrong_leave_everything_as_it_was() {
     let logged = server.reload("connections_max = 2\n", "connections_max");
     assert!(logged.contains("reloaded: connections_max: 1 is 2 now"), "{logged}");
     let _second = server.connect("").expect("two may be");
+    server.signal("-TERM");
+    assert_eq!(server.child.wait().expect("it is a child").code(), Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_limit_of_chat_is_an_option_that_is_read_anew() {
+    let folder = tempfile::tempdir().expect("a directory");
+    let options = |more: u32| {
+        let chars = 5 + more;
+        format!(
+            "chat_chars_max = {chars}\nchat_bytes_max = {}\nchat_burst = {}\nchat_per_minute = {}\nchat_waiting_max = {}\n\
+             chat_history_max = {}\nchat_rejections_max = {}\nchat_mutes_max = {}\ntick_rate = {}\n",
+            60 + more,
+            7 + more,
+            80 + more,
+            90 + more,
+            1 + more,
+            11 + more,
+            12 + more,
+            30 + more
+        )
+    };
+    let mut server = Server::start(folder.path(), &options(0), &[]);
+    let url = format!("http://{}", server.address);
+    let mut client = Client::connect(&url, &JoinOptions::default()).await.expect("a seat is free");
+    let mut chat = client.chat().await.expect("players talk");
+    let told = |chat: &Chat| {
+        let limits = chat.welcome().limits.expect("they are told");
+        let pb::ChatLimits { text_chars_max, text_bytes_max, burst, per_minute, waiting_max, mutes_max } = limits;
+        [text_chars_max, text_bytes_max, burst, per_minute, waiting_max, mutes_max]
+    };
+    assert_eq!(told(&chat), [5, 60, 7, 80, 90, 12]);
+    chat.say(ChatTo::Everyone, "123456", 1);
+    match chat.next().await.expect("the stream goes on") {
+        Some(ChatEvent::Rejected(no)) => assert_eq!(no.reason(), pb::ChatRejection::TooLong),
+        other => panic!("{other:?}"),
+    }
+    // What needs a restart is said last.
+    let logged = server.reload(&options(1), "tick_rate");
+    for changed in
+        ["bytes_max: 60 is 61", "burst: 7 is 8", "chars_max: 5 is 6", "history_max: 1 is 2", "mutes_max: 12 is 13"]
+    {
+        assert!(logged.contains(&format!("reloaded: chat_{changed} now")), "no {changed:?} in {logged}");
+    }
+    for text in ["123456", "234567", "345678"] {
+        chat.say(ChatTo::Everyone, text, 1);
+        assert!(matches!(chat.next().await, Ok(Some(ChatEvent::Line(line))) if line.text == text));
+    }
+    let again = client.chat().await.expect("players talk");
+    assert_eq!((told(&again), again.welcome().history.len()), ([6, 61, 8, 81, 91, 13], 2));
     server.signal("-TERM");
     assert_eq!(server.child.wait().expect("it is a child").code(), Some(0));
 }

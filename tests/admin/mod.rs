@@ -5,4 +5,5 @@ pub(crate) mod administrator;
 mod connections;
 mod draining;
 mod moderation;
+mod refusals;
 mod standstill;

@@ -2,11 +2,13 @@
 
 mod kept;
 mod library;
+mod limits;
 mod moderated;
 pub(crate) mod talker;
 
 use std::{
     num::{NonZeroU32, NonZeroUsize},
+    ops::RangeInclusive,
     sync::Arc,
     time::Duration,
 };
@@ -53,9 +55,9 @@ impl Game for Sides {
     }
 }
 
-/// Has a player ring so often.
-async fn ring(client: &mut RawClient, times: u64) {
-    for sequence in 1..=times {
+/// Has a player ring once with each of these numbers of inputs.
+async fn ring(client: &mut RawClient, sequences: RangeInclusive<u64>) {
+    for sequence in sequences {
         loop {
             let newest = client.snapshot().await;
             // A late one comes again.
@@ -138,7 +140,7 @@ async fn a_team_talks_among_itself_and_two_players_among_themselves() {
     let mut guests = Vec::new();
     for rings in [1, 1, 2, 0] {
         let mut guest = Guest::join(&server, hello()).await;
-        ring(&mut guest.play, rings).await;
+        ring(&mut guest.play, 1..=rings).await;
         guests.push(guest);
     }
     // Their teams are known by now.
@@ -186,6 +188,34 @@ async fn a_team_talks_among_itself_and_two_players_among_themselves() {
     }
     let expected: [&[&str]; 4] = [&["rush b", "hello"], &["rush b", "psst", "hello"], &["hello"], &["psst", "hello"]];
     assert_eq!(histories, expected);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn who_changes_sides_hears_nothing_of_what_the_other_side_has_said_before() {
+    let server = TestServer::start(chatty(|_| {}), vec![Arc::new(Sides)]).await;
+    let team = |text: &str| pb::ChatSay { channel: ChatChannel::Team.into(), text: text.into(), ..Default::default() };
+    let [mut ada, mut bob, mut eve] =
+        [Guest::join(&server, hello()).await, Guest::join(&server, hello()).await, Guest::join(&server, hello()).await];
+    ring(&mut ada.play, 1..=1).await;
+    ring(&mut bob.play, 1..=1).await;
+    ring(&mut eve.play, 1..=2).await;
+    ada.talker.say_with(team("rush b")).await;
+    eve.talker.say_with(team("they rush b, we wait")).await;
+    for (guest, text) in [(&mut ada, "rush b"), (&mut bob, "rush b"), (&mut eve, "they rush b, we wait")] {
+        assert_eq!(guest.talker.line().await.text, text);
+    }
+    ring(&mut bob.play, 2..=2).await;
+    ada.talker.say_with(team("where is bob?")).await;
+    eve.talker.say_with(team("welcome")).await;
+    assert_eq!(
+        (bob.talker.line().await.text.as_str(), ada.talker.line().await.text.as_str()),
+        ("welcome", "where is bob?")
+    );
+    let (_talker, welcome) = Talker::enter(&server, token(&bob.play_welcome)).await;
+    assert_eq!(welcome.team, Some(2));
+    let history: Vec<&str> = welcome.history.iter().map(|line| line.text.as_str()).collect();
+    assert_eq!(history, ["rush b", "welcome"], "what he has heard, and nothing else");
     server.stop().await;
 }
 

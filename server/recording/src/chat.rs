@@ -1,13 +1,15 @@
 //! What was said while a session ran: beside the match, and of no consequence to it.
 
-use std::time::SystemTime;
+use std::{collections::VecDeque, io, time::SystemTime};
 
+use mcap::{Summary, records::ChunkIndex};
 use tickwire_proto::v1 as pb;
 use tickwire_shared::{PlayerId, Tick};
 
 use crate::{
     Recording, RecordingError,
     format::Topic,
+    list,
     reader::Record,
     record::{checked, with_checksum},
 };
@@ -83,6 +85,51 @@ impl Recording {
             Ok(_) => None,
             Err(error) => Some(Err(error)),
         }))
+    }
+
+    /// The newest lines, oldest first, and no more than `most`. Of a finished recording no more is read than its indexes and the
+    /// chunks that have such lines; of any other all of it, up to where it is damaged.
+    ///
+    /// # Errors
+    /// Where the file cannot be read any more.
+    pub fn newest_chat(&self, most: usize) -> Result<Vec<ChatRecord>, RecordingError> {
+        let indexed = list::indexes(self.source()).and_then(|summary| self.newest_in_chunks(&summary, most).ok());
+        let mut newest = match indexed {
+            Some(newest) => newest,
+            None => self.newest_of_all(most)?.into(),
+        };
+        newest.sort_by_key(|line| line.id);
+        newest.drain(..newest.len().saturating_sub(most));
+        Ok(newest)
+    }
+
+    fn newest_in_chunks(&self, summary: &Summary, most: usize) -> io::Result<Vec<ChatRecord>> {
+        let mut newest = Vec::new();
+        let Some(channel) = list::channel(summary, Topic::Chat) else { return Ok(newest) };
+        let has_some = |chunk: &&ChunkIndex| chunk.message_index_offsets.contains_key(&channel);
+        let mut places: Vec<u64> =
+            summary.chunk_indexes.iter().filter(has_some).map(|chunk| chunk.chunk_start_offset).collect();
+        places.sort_unstable();
+        while newest.len() < most
+            && let Some(place) = places.pop()
+        {
+            let messages = list::first_messages(self.source(), place, channel, None)?;
+            newest.extend(messages.iter().filter_map(|data| ChatRecord::decode(data).ok()));
+        }
+        Ok(newest)
+    }
+
+    fn newest_of_all(&self, most: usize) -> Result<VecDeque<ChatRecord>, RecordingError> {
+        let mut newest = VecDeque::new();
+        for line in self.chat()? {
+            match line {
+                Ok(line) => newest.push_back(line),
+                Err(error @ RecordingError::Io { .. }) => return Err(error),
+                Err(_) => break,
+            }
+            newest.drain(..newest.len().saturating_sub(most));
+        }
+        Ok(newest)
     }
 }
 

@@ -249,7 +249,7 @@ pub(crate) fn is_live(recording: &Recording) -> bool {
     recording.is_live()
 }
 
-fn channel(summary: &Summary, topic: Topic) -> Option<u16> {
+pub(crate) fn channel(summary: &Summary, topic: Topic) -> Option<u16> {
     summary.channels.iter().find(|(_, channel)| Topic::of(channel) == Some(topic)).map(|(&id, _)| id)
 }
 
@@ -277,7 +277,12 @@ fn recovered(source: &Source, summary: &Summary) -> io::Result<Vec<Recovered>> {
 }
 
 /// The messages of a channel in the chunk at `offset`, or so many of them.
-fn first_messages(source: &Source, offset: u64, channel: u16, count: Option<usize>) -> io::Result<Vec<Vec<u8>>> {
+pub(crate) fn first_messages(
+    source: &Source,
+    offset: u64,
+    channel: u16,
+    count: Option<usize>,
+) -> io::Result<Vec<Vec<u8>>> {
     match source {
         Source::File(path) => messages_in_chunk(File::open(path)?, offset, channel, count),
         Source::Bytes(bytes) => messages_in_chunk(Cursor::new(bytes), offset, channel, count),

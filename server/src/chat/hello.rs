@@ -44,14 +44,17 @@ pub(super) fn find(shared: &Shared, hello: &pb::ChatHello) -> Result<(Arc<Sessio
 
 fn find_player(shared: &Shared, token: &[u8]) -> Result<(Arc<SessionHandle>, Listener), Refusal> {
     match shared.chat_tokens.find(token) {
-        Found::Holder(seat, _) => Ok((Arc::clone(&seat.session), Listener::Player(seat))),
+        Found::Holder(seat, token) => Ok((Arc::clone(&seat.session), Listener::Player { seat, token })),
         Found::Ended(ending) => Err(seat_gone(ending)),
-        Found::Unknown => {
-            let message = "no player of this server has this token, or it has given way to a newer one: the newest is in the \
-                           Welcome of the player's stream";
-            Err(Refusal::new(Code::Unauthenticated, "UNKNOWN_TOKEN", message).field(FIELD))
-        }
+        Found::Unknown => Err(unknown_token()),
     }
+}
+
+/// Of a token that is nobody's, or no more.
+pub(super) fn unknown_token() -> Refusal {
+    let message = "no player of this server has this token, or it has given way to a newer one: the newest is in the Welcome \
+                   of the player's stream";
+    Refusal::new(Code::Unauthenticated, "UNKNOWN_TOKEN", message).field(FIELD)
 }
 
 /// What a stream ends with whose seat is gone.
@@ -72,7 +75,7 @@ fn no_room(reason: &'static str, message: &str) -> Refusal {
 /// Waits until a listener may not listen any more: why.
 pub(super) async fn gone(listener: &Listener) -> Refusal {
     match listener {
-        Listener::Player(seat) => seat_gone(seat.chat.ended().await),
+        Listener::Player { seat, .. } => seat_gone(seat.chat.ended().await),
         Listener::Spectator(stream) => {
             let mut stream = stream.clone();
             closed(&mut stream).await;

@@ -1,6 +1,10 @@
 //! A line that was said, and who gets it.
 
-use std::{collections::VecDeque, sync::Arc, time::SystemTime};
+use std::{
+    collections::{BTreeSet, VecDeque},
+    sync::Arc,
+    time::SystemTime,
+};
 
 use bytes::Bytes;
 use tickwire_proto::v1::{self as pb, chat_message::Kind};
@@ -9,10 +13,15 @@ use tickwire_shared::{PlayerId, Tick};
 use super::reader::encoded;
 
 /// To whom something is said.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Audience {
     Everyone,
-    Team(u32),
+    Team {
+        team: u32,
+        /// Who was in it. Whoever changes sides hears no more of it, and nothing of what the other side has said before. `None`:
+        /// that is not known any more, since the server was killed; it is for those who are in the team now.
+        players: Option<BTreeSet<PlayerId>>,
+    },
     Direct(PlayerId),
     /// Everyone, by the server.
     System,
@@ -42,18 +51,22 @@ pub(super) struct Line {
 impl Line {
     /// Whether it is for somebody.
     pub(super) fn is_for(&self, Recipient { player, team }: Recipient) -> bool {
-        match self.audience {
+        let is_own = player.is_some() && player == self.from;
+        match &self.audience {
             Audience::Everyone | Audience::System => true,
             // Whoever has said it sees it, wherever they are by now.
-            Audience::Team(of) => team == Some(of) || (player.is_some() && player == self.from),
-            Audience::Direct(to) => player.is_some_and(|player| player == to || Some(player) == self.from),
+            Audience::Team { players: Some(players), .. } => {
+                is_own || player.is_some_and(|player| players.contains(&player))
+            }
+            Audience::Team { team: of, players: None } => is_own || (player.is_some() && team == Some(*of)),
+            Audience::Direct(to) => is_own || player == Some(*to),
         }
     }
 
     pub(super) fn to_proto(&self, client_ref: u64) -> pb::ChatLine {
         let (channel, to, team) = match self.audience {
             Audience::Everyone => (pb::ChatChannel::Everyone, 0, None),
-            Audience::Team(team) => (pb::ChatChannel::Team, 0, Some(team)),
+            Audience::Team { team, .. } => (pb::ChatChannel::Team, 0, Some(team)),
             Audience::Direct(to) => (pb::ChatChannel::Direct, to.0, None),
             Audience::System => (pb::ChatChannel::System, 0, None),
         };
@@ -115,12 +128,18 @@ mod tests {
         let recipient = |player, team| Recipient { player: Some(PlayerId(player)), team };
         let spectator = Recipient { player: None, team: None };
         let all = [recipient(1, None), recipient(2, Some(7)), recipient(3, Some(8)), recipient(4, None), spectator];
-        let gets = |audience| all.map(|recipient| line(audience).is_for(recipient));
+        let gets = |audience: Audience| all.map(|recipient| line(audience.clone()).is_for(recipient));
+        let team = |players: Option<&[u32]>| Audience::Team {
+            team: 7,
+            players: players.map(|players| players.iter().copied().map(PlayerId).collect()),
+        };
         assert_eq!(gets(Audience::Everyone), [true; 5]);
         assert_eq!(gets(Audience::System), [true; 5]);
-        assert_eq!(gets(Audience::Team(7)), [true, true, false, false, false]);
+        // Of whom it is known who was in the team then, it counts; else who is in it now.
+        assert_eq!(gets(team(Some(&[1, 3]))), [true, false, true, false, false]);
+        assert_eq!(gets(team(None)), [true, true, false, false, false]);
         assert_eq!(gets(Audience::Direct(PlayerId(4))), [true, false, false, true, false]);
-        let server = Line { from: None, ..line(Audience::Team(7)) };
+        let server = Line { from: None, ..line(team(None)) };
         assert!(!server.is_for(spectator));
     }
 }

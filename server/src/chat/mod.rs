@@ -11,8 +11,10 @@ mod moderation;
 mod parse;
 mod reader;
 mod room;
+mod said;
 mod service;
 mod stream;
+mod talk;
 mod text;
 
 pub use control::{ChatControl, ChatError, ChatTotals};
@@ -20,4 +22,5 @@ pub(crate) use counters::{ChatCounters, Rejection};
 pub(crate) use moderation::Moderation;
 pub use moderation::{ModeratedChannel, ModeratedLine, Moderator, Verdict};
 pub(crate) use room::Room;
+pub(crate) use said::said;
 pub(crate) use service::ChatService;

@@ -4,7 +4,7 @@ use std::{
     collections::VecDeque,
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicU64, Ordering},
     },
 };
 
@@ -25,8 +25,6 @@ const WORDS_MAX: usize = 256;
 pub(super) struct Reader {
     queue: Mutex<Queue>,
     news: Notify,
-    /// Lines; the limit may change.
-    waiting_max: AtomicUsize,
     /// Those of the room; until it has entered one there is nothing to count.
     counters: OnceLock<Arc<ChatCounters>>,
 }
@@ -51,24 +49,19 @@ enum Item {
 
 impl Reader {
     /// Begins to count with a room.
-    pub(super) fn join(&self, counters: &Arc<ChatCounters>, waiting_max: usize) {
+    pub(super) fn join(&self, counters: &Arc<ChatCounters>) {
         let _ = self.counters.set(Arc::clone(counters));
-        self.set_waiting_max(waiting_max);
     }
 
-    pub(super) fn set_waiting_max(&self, lines: usize) {
-        self.waiting_max.store(lines, Ordering::Relaxed);
-    }
-
-    /// Takes a line, and drops the oldest one that waits where there are too many.
-    pub(super) fn line(&self, line: Bytes) {
+    /// Takes a line, and drops the oldest ones that wait where there are more than `waiting_max`.
+    pub(super) fn line(&self, line: Bytes, waiting_max: usize) {
         let mut queue = self.lock();
         if queue.end.is_some() {
             return;
         }
         queue.items.push_back(Item::Line(line));
         queue.lines += 1;
-        if queue.lines > self.waiting_max.load(Ordering::Relaxed)
+        while queue.lines > waiting_max
             && let Some(oldest) = queue.items.iter().position(|item| matches!(item, Item::Line(_)))
         {
             queue.items.remove(oldest);
@@ -177,9 +170,9 @@ mod tests {
 
     use super::*;
 
-    fn reader(waiting_max: usize) -> Reader {
+    fn reader() -> Reader {
         let reader = Reader::default();
-        reader.join(&Arc::default(), waiting_max);
+        reader.join(&Arc::default());
         reader
     }
 
@@ -200,9 +193,9 @@ mod tests {
 
     #[test]
     fn of_too_many_lines_the_oldest_are_dropped_and_the_reader_is_told_before_the_next() {
-        let reader = reader(2);
+        let reader = reader();
         reader.word(rejected(9));
-        (1..=5).for_each(|id| reader.line(line(id)));
+        (1..=5).for_each(|id| reader.line(line(id), 2));
         assert_eq!(read(&reader), Some(Ok(rejected(9))));
         assert_eq!(read(&reader), Some(Ok(Kind::Dropped(pb::ChatDropped { lines: 3 }))));
         let ids: Vec<_> = std::iter::from_fn(|| read(&reader)).collect();
@@ -215,12 +208,21 @@ mod tests {
     }
 
     #[test]
+    fn a_limit_that_is_lowered_holds_with_the_next_line() {
+        let reader = reader();
+        (1..=5).for_each(|id| reader.line(line(id), 9));
+        reader.line(line(6), 2);
+        assert_eq!(read(&reader), Some(Ok(Kind::Dropped(pb::ChatDropped { lines: 4 }))));
+        assert_eq!(std::iter::from_fn(|| read(&reader)).count(), 2);
+    }
+
+    #[test]
     fn the_first_end_counts_and_comes_behind_what_waits() {
-        let reader = reader(2);
-        reader.line(line(1));
+        let reader = reader();
+        reader.line(line(1), 2);
         reader.end(Status::aborted("first"));
         reader.end(Status::ok("second"));
-        reader.line(line(2));
+        reader.line(line(2), 2);
         assert!(matches!(read(&reader), Some(Ok(Kind::Line(_)))));
         assert_eq!(read(&reader), Some(Err(Code::Aborted)));
         assert!(reader.next().now_or_never().is_some_and(|next| next.is_none()));
@@ -228,7 +230,7 @@ mod tests {
 
     #[test]
     fn who_reads_no_answers_is_let_go() {
-        let reader = reader(2);
+        let reader = reader();
         for answer in 0..=WORDS_MAX as u64 {
             assert!(!reader.has_ended());
             reader.word(rejected(answer));
@@ -242,7 +244,7 @@ mod tests {
         /// Whenever lines come and are read, what is read and what is told to be dropped is all that there was, in order.
         #[test]
         fn every_line_is_read_in_order_or_told_to_be_dropped(steps in vec((0..9_usize, 0..9_usize), 1..40), most in 1..5_usize) {
-            let reader = reader(most);
+            let reader = reader();
             let (mut sent, mut heard) = (0, 0);
             let mut hear = |kind| match kind {
                 Kind::Line(line) => { heard += 1; assert_eq!(line.id, heard); }
@@ -252,7 +254,7 @@ mod tests {
             for (lines, reads) in steps {
                 for _ in 0..lines {
                     sent += 1;
-                    reader.line(line(sent));
+                    reader.line(line(sent), most);
                 }
                 for _ in 0..reads {
                     read(&reader).into_iter().flatten().for_each(&mut hear);

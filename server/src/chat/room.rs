@@ -1,8 +1,8 @@
 //! A session's room: who may talk and listen there, what was said, and whom the operator has silenced.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak, atomic::Ordering},
+    collections::BTreeSet,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::Ordering},
     time::{Duration, Instant, SystemTime},
 };
 
@@ -13,20 +13,20 @@ use tokio::sync::watch;
 use tonic::Code;
 
 use super::{
-    allowance::Allowance,
     counters::{ChatCounters, Rejected, Rejection},
-    line::{Audience, History, Line, Recipient},
+    line::{Audience, Line, Recipient},
     parse::{Say, To},
     reader::Reader,
+    talk::{Member, Silence, Talk, Unsaid},
 };
 use crate::{
     config::ChatLimits,
-    session::{HeldSeat, SessionHandle},
+    session::{Ending, HeldSeat, SessionHandle, TokenId},
     status::Refusal,
 };
 
-/// Teams of which something is remembered. More than the seats of any game that has teams.
-const TEAMS_MAX: usize = 64;
+/// Each epoch has so many ids, as a power of two: lines that were said and that no recording has do not give theirs to others.
+const EPOCH_SHIFT: u32 = 32;
 /// Lines that wait to be recorded with the next tick.
 const UNRECORDED_MAX: usize = 1024;
 
@@ -43,80 +43,61 @@ pub(crate) struct Room {
     ended: watch::Sender<bool>,
 }
 
-#[derive(Debug, Default)]
-struct Talk {
-    newest_id: u64,
-    /// Whoever has sat down, until somebody else does after they are gone.
-    members: BTreeMap<PlayerId, Member>,
-    spectators: Vec<(watch::Receiver<()>, Arc<Reader>)>,
-    /// To everyone, the server's lines among them.
-    everyone: History,
-    teams: BTreeMap<u32, History>,
-}
-
-/// A player's part in it, which outlives their streams.
-#[derive(Debug)]
-struct Member {
-    seat: Weak<HeldSeat>,
-    reader: Option<Arc<Reader>>,
-    /// Whom they do not hear.
-    mutes: BTreeSet<PlayerId>,
-    allowance: Allowance,
-    silence: Option<Silence>,
-    direct: History,
-}
-
-/// Somebody is not to talk.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Silence {
-    /// None: until further notice.
-    until: Option<SystemTime>,
-}
-
 /// Who listens.
 #[derive(Clone, Debug)]
 pub(super) enum Listener {
-    Player(Arc<HeldSeat>),
+    Player {
+        seat: Arc<HeldSeat>,
+        /// Which one was shown.
+        token: TokenId,
+    },
     /// Who watches, for as long as this is open.
     Spectator(watch::Receiver<()>),
 }
 
-/// What a line needs of the session at the moment at which it is said.
-struct Moment {
+/// Who says something: a player, by a stream.
+type Speaker<'a> = (PlayerId, &'a Arc<Reader>);
+
+/// A session as of its newest frame. It asks the game, so that the room's lock may not be held.
+struct Moment<'a> {
+    session: &'a SessionHandle,
     frame: Arc<Frame>,
-    /// The teams of those who sit: known only where it matters.
-    teams: BTreeMap<PlayerId, u32>,
 }
 
 impl Listener {
     pub(super) fn player(&self) -> Option<PlayerId> {
         match self {
-            Self::Player(seat) => Some(seat.player),
+            Self::Player { seat, .. } => Some(seat.player),
+            Self::Spectator(_) => None,
+        }
+    }
+
+    /// How their seat was given up, if it was.
+    pub(super) fn ending(&self) -> Option<Ending> {
+        match self {
+            Self::Player { seat, .. } => seat.chat.ending(),
             Self::Spectator(_) => None,
         }
     }
 }
 
-impl Silence {
-    fn holds(self) -> bool {
-        self.until.is_none_or(|until| SystemTime::now() < until)
+impl<'a> Moment<'a> {
+    fn of(session: &'a SessionHandle) -> Self {
+        Self { session, frame: session.replicator.newest() }
     }
 
-    fn to_proto(self) -> pb::ChatSilence {
-        pb::ChatSilence { silenced: true, until: self.until.map(Into::into) }
-    }
-}
-
-impl Moment {
-    fn of(session: &SessionHandle) -> Self {
-        Self { frame: session.replicator.newest(), teams: BTreeMap::new() }
+    fn team(&self, player: PlayerId) -> Option<u32> {
+        self.session.replicator.game().team(player, &self.frame)
     }
 
-    fn with_teams(self, session: &SessionHandle) -> Self {
-        let game = session.replicator.game();
-        let seats = self.frame.seats.iter();
-        let teams = seats.filter_map(|seat| Some((seat.player, game.team(seat.player, &self.frame)?))).collect();
-        Self { teams, ..self }
+    /// The team that a player talks to.
+    fn team_of(&self, player: PlayerId) -> Result<u32, Rejected> {
+        self.team(player).ok_or_else(|| Rejected::new(Rejection::NoTeam, "the game has you in no team"))
+    }
+
+    fn players_of(&self, team: u32) -> BTreeSet<PlayerId> {
+        let players = self.frame.seats.iter().map(|seat| seat.player);
+        players.filter(|player| self.team(*player) == Some(team)).collect()
     }
 
     fn name(&self, player: PlayerId) -> Arc<str> {
@@ -125,24 +106,11 @@ impl Moment {
 }
 
 impl Room {
-    /// Of a new session, or of one that goes on after what was `said`, as far as it is known: oldest first.
-    pub(crate) fn new(is_recorded: bool, said: Vec<ChatRecord>, limits: &ChatLimits) -> Self {
-        let mut talk = Talk::default();
-        for record in said {
-            talk.newest_id = talk.newest_id.max(record.id);
-            // What was said to one player is of the seat, whose reader's place is not known yet.
-            let audience = match (record.from, record.to, record.team) {
-                (_, Some(_), _) => continue,
-                (_, None, Some(team)) => Audience::Team(team),
-                (None, None, None) => Audience::System,
-                (Some(_), None, None) => Audience::Everyone,
-            };
-            let ChatRecord { id, tick, time, from, from_name, text, .. } = record;
-            talk.remember(
-                &Arc::new(Line { id, tick, time, audience, from, from_name: from_name.into(), text }),
-                limits,
-            );
-        }
+    /// Of a new session, or of one that goes on after what was `said`, as far as it is known: oldest first. The ids of lines
+    /// rise over all epochs, also where nothing is known of those before.
+    pub(crate) fn new(epoch: u32, is_recorded: bool, said: Vec<ChatRecord>, limits: &ChatLimits) -> Self {
+        let mut talk = Talk::after(said, limits);
+        talk.newest_id = talk.newest_id.max(u64::from(epoch) << EPOCH_SHIFT);
         Self {
             started: Instant::now(),
             counters: Arc::default(),
@@ -156,14 +124,7 @@ impl Room {
     pub(crate) fn seat(&self, seat: &Arc<HeldSeat>) {
         let mut talk = self.lock();
         talk.members.retain(|_, member| member.seat.strong_count() > 0);
-        let member = talk.members.entry(seat.player).or_insert_with(|| Member {
-            seat: Weak::new(),
-            reader: None,
-            mutes: BTreeSet::new(),
-            allowance: Allowance::default(),
-            silence: None,
-            direct: History::default(),
-        });
+        let member = talk.members.entry(seat.player).or_default();
         member.seat = Arc::downgrade(seat);
         if let Some(reader) = member.reader.take() {
             reader.end(displaced("the seat has been resumed by another stream").into());
@@ -194,13 +155,17 @@ impl Room {
         after_id: u64,
         limits: &ChatLimits,
     ) -> Result<(), Refusal> {
-        let moment = Moment::of(session).with_teams(session);
+        let moment = Moment::of(session);
+        let player = listener.player();
+        let recipient = Recipient { player, team: player.and_then(|player| moment.team(player)) };
         let mut talk = self.lock();
-        let welcome = talk.welcome(session, &moment, listener, after_id, limits)?;
+        let member = talk.part(listener)?;
+        let history = talk.history(recipient, member, after_id, limits);
+        let welcome = welcome(&moment, recipient, member, history, limits);
         // Before any line: it is the first message.
         reader.word(Kind::Welcome(welcome));
         let before = match listener {
-            Listener::Player(seat) => {
+            Listener::Player { seat, .. } => {
                 talk.members.get_mut(&seat.player).and_then(|member| member.reader.replace(Arc::clone(reader)))
             }
             Listener::Spectator(stream) => {
@@ -222,7 +187,7 @@ impl Room {
     pub(super) fn exit(&self, listener: &Listener, reader: &Arc<Reader>) {
         let mut talk = self.lock();
         match listener {
-            Listener::Player(seat) => {
+            Listener::Player { seat, .. } => {
                 if let Some(member) = talk.members.get_mut(&seat.player) {
                     member.reader.take_if(|current| Arc::ptr_eq(current, reader));
                 }
@@ -235,59 +200,60 @@ impl Room {
     pub(super) fn allow(
         &self,
         session: &SessionHandle,
-        player: PlayerId,
+        (player, reader): Speaker<'_>,
         say: &Say,
         limits: &ChatLimits,
-    ) -> Result<(), Rejected> {
+    ) -> Result<(), Unsaid> {
         if say.to == To::Team {
-            team_of(session, player)?;
+            Moment::of(session).team_of(player)?;
         }
         let now = self.started.elapsed();
         let mut talk = self.lock();
-        talk.check_silence(player)?;
+        talk.speaker(player, reader)?.check_silence()?;
         if let To::Direct(to) = say.to {
             talk.check_recipient(to)?;
         }
-        let Some(member) = talk.members.get_mut(&player) else { return Ok(()) };
         let interval = Duration::from_secs(60) / limits.per_minute.get();
-        member.allowance.take(now, interval, limits.burst.get()).map_err(|wait| {
+        let allowance = &mut talk.speaker(player, reader)?.allowance;
+        Ok(allowance.take(now, interval, limits.burst.get()).map_err(|wait| {
             let message =
                 format!("more than {} lines at once, or {} a minute: slower", limits.burst, limits.per_minute);
             Rejected::new(Rejection::Flooding, message).retry_after(wait)
-        })
+        })?)
     }
 
-    /// Passes on what a player says.
+    /// Passes on what a player says. Since it was allowed, a moderator may have taken a while: all that matters is looked at anew.
     pub(super) fn say(
         &self,
         session: &SessionHandle,
-        player: PlayerId,
+        (player, reader): Speaker<'_>,
         say: Say,
         limits: &ChatLimits,
-    ) -> Result<(), Rejected> {
+    ) -> Result<(), Unsaid> {
         let Say { to, text, client_ref } = say;
         let moment = Moment::of(session);
-        let (audience, moment) = match to {
-            To::Everyone => (Audience::Everyone, moment),
-            To::Direct(to) => (Audience::Direct(to), moment),
-            // Once more: between the two, a moderator may have taken a while.
-            To::Team => (Audience::Team(team_of(session, player)?), moment.with_teams(session)),
+        let audience = match to {
+            To::Everyone => Audience::Everyone,
+            To::Direct(to) => Audience::Direct(to),
+            To::Team => {
+                let team = moment.team_of(player)?;
+                Audience::Team { team, players: Some(moment.players_of(team)) }
+            }
         };
         let from = Some((player, moment.name(player)));
         let mut talk = self.lock();
-        talk.check_silence(player)?;
+        talk.speaker(player, reader)?.check_silence()?;
         if let Audience::Direct(to) = audience {
             talk.check_recipient(to)?;
         }
-        self.pass_on(session, &mut talk, &moment, audience, from, text, client_ref, limits);
+        self.pass_on(session, &mut talk, audience, from, text, client_ref, limits);
         Ok(())
     }
 
     /// Says something in the server's name, to everyone.
     pub(super) fn announce(&self, session: &SessionHandle, text: String, limits: &ChatLimits) {
-        let moment = Moment::of(session);
         let mut talk = self.lock();
-        self.pass_on(session, &mut talk, &moment, Audience::System, None, text, 0, limits);
+        self.pass_on(session, &mut talk, Audience::System, None, text, 0, limits);
     }
 
     #[expect(clippy::too_many_arguments, reason = "all that makes a line, from its two callers alone")]
@@ -295,7 +261,6 @@ impl Room {
         &self,
         session: &SessionHandle,
         talk: &mut Talk,
-        moment: &Moment,
         audience: Audience,
         from: Option<(PlayerId, Arc<str>)>,
         text: String,
@@ -309,19 +274,19 @@ impl Room {
         self.counters.sent.fetch_add(1, Ordering::Relaxed);
         self.record(&line);
         talk.remember(&line, limits);
-        let bytes = line.encode(0);
+        let (bytes, waiting_max) = (line.encode(0), limits.waiting_max.get());
         for (&player, member) in &talk.members {
             let Some(reader) = &member.reader else { continue };
-            let recipient = Recipient { player: Some(player), team: moment.teams.get(&player).copied() };
+            let recipient = Recipient { player: Some(player), team: None };
             if !line.is_for(recipient) || member.has_muted(&line) {
                 continue;
             }
             // The sender's own says which of theirs it is.
             let is_own = client_ref != 0 && line.from == Some(player);
-            reader.line(if is_own { line.encode(client_ref) } else { bytes.clone() });
+            reader.line(if is_own { line.encode(client_ref) } else { bytes.clone() }, waiting_max);
         }
         if line.is_for(Recipient { player: None, team: None }) {
-            talk.spectators.iter().for_each(|(_, reader)| reader.line(bytes.clone()));
+            talk.spectators.iter().for_each(|(_, reader)| reader.line(bytes.clone(), waiting_max));
         }
     }
 
@@ -329,7 +294,7 @@ impl Room {
         let Some(unrecorded) = &self.unrecorded else { return };
         let (to, team) = match line.audience {
             Audience::Everyone | Audience::System => (None, None),
-            Audience::Team(team) => (None, Some(team)),
+            Audience::Team { team, .. } => (None, Some(team)),
             Audience::Direct(to) => (Some(to), None),
         };
         let mut unrecorded = lock(unrecorded);
@@ -353,25 +318,23 @@ impl Room {
     /// Changes whom a player hears.
     pub(super) fn mute(
         &self,
-        player: PlayerId,
+        (player, reader): Speaker<'_>,
         other: PlayerId,
         is_muted: bool,
         limits: &ChatLimits,
-    ) -> Result<(), Rejected> {
+    ) -> Result<(), Unsaid> {
         let mut talk = self.lock();
-        let Some(Member { mutes, reader, .. }) = talk.members.get_mut(&player) else { return Ok(()) };
+        let Member { mutes, .. } = talk.speaker(player, reader)?;
         if !is_muted {
             mutes.remove(&other);
         } else if mutes.len() >= limits.mutes_max && !mutes.contains(&other) {
             let message = format!("{} players are muted, which is the most: unmute one first", mutes.len());
-            return Err(Rejected::new(Rejection::MutesFull, message));
+            return Err(Rejected::new(Rejection::MutesFull, message).into());
         } else {
             mutes.insert(other);
         }
-        if let Some(reader) = reader {
-            let players = mutes.iter().map(|player| player.0).collect();
-            reader.word(Kind::Mutes(pb::ChatMutes { players }));
-        }
+        let players = mutes.iter().map(|player| player.0).collect();
+        reader.word(Kind::Mutes(pb::ChatMutes { players }));
         Ok(())
     }
 
@@ -392,104 +355,6 @@ impl Room {
     }
 }
 
-impl Talk {
-    /// A player's part, if they sit.
-    fn member(&mut self, player: PlayerId) -> Option<&mut Member> {
-        self.members.get_mut(&player).filter(|member| member.sits())
-    }
-
-    fn check_silence(&mut self, player: PlayerId) -> Result<(), Rejected> {
-        match self.member(player).and_then(|member| member.silence).filter(|silence| silence.holds()) {
-            None => Ok(()),
-            Some(Silence { until }) => {
-                let rejected = Rejected::new(Rejection::Silenced, "whoever runs the server has silenced you");
-                let left = until.and_then(|until| until.duration_since(SystemTime::now()).ok());
-                Err(match left {
-                    Some(left) => rejected.retry_after(left),
-                    None => rejected,
-                })
-            }
-        }
-    }
-
-    fn check_recipient(&mut self, player: PlayerId) -> Result<(), Rejected> {
-        match self.member(player) {
-            Some(_) => Ok(()),
-            None => Err(Rejected::new(Rejection::NoSuchPlayer, format!("nobody here is player {player}"))),
-        }
-    }
-
-    fn remember(&mut self, line: &Arc<Line>, limits: &ChatLimits) {
-        let most = limits.history_max;
-        match line.audience {
-            Audience::Everyone | Audience::System => self.everyone.push(line, most),
-            Audience::Team(team) => {
-                self.teams.entry(team).or_default().push(line, most);
-                if self.teams.len() > TEAMS_MAX
-                    && let Some((&oldest, _)) = self.teams.iter().min_by_key(|(_, history)| history.newest_id())
-                {
-                    self.teams.remove(&oldest);
-                }
-            }
-            Audience::Direct(to) => {
-                // A player may talk to themselves.
-                let parties: BTreeSet<PlayerId> = line.from.into_iter().chain([to]).collect();
-                for party in parties {
-                    if let Some(member) = self.members.get_mut(&party) {
-                        member.direct.push(line, most);
-                    }
-                }
-            }
-        }
-    }
-
-    fn welcome(
-        &self,
-        session: &SessionHandle,
-        moment: &Moment,
-        listener: &Listener,
-        after_id: u64,
-        limits: &ChatLimits,
-    ) -> Result<pb::ChatWelcome, Refusal> {
-        let player = listener.player();
-        let member = match player {
-            None => None,
-            Some(player) => Some(self.members.get(&player).filter(|member| member.sits()).ok_or_else(seat_ended)?),
-        };
-        let recipient = Recipient { player, team: player.and_then(|player| moment.teams.get(&player).copied()) };
-        let may_talk = [pb::ChatChannel::Everyone, pb::ChatChannel::Direct];
-        let team_talk = recipient.team.map(|_| pb::ChatChannel::Team);
-        let channels = may_talk.into_iter().chain(team_talk).filter(|_| player.is_some()).map(i32::from).collect();
-        let histories = [Some(&self.everyone), recipient.team.and_then(|team| self.teams.get(&team))];
-        let histories = histories.into_iter().chain([member.map(|member| &member.direct)]).flatten();
-        let heard = |line: &&Arc<Line>| line.id > after_id && member.is_none_or(|member| !member.has_muted(line));
-        let mut history: Vec<&Arc<Line>> = histories.flat_map(History::iter).filter(heard).collect();
-        history.sort_unstable_by_key(|line| line.id);
-        let excess = history.len().saturating_sub(limits.history_max);
-        Ok(pb::ChatWelcome {
-            session: session.name.to_string(),
-            player: player.map_or(0, |player| player.0),
-            name: player.map_or_else(String::new, |player| moment.name(player).to_string()),
-            channels,
-            team: recipient.team,
-            limits: Some(limits.to_proto()),
-            muted_players: member.iter().flat_map(|member| &member.mutes).map(|player| player.0).collect(),
-            silence: member.and_then(|member| member.silence).filter(|silence| silence.holds()).map(Silence::to_proto),
-            history: history[excess..].iter().map(|line| line.to_proto(0)).collect(),
-        })
-    }
-}
-
-impl Member {
-    fn sits(&self) -> bool {
-        self.seat.upgrade().is_some_and(|seat| seat.chat.ending().is_none())
-    }
-
-    fn has_muted(&self, line: &Line) -> bool {
-        line.from.is_some_and(|from| self.mutes.contains(&from))
-    }
-}
-
 impl ChatLimits {
     fn to_proto(self) -> pb::ChatLimits {
         let number = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
@@ -504,11 +369,27 @@ impl ChatLimits {
     }
 }
 
-/// The team that a player talks to. It asks the game, so that no lock may be held.
-fn team_of(session: &SessionHandle, player: PlayerId) -> Result<u32, Rejected> {
-    let frame = session.replicator.newest();
-    let team = session.replicator.game().team(player, &frame);
-    team.ok_or_else(|| Rejected::new(Rejection::NoTeam, "the game has you in no team"))
+/// The first message of a stream.
+fn welcome(
+    moment: &Moment<'_>,
+    Recipient { player, team }: Recipient,
+    member: Option<&Member>,
+    history: Vec<pb::ChatLine>,
+    limits: &ChatLimits,
+) -> pb::ChatWelcome {
+    let may_talk = [pb::ChatChannel::Everyone, pb::ChatChannel::Direct];
+    let team_talk = team.map(|_| pb::ChatChannel::Team);
+    pb::ChatWelcome {
+        session: moment.session.name.to_string(),
+        player: player.map_or(0, |player| player.0),
+        name: player.map_or_else(String::new, |player| moment.name(player).to_string()),
+        channels: may_talk.into_iter().chain(team_talk).filter(|_| player.is_some()).map(i32::from).collect(),
+        team,
+        limits: Some(limits.to_proto()),
+        muted_players: member.iter().flat_map(|member| &member.mutes).map(|player| player.0).collect(),
+        silence: member.and_then(Member::silence).map(Silence::to_proto),
+        history,
+    }
 }
 
 fn displaced(message: &str) -> Refusal {
@@ -524,3 +405,6 @@ pub(super) fn seat_ended() -> Refusal {
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests;

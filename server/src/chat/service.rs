@@ -1,19 +1,14 @@
 //! `ChatService` among tonic's services.
 
-use std::{
-    convert::Infallible,
-    sync::Arc,
-    task::{Context, Poll},
-};
+use std::sync::Arc;
 
 use tickwire_proto::v1::chat_service_server;
 use tonic::{body::Body, server::NamedService};
-use tower_service::Service;
 
 use super::stream;
 use crate::{
     server::Shared,
-    watch::rpc::{self, Answer},
+    watch::rpc::{self, Methods},
 };
 
 /// `tickwire.v1.ChatService`. What goes to many is encoded once, so that its answers are bytes.
@@ -26,7 +21,13 @@ impl ChatService {
     pub(crate) fn new(shared: Arc<Shared>) -> Self {
         Self { shared }
     }
+}
 
+impl NamedService for ChatService {
+    const NAME: &'static str = chat_service_server::SERVICE_NAME;
+}
+
+impl Methods for ChatService {
     async fn answer(self, request: http::Request<Body>) -> http::Response<Body> {
         let Self { shared } = self;
         match request.uri().path() {
@@ -36,24 +37,5 @@ impl ChatService {
             }
             path => rpc::unimplemented(path),
         }
-    }
-}
-
-impl NamedService for ChatService {
-    const NAME: &'static str = chat_service_server::SERVICE_NAME;
-}
-
-impl Service<http::Request<Body>> for ChatService {
-    type Response = http::Response<Body>;
-    type Error = Infallible;
-    type Future = Answer;
-
-    fn poll_ready(&mut self, _cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, request: http::Request<Body>) -> Answer {
-        let answer = self.clone().answer(request);
-        Box::pin(async { Ok(answer.await) })
     }
 }

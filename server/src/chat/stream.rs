@@ -21,6 +21,7 @@ use super::{
     parse::{self, Say, To, Word},
     reader::Reader,
     room::Listener,
+    talk::Unsaid,
     text,
 };
 use crate::{
@@ -99,7 +100,7 @@ async fn attend(
     let ended = session.chat.ended();
     let guest = Guest { shared, session: &session, listener: &listener, reader };
     let limits = guest.limits();
-    reader.join(&session.chat.counters, limits.waiting_max.get());
+    reader.join(&session.chat.counters);
     session.chat.enter(&session, &listener, reader, hello.after_id, &limits)?;
     tokio::select! {
         biased;
@@ -160,12 +161,11 @@ impl Guest<'_> {
     async fn talk(&self, up: &mut Streaming<pb::ChatMessage>) -> Result<(), Refusal> {
         let (started, mut patience) = (Instant::now(), Allowance::default());
         while let Some(message) = next(up).await? {
-            // A stream that has taken the place of this one may be open already.
+            // Another one may have taken the place of this one, or its answers are not read.
             if self.reader.has_ended() {
                 break;
             }
             let limits = self.limits();
-            self.reader.set_waiting_max(limits.waiting_max.get());
             let word = parse::word(message)?;
             let (client_ref, is_said) = match &word {
                 Word::Say(say) => (say.client_ref, true),
@@ -174,9 +174,16 @@ impl Guest<'_> {
             let done = self.take(word, &limits).await;
             // What is said is bounded by its own allowance; all else by this.
             let costs_patience = done.is_err() || !is_said;
-            if let Err(rejected) = done {
-                self.session.chat.counters.note_rejected(rejected.reason);
-                self.reader.word(Kind::Rejected(rejected.to_proto(client_ref)));
+            match done {
+                Ok(()) => {}
+                Err(Unsaid::Rejected(rejected)) => {
+                    self.session.chat.counters.note_rejected(rejected.reason);
+                    self.reader.word(Kind::Rejected(rejected.to_proto(client_ref)));
+                }
+                // Of a stream that has given way to a newer one the end has been told.
+                Err(Unsaid::Gone) => {
+                    return self.listener.ending().map_or(Ok(()), |ending| Err(hello::seat_gone(ending)));
+                }
             }
             if costs_patience
                 && let Err(wait) = patience.take(started.elapsed(), FORGIVEN_AFTER, limits.rejections_max.get())
@@ -188,19 +195,20 @@ impl Guest<'_> {
         Ok(())
     }
 
-    async fn take(&self, word: Word, limits: &ChatLimits) -> Result<(), Rejected> {
+    async fn take(&self, word: Word, limits: &ChatLimits) -> Result<(), Unsaid> {
         let room = &self.session.chat;
         let Some(player) = self.listener.player() else {
-            return Err(Rejected::new(Rejection::ReadOnly, "spectators only read"));
+            return Err(Rejected::new(Rejection::ReadOnly, "spectators only read").into());
         };
+        let by = (player, self.reader);
         match word {
-            Word::Mute(other) => room.mute(player, other, true, limits),
-            Word::Unmute(other) => room.mute(player, other, false, limits),
+            Word::Mute(other) => room.mute(by, other, true, limits),
+            Word::Unmute(other) => room.mute(by, other, false, limits),
             Word::Say(say) => {
                 text::check(&say.text, limits)?;
-                room.allow(self.session, player, &say, limits)?;
+                room.allow(self.session, by, &say, limits)?;
                 let say = self.moderate(player, say, limits).await?;
-                room.say(self.session, player, say, limits)
+                room.say(self.session, by, say, limits)
             }
         }
     }

@@ -1,7 +1,14 @@
 //! Which texts are passed on. What is, is passed on as it is.
 
+use unicode_normalization::char::is_combining_mark;
+
 use super::counters::{Rejected, Rejection};
 use crate::config::ChatLimits;
+
+/// Marks of one character: more would cover the lines above and below. No script has so many.
+const MARKS_MAX: usize = 8;
+/// What flags of regions begin with.
+const BLACK_FLAG: char = '\u{1f3f4}';
 
 /// Says what is wrong with a text.
 pub(super) fn check(text: &str, limits: &ChatLimits) -> Result<(), Rejected> {
@@ -18,20 +25,60 @@ pub(super) fn check(text: &str, limits: &ChatLimits) -> Result<(), Rejected> {
             format!("{chars} characters are more than {chars_max}: say less"),
         ));
     }
-    if let Some(found) = text.chars().find(|&char| is_refused(char)) {
-        let message = format!("U+{:04X} is a control character: leave it out", u32::from(found));
+    if let Some(found) = first_refused(text) {
+        let message = format!("U+{:04X} is a control character, or nobody sees it: leave it out", u32::from(found));
         return Err(Rejected::new(Rejection::ControlCharacter, message));
     }
-    if text.chars().all(char::is_whitespace) {
-        return Err(Rejected::new(Rejection::Empty, "there is nothing in it"));
+    if longest_stack(text) > MARKS_MAX {
+        let message = format!("there are more than {MARKS_MAX} marks on one character: leave some out");
+        return Err(Rejected::new(Rejection::ControlCharacter, message));
+    }
+    if text.chars().all(is_blank) {
+        return Err(Rejected::new(Rejection::Empty, "there is nothing in it to be seen"));
     }
     Ok(())
 }
 
+/// The first character that is not passed on.
+fn first_refused(text: &str) -> Option<char> {
+    // Tags are part of some flags, and hide text anywhere else.
+    let mut is_flag = false;
+    text.chars().find(|&char| {
+        let is_tag = matches!(char, '\u{e0020}'..='\u{e007f}');
+        let is_refused = is_refused(char) && !(is_tag && is_flag);
+        is_flag = char == BLACK_FLAG || (is_flag && is_tag);
+        is_refused
+    })
+}
+
 /// Control characters, line breaks, and what changes the direction of the text around it: by that, a line could look like the
-/// next one, or like another player's.
+/// next one, or like another player's. And what has no width, other than what joins characters and marks of direction, which
+/// scripts and emoji need: words that look alike would not be.
 fn is_refused(char: char) -> bool {
-    char.is_control() || matches!(char, '\u{2028}' | '\u{2029}' | '\u{202A}'..='\u{202E}' | '\u{2066}'..='\u{2069}')
+    char.is_control()
+        || matches!(char,
+            '\u{180e}' | '\u{200b}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}'
+            | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
+}
+
+/// The most marks that one character has upon and below it.
+fn longest_stack(text: &str) -> usize {
+    let stacks = text.chars().scan(0, |stack, char| {
+        *stack = if is_combining_mark(char) { *stack + 1 } else { 0 };
+        Some(*stack)
+    });
+    stacks.max().unwrap_or(0)
+}
+
+/// Whether nothing is to be seen of a character by itself.
+fn is_blank(char: char) -> bool {
+    char.is_whitespace()
+        || is_combining_mark(char)
+        || matches!(
+            char,
+            '\u{ad}' | '\u{61c}' | '\u{115f}' | '\u{1160}' | '\u{200c}'
+                ..='\u{200f}' | '\u{2800}' | '\u{3164}' | '\u{ffa0}'
+        )
 }
 
 #[cfg(test)]
@@ -63,9 +110,34 @@ mod tests {
             assert_eq!(reason(&text), Some(Rejection::ControlCharacter), "{text:?}");
         }
         // Joined emoji, marks that combine, and right-to-left scripts with their marks are text like any other.
-        for taken in ["👩‍👩‍👧", "e\u{301}", "שלום\u{200f}", "a\u{a0}b", "ﷺ"] {
+        for taken in ["👩‍👩‍👧", "e\u{301}", "שלום\u{200f}", "a\u{a0}b", "ﷺ", "می\u{200c}خواهم", "❤️ 1️⃣"]
+        {
             assert_eq!(reason(taken), None, "{taken:?}");
         }
+    }
+
+    #[test]
+    fn what_nobody_sees_is_refused_and_is_nothing_by_itself() {
+        for hidden in ["\u{200b}", "\u{2060}", "\u{feff}", "\u{180e}", "\u{fffa}", "\u{e0041}"] {
+            let text = format!("a{hidden}b");
+            assert_eq!(reason(&text), Some(Rejection::ControlCharacter), "{text:?}");
+        }
+        // The flag of Wales, and the same tags without a flag before them.
+        const WALES: &str = "\u{1f3f4}\u{e0067}\u{e0062}\u{e0077}\u{e006c}\u{e0073}\u{e007f}";
+        assert_eq!(reason(WALES), None);
+        assert_eq!(reason(&WALES.replace('\u{1f3f4}', "\u{1f3f4}x")), Some(Rejection::ControlCharacter));
+        for blank in ["\u{200d}", " \u{200c}\u{200e} ", "\u{301}", "\u{3164}", "\u{2800}\u{ad}"] {
+            assert_eq!(reason(blank), Some(Rejection::Empty), "{blank:?}");
+        }
+    }
+
+    #[test]
+    fn marks_are_not_piled_up_over_the_lines_of_others() {
+        assert_eq!(reason(&format!("a{}b", "\u{316}".repeat(8))), None);
+        assert_eq!(reason(&format!("a{}b", "\u{316}".repeat(9))), Some(Rejection::ControlCharacter));
+        assert_eq!(reason(&"a\u{316}\u{301}".repeat(100)), None);
+        // Neither of the two ways to write a letter is changed into the other.
+        assert_eq!([reason("\u{e9}"), reason("e\u{301}")], [None, None]);
     }
 
     #[test]
@@ -81,9 +153,12 @@ mod tests {
             let passes = reason(&text).is_none();
             let keeps = text.chars().count() <= 500
                 && text.len() <= 2000
-                && !text.trim().is_empty()
-                && !text.chars().any(|char| char.is_control() || ('\u{202a}'..='\u{202e}').contains(&char)
-                    || ('\u{2066}'..='\u{2069}').contains(&char) || ('\u{2028}'..='\u{2029}').contains(&char));
+                && first_refused(&text).is_none()
+                && longest_stack(&text) <= MARKS_MAX
+                && !text.chars().all(is_blank);
+            let overrides = ['\u{202a}'..='\u{202e}', '\u{2066}'..='\u{2069}', '\u{2028}'..='\u{2029}'];
+            let is_harmful = |char: char| char.is_control() || overrides.iter().any(|range| range.contains(&char));
+            prop_assert!(!passes || !text.chars().any(is_harmful));
             prop_assert_eq!(passes, keeps);
         }
     }

@@ -77,6 +77,38 @@ pub(super) struct LimitFlags {
     #[arg(long, value_name = "N")]
     #[serde(skip_serializing_if = "Option::is_none")]
     max_downloads: Option<usize>,
+    /// Characters of one line of chat, 1 to 16777216 [default: 500]
+    #[arg(long, value_name = "N")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    chat_chars_max: Option<usize>,
+    /// The same in bytes of UTF-8 [default: 2000]
+    #[arg(long, value_name = "N")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    chat_bytes_max: Option<usize>,
+    /// Lines of chat of one player at once [default: 5]
+    #[arg(long, value_name = "N")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    chat_burst: Option<u32>,
+    /// Lines of chat of one player per minute, in the long run [default: 60]
+    #[arg(long, value_name = "N")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    chat_per_minute: Option<u32>,
+    /// Lines of chat that wait for a slow reader, 1 to 65536; of more the oldest are dropped [default: 64]
+    #[arg(long, value_name = "N")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    chat_waiting_max: Option<usize>,
+    /// Lines of chat that are kept for those who come later, 0 to 65536 [default: 50]
+    #[arg(long, value_name = "N")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    chat_history_max: Option<usize>,
+    /// Lines of chat that are rejected, and changes of mutes, of one stream at once; with more it ends [default: 20]
+    #[arg(long, value_name = "N")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    chat_rejections_max: Option<u32>,
+    /// Players whom one player can mute, 0 to 65536 [default: 256]
+    #[arg(long, value_name = "N")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    chat_mutes_max: Option<usize>,
     /// Have the limits of one address hold for this machine's own addresses, too
     #[arg(long)]
     #[serde(skip_serializing_if = "std::ops::Not::not")]

@@ -28,8 +28,8 @@ use super::{
 };
 use crate::{
     config::{
-        AdminConfig, BYTES_PER_SECOND_MIN, ConfigError, EMPTY_TIMEOUT_MAX, EMPTY_TIMEOUT_MIN, Limits, RecordingConfig,
-        SPECTATOR_DELAY_MAX, ServerConfig, TlsFiles,
+        AdminConfig, BYTES_PER_SECOND_MIN, ChatLimits, ConfigError, EMPTY_TIMEOUT_MAX, EMPTY_TIMEOUT_MIN, Limits,
+        RecordingConfig, SPECTATOR_DELAY_MAX, ServerConfig, TlsFiles,
     },
     identity::{Auth, IdentityConfig},
     log_control::{self, LogFilterError},
@@ -61,6 +61,14 @@ pub(super) const RELOADABLE: &[&str] = &[
     "received_bytes_per_second_max",
     "received_bytes_burst_max",
     "max_downloads",
+    "chat_chars_max",
+    "chat_bytes_max",
+    "chat_burst",
+    "chat_per_minute",
+    "chat_waiting_max",
+    "chat_history_max",
+    "chat_rejections_max",
+    "chat_mutes_max",
     "limit_loopback",
     "bytes_per_second",
     "bytes_per_second_max",
@@ -434,6 +442,14 @@ struct Options {
     received_bytes_per_second_max: u32,
     received_bytes_burst_max: u32,
     max_downloads: usize,
+    chat_chars_max: usize,
+    chat_bytes_max: usize,
+    chat_burst: u32,
+    chat_per_minute: u32,
+    chat_waiting_max: usize,
+    chat_history_max: usize,
+    chat_rejections_max: u32,
+    chat_mutes_max: usize,
     #[serde(deserialize_with = "values::flag")]
     limit_loopback: bool,
     log: String,
@@ -512,6 +528,14 @@ impl Default for Options {
             received_bytes_per_second_max: config.limits.received_bytes_per_second_max.get(),
             received_bytes_burst_max: config.limits.received_bytes_burst_max.get(),
             max_downloads: config.limits.downloads_max,
+            chat_chars_max: config.limits.chat.chars_max,
+            chat_bytes_max: config.limits.chat.bytes_max,
+            chat_burst: config.limits.chat.burst.get(),
+            chat_per_minute: config.limits.chat.per_minute.get(),
+            chat_waiting_max: config.limits.chat.waiting_max.get(),
+            chat_history_max: config.limits.chat.history_max,
+            chat_rejections_max: config.limits.chat.rejections_max.get(),
+            chat_mutes_max: config.limits.chat.mutes_max,
             limit_loopback: config.limits.limit_loopback,
             log: log::DEFAULT.to_owned(),
             log_format: LogFormat::Text,
@@ -597,7 +621,8 @@ impl Layers {
             problem,
             origin: format!(" (from {})", self.origin(option)),
         };
-        let at_least_one = |option| move |_| invalid(option, "0".into(), "is too few: choose 1 or more".into());
+        let too_few = |option| invalid(option, "0".into(), "is too few: choose 1 or more".into());
+        let at_least_one = |option| move |_| too_few(option);
         let threads = |option, count: Option<usize>| match count.map(|count| (count, NonZeroUsize::new(count))) {
             None => Ok(None),
             Some((THREADS_MIN..=THREADS_MAX, count)) => Ok(count),
@@ -720,6 +745,16 @@ impl Layers {
             )?,
             received_bytes_burst_max: rate("received_bytes_burst_max", options.received_bytes_burst_max)?,
             downloads_max: options.max_downloads,
+            chat: ChatLimits {
+                chars_max: options.chat_chars_max,
+                bytes_max: options.chat_bytes_max,
+                burst: rate("chat_burst", options.chat_burst)?,
+                per_minute: rate("chat_per_minute", options.chat_per_minute)?,
+                waiting_max: NonZeroUsize::new(options.chat_waiting_max).ok_or_else(|| too_few("chat_waiting_max"))?,
+                history_max: options.chat_history_max,
+                rejections_max: rate("chat_rejections_max", options.chat_rejections_max)?,
+                mutes_max: options.chat_mutes_max,
+            },
             limit_loopback: options.limit_loopback,
             ..Limits::default()
         };
@@ -830,6 +865,8 @@ impl Layers {
         let known = as_json(&Options::default());
         config.server.check().map_err(|error| {
             let option = error.field.strip_prefix("limits.").unwrap_or(error.field);
+            let of_chat = RELOADABLE.iter().find(|known| **known == option.replace('.', "_")).copied();
+            let option = of_chat.unwrap_or(option);
             if known.contains_key(option) { invalid(option, error.value, error.problem) } else { error.into() }
         })?;
         Ok(config)

@@ -48,6 +48,11 @@ impl ChatSeat {
         issued.map(|(_, token)| token)
     }
 
+    /// Whether a token is the newest of the seat's, so that it is good for something.
+    pub(crate) fn is_newest(&self, id: TokenId) -> bool {
+        self.lock().as_ref().is_some_and(|issued| issued.id == id)
+    }
+
     /// The session has given the seat up.
     pub(super) fn vacate(&self, ending: Ending) {
         self.ending.send_replace(Some(ending));

@@ -41,4 +41,9 @@ pub(crate) use runner::{StartError, create, grace_ticks};
 pub(crate) use seats::{Admitted, HeldSeat, NotResumed, SeatGuard};
 pub(crate) use stripes::{AttachError, Closed, Going, Granted, Stripe, Stripes};
 pub(crate) use terms::{Creation, Creator, RequestKey, SessionTerms, Visibility};
-pub(crate) use tokens::{AttachTokens, Ending, Found, ResumeTokens, SeatToken, TOKEN_BYTES, Token};
+pub(crate) use tokens::{AttachTokens, Ending, Found, ResumeTokens, SeatToken, TOKEN_BYTES, Token, TokenId};
+
+#[cfg(test)]
+pub(crate) mod testing {
+    pub(crate) use super::seats::tests::{handle, seat, session, vacate};
+}

@@ -122,7 +122,12 @@ pub(super) fn start(
         mailbox: Mailbox::new(config.limits.mailbox_messages_max),
         relays,
         counters: Arc::<SessionCounters>::default(),
-        chat: Room::new(config.recording.chat && recording.is_some(), said, &config.limits.chat),
+        chat: Room::new(
+            session.config().epoch,
+            config.recording.chat && recording.is_some(),
+            said,
+            &config.limits.chat,
+        ),
         recording: recorder.watch(),
         control: SessionControl::default(),
         state: AtomicU8::new(SessionState::Running as u8),

@@ -332,12 +332,22 @@ pub(super) mod tests {
 
     const GRACE_TICKS: u64 = 5;
 
-    pub(in crate::session) fn session(grace_ticks: u64) -> Session {
+    pub(crate) fn session(grace_ticks: u64) -> Session {
         let limits = SessionLimits { grace_ticks, ..SessionLimits::default() };
         Session::new(Arc::new(Arena), SessionConfig { limits, ..SessionConfig::default() }).expect("valid")
     }
 
-    pub(in crate::session) fn handle(session: &Session) -> Arc<SessionHandle> {
+    /// A seat of a session that nobody steps.
+    pub(crate) fn seat(session: &Arc<SessionHandle>, player: u32) -> Arc<HeldSeat> {
+        HeldSeat::new(Arc::clone(session), PlayerId(player))
+    }
+
+    /// Has the session give a seat up, as when its player leaves.
+    pub(crate) fn vacate(seat: &HeldSeat) {
+        seat.chat.vacate(Ending::Left);
+    }
+
+    pub(crate) fn handle(session: &Session) -> Arc<SessionHandle> {
         let rate = session.config().tick_rate;
         let replicator = || {
             let game = Arc::clone(session.game());
@@ -366,7 +376,7 @@ pub(super) mod tests {
             relays: Vec::new(),
             counters: Arc::<SessionCounters>::default(),
             recording: RecordingWatch::default(),
-            chat: crate::chat::Room::new(false, Vec::new(), &crate::config::ChatLimits::default()),
+            chat: crate::chat::Room::new(0, false, Vec::new(), &crate::config::ChatLimits::default()),
             control: SessionControl::default(),
             state: AtomicU8::new(SessionState::Running as u8),
             seats_taken: AtomicU32::new(0),

@@ -1,11 +1,9 @@
 //! `RecordingService`: the server's recordings, for those who may have them.
 
 use std::{
-    convert::Infallible,
     fs::File,
     io::{self, Read as _},
     sync::Arc,
-    task::{Context, Poll},
 };
 
 use bytes::Bytes;
@@ -20,12 +18,11 @@ use tonic::{
     codec::{CompressionEncoding, EnabledCompressionEncodings},
     server::NamedService,
 };
-use tower_service::Service;
 
 use super::{
     join,
     library::{Found, Library, RecordingName, RecordingNameError},
-    rpc::{self, Answer},
+    rpc::{self, Methods},
 };
 use crate::{
     identity::{Admission, Purpose},
@@ -54,7 +51,13 @@ impl RecordingService {
     pub(crate) fn new(shared: Arc<Shared>) -> Self {
         Self { shared }
     }
+}
 
+impl NamedService for RecordingService {
+    const NAME: &'static str = recording_service_server::SERVICE_NAME;
+}
+
+impl Methods for RecordingService {
     async fn answer(self, request: http::Request<Body>) -> http::Response<Body> {
         let Self { shared } = self;
         let bytes_max = shared.limits().message_bytes_max;
@@ -235,23 +238,4 @@ impl Reading {
 
 fn unreadable(error: &io::Error) -> Refusal {
     Refusal::new(Code::Unavailable, "UNREADABLE", format!("the recording cannot be read: {error}"))
-}
-
-impl NamedService for RecordingService {
-    const NAME: &'static str = recording_service_server::SERVICE_NAME;
-}
-
-impl Service<http::Request<Body>> for RecordingService {
-    type Response = http::Response<Body>;
-    type Error = Infallible;
-    type Future = Answer;
-
-    fn poll_ready(&mut self, _cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, request: http::Request<Body>) -> Answer {
-        let answer = self.clone().answer(request);
-        Box::pin(async { Ok(answer.await) })
-    }
 }

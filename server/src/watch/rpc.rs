@@ -15,12 +15,19 @@ use tonic::{
     Request, Response, Status, Streaming,
     body::Body,
     codec::{Codec, CompressionEncoding, DecodeBuf, Decoder, EnabledCompressionEncodings, EncodeBuf, Encoder},
-    server::Grpc,
+    server::{Grpc, NamedService},
 };
 use tower_service::Service;
 
-/// What a service answers with.
-pub(crate) type Answer = Pin<Box<dyn Future<Output = Result<http::Response<Body>, Infallible>> + Send>>;
+/// A service of such methods.
+pub(crate) trait Methods: NamedService + Clone + Send + 'static {
+    /// Answers a request for one of them, by its path.
+    fn answer(self, request: http::Request<Body>) -> impl Future<Output = http::Response<Body>> + Send;
+}
+
+/// Such a service among tonic's.
+#[derive(Clone, Debug)]
+pub(crate) struct Routed<M>(pub(crate) M);
 
 /// Requests as messages, answers as the bytes of messages.
 struct Encoded<M>(PhantomData<fn() -> M>);
@@ -98,6 +105,25 @@ pub(crate) fn unimplemented(path: &str) -> http::Response<Body> {
 
 fn grpc<M: Message + Default + 'static>(bytes_max: usize) -> Grpc<Encoded<M>> {
     Grpc::new(Encoded(PhantomData)).apply_max_message_size_config(Some(bytes_max), None)
+}
+
+impl<M: Methods> NamedService for Routed<M> {
+    const NAME: &'static str = M::NAME;
+}
+
+impl<M: Methods> Service<http::Request<Body>> for Routed<M> {
+    type Response = http::Response<Body>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<http::Response<Body>, Infallible>> + Send>>;
+
+    fn poll_ready(&mut self, _cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: http::Request<Body>) -> Self::Future {
+        let answer = self.0.clone().answer(request);
+        Box::pin(async { Ok(answer.await) })
+    }
 }
 
 impl<F, A, M, R> Service<Request<M>> for Call<F>

@@ -1,19 +1,14 @@
 //! `GameService` among tonic's services: its calls of spectators, and requests that are not [played](crate::play).
 
-use std::{
-    convert::Infallible,
-    sync::Arc,
-    task::{Context, Poll},
-};
+use std::sync::Arc;
 
 use tickwire_proto::v1::{self as pb, game_service_server};
 use tickwire_shared::Tick;
 use tonic::{Status, body::Body, codec::EnabledCompressionEncodings, server::NamedService};
-use tower_service::Service;
 
 use super::{
     join,
-    rpc::{self, Answer},
+    rpc::{self, Methods},
     words::{self, Word},
 };
 use crate::{metrics::Arrival, net::Connection, play, server::Shared};
@@ -28,7 +23,13 @@ impl GameService {
     pub(crate) fn new(shared: Arc<Shared>) -> Self {
         Self { shared }
     }
+}
 
+impl NamedService for GameService {
+    const NAME: &'static str = game_service_server::SERVICE_NAME;
+}
+
+impl Methods for GameService {
     async fn answer(self, request: http::Request<Body>) -> http::Response<Body> {
         let Self { shared } = self;
         let bytes_max = shared.limits().message_bytes_max;
@@ -66,23 +67,4 @@ fn acknowledge(shared: &Shared, request: pb::AcknowledgeRequest) -> Result<pb::A
     let ack = Word::Ack { epoch, newest_tick: Tick(newest_tick) };
     shared.spectators.find(&stream_token)?.take(&[ack], jumps)?;
     Ok(pb::AcknowledgeResponse {})
-}
-
-impl NamedService for GameService {
-    const NAME: &'static str = game_service_server::SERVICE_NAME;
-}
-
-impl Service<http::Request<Body>> for GameService {
-    type Response = http::Response<Body>;
-    type Error = Infallible;
-    type Future = Answer;
-
-    fn poll_ready(&mut self, _cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, request: http::Request<Body>) -> Answer {
-        let answer = self.clone().answer(request);
-        Box::pin(async { Ok(answer.await) })
-    }
 }

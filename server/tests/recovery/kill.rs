@@ -164,7 +164,7 @@ async fn torment(Plan { kills, recovering, bots, seed, arguments }: Plan) -> usi
     files.len()
 }
 
-fn respawn(data: &Path, address: &str, arguments: &[&str]) -> Server {
+pub(crate) fn respawn(data: &Path, address: &str, arguments: &[&str]) -> Server {
     Server::spawn(data, &[&["--listen", address], arguments].concat())
 }
 

@@ -12,3 +12,4 @@ mod server;
 mod stall;
 mod starts;
 mod swarm;
+mod talk;

@@ -18,7 +18,7 @@ use tonic::transport::Channel;
 use crate::program;
 
 /// How often it is seen whether a session is as wanted: a connection may not ask without a pause.
-const LOOK_INTERVAL: Duration = Duration::from_millis(5);
+pub(crate) const LOOK_INTERVAL: Duration = Duration::from_millis(5);
 /// Nothing here takes so long; a test that waits so long has failed.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 

@@ -61,13 +61,16 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
     #[test]
     fn the_match_is_the_same_wherever_lines_stand(
-        before in proptest::collection::vec(0..=60_usize, 0..20), is_live in any::<bool>()
+        before in proptest::collection::vec(0..=60_usize, 0..20), is_live in any::<bool>(), most in 0..25_usize
     ) {
         let played = play_match(30);
         let layout = if is_live { Layout::Live } else { Layout::Finished };
         let (silent, talked) = (open(played.bytes(layout)), open(bytes_with_chat(&played, layout, &before)));
         prop_assert_eq!(ticks(&silent), ticks(&talked));
-        prop_assert_eq!(ids(&talked), (1..=before.len() as u64).collect::<Vec<_>>());
+        let all: Vec<u64> = (1..=before.len() as u64).collect();
+        prop_assert_eq!(ids(&talked), all.clone());
+        let newest: Vec<u64> = talked.newest_chat(most).expect("it opens").iter().map(|line| line.id).collect();
+        prop_assert_eq!(newest, &all[all.len().saturating_sub(most)..]);
         let verified = verify(&talked, Arc::new(Dots::default())).expect("the same match");
         prop_assert_eq!((verified.ticks, silent.summary()), (30, talked.summary()));
     }
