@@ -181,7 +181,8 @@ impl Unfinished {
     pub fn finish(&self) -> Result<Repaired, RecordingError> {
         let opened = self.successors().filter_map(|path| Recording::open(path).ok());
         let next = opened.map(|recording| recording.meta().clone()).find(|meta| self.is_followed_by(meta));
-        self.finish_with(next.and_then(|next| self.end_before(&next)).as_ref())
+        let end = next.map(|next| self.end_before(&next)).transpose()?.flatten();
+        self.finish_with(end.as_ref())
     }
 
     /// As [`finish`](Self::finish), where `next` may be what the next segment's header says.
@@ -189,7 +190,7 @@ impl Unfinished {
     /// # Errors
     /// Those of the disk.
     pub fn finish_before(&self, next: &RecordingMeta) -> Result<Repaired, RecordingError> {
-        if self.is_followed_by(next) { self.finish_with(self.end_before(next).as_ref()) } else { self.finish() }
+        if self.is_followed_by(next) { self.finish_with(self.end_before(next)?.as_ref()) } else { self.finish() }
     }
 
     fn is_followed_by(&self, next: &RecordingMeta) -> bool {
@@ -198,16 +199,25 @@ impl Unfinished {
     }
 
     /// The end of one that has none, and that `next` follows.
-    fn end_before(&self, next: &RecordingMeta) -> Option<End> {
-        let list::Scan { ticks, end, .. } = list::scan(&self.recording);
+    fn end_before(&self, next: &RecordingMeta) -> Result<Option<End>, RecordingError> {
+        let list::Scan { ticks, end, broken, .. } = list::scan(&self.recording);
+        let problem = match broken {
+            // It may have more ticks another time.
+            Some(RecordingError::Io { path, source }) if !is_lost(&source) => {
+                return Err(RecordingError::Io { path, source });
+            }
+            None | Some(RecordingError::Truncated { .. }) => {
+                "its end was not on the disk when the server was killed".to_owned()
+            }
+            Some(damage) => damage.to_string(),
+        };
         let whole = self.recording.origin_tick().0.saturating_add(ticks);
         let tick = next.segment.origin();
-        let ticks_missing = tick.0.checked_sub(whole).filter(|_| end.is_none())?;
-        let reason = match ticks_missing {
-            0 => EndReason::Continued,
-            _ => EndReason::Stopped { problem: "its end was not on the disk when the server was killed".to_owned() },
+        let end_missing = |ticks_missing| match ticks_missing {
+            0 => End { reason: EndReason::Continued, tick, ticks_missing },
+            _ => End { reason: EndReason::Stopped { problem }, tick, ticks_missing },
         };
-        Some(End { reason, tick, ticks_missing })
+        Ok(tick.0.checked_sub(whole).filter(|_| end.is_none()).map(end_missing))
     }
 
     fn finish_with(&self, end: Option<&End>) -> Result<Repaired, RecordingError> {

@@ -129,7 +129,9 @@ impl Before {
                 continue;
             }
             return match Recording::open(&path) {
-                Ok(found) if next.is_none_or(|next| is_same_session(found.meta(), next)) => Self::read(&found).map(Some),
+                Ok(found) if next.is_none_or(|next| is_same_session(found.meta(), next)) => {
+                    Self::read(&found).map(Some)
+                }
                 Err(RecordingError::Io { path, source }) if !is_lost(&source) => {
                     Err(RecordingError::Io { path, source })
                 }
