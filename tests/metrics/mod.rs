@@ -4,7 +4,7 @@ mod scrape;
 
 use std::{
     collections::BTreeSet,
-    num::{NonZeroU32, NonZeroUsize},
+    num::{NonZeroU32, NonZeroU64, NonZeroUsize},
     sync::Arc,
     time::Duration,
 };
@@ -12,7 +12,7 @@ use std::{
 use tickwire_proto::v1::{
     self as pb, chat_message, client_message::Kind, session_service_client::SessionServiceClient,
 };
-use tickwire_recording::Durability;
+use tickwire_recording::{Durability, RecorderState};
 use tickwire_server::{Limits, Probe, RecordingConfig, Server, ServerConfig, Timeouts};
 use tickwire_shared::TickRate;
 use tokio::net::TcpStream;
@@ -129,6 +129,32 @@ async fn a_player_plays_and_leaves(ledger: &mut Ledger) {
     closing.close().await;
     scene.rise(&["tickwire_disconnects_total peer=player reason=CLOSED"]).await;
     server.stop().await;
+}
+
+async fn a_segment_of_a_recording_cannot_be_finished(ledger: &mut Ledger) {
+    let directory = tempfile::tempdir().expect("a directory");
+    let recording = RecordingConfig {
+        segment_bytes: NonZeroU64::new(1024),
+        keyframe_interval: Duration::from_millis(100),
+        ..RecordingConfig::default()
+    };
+    let recordings = Some(directory.path().to_owned());
+    let server = TestServer::arena(ServerConfig { recordings, recording, ..config() }).await;
+    let mut scene = Scene::of(&server, ledger);
+    let live = std::fs::read_dir(directory.path()).expect("it is there").next().expect("it is recorded");
+    let live = live.expect("it is there").path();
+    let name = live.to_str().and_then(|path| path.strip_suffix(".live.mcap")).expect("a live file");
+    // Where its finished form would be written.
+    std::fs::create_dir(format!("{name}.mcap.partial")).expect("a disk");
+    let mut player = Witness::join(&server).await;
+    player.plays_during(scene.rise(&["tickwire_recorder_segments_left_total"])).await;
+    let status = server.probe.recordings().remove(0).expect("it is recorded");
+    let problem = status.problem.unwrap_or_default();
+    assert!(problem.contains(".live.mcap could not be finished, repair it later: "), "{problem}");
+    assert!(status.state == RecorderState::Running && live.exists(), "{:?}", status.state);
+    drop(player);
+    server.stop().await;
+    assert!(live.exists(), "it is left for the next start");
 }
 
 async fn inputs_come_that_no_tick_can_consume(ledger: &mut Ledger) {
@@ -410,6 +436,7 @@ async fn what_does_not_change_says_what_is(ledger: &mut Ledger) {
 async fn every_metric_moves_when_its_cause_happens() {
     let mut ledger = Ledger::default();
     a_player_plays_and_leaves(&mut ledger).await;
+    a_segment_of_a_recording_cannot_be_finished(&mut ledger).await;
     inputs_come_that_no_tick_can_consume(&mut ledger).await;
     a_client_acknowledges_late(&mut ledger).await;
     a_player_has_two_streams_and_then_another_one(&mut ledger).await;

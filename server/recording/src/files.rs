@@ -4,6 +4,7 @@ use std::{
     fs::{self, File, TryLockError},
     io::{self, BufWriter, Read as _, Seek as _, SeekFrom},
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use crate::{
@@ -13,7 +14,8 @@ use crate::{
     list,
     reader::Record,
     record::{self, IdleTicks},
-    storage::{FileSystem, Sequential, Storage, write_all_at},
+    recovery::is_lost,
+    storage::{Disk, FileSystem, Sequential, Storage, write_all_at},
 };
 
 const LIVE: &str = ".live.mcap";
@@ -179,6 +181,34 @@ pub(crate) fn lock(path: &Path) -> Result<File, RecordingError> {
     }
 }
 
+/// As [`lock`], to write it.
+pub(crate) fn open(storage: &dyn Storage, path: &Path) -> Result<Arc<dyn Disk>, RecordingError> {
+    storage.open(path).map_err(|source| match source.kind() {
+        io::ErrorKind::WouldBlock => RecordingError::InUse { path: path.to_owned() },
+        _ => at(path)(source),
+    })
+}
+
+/// Takes back a live file that could not be begun. One that cannot be removed is empty at least, and so no recording.
+pub(crate) fn take_back(storage: &dyn Storage, path: &Path, disk: &dyn Disk) {
+    for taken_back in [disk.cut(0), storage.remove(path)] {
+        if let Err(error) = taken_back {
+            tracing::warn!("{}: {error}", path.display());
+        }
+    }
+}
+
+pub(crate) fn is_empty(path: &Path) -> io::Result<bool> {
+    fs::metadata(path).map(|metadata| metadata.len() == 0)
+}
+
+/// Leaves a damaged live file where no server takes it up: where to.
+pub(crate) fn keep_damaged(storage: &dyn Storage, live: &Path) -> Result<PathBuf, RecordingError> {
+    let kept = with_ending(live, DAMAGED);
+    storage.rename(live, &kept).map_err(at(live))?;
+    Ok(kept)
+}
+
 /// Makes a finished recording of a live file, which then is gone. `end` goes before the one in the file.
 ///
 /// Whenever it breaks off, the live file or the finished one is there, and whole: the copy is synced before it gets the
@@ -190,11 +220,12 @@ pub(crate) fn finalize(storage: &dyn Storage, live: &Path, end: Option<&End>) ->
     // What follows damage may be of use to somebody.
     let is_damaged = lost.is_some() && !is_torn(live, lost.as_ref(), sound_bytes).map_err(at(live))?;
     put_in_place(storage, &partial, &path)?;
-    let kept = is_damaged.then(|| with_ending(live, DAMAGED));
-    match &kept {
-        Some(kept) => storage.rename(live, kept).map_err(at(live))?,
-        None => storage.remove(live).map_err(at(live))?,
-    }
+    let kept = if is_damaged {
+        Some(keep_damaged(storage, live)?)
+    } else {
+        storage.remove(live).map_err(at(live))?;
+        None
+    };
     Ok(Repaired { path, ticks, lost, kept })
 }
 
@@ -233,6 +264,8 @@ fn copy(storage: &dyn Storage, recording: &Recording, to: &Path, end: Option<&En
     for record in records.by_ref() {
         let Record { topic, tick, data } = match record {
             Ok(record) => record,
+            // It may be read another time: what is behind it is not to be given up.
+            Err(RecordingError::Io { source, .. }) if !is_lost(&source) => return Err(source),
             Err(error) => {
                 lost = Some(error);
                 continue;

@@ -59,6 +59,7 @@ mod replay;
 mod retention;
 mod segments;
 mod soak;
+mod stillborn;
 mod storage;
 mod systems;
 mod truth;
@@ -86,13 +87,12 @@ pub use recorder::{
     Closed, Durability, Recorder, RecorderCloser, RecorderOptions, RecorderState, RecorderStatus, RecorderWatch,
     Recorders, RecordersOptions,
 };
-pub use recovery::{
-    Recovery, RecoveryError, RecoveryOptions, Resumable, Unfinished, is_lost, remove_stillborn, set_aside,
-};
+pub use recovery::{Recovery, RecoveryError, RecoveryOptions, Resumable, Unfinished, is_lost, set_aside};
 pub use replay::{Replay, ReplayedTick, Verified, game_of, verify};
 pub use retention::{Deleted, Retention, Tidied, retain, tidy};
 pub use segments::{Segments, is_same_recording};
 pub use soak::{SoakError, SoakOptions, Soaked, assert_rebuilds, soak};
+pub use stillborn::remove_stillborn;
 pub use storage::{Disk, FileSystem, Storage};
 pub use systems::{Repeated, SystemEvidence, SystemFinding, find_cause, find_panic, find_system};
 pub use writer::{Layout, Writer};

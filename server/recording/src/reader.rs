@@ -49,6 +49,19 @@ pub(crate) enum Source {
     Bytes(Arc<[u8]>),
 }
 
+impl Source {
+    /// Its bytes from the first on, and what they are called.
+    fn read(&self) -> Result<(PathBuf, Box<dyn Read + Send>), RecordingError> {
+        Ok(match self {
+            Self::Bytes(bytes) => (PathBuf::from("memory"), Box::new(Cursor::new(Arc::clone(bytes)))),
+            Self::File(path) => {
+                let file = File::open(path).map_err(|source| RecordingError::Io { path: path.clone(), source })?;
+                (path.clone(), Box::new(BufReader::with_capacity(1 << 16, file)))
+            }
+        })
+    }
+}
+
 impl Recording {
     /// Opens a recording by its path, finished or live.
     ///
@@ -103,6 +116,20 @@ impl Recording {
 
     pub(crate) fn records(&self) -> Result<Records, RecordingError> {
         Records::of(&self.source)
+    }
+
+    /// The channels that stand in the first `bytes` of a file without chunks.
+    pub(crate) fn channels_within(&self, bytes: u64) -> Result<FileChannels, RecordingError> {
+        let (path, read) = self.source.read()?;
+        let mut messages = mcap::io::MessageReader::new_with_options(read.take(bytes), format::read_options());
+        loop {
+            match messages.next() {
+                None => return Ok(channels(&messages)),
+                Some(Ok(_)) => {}
+                Some(Err(McapError::Io(source))) => return Err(RecordingError::Io { path, source }),
+                Some(Err(error)) => return Err(RecordingError::NotARecording(error.to_string())),
+            }
+        }
     }
 
     pub(crate) fn source(&self) -> &Source {
@@ -290,7 +317,15 @@ pub(crate) struct Sound {
     pub(crate) rate: TickRate,
     /// What the first tick that there can be follows.
     pub(crate) origin: Tick,
-    pub(crate) channels: Vec<Arc<mcap::Channel<'static>>>,
+    pub(crate) channels: FileChannels,
+}
+
+/// The channels of a file, as they stand in it.
+pub(crate) type FileChannels = Vec<Arc<mcap::Channel<'static>>>;
+
+/// Those that have been read so far.
+fn channels<R: Read>(messages: &mcap::io::MessageReader<R>) -> FileChannels {
+    (0..=u16::MAX).filter_map(|id| messages.get_channel(id)).collect()
 }
 
 /// Counts what is read.
@@ -353,13 +388,7 @@ impl Records {
     }
 
     fn of(source: &Source) -> Result<Self, RecordingError> {
-        let (path, read): (_, Box<dyn Read + Send>) = match source {
-            Source::Bytes(bytes) => (PathBuf::from("memory"), Box::new(Cursor::new(Arc::clone(bytes)))),
-            Source::File(path) => {
-                let file = File::open(path).map_err(|source| RecordingError::Io { path: path.clone(), source })?;
-                (path.clone(), Box::new(BufReader::with_capacity(1 << 16, file)))
-            }
-        };
+        let (path, read) = source.read()?;
         let taken = Arc::<AtomicU64>::default();
         let read = Counting(read, Arc::clone(&taken));
         let messages = From::Start(mcap::io::MessageReader::new_with_options(read, format::read_options()));
@@ -380,7 +409,7 @@ impl Records {
     /// What has been read of a file without chunks, from its start.
     pub(crate) fn sound(&self, meta: &RecordingMeta) -> Sound {
         let channels = match &self.messages {
-            From::Start(messages) => (0..=u16::MAX).filter_map(|id| messages.get_channel(id)).collect(),
+            From::Start(messages) => channels(messages),
             From::Midst(_) => Vec::new(),
         };
         let (rate, origin) = (meta.tick_rate, meta.segment.origin());

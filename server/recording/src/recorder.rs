@@ -43,6 +43,8 @@ pub use status::{RecorderState, RecorderStatus};
 const BATCH_BYTES_MAX: usize = 1 << 20;
 /// How much is gathered before it is written, where nothing has to survive a kill.
 const BUFFER_BYTES_MAX: usize = 256 << 10;
+/// Where no segment can be begun it is tried less and less often, down to once in so many times [`RecorderOptions::behind_ticks`].
+const SEGMENT_WAITS_MAX: u64 = 60;
 /// How much room for records is kept for the next ones; that of a stall is given back.
 const QUEUE_RECORDS_KEPT: usize = 16;
 
@@ -123,6 +125,8 @@ pub struct Recorder {
     keyframe_due: u64,
     /// When the newest one was asked for.
     keyframe_asked: u64,
+    /// For how many ticks from then on none is asked for to begin a segment with.
+    segment_wait: u64,
     /// Whether anything has happened since the last one.
     is_eventful: bool,
 }
@@ -220,10 +224,8 @@ impl Recorders {
             self.enter()?;
             Ok(live)
         };
-        let live = begin().inspect_err(|_: &io::Error| {
-            // Nobody would know what it is. The error is told, whatever comes of this.
-            let _ = storage.remove(&path);
-        })?;
+        // Nobody would know what it is.
+        let live = begin().inspect_err(|_: &io::Error| files::take_back(&*storage, &path, &*disk))?;
         let place = Place { path, segment: meta.segment.clone() };
         Ok(self.record(place, meta.clone(), live, disk, options))
     }
@@ -287,7 +289,8 @@ impl Recorders {
         let (finished, keyframe_due) = (result, options.next_keyframe(result));
         // Of a match that goes on nobody knows what has happened since its last keyframe.
         let (open, is_eventful) = (Arc::new(open), finished > 0);
-        Recorder { open, finished, keyframe_due, keyframe_asked: finished, is_eventful }
+        let segment_wait = options.behind_ticks;
+        Recorder { open, finished, keyframe_due, keyframe_asked: finished, segment_wait, is_eventful }
     }
 }
 
@@ -322,6 +325,9 @@ impl Recorder {
     /// Records what came out of a tick.
     pub fn tick_result(&mut self, result: TickResult) {
         self.finished = result.tick.0;
+        if !self.open.progress.full.load(Ordering::Relaxed) {
+            self.segment_wait = self.open.options.behind_ticks;
+        }
         self.is_eventful |= IdleTicks::of(&result).is_none();
         self.open.record(Record::Result(Box::new(result)));
     }
@@ -333,8 +339,8 @@ impl Recorder {
         let RecorderOptions { keyframe_ticks, behind_ticks, .. } = self.open.options;
         let is_behind = || self.open.progress.waiting.load(Ordering::Relaxed) > behind_ticks.saturating_mul(2).max(4);
         let is_due = || keyframe_ticks > 0 && self.finished >= self.keyframe_due;
-        // A game may have none to give, and is not to be asked at each tick.
-        let may_ask = || self.finished >= self.keyframe_asked.saturating_add(behind_ticks);
+        // A game may have none to give, and a disk no room for a segment: neither is asked at each tick.
+        let may_ask = || self.finished >= self.keyframe_asked.saturating_add(self.segment_wait);
         let begins_segment = || may_ask() && self.open.progress.full.load(Ordering::Relaxed);
         self.is_eventful && (is_due() || begins_segment()) && !is_behind()
     }
@@ -344,6 +350,10 @@ impl Recorder {
     pub fn keyframe(&mut self, keyframe: Option<Keyframe>) {
         self.keyframe_due = self.open.options.next_keyframe(self.finished);
         self.keyframe_asked = self.finished;
+        if self.open.progress.full.load(Ordering::Relaxed) {
+            let longest = self.open.options.behind_ticks.saturating_mul(SEGMENT_WAITS_MAX);
+            self.segment_wait = self.segment_wait.saturating_mul(2).min(longest);
+        }
         self.is_eventful = false;
         if let Some(keyframe) = keyframe {
             self.open.record(Record::Keyframe(Box::new(keyframe)));
@@ -660,6 +670,11 @@ impl Open {
             }
             Err(error) => {
                 tracing::error!("{} could not be finished: {error}", live.display());
+                // It stays as it is, with its end.
+                let synced = lock(&self.disk).as_ref().map_or(Ok(()), |disk| disk.sync());
+                if let Err(error) = synced {
+                    tracing::warn!("{} cannot be synced: {error}", live.display());
+                }
                 problem.get_or_insert(format!("it could not be finished, repair it later: {error}"));
                 live
             }

@@ -25,6 +25,7 @@ use crate::{
     reader::{Record, Sound},
     recorder::NAMES_MAX,
     segments::{recording_of, segment_name},
+    stillborn::is_same_session,
     storage::{Disk, FileSystem, Storage},
 };
 
@@ -131,10 +132,7 @@ impl Unfinished {
     /// # Errors
     /// As there.
     pub fn on(storage: Arc<dyn Storage>, path: &Path) -> Result<Self, RecordingError> {
-        let disk = storage.open(path).map_err(|source| match source.kind() {
-            io::ErrorKind::WouldBlock => RecordingError::InUse { path: path.to_owned() },
-            _ => files::at(path)(source),
-        })?;
+        let disk = files::open(&*storage, path)?;
         Ok(Self { path: path.to_owned(), disk, storage, recording: Recording::open(path)? })
     }
 
@@ -156,58 +154,74 @@ impl Unfinished {
         self.recording.meta()
     }
 
-    /// Whether it has nothing yet that a session could go on from.
-    fn is_stillborn(&self) -> Result<bool, RecordingError> {
-        if self.recording.origin_tick() == Tick::ZERO {
-            return Ok(false);
-        }
-        for record in self.recording.records()? {
-            match record {
-                Ok(Record { topic: Topic::Header | Topic::SeatToken, .. }) => {}
-                Err(error @ RecordingError::Io { .. }) => return Err(error),
-                Err(_) => break,
-                Ok(_) => return Ok(false),
-            }
-        }
-        Ok(true)
-    }
-
     /// Whether there is a next segment of the session's recording, in whatever state, so that nobody is to go on with this
-    /// one.
+    /// one. An empty file is none.
     #[must_use]
     pub fn has_successor(&self) -> bool {
-        let (directory, name) = (files::directory_of(&self.path), files::recording_name(&self.path));
+        let is_one = |path: PathBuf| match files::is_empty(&path) {
+            Ok(is_empty) => !(is_empty && files::is_live(&path)),
+            Err(error) => error.kind() != io::ErrorKind::NotFound,
+        };
+        self.successors().any(is_one)
+    }
+
+    /// Where the next segment may be: one that is being finished is found as a finished one.
+    fn successors(&self) -> impl Iterator<Item = PathBuf> + use<> {
+        let (directory, name) = (files::directory_of(&self.path).to_owned(), files::recording_name(&self.path));
         let (recording, number) = recording_of(&name);
-        let next = number.saturating_add(1);
-        (next..next.saturating_add(NAMES_MAX)).any(|number| {
-            let name = segment_name(recording, number);
-            let live = files::live_path(directory, &name);
-            [files::finished_path(directory, &name), files::set_aside_path(&live), live]
-                .iter()
-                .any(|path| path.exists())
+        let (recording, next) = (recording.to_owned(), number.saturating_add(1));
+        (next..next.saturating_add(NAMES_MAX)).flat_map(move |number| {
+            let name = segment_name(&recording, number);
+            let live = files::live_path(&directory, &name);
+            [files::set_aside_path(&live), live, files::finished_path(&directory, &name)]
         })
     }
 
-    /// Makes a finished recording of it, which nobody goes on with.
+    /// Makes a finished recording of it, which nobody goes on with. Where there is a next segment, its session has not ended
+    /// with this one.
     ///
     /// # Errors
     /// Those of the disk.
     pub fn finish(&self) -> Result<Repaired, RecordingError> {
-        self.finish_with(None)
+        let opened = self.successors().filter_map(|path| Recording::open(path).ok());
+        let next = opened.map(|recording| recording.meta().clone()).find(|meta| self.is_followed_by(meta));
+        let end = next.map(|next| self.end_before(&next)).transpose()?.flatten();
+        self.finish_with(end.as_ref())
     }
 
-    /// As [`finish`](Self::finish), of a segment behind which `next` follows: where it comes to that, its session has not ended
-    /// with it.
+    /// As [`finish`](Self::finish), where `next` may be what the next segment's header says.
     ///
     /// # Errors
     /// Those of the disk.
     pub fn finish_before(&self, next: &RecordingMeta) -> Result<Repaired, RecordingError> {
-        let list::Scan { ticks, end, .. } = list::scan(&self.recording);
-        let tick = Tick(self.recording.origin_tick().0.saturating_add(ticks));
-        let (this, next_origin) = (self.meta(), next.segment.origin());
-        let goes_on = end.is_none() && (&this.session, this.created) == (&next.session, next.created);
-        let end = End { reason: EndReason::Continued, tick, ticks_missing: 0 };
-        self.finish_with((goes_on && tick == next_origin).then_some(&end))
+        if self.is_followed_by(next) { self.finish_with(self.end_before(next)?.as_ref()) } else { self.finish() }
+    }
+
+    fn is_followed_by(&self, next: &RecordingMeta) -> bool {
+        let predecessor = next.segment.predecessor.as_deref();
+        is_same_session(self.meta(), next) && predecessor == Some(&*files::recording_name(&self.path))
+    }
+
+    /// The end of one that has none, and that `next` follows.
+    fn end_before(&self, next: &RecordingMeta) -> Result<Option<End>, RecordingError> {
+        let list::Scan { ticks, end, broken, .. } = list::scan(&self.recording);
+        let problem = match broken {
+            // It may have more ticks another time.
+            Some(RecordingError::Io { path, source }) if !is_lost(&source) => {
+                return Err(RecordingError::Io { path, source });
+            }
+            None | Some(RecordingError::Truncated { .. }) => {
+                "its end was not on the disk when the server was killed".to_owned()
+            }
+            Some(damage) => damage.to_string(),
+        };
+        let whole = self.recording.origin_tick().0.saturating_add(ticks);
+        let tick = next.segment.origin();
+        let end_missing = |ticks_missing| match ticks_missing {
+            0 => End { reason: EndReason::Continued, tick, ticks_missing },
+            _ => End { reason: EndReason::Stopped { problem }, tick, ticks_missing },
+        };
+        Ok(tick.0.checked_sub(whole).filter(|_| end.is_none()).map(end_missing))
     }
 
     fn finish_with(&self, end: Option<&End>) -> Result<Repaired, RecordingError> {
@@ -287,7 +301,7 @@ impl Unfinished {
         if let Some(end) = end {
             return Ok(Err(end));
         }
-        let sound = records.sound(self.meta());
+        let mut sound = records.sound(self.meta());
         let length = fs::metadata(&self.path).map_err(self.disk_error())?.len();
         if length > sound.bytes {
             if !files::is_torn(&self.path, damage.as_ref(), sound.bytes).map_err(self.disk_error())? {
@@ -297,6 +311,8 @@ impl Unfinished {
                 self.copy_to(&copy).map_err(self.disk_error())?;
             }
             self.disk.cut(sound.bytes).map_err(self.disk_error())?;
+            // Some of those that were read may have stood behind that.
+            sound.channels = self.recording.channels_within(sound.bytes)?;
         }
         Ok(Ok(sound))
     }
@@ -488,33 +504,6 @@ struct Played {
     pending: Option<Box<TickResult>>,
     recovered: Recovered,
     attempt: Attempt,
-}
-
-/// Removes a live file, if it is a segment that was being begun when its server was killed: it has no whole keyframe yet, and
-/// nothing else, so that the session goes on from the one before.
-///
-/// # Errors
-/// Where somebody else has it, or it cannot be read, or removed.
-pub fn remove_stillborn(live: &Path) -> Result<bool, RecordingError> {
-    remove_stillborn_on(Arc::new(FileSystem), live)
-}
-
-fn remove_stillborn_on(storage: Arc<dyn Storage>, live: &Path) -> Result<bool, RecordingError> {
-    let is_later = recording_of(&files::recording_name(live)).1 > 1;
-    // Held until it is gone.
-    let unfinished = Unfinished::on(Arc::clone(&storage), live);
-    let is_stillborn = match &unfinished {
-        Ok(unfinished) => unfinished.is_stillborn()?,
-        Err(RecordingError::Truncated { .. } | RecordingError::NotARecording(_)) if is_later => {
-            files::is_without_header(live).map_err(files::at(live))?
-        }
-        Err(_) => return unfinished.map(|_| false),
-    };
-    if is_stillborn {
-        storage.remove(live).map_err(files::at(live))?;
-        storage.sync_directory(files::directory_of(live)).map_err(files::at(live))?;
-    }
-    Ok(is_stillborn)
 }
 
 /// Whether an error of reading says that the disk has lost what stood there, as where a sector is bad: it is no use to wait

@@ -124,6 +124,8 @@ families! {
     RECORDING_BYTES: GAUGE "tickwire_recording_bytes" ["game" "session"] "The size of the recording.";
     RECORDER_FAILURES: COUNTER "tickwire_recorder_failures_total" ["game" "session"]
         "Times that the disk has refused something.";
+    SEGMENTS_LEFT: COUNTER "tickwire_recorder_segments_left_total" ["game" "session"]
+        "Segments that could not be finished, and are left for the next start.";
     CPU: COUNTER "process_cpu_seconds_total" [] "User and system time spent.";
     FDS: GAUGE "process_open_fds" [] "Open file descriptors, sockets among them.";
     MAX_FDS: GAUGE "process_max_fds" [] "The most there may be; 0: any number.";

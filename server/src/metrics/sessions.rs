@@ -80,7 +80,7 @@ const fn rejected<const REASON: usize>() -> Count {
 }
 
 /// How many there are: a number, since types that are shared between threads are made of it.
-const COUNTS_LEN: usize = 41;
+const COUNTS_LEN: usize = 42;
 /// Those of one family stand together.
 const COUNTS: [Count; COUNTS_LEN] = [
     count(families::OVERRUNS, |meter| meter.counters.overruns.load(Relaxed)),
@@ -124,6 +124,7 @@ const COUNTS: [Count; COUNTS_LEN] = [
     rejected::<{ Rejection::ReadOnly as usize }>(),
     rejected::<{ Rejection::MutesFull as usize }>(),
     count(families::RECORDER_FAILURES, |meter| meter.recording.status().map_or(0, |status| status.failures)),
+    count(families::SEGMENTS_LEFT, |meter| meter.recording.status().map_or(0, |status| status.segments_left)),
 ];
 
 /// What one or several sessions have counted.

@@ -138,11 +138,12 @@ impl Live {
         let encoded = Encoded::default();
         let mut writer = Writer::new(encoded.clone(), meta, Layout::Live)?;
         let origin = meta.segment.origin();
-        if let Some(keyframe) = keyframe {
-            writer.keyframe(keyframe)?;
-        }
+        // The keyframe is the last of it: where it is whole, all is there that a session goes on from.
         for token in tokens.values() {
             writer.seat_token(origin, token)?;
+        }
+        if let Some(keyframe) = keyframe {
+            writer.keyframe(keyframe)?;
         }
         let mut live = Self::with(disk, encoded, writer, Ticks { input: origin.0, result: origin.0 }, tokens);
         live.origin = origin.0;
@@ -372,6 +373,11 @@ impl Live {
             }
             self.marks.pop_back();
         }
+    }
+
+    /// Has all that was flushed survive a loss of power.
+    pub(super) fn sync(&self) -> io::Result<()> {
+        self.disk.sync()
     }
 
     /// Ends one that is whole on the disk, and goes on in another file: nothing gives way here.

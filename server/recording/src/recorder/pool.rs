@@ -199,6 +199,11 @@ impl Recorders {
         self.0.live_bytes.fetch_add(now.wrapping_sub(before), Ordering::Relaxed);
     }
 
+    /// Whether there is more than the half that recordings in segments take, with those of them that are being finished.
+    pub(super) fn lacks_live_bytes(&self) -> bool {
+        self.live_bytes() > self.0.options.live_bytes_max / 2
+    }
+
     /// Whether so many bytes more would be too many.
     pub(super) fn is_at_limit(&self, more: u64) -> bool {
         self.live_bytes().saturating_add(more) >= self.0.options.live_bytes_max

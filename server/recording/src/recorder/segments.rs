@@ -11,7 +11,7 @@ use std::{
 
 use tickwire_simulation::Keyframe;
 
-use super::{Open, RecorderOptions, Recorders, Writing, live::Live, lock};
+use super::{Open, RecorderOptions, Recorders, Writing, live::Live, lock, status::Progress};
 use crate::{
     End, EndReason, RecordedKeyframe, RecordingMeta, Segment, files,
     segments::{recording_of, segment_name},
@@ -20,6 +20,11 @@ use crate::{
 
 /// How many names are tried for a segment: a disk that has failed may have left a file that could not be removed either.
 pub(crate) const NAMES_MAX: u32 = 4;
+
+/// So often it is tried to finish a segment, once with each of those after it, before it is left for the next start.
+const ATTEMPTS_MAX: u32 = 5;
+/// So often where those that are left take the room of recordings that grow.
+const ATTEMPTS_MIN: u32 = 2;
 
 /// The file that grows.
 #[derive(Clone, Debug, Default)]
@@ -35,16 +40,20 @@ pub(super) struct Ended {
     path: PathBuf,
     end: End,
     /// Holds the file's lock.
-    _disk: Option<Arc<dyn Disk>>,
+    disk: Option<Arc<dyn Disk>>,
     /// What the recorders count of the file.
     counted_bytes: u64,
+    /// How often it could not be done.
+    attempts: u32,
+    /// Of its session's recording.
+    progress: Arc<Progress>,
 }
 
 /// Segments that are to be finished.
 #[derive(Debug, Default)]
 pub(super) struct EndedSegments {
     waiting: VecDeque<Ended>,
-    /// The disk has not let them be finished: tried again with the next ones.
+    /// The disk has not let them be finished: tried again with the next ones, for some times.
     failed: Vec<Ended>,
     /// A thread is at it.
     has_finisher: bool,
@@ -66,7 +75,8 @@ impl Open {
     /// Goes on in another file, behind `keyframe`. False: that cannot be now, and the file goes on.
     ///
     /// At any moment there is a file from which the session can go on: the new one is whole on the disk, down to its entry in
-    /// the directory, before the other one is said to have ended.
+    /// the directory, before the other one is said to have ended. And at any moment what is before it is whole: whatever the
+    /// recording is to survive, the other one is synced before there is a new one.
     pub(super) fn begin_segment(&self, writing: &mut Writing, keyframe: &Keyframe) -> bool {
         let recorded = RecordedKeyframe::of(keyframe).filter(|_| writing.live.stands_at(keyframe.tick()));
         let Some(recorded) = recorded else { return false };
@@ -77,9 +87,11 @@ impl Open {
         let (records, bytes) = mem::take(&mut writing.encoded);
         self.note_taken(records, bytes);
         let before = self.progress.place();
-        let (place, disk, live) = match self.next_segment(&writing.live, &before, &recorded) {
+        let next = writing.live.sync().and_then(|()| self.next_segment(&writing.live, &before, &recorded));
+        let (place, disk, live) = match next {
             Ok(next) => next,
             Err(error) => {
+                self.progress.note_failure();
                 let file = before.path.display();
                 tracing::warn!(%file, "the recording cannot go on in another file, and grows: {error}");
                 return false;
@@ -101,7 +113,8 @@ impl Open {
         self.progress.note_synced(self.progress.written());
         self.progress.full.store(false, Ordering::Relaxed);
         drop(current);
-        self.recorders.finish_later(Ended { path: before.path.clone(), end, _disk: disk, counted_bytes });
+        let (path, progress) = (before.path.clone(), Arc::clone(&self.progress));
+        self.recorders.finish_later(Ended { path, end, disk, counted_bytes, attempts: 0, progress });
         true
     }
 
@@ -123,6 +136,11 @@ impl Open {
             if files::finished_path(directory, &name).try_exists()? {
                 continue;
             }
+            // Left by a switch that failed.
+            if files::is_empty(&path).unwrap_or(false) {
+                // Where that is refused, so is the next thing.
+                let _ = storage.remove(&path);
+            }
             match storage.create(&path) {
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
                 created => break (number, path, created?),
@@ -137,10 +155,7 @@ impl Open {
             storage.sync_directory(directory)?;
             Ok(next)
         };
-        let next = begin().inspect_err(|_: &io::Error| {
-            // The error is told, whatever comes of this.
-            let _ = storage.remove(&path);
-        })?;
+        let next = begin().inspect_err(|_: &io::Error| files::take_back(&*storage, &path, &*disk))?;
         Ok((Place { path, segment }, disk, next))
     }
 }
@@ -174,20 +189,31 @@ impl Recorders {
     }
 
     /// Where the disk does not let it be done: what is left to do.
-    fn finish(&self, ended: Ended) -> Option<Ended> {
-        let Ended { path, end, counted_bytes, .. } = &ended;
-        match files::finalize(&*self.storage(), path, Some(end)) {
+    fn finish(&self, mut ended: Ended) -> Option<Ended> {
+        let error = match files::finalize(&*self.storage(), &ended.path, Some(&ended.end)) {
             Ok(finished) => {
-                self.note_live_bytes(*counted_bytes, 0);
-                let (path, last_tick) = (finished.path.display(), end.tick);
+                self.note_live_bytes(ended.counted_bytes, 0);
+                let (path, last_tick) = (finished.path.display(), ended.end.tick);
                 let lost = finished.lost.map(|lost| lost.to_string());
                 tracing::info!(%path, %last_tick, lost, "a segment of a recording is finished; its session goes on");
-                None
+                return None;
             }
-            Err(error) => {
-                tracing::error!("{} could not be finished, and is tried again later: {error}", path.display());
-                Some(ended)
-            }
+            Err(error) => error,
+        };
+        ended.attempts += 1;
+        ended.progress.note_failure();
+        let path = ended.path.display();
+        if ended.attempts < ATTEMPTS_MAX && !(ended.attempts >= ATTEMPTS_MIN && self.lacks_live_bytes()) {
+            tracing::error!("{path} could not be finished, and is tried again later: {error}");
+            return Some(ended);
         }
+        tracing::error!("{path} could not be finished {} times, and is left as it is: {error}", ended.attempts);
+        let name = ended.path.file_name().unwrap_or_default().display();
+        ended.progress.note_left_segment(format!("{name} could not be finished, repair it later: {error}"));
+        if let Some(Err(error)) = ended.disk.as_ref().map(|disk| disk.sync()) {
+            tracing::warn!("{path} cannot be synced: {error}");
+        }
+        self.note_live_bytes(ended.counted_bytes, 0);
+        None
     }
 }

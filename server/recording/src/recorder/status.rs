@@ -18,7 +18,7 @@ use crate::{End, EndReason, Segment};
 pub struct RecorderStatus {
     /// Whether it records.
     pub state: RecorderState,
-    /// Why it is behind, or has stopped.
+    /// Why it is behind, or has stopped; or which segment could not be finished.
     pub problem: Option<String>,
     /// Ticks begun whose input is not in the file, so that a kill would lose them: 0 or 1 on a healthy disk that is written
     /// to at each tick. Where the recording has stopped: all that it lacks.
@@ -37,6 +37,9 @@ pub struct RecorderStatus {
     pub segment: u32,
     /// The first tick that there can be in it.
     pub first_tick: Tick,
+    /// How many segments of it could not be finished, and are left as they are: live files that the next start of a server
+    /// finishes, or [`repair`](crate::repair).
+    pub segments_left: u64,
 }
 
 /// Whether a recorder records.
@@ -79,6 +82,7 @@ pub(super) struct Progress {
     pub(super) waiting: AtomicU64,
     pub(super) waiting_bytes: AtomicU64,
     failures: AtomicU64,
+    segments_left: AtomicU64,
     /// The newest write has failed.
     write_fails: AtomicBool,
     /// The newest sync has failed.
@@ -96,6 +100,8 @@ pub(super) struct Progress {
 struct Trouble {
     newest: Option<String>,
     stop: Option<Stop>,
+    /// What became of a segment that could not be finished.
+    segment: Option<String>,
 }
 
 /// What the disk does not do.
@@ -108,7 +114,7 @@ pub(super) enum Fault {
 
 impl Progress {
     pub(super) fn status(&self) -> RecorderStatus {
-        let [begun, inputs, synced_inputs, bytes, synced_bytes, failures, lag_bytes] = [
+        let [begun, inputs, synced_inputs, bytes, synced_bytes, failures, lag_bytes, segments_left] = [
             &self.begun,
             &self.inputs,
             &self.synced_inputs,
@@ -116,6 +122,7 @@ impl Progress {
             &self.synced_bytes,
             &self.failures,
             &self.waiting_bytes,
+            &self.segments_left,
         ]
         .map(|number| number.load(Ordering::Relaxed));
         let Segment { number, first_tick, .. } = self.place().segment;
@@ -130,7 +137,8 @@ impl Progress {
         let problem = match &trouble.stop {
             Some(Stop::Limited) => None,
             Some(Stop::Stopped(problem)) => Some(problem.clone()),
-            None => trouble.newest.clone().filter(|_| state == RecorderState::Behind),
+            None if state == RecorderState::Behind => trouble.newest.clone(),
+            None => trouble.segment.clone(),
         };
         RecorderStatus {
             state,
@@ -146,6 +154,7 @@ impl Progress {
             failures,
             segment: number,
             first_tick,
+            segments_left,
         }
     }
 
@@ -178,7 +187,7 @@ impl Progress {
     /// Notes that the disk fails at something. True: it did not before.
     pub(super) fn note_fault(&self, fault: Fault, problem: impl FnOnce() -> String) -> bool {
         if fault != Fault::Slow {
-            self.failures.fetch_add(1, Ordering::Relaxed);
+            self.note_failure();
         }
         if self.flag(fault).load(Ordering::Relaxed) {
             return false;
@@ -192,6 +201,17 @@ impl Progress {
         }
         self.flag(fault).store(true, Ordering::Relaxed);
         true
+    }
+
+    /// Notes that the disk has refused something.
+    pub(super) fn note_failure(&self) {
+        self.failures.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Notes what becomes of a segment that cannot be finished.
+    pub(super) fn note_left_segment(&self, problem: String) {
+        self.trouble().segment = Some(problem);
+        self.segments_left.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Notes that the disk does it again. True: it had failed before.

@@ -2,6 +2,7 @@
 
 mod chat;
 mod disk;
+mod losses;
 mod recovery;
 mod segments;
 

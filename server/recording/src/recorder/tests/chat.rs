@@ -2,7 +2,7 @@
 
 use super::*;
 
-fn lines(count: u64) -> Vec<ChatRecord> {
+pub(super) fn lines(count: u64) -> Vec<ChatRecord> {
     let line = |id| ChatRecord {
         id,
         tick: Tick(1),

@@ -1,7 +1,7 @@
 //! A disk with troubles, on real files.
 
 use std::{
-    collections::HashSet,
+    collections::{BTreeMap, HashSet},
     fs::{self, File},
     io,
     path::{Path, PathBuf},
@@ -26,6 +26,9 @@ pub(super) struct Troubled {
     sync: AtomicBool,
     open: AtomicBool,
     rename: AtomicBool,
+    remove: AtomicBool,
+    directory: AtomicBool,
+    cut: AtomicBool,
     /// Writes wait for its end.
     stall: Mutex<Option<Receiver<()>>>,
     /// Files that a write to has waited for, or waits for still.
@@ -34,6 +37,8 @@ pub(super) struct Troubled {
     steps: AtomicU64,
     /// What was done, but for writes.
     log: Mutex<Vec<String>>,
+    /// What each file was when it was synced last.
+    synced: Mutex<BTreeMap<PathBuf, Vec<u8>>>,
     /// Files that are created are on this one.
     other: Mutex<Option<Arc<Self>>>,
     own: Mutex<std::sync::Weak<Self>>,
@@ -49,10 +54,14 @@ impl Troubled {
             sync: AtomicBool::new(false),
             open: AtomicBool::new(false),
             rename: AtomicBool::new(false),
+            remove: AtomicBool::new(false),
+            directory: AtomicBool::new(false),
+            cut: AtomicBool::new(false),
             stall: Mutex::default(),
             stalled: Mutex::default(),
             steps: AtomicU64::new(u64::MAX),
             log: Mutex::default(),
+            synced: Mutex::default(),
             other: Mutex::default(),
             own: Mutex::default(),
         });
@@ -101,6 +110,29 @@ impl Troubled {
         self.rename.store(refuse, Ordering::Relaxed);
     }
 
+    pub(super) fn refuse_directory_sync(&self, refuse: bool) {
+        self.directory.store(refuse, Ordering::Relaxed);
+    }
+
+    pub(super) fn refuse_remove(&self, refuse: bool) {
+        self.remove.store(refuse, Ordering::Relaxed);
+    }
+
+    pub(super) fn refuse_cut(&self, refuse: bool) {
+        self.cut.store(refuse, Ordering::Relaxed);
+    }
+
+    /// Makes of each file of its name in a directory what it was when it was synced last, but for those that are kept: as a
+    /// loss of power may.
+    pub(super) fn lose_power(&self, directory: &Path, is_kept: impl Fn(&str) -> bool) {
+        for (path, bytes) in &*lock(&self.synced) {
+            let (name, path) = (name(path), directory.join(&*name(path)));
+            if path.exists() && !is_kept(&name) {
+                fs::write(path, bytes).expect("a disk");
+            }
+        }
+    }
+
     /// Fails at everything after so many steps: for the files, the process is dead.
     pub(super) fn die_after(&self, steps: u64) {
         self.steps.store(steps, Ordering::Relaxed);
@@ -138,7 +170,9 @@ fn name(path: &Path) -> std::borrow::Cow<'_, str> {
 impl Storage for Troubled {
     fn create(&self, path: &Path) -> io::Result<Arc<dyn Disk>> {
         self.step(&self.open, Some(format!("create {}", name(path))))?;
-        Ok(self.file(path, File::create_new(path)?))
+        let file = File::create_new(path)?;
+        lock(&self.synced).insert(path.to_owned(), Vec::new());
+        Ok(self.file(path, file))
     }
 
     fn open(&self, path: &Path) -> io::Result<Arc<dyn Disk>> {
@@ -148,23 +182,31 @@ impl Storage for Troubled {
 
     fn create_partial(&self, path: &Path) -> io::Result<Arc<dyn Disk>> {
         self.step(&self.open, Some(format!("create {}", name(path))))?;
-        Ok(self.file(path, File::create(path)?))
+        let file = File::create(path)?;
+        lock(&self.synced).insert(path.to_owned(), Vec::new());
+        Ok(self.file(path, file))
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         self.step(&self.rename, Some(format!("rename {}", name(to))))?;
-        FileSystem.rename(from, to)
+        FileSystem.rename(from, to)?;
+        let mut synced = lock(&self.synced);
+        if let Some(bytes) = synced.remove(from) {
+            synced.insert(to.to_owned(), bytes);
+        }
+        Ok(())
     }
 
     fn remove(&self, path: &Path) -> io::Result<()> {
-        self.step(&AtomicBool::new(false), Some(format!("remove {}", name(path))))?;
+        self.step(&self.remove, Some(format!("remove {}", name(path))))?;
         let length = fs::metadata(path)?.len();
         self.room.fetch_add(length, Ordering::Relaxed);
         FileSystem.remove(path)
     }
 
     fn sync_directory(&self, directory: &Path) -> io::Result<()> {
-        self.step(&self.sync, Some("sync directory".to_owned()))?;
+        let refused = AtomicBool::new([&self.sync, &self.directory].iter().any(|of| of.load(Ordering::Relaxed)));
+        self.step(&refused, Some("sync directory".to_owned()))?;
         FileSystem.sync_directory(directory)
     }
 }
@@ -197,11 +239,15 @@ impl Disk for TroubledFile {
 
     fn sync(&self) -> io::Result<()> {
         self.disk.step(&self.disk.sync, Some(format!("sync {}", name(&self.path))))?;
-        Disk::sync(&self.file)
+        // What is written meanwhile may be lost.
+        let bytes = fs::read(&self.path)?;
+        Disk::sync(&self.file)?;
+        lock(&self.disk.synced).insert(self.path.clone(), bytes);
+        Ok(())
     }
 
     fn cut(&self, length: u64) -> io::Result<()> {
-        self.disk.step(&AtomicBool::new(false), None)?;
+        self.disk.step(&self.disk.cut, None)?;
         let cut = self.file.metadata()?.len().saturating_sub(length);
         self.disk.room.fetch_add(cut, Ordering::Relaxed);
         self.file.cut(length)

@@ -2,9 +2,11 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU64};
 
-use super::*;
+use tickwire_shared::PlayerId;
+
+use super::{chat::lines, segments::token, *};
 use crate::{
-    Recovery, RecoveryOptions, Unfinished,
+    Layout, Recovery, RecoveryOptions, Unfinished, format,
     storage::{FileSystem, Storage},
 };
 
@@ -88,4 +90,46 @@ fn on_a_full_disk_nothing_is_lost() {
     assert!(before.starts_with(&after) && before.len() - after.len() == 4, "only what was torn is gone");
     disk.free();
     go_on(Arc::clone(&disk) as _, &recorders(&disk, 1), &live).expect("there is room");
+}
+
+/// A live file with no more channels than its messages have, as an earlier version writes it.
+fn with_fewer_channels(live: &[u8]) -> Vec<u8> {
+    let mut writer = format::write_options(Layout::Live).create(io::Cursor::new(Vec::new())).expect("memory");
+    for message in mcap::io::MessageReader::new_with_options(live, format::read_options()).map_while(Result::ok) {
+        writer.write(&message).expect("memory");
+    }
+    writer.flush().expect("memory");
+    writer.into_inner().into_inner()
+}
+
+#[test]
+fn wherever_a_kill_tears_the_channels_that_a_later_version_adds_they_are_added_again() {
+    let directory = left();
+    let live = files::live_path(directory.path(), "nothing");
+    let older = with_fewer_channels(&fs::read(&live).expect("it is there"));
+    fs::write(&live, &older).expect("a disk");
+    let recorders = Recorders::new();
+    let go_on = || go_on(Arc::new(FileSystem), &recorders, &live).expect("a sound disk");
+    drop(go_on());
+    let whole = fs::read(&live).expect("it is there");
+    assert!(whole.starts_with(&older) && whole.len() > older.len() + 2000, "{} and {}", older.len(), whole.len());
+    for cut in (older.len()..=whole.len()).step_by(101).chain([whole.len()]) {
+        fs::write(&live, &whole[..cut]).expect("a disk");
+        let (mut session, mut recorder) = go_on();
+        assert_eq!(session.tick(), Tick(13), "cut at {cut}");
+        recorder.seat_token(Tick(14), token(PlayerId(1)));
+        recorder.chat(lines(1));
+        for _ in 0..5 {
+            let input = Arc::new(session.begin_tick());
+            recorder.tick_input(Arc::clone(&input));
+            recorder.tick_result(session.finish_tick(&input).expect("nothing cannot break").result);
+        }
+        drop(recorder);
+        let recording = Recording::open(&live).expect("a recording");
+        let summary = recording.scan();
+        assert_eq!((summary.ticks, summary.state), (18, RecordingState::Unfinished), "cut at {cut}");
+        assert_eq!(recording.chat().expect("it opens").count(), 1, "cut at {cut}");
+        let (session, _recorder) = go_on();
+        assert_eq!(session.tick(), Tick(18), "cut at {cut}");
+    }
 }

@@ -10,38 +10,38 @@ use crate::{
     tidy,
 };
 
-const COUNTED: Nothing = Nothing { counted: true, ..NOTHING };
+pub(super) const COUNTED: Nothing = Nothing { counted: true, ..NOTHING };
 
 /// A keyframe every 10 ticks, a segment every 30.
-const SEGMENTED: RecorderOptions = RecorderOptions { keyframe_ticks: 10, segment_ticks: 30, ..OPTIONS };
+pub(super) const SEGMENTED: RecorderOptions = RecorderOptions { keyframe_ticks: 10, segment_ticks: 30, ..OPTIONS };
 
-fn scene(disk: &Arc<Troubled>, options: RecorderOptions) -> Scene {
+pub(super) fn scene(disk: &Arc<Troubled>, options: RecorderOptions) -> Scene {
     let mut scene = Scene::with(&recorders(disk, 1), disk, COUNTED, options);
     let ada = scene.session.join("Ada").expect("a free seat");
     scene.recorder.seat_token(Tick(1), token(ada));
     scene
 }
 
-fn token(player: PlayerId) -> SeatToken {
+pub(super) fn token(player: PlayerId) -> SeatToken {
     SeatToken { player, newest: TokenKey { id: 7, hash: [player.0 as u8; 32] }, previous: None }
 }
 
-fn recovery<'a>(stop: &'a AtomicBool, ticks_done: &'a AtomicU64) -> RecoveryOptions<'a> {
+pub(super) fn recovery<'a>(stop: &'a AtomicBool, ticks_done: &'a AtomicU64) -> RecoveryOptions<'a> {
     RecoveryOptions { grace_ticks: 60, now: SystemTime::UNIX_EPOCH, stop, ticks_done }
 }
 
-fn game() -> Arc<dyn Game> {
+pub(super) fn game() -> Arc<dyn Game> {
     Arc::new(COUNTED)
 }
 
 /// The segments of a directory, in order.
-fn segments(directory: &Path) -> Vec<Recording> {
+pub(super) fn segments(directory: &Path) -> Vec<Recording> {
     let listed = list(directory).expect("a directory");
     listed.into_iter().map(|listed| Recording::open(listed.path).expect("a recording")).collect()
 }
 
 /// That the segments are one match from the first tick to the last: each verifies by itself and follows from the one before.
-fn assert_whole(directory: &Path, last: Tick, end: &EndReason) -> Vec<Segment> {
+pub(super) fn assert_whole(directory: &Path, last: Tick, end: &EndReason) -> Vec<Segment> {
     let segments = segments(directory);
     let mut next = Tick(1);
     for (i, recording) in segments.iter().enumerate() {
@@ -251,7 +251,7 @@ fn a_segment_that_cannot_be_finished_is_tried_again_with_the_next_one() {
 }
 
 /// As a server that starts: the session that goes on, with its recorder, and by which tokens players come back.
-fn start(directory: &Path, recorders: &Recorders) -> (Session, Recorder, Vec<SeatToken>) {
+pub(super) fn start(directory: &Path, recorders: &Recorders) -> (Session, Recorder, Vec<SeatToken>) {
     let mut left = Vec::new();
     for path in tidy(directory).expect("a directory").unfinished {
         if !remove_stillborn(&path).expect("a disk") {
@@ -325,18 +325,22 @@ fn wherever_a_process_dies_in_a_switch_the_match_goes_on_from_the_newest_whole_s
 fn a_segment_that_was_being_begun_is_removed_wherever_that_broke_off() {
     let disk = Troubled::new();
     let mut scene = scene(&disk, SEGMENTED);
-    scene.paced_ticks(35);
+    scene.paced_ticks(29);
+    let before = fs::read(scene.live()).expect("it is there");
+    scene.paced_ticks(6);
     let bytes = fs::read(scene.recorder.path()).expect("it is there");
-    // Where its header, its keyframe and its first token end.
+    // Where its header, its token and its keyframe end.
     let mut ends = Vec::new();
     let recording = Recording::from_bytes(bytes.as_slice()).expect("a recording");
     let mut records = recording.records().expect("readable");
     while let Some(Ok(_)) = records.next() {
         ends.push(records.sound_bytes() as usize);
     }
-    let (header, keyframe) = (ends[0], ends[1]);
+    let (header, keyframe) = (ends[0], ends[2]);
 
     let directory = tempfile::tempdir().expect("a directory");
+    // The one before it, as it was then.
+    fs::write(files::live_path(directory.path(), "nothing"), before).expect("a disk");
     let path = files::live_path(directory.path(), "nothing_00002");
     let is_removed = |bytes: &[u8]| {
         fs::write(&path, bytes).expect("a disk");
@@ -354,5 +358,13 @@ fn a_segment_that_was_being_begun_is_removed_wherever_that_broke_off() {
     // What is there, and damaged, may be of use to somebody.
     let mut damaged = bytes.clone();
     damaged[2] ^= 1;
+    assert!(is_removed(&damaged));
+    let kept = directory.path().join("nothing_00002.damaged.mcap");
+    assert_eq!(fs::read(kept).expect("it is kept"), damaged);
+    // Where the one before it has made way, or is gone, it is no segment that was being begun, whatever is left of it.
+    fs::remove_file(files::live_path(directory.path(), "nothing")).expect("it is there");
+    for cut in [1, header - 1, header, keyframe - 1] {
+        assert!(!is_removed(&bytes[..cut]), "cut at {cut} of {ends:?}");
+    }
     assert!(!is_removed(&damaged));
 }
