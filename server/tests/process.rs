@@ -480,6 +480,28 @@ fn flags_go_before_the_environment_and_that_before_the_file() {
 }
 
 #[test]
+fn a_collector_of_traces_has_an_address_and_a_certificate_that_can_be_read() {
+    let data = tempfile::tempdir().expect("a directory");
+    let empty = data.path().join("empty.pem");
+    fs::write(&empty, "no certificate").expect("it can be written");
+    let with = |url: &str, certificate: &Path| {
+        let mut command = command();
+        command.env("OTEL_EXPORTER_OTLP_CERTIFICATE", certificate).args(["--listen", "127.0.0.1:0", "--data-dir"]);
+        let output = command.arg(data.path()).args(["--otlp", url]).output().expect("the binary runs");
+        (output.status.code(), stderr(&output))
+    };
+    for (url, certificate, code, words) in [
+        ("ftp://127.0.0.1:4317", &*empty, 2, ["otlp: \"ftp://127.0.0.1:4317\" is no address", "(from flag)"]),
+        ("https://127.0.0.1:4317", &empty, 2, ["OTEL_EXPORTER_OTLP_CERTIFICATE: ", "empty.pem has no certificate"]),
+        ("https://127.0.0.1:4317", Path::new("/nowhere.pem"), 1, ["/nowhere.pem: ", "No such file"]),
+    ] {
+        let (exited, said) = with(url, certificate);
+        assert_eq!(exited, Some(code), "{said}");
+        assert!(words.iter().all(|word| said.contains(word)), "{said}");
+    }
+}
+
+#[test]
 fn options_that_are_wrong_are_named_with_their_origin() {
     let directory = tempfile::tempdir().expect("a directory");
     let file = directory.path().join("server.toml");

@@ -612,9 +612,10 @@ impl Layers {
         let tick_rate = TickRate::new(options.tick_rate).map_err(|_| {
             invalid("tick_rate", options.tick_rate.to_string(), "is out of range: choose 1 to 240".into())
         })?;
-        if let Some(url) = options.otlp.as_ref().filter(|url| !url.starts_with("http://")) {
-            let problem = "is no address of a collector that can be spoken to: write http://HOST:PORT, such as \
-                           http://127.0.0.1:4317; encryption is up to a collector on this machine";
+        let is_collector = |url: &&String| url.starts_with("http://") || url.starts_with("https://");
+        if let Some(url) = options.otlp.as_ref().filter(|url| !is_collector(url)) {
+            let problem = "is no address of a collector that can be spoken to: write http://HOST:PORT or https://HOST:PORT, \
+                           such as http://127.0.0.1:4317";
             return Err(invalid("otlp", format!("{url:?}"), problem.into()));
         }
         if options.sessions > SESSIONS_MAX {
