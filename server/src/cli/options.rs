@@ -1,17 +1,24 @@
 //! The options of `serve`: flags, before environment variables, before a TOML file, before defaults; read once, into what
 //! cannot be wrong.
 
+#[cfg(test)]
+mod tests;
+
 use std::{
+    ffi::{OsStr, OsString},
+    fmt,
     net::SocketAddr,
     num::{NonZeroU32, NonZeroU64, NonZeroUsize},
+    ops::RangeInclusive,
     path::{Path, PathBuf},
     time::Duration,
 };
 
 use figment::{
     Figment, Metadata, Profile, Provider,
-    providers::{Env, Format as _, Serialized, Toml},
-    value::{Dict, Map},
+    error::Kind,
+    providers::{Format as _, Serialized, Toml},
+    value::{Dict, Map, Value},
 };
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
@@ -21,8 +28,10 @@ use tickwire_shared::{REWIND_MS_MAX, TickRate};
 
 use super::{
     environment,
+    further_limits::{FurtherLimitFlags, FurtherLimitOptions},
     limit_flags::LimitFlags,
     log,
+    time_flags::{TimeFlags, TimeOptions},
     unreadable::{self, Unreadable},
     values::{self, Listen, OnOff},
 };
@@ -62,6 +71,13 @@ pub(super) const RELOADABLE: &[&str] = &[
     "stripes_max",
     "max_spectators",
     "max_replays",
+    "frames_per_second_max",
+    "control_frames_per_second_max",
+    "header_list_bytes_max",
+    "resets_pending_max",
+    "faulty_streams_max",
+    "listings_max",
+    "view_radius_metres_max",
     "log",
 ];
 /// The most sessions of a game: each has a world, a recording and three seconds of history of its own.
@@ -287,6 +303,12 @@ pub(super) struct ServeFlags {
     #[command(flatten)]
     #[serde(flatten)]
     limits: LimitFlags,
+    #[command(flatten)]
+    #[serde(flatten)]
+    further_limits: FurtherLimitFlags,
+    #[command(flatten)]
+    #[serde(flatten)]
+    times: TimeFlags,
     /// Which log lines are written: a level, error to trace, or several by module as in info,tickwire_server=debug
     /// [default: info]
     #[arg(long, value_name = "FILTER")]
@@ -341,8 +363,32 @@ impl From<DurabilityOption> for Durability {
 }
 
 /// All options of `serve`, as they are written.
+#[derive(Debug, Default, Serialize)]
+struct AllOptions {
+    #[serde(flatten)]
+    main: Options,
+    #[serde(flatten)]
+    further_limits: FurtherLimitOptions,
+    #[serde(flatten)]
+    times: TimeOptions,
+}
+
+impl AllOptions {
+    /// Those that are given, each of which must be one of `known`.
+    fn read(given: &Figment, known: &[&str]) -> Result<Self, figment::Error> {
+        let values: Dict = given.extract()?;
+        if let Some(strange) = values.into_keys().find(|name| !known.contains(&name.as_str())) {
+            let metadata = given.find_metadata(&strange).cloned();
+            let mut error = figment::Error::from(Kind::UnknownField(strange, &[]));
+            error.metadata = metadata;
+            return Err(error);
+        }
+        Ok(Self { main: given.extract()?, further_limits: given.extract()?, times: given.extract()? })
+    }
+}
+
+/// Those of no group of its own.
 #[derive(Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 struct Options {
     listen: SocketAddr,
     #[serde(deserialize_with = "values::flag")]
@@ -393,6 +439,7 @@ struct Options {
     spectator_delay_seconds: u32,
     max_spectators: usize,
     max_replays: usize,
+    #[serde(deserialize_with = "values::flag")]
     recordings_public: bool,
     metrics_listen: Option<SocketAddr>,
     otlp: Option<String>,
@@ -511,7 +558,7 @@ pub(super) enum OptionsError {
     #[error(transparent)]
     Unreadable(#[from] Unreadable),
     #[error(transparent)]
-    Environment(#[from] environment::UnknownVariable),
+    Environment(#[from] environment::EnvironmentError),
     #[error(transparent)]
     Config(#[from] ConfigError),
     #[error("{option}: {value} {problem}{origin}")]
@@ -534,38 +581,76 @@ pub(super) struct Layers(Figment);
 impl Layers {
     /// Puts the flags over the environment, over the file, over the defaults.
     pub(super) fn new(flags: &ServeFlags) -> Result<Self, OptionsError> {
-        let mut figment =
-            Figment::from(Layer { origin: "default", provider: Serialized::defaults(Options::default()) });
+        Self::over(flags, &std::env::vars_os().collect::<Vec<_>>())
+    }
+
+    /// The same over an environment of these variables.
+    fn over(flags: &ServeFlags, variables: &[(OsString, OsString)]) -> Result<Self, OptionsError> {
+        let defaults =
+            Figment::from(Layer { origin: "default", provider: Serialized::defaults(AllOptions::default()) });
+        let mut figment = defaults.clone();
         if let Some(file) = &flags.config {
             if !file.is_file() {
                 return Err(OptionsError::NoFile(file.clone()));
             }
             figment = figment.merge(Toml::file_exact(file));
         }
-        let known = as_json(&Options::default());
+        let known = as_json(&AllOptions::default());
         let names = names(&known);
-        environment::check(std::env::vars_os().map(|(name, _)| name), &names)?;
+        environment::check(variables.iter().map(|(name, _)| name.clone()), &names)?;
         // Where there is a collector, all programs are told of it so: unless by another protocol.
-        if std::env::var_os(OTLP_PROTOCOL).is_none_or(|protocol| protocol == "grpc") {
-            figment = figment.merge(Env::raw().only(&[OTLP_ENDPOINT]).map(|_| "otlp".into()));
+        let variable =
+            |name: &str| variables.iter().find(|(other, _)| other == name).map(|(_, value)| value.as_os_str());
+        if let Some(endpoint) = variable(OTLP_ENDPOINT).and_then(OsStr::to_str)
+            && variable(OTLP_PROTOCOL).is_none_or(|protocol| protocol == "grpc")
+        {
+            figment = figment.merge(Layer { origin: OTLP_ENDPOINT, provider: Serialized::default("otlp", endpoint) });
         }
-        figment = figment.merge(Env::prefixed(ENV_PREFIX).only(&names));
+        let takes = |option: &str, value: &Value| {
+            let alone = defaults.clone().merge(Serialized::default(option, value));
+            AllOptions::read(&alone, &names).is_ok()
+        };
+        let variables = environment::values(variables, &names, takes)?;
+        figment = figment.merge(Layer { origin: ENV_PREFIX, provider: Serialized::defaults(variables) });
         Ok(Self(figment.merge(Layer { origin: "flag", provider: Serialized::defaults(flags) })))
     }
 
-    fn read(&self) -> Result<Options, Unreadable> {
-        self.0.extract().map_err(|error| Unreadable::new(error, &names(&as_json(&Options::default()))))
+    fn read(&self) -> Result<AllOptions, Unreadable> {
+        let known = as_json(&AllOptions::default());
+        let names = names(&known);
+        AllOptions::read(&self.0, &names).map_err(|error| Unreadable::new(error, &names))
+    }
+
+    /// What is wrong with an option, and where it comes from.
+    pub(super) fn invalid(
+        &self,
+        option: &'static str,
+        value: impl ToString,
+        problem: impl Into<String>,
+    ) -> OptionsError {
+        let origin = format!(" (from {})", self.origin(option));
+        OptionsError::Invalid { option, value: value.to_string(), problem: problem.into(), origin }
+    }
+
+    /// The number of an option, if it is within a range.
+    pub(super) fn within<N: PartialOrd + fmt::Display>(
+        &self,
+        option: &'static str,
+        number: N,
+        range: RangeInclusive<N>,
+    ) -> Result<N, OptionsError> {
+        if range.contains(&number) {
+            return Ok(number);
+        }
+        let problem = format!("is out of range: choose {} to {}", range.start(), range.end());
+        Err(self.invalid(option, number, problem))
     }
 
     /// What they come to, if the server can run with it.
     pub(super) fn resolve(&self) -> Result<ServeConfig, OptionsError> {
-        let options = self.read()?;
-        let invalid = |option, value: String, problem: String| OptionsError::Invalid {
-            option,
-            value,
-            problem,
-            origin: format!(" (from {})", self.origin(option)),
-        };
+        let AllOptions { main: options, further_limits, times } = self.read()?;
+        let timeouts = times.resolve(self)?;
+        let invalid = |option, value: String, problem: String| self.invalid(option, value, problem);
         let at_least_one = |option| move |_| invalid(option, "0".into(), "is too few: choose 1 or more".into());
         let threads = |option, count: Option<usize>| match count.map(|count| (count, NonZeroUsize::new(count))) {
             None => Ok(None),
@@ -680,7 +765,7 @@ impl Layers {
             received_bytes_burst_max: rate("received_bytes_burst_max", options.received_bytes_burst_max)?,
             downloads_max: options.max_downloads,
             limit_loopback: options.limit_loopback,
-            ..Limits::default()
+            ..further_limits.resolve(self)?
         };
         let spectator_delay = Duration::from_secs(options.spectator_delay_seconds.into());
         let wrong_delay = match options.recordings {
@@ -781,11 +866,12 @@ impl Layers {
                 simulation_threads: threads("simulation_threads", options.simulation_threads)?,
                 network_threads: threads("network_threads", options.network_threads)?,
                 tls,
+                timeouts,
                 limits,
                 ..ServerConfig::default()
             },
         };
-        let known = as_json(&Options::default());
+        let known = as_json(&AllOptions::default());
         config.server.check().map_err(|error| {
             let option = error.field.strip_prefix("limits.").unwrap_or(error.field);
             if known.contains_key(option) { invalid(option, error.value, error.problem) } else { error.into() }
@@ -856,7 +942,7 @@ fn names(options: &serde_json::Map<String, Json>) -> Vec<&str> {
     options.keys().map(String::as_str).collect()
 }
 
-fn as_json(options: &Options) -> serde_json::Map<String, Json> {
+fn as_json(options: &AllOptions) -> serde_json::Map<String, Json> {
     match serde_json::to_value(options) {
         Ok(Json::Object(options)) => options,
         other => unreachable!("options are a struct of plain data, not {other:?}"),
