@@ -1,10 +1,13 @@
 //! Every option means the same by a flag, by the environment and by a file.
 
-use std::{collections::BTreeSet, fs};
+use std::{collections::BTreeSet, ffi::OsString, fs};
 
 use clap::{CommandFactory as _, Parser as _};
 
-use super::*;
+use super::{
+    layers::{OTLP_ENDPOINT, OTLP_PROTOCOL},
+    *,
+};
 use crate::config::Timeouts;
 
 /// What an option takes, with a value that is not its default, as a flag has it.

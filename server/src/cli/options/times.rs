@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::options::{Layers, OptionsError};
+use super::{OptionsError, layers::Layers};
 use crate::config::Timeouts;
 
 /// The longest that anything is waited for: a day.

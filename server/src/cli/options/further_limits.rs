@@ -4,7 +4,7 @@ use std::num::NonZeroU32;
 
 use serde::{Deserialize, Serialize};
 
-use super::options::{Layers, OptionsError};
+use super::{OptionsError, layers::Layers};
 use crate::config::{HEADER_LIST_BYTES_LIMIT, HEADER_LIST_BYTES_MIN, Limits, MESSAGE_BYTES_LIMIT, MESSAGE_BYTES_MIN};
 
 /// Each message that may wait for a session takes room.
