@@ -294,9 +294,9 @@ fn every_limit_and_time_stands_in_the_table_with_its_default_and_its_option() {
         .collect();
     assert_eq!(told, expected, "the tables are those of docs/limits.md");
 
-    let flags = ["options.rs", "limit_flags.rs"].map(|file| root().join("server/src/cli").join(file));
-    let flags = flags.map(|file| fs::read_to_string(file).expect("a source file")).concat();
-    for option in rows(&page).filter(|cells| cells[0].starts_with("`limits.")).flat_map(|cells| quoted(cells[2])) {
+    let files = rust_files(&root().join("server/src/cli"));
+    let flags: String = files.iter().map(|file| fs::read_to_string(file).expect("a source file")).collect();
+    for option in rows(&page).filter(|cells| is_field(cells[0])).flat_map(|cells| quoted(cells[2])) {
         let field = option.trim_start_matches("--").replace('-', "_");
         assert!(flags.contains(&format!("    {field}: ")), "there is no option {option}");
     }

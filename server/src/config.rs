@@ -15,6 +15,7 @@ use tickwire_replication::STRIPES_MAX;
 use tickwire_shared::{REWIND_MS_DEFAULT, TickRate};
 
 pub use checks::ConfigError;
+pub(crate) use checks::{HEADER_LIST_BYTES_LIMIT, HEADER_LIST_BYTES_MIN, MESSAGE_BYTES_LIMIT, MESSAGE_BYTES_MIN};
 
 use crate::{LogControl, chat::Moderator, identity::IdentityConfig};
 
@@ -309,6 +310,13 @@ impl Limits {
 }
 
 impl Limits {
+    /// The same, but for those that a server which runs with `running` cannot change.
+    #[must_use]
+    pub(crate) fn with_those_that_stay(self, running: &Self) -> Self {
+        let Self { message_bytes_max, mailbox_messages_max, .. } = *running;
+        Self { message_bytes_max, mailbox_messages_max, ..self }
+    }
+
     /// Streams of one player: 1 to four.
     #[must_use]
     pub(crate) fn stripes_max(&self) -> usize {

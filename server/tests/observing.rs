@@ -28,7 +28,10 @@ use tickwire_proto::{
 };
 use tokio::{net::TcpListener, sync::mpsc, time::timeout};
 use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
-use tonic::{Request, Response, Status, transport::Channel};
+use tonic::{
+    Request, Response, Status,
+    transport::{Channel, Identity, ServerTlsConfig},
+};
 
 use self::program::{command, data, end};
 
@@ -48,7 +51,13 @@ impl Running {
     }
 
     fn start_with(data: &Path, stderr: Stdio, arguments: &[&str]) -> Self {
+        Self::start_in(&[], data, stderr, arguments)
+    }
+
+    /// With these variables in its environment.
+    fn start_in(variables: &[(&str, &Path)], data: &Path, stderr: Stdio, arguments: &[&str]) -> Self {
         let mut command = command();
+        command.envs(variables.iter().copied());
         command.args(["--listen", "127.0.0.1:0", "--data-dir"]).arg(data).args(arguments);
         let mut child = command.stdout(Stdio::piped()).stderr(stderr).spawn().expect("the binary runs");
         let lines = BufReader::new(child.stdout.take().expect("it is piped")).lines();
@@ -166,12 +175,15 @@ struct Collected {
 
 impl Collected {
     async fn start() -> Self {
+        Self::start_with("http", tonic::transport::Server::builder()).await
+    }
+
+    async fn start_with(scheme: &str, mut server: tonic::transport::Server) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
-        let url = format!("http://{}", listener.local_addr().expect("it is bound"));
+        let url = format!("{scheme}://{}", listener.local_addr().expect("it is bound"));
         let (tell, requests) = mpsc::unbounded_channel();
         let service = TraceServiceServer::new(Collector(tell));
-        let serving = tonic::transport::Server::builder().add_service(service);
-        tokio::spawn(serving.serve_with_incoming(TcpListenerStream::new(listener)));
+        tokio::spawn(server.add_service(service).serve_with_incoming(TcpListenerStream::new(listener)));
         Self { url, requests, spans: Vec::new() }
     }
 
@@ -228,6 +240,35 @@ async fn traces_of_connections_streams_and_sessions_reach_a_collector() {
     server.end();
     let session = collected.find("session").await;
     assert_eq!(attribute(&session.attributes, "session"), "sessions/arena-1");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn traces_are_encrypted_for_a_collector_whose_certificate_is_trusted_and_go_to_no_other() {
+    let data = data();
+    let [own, other] =
+        [(); 2].map(|()| rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).expect("the name is good"));
+    let tls = ServerTlsConfig::new().identity(Identity::from_pem(own.cert.pem(), own.signing_key.serialize_pem()));
+    let server = tonic::transport::Server::builder().tls_config(tls).expect("they belong together");
+    let mut collected = Collected::start_with("https", server).await;
+    let [own, other] = [("own.pem", own), ("other.pem", other)].map(|(name, of)| {
+        let path = data.path().join(name);
+        fs::write(&path, of.cert.pem()).expect("a disk");
+        path
+    });
+    let arguments = ["--otlp", &collected.url.clone()];
+    // The system trusts another one.
+    let system: &[(&str, &Path)] = &[("SSL_CERT_FILE", &other)];
+    let mut server = Running::start_in(system, data.path(), Stdio::piped(), &arguments);
+    let mut log = BufReader::new(server.child.stderr.take().expect("it is piped")).lines();
+    let told = log.find(|line| line.as_ref().is_ok_and(|line| line.contains("does not take traces")));
+    assert!(told.is_some(), "it is told of");
+    server.end();
+    assert!(collected.requests.try_recv().is_err(), "nothing has come");
+
+    let told: &[(&str, &Path)] = &[("OTEL_EXPORTER_OTLP_CERTIFICATE", &own), ("SSL_CERT_FILE", &other)];
+    let server = Running::start_in(told, data.path(), Stdio::null(), &arguments);
+    collected.find("create").await;
+    server.end();
 }
 
 #[tokio::test]

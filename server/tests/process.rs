@@ -459,6 +459,52 @@ fn flags_go_before_the_environment_and_that_before_the_file() {
 }
 
 #[test]
+fn the_environment_says_on_and_off_in_any_way_and_text_that_looks_like_a_number_is_text() {
+    let output = command()
+        .env("TICKWIRE_RECORDINGS_PUBLIC", "1")
+        .env("TICKWIRE_LIMIT_LOOPBACK", "on")
+        .env("TICKWIRE_RECOVERY", "0")
+        .env("TICKWIRE_DATA_DIR", "5")
+        .env("TICKWIRE_TICKET_AUDIENCE", "042")
+        .arg("--print-config")
+        .output()
+        .expect("the binary runs");
+    assert!(output.status.success(), "{}", stderr(&output));
+    let printed = stdout(&output);
+    for line in [
+        "recordings_public = true # TICKWIRE_RECORDINGS_PUBLIC",
+        "limit_loopback = true # TICKWIRE_LIMIT_LOOPBACK, read anew by SIGHUP",
+        "recovery = \"off\" # TICKWIRE_RECOVERY",
+        "data_dir = \"5\" # TICKWIRE_DATA_DIR",
+        "ticket_audience = \"042\" # TICKWIRE_TICKET_AUDIENCE",
+    ] {
+        assert!(printed.lines().any(|printed| printed == line), "no {line:?} in\n{printed}");
+    }
+}
+
+#[test]
+fn a_collector_of_traces_has_an_address_and_a_certificate_that_can_be_read() {
+    let data = tempfile::tempdir().expect("a directory");
+    let empty = data.path().join("empty.pem");
+    fs::write(&empty, "no certificate").expect("it can be written");
+    let with = |url: &str, certificate: &Path| {
+        let mut command = command();
+        command.env("OTEL_EXPORTER_OTLP_CERTIFICATE", certificate).args(["--listen", "127.0.0.1:0", "--data-dir"]);
+        let output = command.arg(data.path()).args(["--otlp", url]).output().expect("the binary runs");
+        (output.status.code(), stderr(&output))
+    };
+    for (url, certificate, code, words) in [
+        ("ftp://127.0.0.1:4317", &*empty, 2, ["otlp: \"ftp://127.0.0.1:4317\" is no address", "(from flag)"]),
+        ("https://127.0.0.1:4317", &empty, 2, ["OTEL_EXPORTER_OTLP_CERTIFICATE: ", "empty.pem has no certificate"]),
+        ("https://127.0.0.1:4317", Path::new("/nowhere.pem"), 1, ["/nowhere.pem: ", "No such file"]),
+    ] {
+        let (exited, said) = with(url, certificate);
+        assert_eq!(exited, Some(code), "{said}");
+        assert!(words.iter().all(|word| said.contains(word)), "{said}");
+    }
+}
+
+#[test]
 fn options_that_are_wrong_are_named_with_their_origin() {
     let directory = tempfile::tempdir().expect("a directory");
     let file = directory.path().join("server.toml");
@@ -485,6 +531,11 @@ fn options_that_are_wrong_are_named_with_their_origin() {
     let missing = run(&["--config", "/nowhere/at/all.toml"]);
     let bytes = run(&["--recording-bytes-max", "100"]);
     let segment = run(&["--segment-bytes", "65535"]);
+    let grace = run(&["--grace-seconds", "86401"]);
+    let idle = command().env("TICKWIRE_IDLE_SECONDS", "0").output().expect("the binary runs");
+    let message = run(&["--message-bytes-max", "255"]);
+    let burst = run(&["--message-bytes-max", "600000"]);
+    let radius = run(&["--view-radius-metres-max", "0"]);
     let durability = command().env("TICKWIRE_DURABILITY", "always").output().expect("the binary runs");
     for (output, words) in [
         (from_file, ["tick_rat: there is no such option; did you mean tick_rate? (from ", "server.toml"]),
@@ -506,6 +557,11 @@ fn options_that_are_wrong_are_named_with_their_origin() {
         (too_much, ["settings.cover: 7 is out of range", "choose 0 to 1"]),
         (strange, ["\"chess\"", "arena"]),
         (misspelt, ["TICKWIRE_TICKRATE: ", "did you mean TICKWIRE_TICK_RATE?"]),
+        (grace, ["grace_seconds: 86401 is out of range: choose 0 to 86400", "(from flag)"]),
+        (idle, ["idle_seconds: 0 is out of range: choose 1 to 86400", "(from TICKWIRE_IDLE_SECONDS)"]),
+        (message, ["message_bytes_max: 255 is out of range: choose 256 to 16777216", "(from flag)"]),
+        (burst, ["received_bytes_burst_max: 524288 is less than one message may have", "message_bytes_max, 600000"]),
+        (radius, ["view_radius_metres_max: 0 is no radius", "(from flag)"]),
         (segment, ["segment_bytes: 65535 are too few: choose 65536 or more, or 0", "(from flag)"]),
         (bytes, ["recording_bytes_max: 100 are too few: choose 65536 or more", "(from flag)"]),
         (

@@ -207,6 +207,30 @@ async fn every_limit_of_chat_is_an_option_that_is_read_anew() {
     assert_eq!(server.child.wait().expect("it is a child").code(), Some(0));
 }
 
+#[test]
+fn limits_and_times_that_cannot_change_while_a_server_runs_need_a_restart_and_others_have_to_fit_them() {
+    let folder = tempfile::tempdir().expect("a directory");
+    let mut server = Server::start(folder.path(), "grace_seconds = 20\n", &[]);
+    // It would do with messages of 256 bytes, and those that there are stay.
+    let logged =
+        server.reload("message_bytes_max = 256\nreceived_bytes_burst_max = 300\n", "everything stays as it was");
+    assert!(logged.contains("received_bytes_burst_max: 300 is less than one message may have"), "{logged}");
+
+    let options = "grace_seconds = 60\nmessage_bytes_max = 256\nmailbox_messages_max = 9\nframes_per_second_max = 77\n";
+    // Options come in the order of their names: that is the last that differs.
+    let logged = server.reload(options, "message_bytes_max:");
+    for line in [
+        "reloaded: frames_per_second_max: 10000 is 77 now",
+        "reloaded, but that needs a restart: grace_seconds: 20 is 60 now",
+        "reloaded, but that needs a restart: mailbox_messages_max: 16384 is 9 now",
+        "reloaded, but that needs a restart: message_bytes_max: 16384 is 256 now",
+    ] {
+        assert!(logged.contains(line), "no {line:?} in\n{logged}");
+    }
+    server.signal("-TERM");
+    assert_eq!(server.child.wait().expect("it is a child").code(), Some(0));
+}
+
 /// What `tickwire-server keys` prints.
 fn keys(arguments: &[&str]) -> String {
     let output = Command::new(env!("CARGO_BIN_EXE_tickwire-server")).arg("keys").args(arguments).output();

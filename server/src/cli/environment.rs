@@ -1,6 +1,9 @@
-//! Environment variables that look like the server's and are none of them: most often misspelt, and never passed over.
+//! Environment variables: what they say to options, and those that look like the server's and are none of them, which are most
+//! often misspelt, and never passed over.
 
 use std::ffi::OsString;
+
+use figment::value::{Dict, Value};
 
 use super::{log, options::ENV_PREFIX};
 
@@ -9,16 +12,17 @@ const OTHERS: [&str; 2] = [log::VARIABLE, "TICKWIRE_CONFIG"];
 /// How alike a name must be to be what was meant, from 0 to 1.
 const ALIKE: f64 = 0.7;
 
-/// A variable that no option has.
+/// A variable that says nothing to any option.
 #[derive(Debug, thiserror::Error)]
-#[error("{name}: the server reads no such environment variable; {advice}")]
-pub(super) struct UnknownVariable {
-    name: String,
-    advice: String,
+pub(super) enum EnvironmentError {
+    #[error("{name}: the server reads no such environment variable; {advice}")]
+    Unknown { name: String, advice: String },
+    #[error("{name}: {value:?} is no text in UTF-8: write it so")]
+    NoText { name: String, value: OsString },
 }
 
 /// Looks through the names of the environment for those with the server's prefix that are no option's.
-pub(super) fn check(names: impl Iterator<Item = OsString>, options: &[&str]) -> Result<(), UnknownVariable> {
+pub(super) fn check(names: impl Iterator<Item = OsString>, options: &[&str]) -> Result<(), EnvironmentError> {
     let known: Vec<String> = options
         .iter()
         .map(|option| format!("{ENV_PREFIX}{}", option.to_uppercase()))
@@ -37,7 +41,37 @@ pub(super) fn check(names: impl Iterator<Item = OsString>, options: &[&str]) -> 
         Some(nearest) => format!("did you mean {nearest}?"),
         None => "unset it; --help lists the options, each of which has one".to_owned(),
     };
-    Err(UnknownVariable { name, advice })
+    Err(EnvironmentError::Unknown { name, advice })
+}
+
+/// What variables say to options. To an option that takes text it is the text as it stands, also where that looks like a number;
+/// to others a number. `takes` says whether an option takes a value.
+pub(super) fn values(
+    variables: &[(OsString, OsString)],
+    options: &[&str],
+    takes: impl Fn(&str, &Value) -> bool,
+) -> Result<Dict, EnvironmentError> {
+    let mut values = Dict::new();
+    for (name, value) in variables {
+        let option = name.to_string_lossy().to_uppercase();
+        let Some(option) = option.strip_prefix(ENV_PREFIX).map(str::to_lowercase) else { continue };
+        if !options.contains(&option.as_str()) {
+            continue;
+        }
+        let Some(text) = value.to_str() else {
+            let name = format!("{ENV_PREFIX}{}", option.to_uppercase());
+            return Err(EnvironmentError::NoText { name, value: value.clone() });
+        };
+        let as_text = Value::from(text);
+        let value = if takes(&option, &as_text) { as_text } else { number(text.trim()).unwrap_or(as_text) };
+        values.insert(option, value);
+    }
+    Ok(values)
+}
+
+fn number(text: &str) -> Option<Value> {
+    let whole = text.parse::<u64>().map(Value::from).or_else(|_| text.parse::<i64>().map(Value::from));
+    whole.or_else(|_| text.parse::<f64>().map(Value::from)).ok()
 }
 
 /// The one of those that there are that was meant, if it is like any.

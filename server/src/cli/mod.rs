@@ -82,8 +82,10 @@ enum CliError {
     Options(#[from] OptionsError),
     #[error("{variable}: {0}", variable = log::VARIABLE)]
     LogFilter(#[from] LogFilterError),
-    #[error("otlp: {url:?} is no collector's address: {source}; write it as http://127.0.0.1:4317")]
+    #[error("otlp: {url:?} is no collector that can be spoken to: {source}; write it as http://127.0.0.1:4317")]
     Otlp { url: String, source: ExporterBuildError },
+    #[error("{variable}: {} has no certificate: give it one in PEM", .path.display())]
+    NoCertificate { variable: &'static str, path: PathBuf },
     #[error("cannot listen on {address}: {source}")]
     Listen { address: std::net::SocketAddr, source: std::io::Error },
     #[error(transparent)]
@@ -149,6 +151,7 @@ impl CliError {
             Self::Options(_)
             | Self::LogFilter(_)
             | Self::Otlp { .. }
+            | Self::NoCertificate { .. }
             | Self::Run(
                 RunError::Config(_)
                 | RunError::UnknownGame { .. }

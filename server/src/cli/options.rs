@@ -1,40 +1,46 @@
 //! The options of `serve`: flags, before environment variables, before a TOML file, before defaults; read once, into what
 //! cannot be wrong.
 
+mod further_limits;
+mod hosting;
+mod layers;
+mod recording;
+mod telemetry;
+#[cfg(test)]
+mod tests;
+mod times;
+
 use std::{
     net::SocketAddr,
-    num::{NonZeroU32, NonZeroU64, NonZeroUsize},
+    num::{NonZeroU32, NonZeroUsize},
     path::{Path, PathBuf},
     time::Duration,
 };
 
-use figment::{
-    Figment, Metadata, Profile, Provider,
-    providers::{Env, Format as _, Serialized, Toml},
-    value::{Dict, Map},
-};
+use figment::{Figment, error::Kind, value::Dict};
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
-use tickwire_recording::{Durability, Retention};
 use tickwire_replication::STRIPES_MAX;
-use tickwire_shared::{REWIND_MS_MAX, TickRate};
 
+use self::{
+    further_limits::{FurtherLimitFlags, FurtherLimitOptions},
+    hosting::{HostingFlags, HostingOptions, SESSIONS_MAX},
+    recording::{RecordingFlags, RecordingOptions},
+    telemetry::{TelemetryFlags, TelemetryOptions},
+    times::{TimeFlags, TimeOptions},
+};
+pub(super) use self::{hosting::read_setting, layers::Layers, telemetry::LogFormat};
 use super::{
     environment,
     limit_flags::LimitFlags,
-    log, tls_files,
-    unreadable::{self, Unreadable},
-    values::{self, Listen, OnOff},
+    tls_files,
+    unreadable::Unreadable,
+    values::{self, Listen},
 };
 use crate::{
-    config::{
-        AdminConfig, BYTES_PER_SECOND_MIN, ChatLimits, ConfigError, EMPTY_TIMEOUT_MAX, EMPTY_TIMEOUT_MIN, Limits,
-        RecordingConfig, SPECTATOR_DELAY_MAX, ServerConfig, TlsFiles,
-    },
+    config::{AdminConfig, BYTES_PER_SECOND_MIN, ChatLimits, ConfigError, Limits, ServerConfig, TlsFiles},
     identity::{Auth, IdentityConfig},
-    log_control::{self, LogFilterError},
     net::is_loopback,
-    session::DELAY_IN_MEMORY_MAX,
 };
 
 /// What every environment variable of the server begins with.
@@ -75,26 +81,22 @@ pub(super) const RELOADABLE: &[&str] = &[
     "stripes_max",
     "max_spectators",
     "max_replays",
+    "frames_per_second_max",
+    "control_frames_per_second_max",
+    "header_list_bytes_max",
+    "resets_pending_max",
+    "faulty_streams_max",
+    "listings_max",
+    "view_radius_metres_max",
     "log",
 ];
-/// The most sessions of a game: each has a world, a recording and three seconds of history of its own.
-const SESSIONS_MAX: u32 = 1000;
-const THREADS_MIN: usize = 1;
-/// More than any machine has cores for; each costs memory and files.
-const THREADS_MAX: usize = 1024;
-/// A recording that ends with less is of no use: its header alone takes some KiB.
-const RECORDING_BYTES_MIN: u64 = 65_536;
 const DRAIN_SECONDS_MAX: u32 = 24 * 60 * 60;
-const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 /// Where used tickets are noted, below the data directory.
 const USED_TICKETS: &str = "used-tickets";
-/// By which all programs are told of a collector, and of the protocol that it speaks.
-const OTLP_ENDPOINT: &str = "OTEL_EXPORTER_OTLP_ENDPOINT";
-const OTLP_PROTOCOL: &str = "OTEL_EXPORTER_OTLP_PROTOCOL";
 /// Where recordings are, below the data directory.
 const RECORDINGS: &str = "recordings";
 
-/// The flags of `serve`. Names and meanings are those of the options in [`Options`].
+/// The flags of `serve`. Names and meanings are those of the options in [`AllOptions`].
 #[derive(Clone, Debug, Default, clap::Args, Serialize)]
 pub(super) struct ServeFlags {
     /// Where to listen [default: 127.0.0.1:7777]
@@ -163,18 +165,6 @@ pub(super) struct ServeFlags {
     #[arg(long, value_name = "N")]
     #[serde(skip_serializing_if = "Option::is_none")]
     drain_seconds: Option<u32>,
-    /// The game to host; may be given several times [default: the first of the build]
-    #[arg(long, value_name = "NAME")]
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    game: Vec<String>,
-    /// Sessions of each game that start with the server, 0 to 1000 [default: 1]
-    #[arg(long, value_name = "N")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    sessions: Option<u32>,
-    /// Whether callers may create sessions [default: on]
-    #[arg(long, value_name = "ON|OFF")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    create_sessions: Option<OnOff>,
     /// Sessions of the server at which callers create no more, 1 to 1000 [default: 256]
     #[arg(long, value_name = "N")]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -183,90 +173,10 @@ pub(super) struct ServeFlags {
     #[arg(long, value_name = "N")]
     #[serde(skip_serializing_if = "Option::is_none")]
     sessions_per_creator_max: Option<usize>,
-    /// Seconds for which a created session goes on without anybody in it, where its creator does not say, 1 to 86400
-    /// [default: 300]
-    #[arg(long, value_name = "N")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    empty_timeout_seconds: Option<u32>,
-    /// Ticks per second, 1 to 240 [default: 60]
-    #[arg(long, value_name = "HZ")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    tick_rate: Option<u32>,
-    /// Seats of each session [default: 256]
-    #[arg(long, value_name = "N")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    max_players: Option<u32>,
-    /// How far a session rewinds at most for what a shooter saw, in milliseconds, 0 to 1000 [default: 250]
-    #[arg(long, value_name = "N")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    rewind_ms: Option<u32>,
-    /// A setting of the game, such as cover=0; may be given several times
-    #[arg(long, value_name = "NAME=VALUE")]
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    set: Vec<String>,
     /// Where the server keeps its files; recordings in its `recordings` [default: ./tickwire-data]
     #[arg(long, value_name = "DIR")]
     #[serde(skip_serializing_if = "Option::is_none")]
     data_dir: Option<PathBuf>,
-    /// Whether matches are recorded [default: on]
-    #[arg(long, value_name = "ON|OFF")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    recordings: Option<OnOff>,
-    /// Whether matches go on that a killed server has left unfinished [default: on]
-    #[arg(long, value_name = "ON|OFF")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    recovery: Option<OnOff>,
-    /// Whether recordings have what players say to each other, too [default: on]
-    #[arg(long, value_name = "ON|OFF")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    record_chat: Option<OnOff>,
-    /// What a recording survives: none; a killed server (flush); a loss of power, too, but for a second (sync)
-    /// [default: sync]
-    #[arg(long, value_name = "HOW")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    durability: Option<DurabilityOption>,
-    /// Bytes of a running session's recording at which it ends, where it cannot go on in another file, 65536 or more; 0: any
-    /// [default: 4294967296]
-    #[arg(long, value_name = "N")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    recording_bytes_max: Option<u64>,
-    /// Bytes of a running session's recording from which on it goes on in another file, at the next keyframe, 65536 or more;
-    /// 0: any [default: 268435456]
-    #[arg(long, value_name = "N")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    segment_bytes: Option<u64>,
-    /// Minutes of a match after which its recording goes on in another file; 0: any [default: 60]
-    #[arg(long, value_name = "N")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    segment_minutes: Option<u32>,
-    /// Seconds of a match between two keyframes of its recording, at which replays can begin; 0: none [default: 10]
-    #[arg(long, value_name = "N")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    keyframe_seconds: Option<u32>,
-    /// Bytes of recordings to keep: the oldest finished ones are deleted; 0: any [default: 17179869184]
-    #[arg(long, value_name = "N")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    retain_bytes: Option<u64>,
-    /// Finished recordings to keep, the newest; 0: any number [default: 10000]
-    #[arg(long, value_name = "N")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    retain_count: Option<usize>,
-    /// Days for which finished recordings are kept; 0: for ever [default: 0]
-    #[arg(long, value_name = "N")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    retain_days: Option<u32>,
-    /// Where randomness starts: the same seed and inputs give the same match [default: another at each start]
-    #[arg(long, value_name = "N")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    seed: Option<u64>,
-    /// Threads that step sessions, 1 to 1024, never more than there are sessions [default: one per core]
-    #[arg(long, value_name = "N")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    simulation_threads: Option<usize>,
-    /// Threads that serve connections, 1 to 1024 [default: one per core]
-    #[arg(long, value_name = "N")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    network_threads: Option<usize>,
     /// Bytes of snapshots per second that a client gets who does not ask, 4096 or more [default: 1048576]
     #[arg(long, value_name = "N")]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -279,11 +189,6 @@ pub(super) struct ServeFlags {
     #[arg(long, value_name = "N")]
     #[serde(skip_serializing_if = "Option::is_none")]
     stripes_max: Option<usize>,
-    /// How much later than players spectators see a match, in seconds, 0 to 3600; more than 10 takes recordings
-    /// [default: 0]
-    #[arg(long, value_name = "N")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    spectator_delay_seconds: Option<u32>,
     /// Spectators of each session; 0: none [default: 64]
     #[arg(long, value_name = "N")]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -300,23 +205,24 @@ pub(super) struct ServeFlags {
     #[arg(long, value_name = "ADDR", value_parser = address)]
     #[serde(skip_serializing_if = "Option::is_none")]
     metrics_listen: Option<SocketAddr>,
-    /// The OpenTelemetry collector that traces are sent to by OTLP over gRPC, such as http://127.0.0.1:4317
-    /// [default: what OTEL_EXPORTER_OTLP_ENDPOINT says]
-    #[arg(long, value_name = "URL")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    otlp: Option<String>,
-    /// How log lines are written to standard error [default: text]
-    #[arg(long, value_name = "FORMAT")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    log_format: Option<LogFormat>,
     #[command(flatten)]
     #[serde(flatten)]
     limits: LimitFlags,
-    /// Which log lines are written: a level, error to trace, or several by module as in info,tickwire_server=debug
-    /// [default: info]
-    #[arg(long, value_name = "FILTER")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    log: Option<String>,
+    #[command(flatten)]
+    #[serde(flatten)]
+    further_limits: FurtherLimitFlags,
+    #[command(flatten)]
+    #[serde(flatten)]
+    times: TimeFlags,
+    #[command(flatten)]
+    #[serde(flatten)]
+    hosting: HostingFlags,
+    #[command(flatten)]
+    #[serde(flatten)]
+    recording: RecordingFlags,
+    #[command(flatten)]
+    #[serde(flatten)]
+    telemetry: TelemetryFlags,
     /// A TOML file with options, named as the flags with `_` for `-`
     #[arg(long, value_name = "FILE", env = "TICKWIRE_CONFIG")]
     #[serde(skip)]
@@ -327,17 +233,6 @@ pub(super) struct ServeFlags {
     pub(super) print_config: bool,
 }
 
-/// How log lines are written.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub(super) enum LogFormat {
-    /// For people.
-    #[default]
-    Text,
-    /// A JSON object per line.
-    Json,
-}
-
 /// Who may come in, as it is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -346,28 +241,46 @@ pub(super) enum AuthOption {
     Ticket,
 }
 
-/// What a recording survives, as it is written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub(super) enum DurabilityOption {
-    None,
-    Flush,
-    Sync,
+/// All options of `serve`, as they are written.
+#[derive(Debug, Default, Serialize)]
+struct AllOptions {
+    #[serde(flatten)]
+    main: Options,
+    #[serde(flatten)]
+    further_limits: FurtherLimitOptions,
+    #[serde(flatten)]
+    times: TimeOptions,
+    #[serde(flatten)]
+    hosting: HostingOptions,
+    #[serde(flatten)]
+    recording: RecordingOptions,
+    #[serde(flatten)]
+    telemetry: TelemetryOptions,
 }
 
-impl From<DurabilityOption> for Durability {
-    fn from(option: DurabilityOption) -> Self {
-        match option {
-            DurabilityOption::None => Self::None,
-            DurabilityOption::Flush => Self::Flush,
-            DurabilityOption::Sync => Self::Sync,
+impl AllOptions {
+    /// Those that are given, each of which must be one of `known`.
+    fn read(given: &Figment, known: &[&str]) -> Result<Self, Box<figment::Error>> {
+        let values: Dict = given.extract()?;
+        if let Some(strange) = values.into_keys().find(|name| !known.contains(&name.as_str())) {
+            let metadata = given.find_metadata(&strange).cloned();
+            let mut error = Box::new(figment::Error::from(Kind::UnknownField(strange, &[])));
+            error.metadata = metadata;
+            return Err(error);
         }
+        Ok(Self {
+            main: given.extract()?,
+            further_limits: given.extract()?,
+            times: given.extract()?,
+            hosting: given.extract()?,
+            recording: given.extract()?,
+            telemetry: given.extract()?,
+        })
     }
 }
 
-/// All options of `serve`, as they are written.
+/// Who may come in, and what peers may take, as it is written.
 #[derive(Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 struct Options {
     listen: SocketAddr,
     #[serde(deserialize_with = "values::flag")]
@@ -388,42 +301,17 @@ struct Options {
     admin_tls_key: Option<PathBuf>,
     admin_client_ca: Option<PathBuf>,
     drain_seconds: u32,
-    #[serde(deserialize_with = "values::one_or_many")]
-    game: Vec<String>,
-    sessions: u32,
-    create_sessions: OnOff,
     sessions_max: usize,
     sessions_per_creator_max: usize,
-    empty_timeout_seconds: u32,
-    tick_rate: u32,
-    max_players: u32,
-    rewind_ms: u32,
-    #[serde(deserialize_with = "values::pairs")]
-    set: Vec<String>,
     data_dir: PathBuf,
-    recordings: OnOff,
-    recovery: OnOff,
-    record_chat: OnOff,
-    durability: DurabilityOption,
-    recording_bytes_max: u64,
-    segment_bytes: u64,
-    segment_minutes: u32,
-    keyframe_seconds: u32,
-    retain_bytes: u64,
-    retain_count: usize,
-    retain_days: u32,
-    seed: Option<u64>,
-    simulation_threads: Option<usize>,
-    network_threads: Option<usize>,
     bytes_per_second: u32,
     bytes_per_second_max: u32,
     stripes_max: usize,
-    spectator_delay_seconds: u32,
     max_spectators: usize,
     max_replays: usize,
+    #[serde(deserialize_with = "values::flag")]
     recordings_public: bool,
     metrics_listen: Option<SocketAddr>,
-    otlp: Option<String>,
     connections_max: usize,
     connections_per_address_max: usize,
     streams_per_connection_max: usize,
@@ -452,8 +340,6 @@ struct Options {
     chat_mutes_max: usize,
     #[serde(deserialize_with = "values::flag")]
     limit_loopback: bool,
-    log: String,
-    log_format: LogFormat,
 }
 
 impl Default for Options {
@@ -476,40 +362,16 @@ impl Default for Options {
             admin_tls_key: None,
             admin_client_ca: None,
             drain_seconds: 25,
-            game: config.games,
-            sessions: config.sessions,
-            create_sessions: OnOff::On,
             sessions_max: config.limits.sessions_max,
             sessions_per_creator_max: config.limits.sessions_per_creator_max,
-            empty_timeout_seconds: 300,
-            tick_rate: config.tick_rate.hz(),
-            max_players: config.max_players.get(),
-            rewind_ms: config.rewind_ms,
-            set: Vec::new(),
             data_dir: default_data_dir(),
-            recordings: OnOff::On,
-            recovery: OnOff::On,
-            record_chat: OnOff::On,
-            durability: DurabilityOption::Sync,
-            recording_bytes_max: config.recording.bytes_max,
-            segment_bytes: config.recording.segment_bytes.map_or(0, NonZeroU64::get),
-            segment_minutes: 60,
-            keyframe_seconds: 10,
-            retain_bytes: config.recording.retention.bytes_max,
-            retain_count: config.recording.retention.count_max,
-            retain_days: 0,
-            seed: config.seed,
-            simulation_threads: None,
-            network_threads: None,
             bytes_per_second: config.limits.bytes_per_second_default.get(),
             bytes_per_second_max: config.limits.bytes_per_second_max.get(),
             stripes_max: config.limits.stripes_max.get(),
-            spectator_delay_seconds: 0,
             max_spectators: config.limits.spectators_max,
             max_replays: config.limits.replays_max,
             recordings_public: config.recordings_public,
             metrics_listen: None,
-            otlp: None,
             connections_max: config.limits.connections_max,
             connections_per_address_max: config.limits.connections_per_address_max,
             streams_per_connection_max: config.limits.streams_per_connection_max,
@@ -537,8 +399,6 @@ impl Default for Options {
             chat_rejections_max: config.limits.chat.rejections_max.get(),
             chat_mutes_max: config.limits.chat.mutes_max,
             limit_loopback: config.limits.limit_loopback,
-            log: log::DEFAULT.to_owned(),
-            log_format: LogFormat::Text,
         }
     }
 }
@@ -566,7 +426,7 @@ pub(super) enum OptionsError {
     #[error(transparent)]
     Unreadable(#[from] Unreadable),
     #[error(transparent)]
-    Environment(#[from] environment::UnknownVariable),
+    Environment(#[from] environment::EnvironmentError),
     #[error(transparent)]
     Config(#[from] ConfigError),
     #[error("{option}: {value} {problem}{origin}")]
@@ -583,55 +443,18 @@ pub(super) fn recordings_dir(data_dir: &Path) -> PathBuf {
     data_dir.join(RECORDINGS)
 }
 
-/// Options with their origins.
-pub(super) struct Layers(Figment);
-
 impl Layers {
-    /// Puts the flags over the environment, over the file, over the defaults.
-    pub(super) fn new(flags: &ServeFlags) -> Result<Self, OptionsError> {
-        let mut figment =
-            Figment::from(Layer { origin: "default", provider: Serialized::defaults(Options::default()) });
-        if let Some(file) = &flags.config {
-            if !file.is_file() {
-                return Err(OptionsError::NoFile(file.clone()));
-            }
-            figment = figment.merge(Toml::file_exact(file));
-        }
-        let known = as_json(&Options::default());
-        let names = names(&known);
-        environment::check(std::env::vars_os().map(|(name, _)| name), &names)?;
-        // Where there is a collector, all programs are told of it so: unless by another protocol.
-        if std::env::var_os(OTLP_PROTOCOL).is_none_or(|protocol| protocol == "grpc") {
-            figment = figment.merge(Env::raw().only(&[OTLP_ENDPOINT]).map(|_| "otlp".into()));
-        }
-        figment = figment.merge(Env::prefixed(ENV_PREFIX).only(&names));
-        Ok(Self(figment.merge(Layer { origin: "flag", provider: Serialized::defaults(flags) })))
-    }
-
-    fn read(&self) -> Result<Options, Unreadable> {
-        self.0.extract().map_err(|error| Unreadable::new(error, &names(&as_json(&Options::default()))))
-    }
-
     /// What they come to, if the server can run with it.
     pub(super) fn resolve(&self) -> Result<ServeConfig, OptionsError> {
-        let options = self.read()?;
-        let invalid = |option, value: String, problem: String| OptionsError::Invalid {
-            option,
-            value,
-            problem,
-            origin: format!(" (from {})", self.origin(option)),
-        };
+        let AllOptions { main: options, further_limits, times, hosting, recording, telemetry } = self.read()?;
+        telemetry.check(self)?;
+        let records = recording.is_on();
+        let recording = recording.resolve(self)?;
+        let hosting = hosting.resolve(self, records)?;
+        let timeouts = times.resolve(self)?;
+        let invalid = |option, value: String, problem: String| self.invalid(option, value, problem);
         let too_few = |option| invalid(option, "0".into(), "is too few: choose 1 or more".into());
         let at_least_one = |option| move |_| too_few(option);
-        let threads = |option, count: Option<usize>| match count.map(|count| (count, NonZeroUsize::new(count))) {
-            None => Ok(None),
-            Some((THREADS_MIN..=THREADS_MAX, count)) => Ok(count),
-            Some((count, _)) => {
-                let problem = format!("is out of range: choose {THREADS_MIN} to {THREADS_MAX}");
-                Err(invalid(option, count.to_string(), problem))
-            }
-        };
-
         let tls = match (options.tls_cert.clone(), options.tls_key.clone()) {
             (None, None) => None,
             (Some(certificates), Some(key)) => Some(TlsFiles { certificates, key, client_authorities: None }),
@@ -672,30 +495,9 @@ impl Layers {
             return Err(invalid("drain_seconds", options.drain_seconds.to_string(), problem));
         }
         let drain = Duration::from_secs(options.drain_seconds.into());
-        let tick_rate = TickRate::new(options.tick_rate).map_err(|_| {
-            invalid("tick_rate", options.tick_rate.to_string(), "is out of range: choose 1 to 240".into())
-        })?;
-        if let Some(url) = options.otlp.as_ref().filter(|url| !url.starts_with("http://")) {
-            let problem = "is no address of a collector that can be spoken to: write http://HOST:PORT, such as \
-                           http://127.0.0.1:4317; encryption is up to a collector on this machine";
-            return Err(invalid("otlp", format!("{url:?}"), problem.into()));
-        }
-        if options.sessions > SESSIONS_MAX {
-            let problem = format!("are too many: choose 0 to {SESSIONS_MAX}");
-            return Err(invalid("sessions", options.sessions.to_string(), problem));
-        }
         if !(1..=SESSIONS_MAX as usize).contains(&options.sessions_max) {
             let problem = format!("is out of range: choose 1 to {SESSIONS_MAX}");
             return Err(invalid("sessions_max", options.sessions_max.to_string(), problem));
-        }
-        let empty_timeout = Duration::from_secs(options.empty_timeout_seconds.into());
-        if !(EMPTY_TIMEOUT_MIN..=EMPTY_TIMEOUT_MAX).contains(&empty_timeout) {
-            let problem = format!("is out of range: choose 1 to {}", EMPTY_TIMEOUT_MAX.as_secs());
-            return Err(invalid("empty_timeout_seconds", options.empty_timeout_seconds.to_string(), problem));
-        }
-        if options.rewind_ms > REWIND_MS_MAX {
-            let problem = format!("is out of range: choose 0 to {REWIND_MS_MAX}");
-            return Err(invalid("rewind_ms", options.rewind_ms.to_string(), problem));
         }
         let bytes = |option, bytes| match NonZeroU32::new(bytes) {
             Some(bytes) if bytes >= BYTES_PER_SECOND_MIN => Ok(bytes),
@@ -756,81 +558,15 @@ impl Layers {
                 mutes_max: options.chat_mutes_max,
             },
             limit_loopback: options.limit_loopback,
-            ..Limits::default()
+            ..further_limits.resolve(self)?
         };
-        let spectator_delay = Duration::from_secs(options.spectator_delay_seconds.into());
-        let wrong_delay = match options.recordings {
-            OnOff::On => (spectator_delay > SPECTATOR_DELAY_MAX).then_some("is out of range: choose 0 to 3600"),
-            OnOff::Off => (spectator_delay > DELAY_IN_MEMORY_MAX).then_some(
-                "is more than 10, and without recordings no more is kept: choose less, or recordings = \"on\"",
-            ),
-        };
-        if let Some(problem) = wrong_delay {
-            let value = options.spectator_delay_seconds.to_string();
-            return Err(invalid("spectator_delay_seconds", value, problem.into()));
-        }
-        let recording_bytes_max = match options.recording_bytes_max {
-            0 => u64::MAX,
-            bytes @ RECORDING_BYTES_MIN.. => bytes,
-            bytes => {
-                let problem = format!("are too few: choose {RECORDING_BYTES_MIN} or more, or 0 for no limit");
-                return Err(invalid("recording_bytes_max", bytes.to_string(), problem));
-            }
-        };
-        if (1..RECORDING_BYTES_MIN).contains(&options.segment_bytes) {
-            let problem = format!("are too few: choose {RECORDING_BYTES_MIN} or more, or 0 for no limit");
-            return Err(invalid("segment_bytes", options.segment_bytes.to_string(), problem));
-        }
-        let recording = RecordingConfig {
-            durability: options.durability.into(),
-            bytes_max: recording_bytes_max,
-            segment_bytes: NonZeroU64::new(options.segment_bytes),
-            segment_time: Duration::from_secs(60 * u64::from(options.segment_minutes)),
-            keyframe_interval: Duration::from_secs(options.keyframe_seconds.into()),
-            retention: Retention {
-                bytes_max: if options.retain_bytes == 0 { u64::MAX } else { options.retain_bytes },
-                count_max: if options.retain_count == 0 { usize::MAX } else { options.retain_count },
-                age_max: (options.retain_days > 0).then(|| DAY * options.retain_days),
-            },
-            recovery: options.recovery == OnOff::On,
-            chat: options.record_chat == OnOff::On,
-        };
-        let setting =
-            |text: &String| read_setting(text).map_err(|problem| invalid("set", format!("{text:?}"), problem));
-        let settings: Vec<(String, f64)> = options.set.iter().map(setting).collect::<Result<_, _>>()?;
-        if let Some((name, _)) = settings
-            .iter()
-            .enumerate()
-            .find_map(|(i, setting)| settings[..i].iter().any(|(earlier, _)| *earlier == setting.0).then_some(setting))
-        {
-            return Err(invalid("set", name.clone(), "is set twice: choose one value".into()));
-        }
-        if let Err(error) = log_control::parse(&options.log) {
-            let problem = match error {
-                LogFilterError::Filter { source, .. } => {
-                    format!("is no filter of log lines: {source}; write it as info, or info,tickwire_server=debug")
-                }
-                LogFilterError::NotOurs => error.to_string(),
-            };
-            return Err(invalid("log", format!("{:?}", options.log), problem));
-        }
         let config = ServeConfig {
             listen: options.listen,
             drain,
-            log_format: options.log_format,
-            otlp: options.otlp,
-            log: options.log,
+            log_format: telemetry.log_format,
+            otlp: telemetry.otlp,
+            log: telemetry.log,
             server: ServerConfig {
-                games: options.game,
-                sessions: options.sessions,
-                create_sessions: options.create_sessions == OnOff::On,
-                empty_timeout,
-                tick_rate,
-                max_players: NonZeroU32::try_from(options.max_players).map_err(at_least_one("max_players"))?,
-                rewind_ms: options.rewind_ms,
-                settings,
-                seed: options.seed,
-                spectator_delay,
                 recordings_public: options.recordings_public,
                 identity: IdentityConfig {
                     auth: match options.auth {
@@ -844,7 +580,7 @@ impl Layers {
                     allowed_hosts: Some(options.allowed_hosts).filter(|hosts| !hosts.is_empty()),
                     allowed_origins: options.allowed_origins,
                 },
-                recordings: (options.recordings == OnOff::On).then(|| recordings_dir(&options.data_dir)),
+                recordings: records.then(|| recordings_dir(&options.data_dir)),
                 recording,
                 admin: Some(AdminConfig {
                     listen: admin_listen,
@@ -855,14 +591,13 @@ impl Layers {
                 }),
                 metrics_listen: options.metrics_listen,
                 exclusive_dir: Some(options.data_dir),
-                simulation_threads: threads("simulation_threads", options.simulation_threads)?,
-                network_threads: threads("network_threads", options.network_threads)?,
                 tls,
+                timeouts,
                 limits,
-                ..ServerConfig::default()
+                ..hosting
             },
         };
-        let known = as_json(&Options::default());
+        let known = as_json(&AllOptions::default());
         config.server.check().map_err(|error| {
             let option = error.field.strip_prefix("limits.").unwrap_or(error.field);
             let of_chat = RELOADABLE.iter().find(|known| **known == option.replace('.', "_")).copied();
@@ -870,29 +605,6 @@ impl Layers {
             if known.contains_key(option) { invalid(option, error.value, error.problem) } else { error.into() }
         })?;
         Ok(config)
-    }
-
-    /// All options, by name.
-    pub(super) fn values(&self) -> Result<serde_json::Map<String, Json>, OptionsError> {
-        Ok(as_json(&self.read()?))
-    }
-
-    /// A line per option, as TOML, each with its origin.
-    pub(super) fn describe(&self) -> Result<Vec<String>, OptionsError> {
-        let options = self.read()?;
-        let line = |(name, value): (String, Json)| match value {
-            Json::Null => format!("# {name} is not set"),
-            value => {
-                let reloadable = if RELOADABLE.contains(&name.as_str()) { ", read anew by SIGHUP" } else { "" };
-                format!("{name} = {value} # {}{reloadable}", self.origin(&name))
-            }
-        };
-        Ok(as_json(&options).into_iter().map(line).collect())
-    }
-
-    /// Where an option comes from.
-    pub(super) fn origin(&self, option: &str) -> String {
-        unreadable::origin(self.0.find_metadata(option), option)
     }
 }
 
@@ -915,27 +627,11 @@ fn exposure(options: &Options) -> Option<String> {
     ))
 }
 
-/// A provider under a name of ours.
-struct Layer<P> {
-    origin: &'static str,
-    provider: P,
-}
-
-impl<P: Provider> Provider for Layer<P> {
-    fn metadata(&self) -> Metadata {
-        Metadata::named(self.origin)
-    }
-
-    fn data(&self) -> Result<Map<Profile, Dict>, figment::Error> {
-        self.provider.data()
-    }
-}
-
 fn names(options: &serde_json::Map<String, Json>) -> Vec<&str> {
     options.keys().map(String::as_str).collect()
 }
 
-fn as_json(options: &Options) -> serde_json::Map<String, Json> {
+fn as_json(options: &AllOptions) -> serde_json::Map<String, Json> {
     match serde_json::to_value(options) {
         Ok(Json::Object(options)) => options,
         other => unreachable!("options are a struct of plain data, not {other:?}"),
@@ -944,14 +640,4 @@ fn as_json(options: &Options) -> serde_json::Map<String, Json> {
 
 fn address(text: &str) -> Result<SocketAddr, String> {
     text.parse().map_err(|_| "write it as IP:PORT, such as 127.0.0.1:7777 or [::1]:7777".to_owned())
-}
-
-/// A setting of a game as it is written: its name, and its value in its unit.
-pub(super) fn read_setting(text: &str) -> Result<(String, f64), String> {
-    let (name, value) = text.split_once('=').ok_or("is no setting: write NAME=VALUE, such as cover=0")?;
-    let (name, value) = (name.trim(), value.trim());
-    match value.parse::<f64>() {
-        Ok(number) if number.is_finite() => Ok((name.to_owned(), number)),
-        _ => Err(format!("is no setting: {value:?} is no number; write {name}=VALUE with a number, such as {name}=0")),
-    }
 }

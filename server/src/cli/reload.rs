@@ -37,11 +37,13 @@ pub(super) fn of_options(
         let config = layers.resolve().map_err(|error| in_words(&error))?;
         log_control::parse(&config.log).map_err(|error| in_words(&error))?;
         let values = layers.values().map_err(|error| in_words(&error))?;
+        let limits = config.server.limits.with_those_that_stay(&control.limits());
+        limits.check().map_err(|error| in_words(&error))?;
         let known = running.lock().expect("no holder of this lock panics").clone();
         let Differences { changed, needs_restart } = differences(&known, &values, &layers);
         let (running, control, log) = (Arc::clone(&running), control.clone(), log.clone());
         let apply = move || {
-            if let Err(error) = control.set_limits(config.server.limits) {
+            if let Err(error) = control.set_limits(limits) {
                 // They have been checked.
                 warn!(%error, "limits stay as they were");
             }

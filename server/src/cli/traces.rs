@@ -5,6 +5,8 @@
 //! anything.
 
 use std::{
+    env, fs,
+    path::PathBuf,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering::Relaxed},
@@ -13,12 +15,16 @@ use std::{
 };
 
 use opentelemetry::trace::TracerProvider as _;
-use opentelemetry_otlp::{SpanExporter as OtlpExporter, WithExportConfig as _};
+use opentelemetry_otlp::{
+    SpanExporter as OtlpExporter, WithExportConfig as _, WithTonicConfig as _,
+    tonic_types::transport::{Certificate, ClientTlsConfig},
+};
 use opentelemetry_sdk::{
     Resource,
     error::OTelSdkResult,
     trace::{BatchConfigBuilder, BatchSpanProcessor, SdkTracerProvider, SpanData, SpanExporter},
 };
+use rustls::pki_types::{CertificateDer, pem::PemObject as _};
 use tracing::{Level, Subscriber, info, warn};
 use tracing_subscriber::{Layer, filter::Targets, registry::LookupSpan};
 
@@ -33,6 +39,8 @@ const SEND_TIMEOUT: Duration = Duration::from_secs(5);
 const FINISH_TIMEOUT: Duration = Duration::from_secs(2);
 /// By which OpenTelemetry is told of the name that the server goes by.
 const SERVICE_NAME: &str = "OTEL_SERVICE_NAME";
+/// By which all programs are told whose certificates to trust of a collector, as a PEM file; else it is those that the system trusts.
+const CERTIFICATE: &str = "OTEL_EXPORTER_OTLP_CERTIFICATE";
 
 /// Sends traces, until it is finished.
 #[derive(Debug)]
@@ -50,16 +58,17 @@ impl Traces {
     /// Sends to the collector at `url`, from now on. Within a tokio runtime, which is to run for as long.
     ///
     /// # Errors
-    /// Where the URL is none.
+    /// Where the URL is none, or there are no certificates to trust for one with encryption.
     pub(super) fn start(url: &str) -> Result<Self, CliError> {
         let wrong = |source| CliError::Otlp { url: url.to_owned(), source };
         let exporter = OtlpExporter::builder().with_tonic().with_endpoint(url).with_timeout(SEND_TIMEOUT);
+        let exporter = if url.starts_with("https://") { exporter.with_tls_config(trust()?) } else { exporter };
         let exporter = Told { exporter: exporter.build().map_err(wrong)?, failures: Arc::default() };
         let batches =
             BatchConfigBuilder::default().with_max_queue_size(SPANS_MAX).with_scheduled_delay(SEND_INTERVAL).build();
         let processor = BatchSpanProcessor::builder(exporter).with_batch_config(batches).build();
         let resource = Resource::builder();
-        let resource = match std::env::var_os(SERVICE_NAME) {
+        let resource = match env::var_os(SERVICE_NAME) {
             Some(_) => resource,
             None => resource.with_service_name("tickwire-server"),
         };
@@ -83,6 +92,19 @@ impl Traces {
         if let Err(error) = self.0.shutdown_with_timeout(FINISH_TIMEOUT) {
             warn!(%error, "the last traces were not sent");
         }
+    }
+}
+
+/// Whose certificates a collector may show.
+fn trust() -> Result<ClientTlsConfig, CliError> {
+    let Some(path) = env::var_os(CERTIFICATE).map(PathBuf::from) else {
+        return Ok(ClientTlsConfig::new().with_enabled_roots());
+    };
+    let pem = fs::read(&path).map_err(CliError::at(&path))?;
+    match CertificateDer::pem_slice_iter(&pem).next() {
+        Some(Ok(_)) => Ok(ClientTlsConfig::new().ca_certificate(Certificate::from_pem(pem))),
+        Some(Err(error)) => Err(CliError::at(&path)(error)),
+        None => Err(CliError::NoCertificate { variable: CERTIFICATE, path }),
     }
 }
 

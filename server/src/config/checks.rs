@@ -9,11 +9,11 @@ const SESSIONS_MAX: u32 = 1000;
 /// More than any machine has cores for; each costs memory and files.
 const THREADS_MAX: usize = 1024;
 /// With fewer a Hello may not fit.
-const MESSAGE_BYTES_MIN: usize = 256;
-const MESSAGE_BYTES_LIMIT: usize = 16 << 20;
+pub(crate) const MESSAGE_BYTES_MIN: usize = 256;
+pub(crate) const MESSAGE_BYTES_LIMIT: usize = 16 << 20;
 /// With fewer the headers of gRPC may not fit.
-const HEADER_LIST_BYTES_MIN: u32 = 1024;
-const HEADER_LIST_BYTES_LIMIT: u32 = 1 << 20;
+pub(crate) const HEADER_LIST_BYTES_MIN: u32 = 1024;
+pub(crate) const HEADER_LIST_BYTES_LIMIT: u32 = 1 << 20;
 /// The most lines, or players, that are kept for one reader.
 const CHAT_KEPT_LIMIT: usize = 1 << 16;
 /// What is counted from now on by such a time can be counted.
