@@ -1,56 +1,60 @@
 //! A server from its start to its clean end.
 
+mod error;
+mod first_sessions;
+mod probe;
+mod services;
+mod shared;
+
 use std::{
-    collections::BTreeMap,
     convert::Infallible,
     future::{Future, pending},
-    io,
     net::SocketAddr,
     num::NonZeroUsize,
     path::{Path, PathBuf},
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
-    },
+    sync::{Arc, atomic::AtomicBool},
     thread::available_parallelism,
     time::{Duration, Instant},
 };
 
-use arc_swap::{ArcSwap, Guard};
-use tickwire_proto::v1::session_service_server::SessionServiceServer;
-use tickwire_recording::{DirectoryLockError, RecorderStatus, Recording, Replay, ReplayError, game_of};
+use tickwire_recording::{Recording, Replay, ReplayError, game_of};
 use tickwire_shared::{Game, Tick};
 use tokio::{
     net::TcpListener,
-    runtime::Handle,
-    sync::{Notify, Semaphore, watch as watched},
     time::{timeout, timeout_at},
 };
-use tonic::{codec::CompressionEncoding, server::NamedService as _, service::Routes};
 use tonic_health::{ServingStatus, server::HealthReporter};
 use tracing::{info, warn};
 
+pub use self::{
+    error::RunError,
+    probe::{Probe, SessionProgress},
+};
+pub(crate) use self::{
+    first_sessions::{check, random_seed},
+    services::set_health,
+    shared::{Phase, Serving, Shared},
+};
+use self::{
+    first_sessions::{choose_games, start_sessions},
+    services::routes,
+    shared::{Access, Shown},
+};
 use crate::{
-    LogControl,
-    admin::{self, AdminError, AdminListener, Bans, BoundAdmin},
-    chat::{ChatControl, ChatService, Moderation},
-    config::{ConfigError, Limits, ServerConfig, Timeouts},
-    drain::{DrainSwitch, until_drained},
+    admin::{AdminListener, Bans, BoundAdmin},
+    chat::ChatControl,
+    config::ServerConfig,
+    drain::until_drained,
     ending::{self, Step},
     housekeeping::Housekeeper,
-    identity::{self, Identity, IdentityError, IdentityReason},
-    limits::{Admission, Quota, RefusalCounters, RefusalReason},
-    metrics::{self, MetricsError, MetricsListener, PeerCounters, SessionMeters},
-    net::{self, ConnectionCounters, NetworkThread, NetworkThreads, RequestCounters, Tls, TlsError},
-    notices::Notices,
+    identity::Identity,
+    metrics::MetricsListener,
+    net::{self, NetworkThreads, Tls},
     recovery::{RecoveredSessions, Recoverer},
     reload::{Control, Reloads},
-    session::{
-        self, AttachTokens, ChatTokens, Host, Origin, Place, RecoveredSession, Registry, Reservations, ResumeTokens,
-        SessionHandle, SessionHost, SessionName, SessionOrder, SessionShape, SessionTerms, StartError, StreamCounters,
-    },
-    sessions::{Lobby, Sessions},
-    watch::{GameService, Hosted, Library, RecordingService, Spectators, Tape, rpc::Routed},
+    session::SessionHost,
+    sessions::Lobby,
+    watch::{Hosted, Library, Tape},
 };
 
 /// A server whose sessions run. [`serve`](Self::serve) lets clients in.
@@ -66,201 +70,15 @@ pub struct Server {
     metrics: Option<MetricsListener>,
 }
 
-/// Why a server does not start.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum RunError {
-    /// A value that makes no sense.
-    #[error(transparent)]
-    Config(#[from] ConfigError),
-    /// The server was built without games.
-    #[error("there is no game to host: give the server at least one")]
-    NoGames,
-    /// A game that the server was not built with.
-    #[error("games: there is no {name:?}; this server was built with {known}")]
-    UnknownGame {
-        /// What was asked for.
-        name: String,
-        /// What there is.
-        known: String,
-    },
-    /// Two games of one name, in the configuration or in the build.
-    #[error("games: {0:?} is named twice")]
-    GameTwice(String),
-    /// A session that cannot be created.
-    #[error("{name}: {source}")]
-    Session {
-        /// The session's name.
-        name: String,
-        /// Why.
-        source: tickwire_simulation::SessionError,
-    },
-    /// A recording that cannot be created.
-    #[error("cannot record to {}: {source}; choose a data directory that can be written to", .directory.display())]
-    Recording {
-        /// The directory.
-        directory: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
-    /// Another server has it.
-    #[error("the data directory {source}: end that server first, or choose another data directory")]
-    DirectoryInUse {
-        /// Which, and by whom.
-        source: DirectoryLockError,
-    },
-    /// A recording that cannot be shown.
-    #[error("{}: {source}", .path.display())]
-    Replay {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: ReplayError,
-    },
-    /// A file that connections cannot be encrypted with.
-    #[error("TLS: {0}")]
-    Tls(#[from] TlsError),
-    /// A file of keys that cannot be read, or used tickets that cannot be kept.
-    #[error(transparent)]
-    Identity(#[from] IdentityError),
-    /// An admin listener that cannot start.
-    #[error(transparent)]
-    Admin(#[from] AdminError),
-    /// A listener for metrics that cannot start.
-    #[error(transparent)]
-    Metrics(#[from] MetricsError),
-    /// A thread or runtime that cannot be created.
-    #[error("cannot start threads: {0}")]
-    Threads(io::Error),
-    /// Somebody wanted it to end before all of its sessions had started.
-    #[error("told to end before all sessions had started")]
-    Stopped,
-}
-
-/// Those who watch which sessions there are.
-const SESSION_WATCHERS_MAX: usize = 256;
-
-/// What all of the server's threads share.
-#[derive(Debug)]
-pub(crate) struct Shared {
-    pub(crate) registry: Arc<Registry>,
-    /// Seats that are kept for whoever has a ticket.
-    pub(crate) reservations: Arc<Reservations>,
-    pub(crate) timeouts: Timeouts,
-    limits: ArcSwap<Limits>,
-    pub(crate) phase: watched::Sender<Phase>,
-    /// Of the server.
-    pub(crate) notices: Notices,
-    pub(crate) drain: DrainSwitch,
-    /// How long streams have where an admin does not say.
-    pub(crate) admin_drain: Duration,
-    pub(crate) attach_tokens: Arc<AttachTokens>,
-    pub(crate) resume_tokens: Arc<ResumeTokens>,
-    pub(crate) chat_tokens: Arc<ChatTokens>,
-    /// Judges what is said; none: all passes.
-    pub(crate) moderation: Option<Moderation>,
-    pub(crate) spectators: Arc<Spectators>,
-    pub(crate) library: Library,
-    /// Who may come in, and who may ask for what.
-    pub(crate) identity: Arc<Identity>,
-    /// A recording that is shown as if it were a session.
-    pub(crate) hosted: Option<Hosted>,
-    /// Spectators who may go to the past.
-    pub(crate) replays: Arc<Quota>,
-    pub(crate) downloads: Arc<Quota>,
-    /// Callers may create sessions.
-    creates_sessions: bool,
-    /// Those who watch which sessions there are.
-    pub(crate) session_watchers: Arc<Semaphore>,
-    /// Calls that ask the disk what recordings there are.
-    pub(crate) listings: Arc<Quota>,
-    pub(crate) admission: Arc<Admission>,
-    pub(crate) refusals: RefusalCounters,
-    /// What SIGHUP reads anew.
-    pub(crate) reloads: Reloads,
-    /// Open `Play` streams.
-    pub(crate) streams: AtomicUsize,
-    pub(crate) connection_counters: ConnectionCounters,
-    pub(crate) requests: RequestCounters,
-    pub(crate) peer_counters: PeerCounters,
-    /// What spectators were sent, of sessions and of recordings.
-    pub(crate) spectator_snapshots: StreamCounters,
-    /// All sessions that there have been, for who adds them up.
-    pub(crate) meters: Arc<SessionMeters>,
-    /// A stream or a connection has ended.
-    pub(crate) something_ended: Notify,
-    pub(crate) started: Instant,
-    /// Changes which log lines are written.
-    pub(crate) log: LogControl,
-    pub(crate) bans: Bans,
-    pub(crate) network: Vec<Arc<NetworkThread>>,
-}
-
-impl Shared {
-    /// The limits of now: they may change while the server runs.
-    pub(crate) fn limits(&self) -> Guard<Arc<Limits>> {
-        self.limits.load()
-    }
-
-    pub(crate) fn set_limits(&self, limits: Limits) {
-        self.limits.store(Arc::new(limits));
-    }
-
-    /// Whether there is something to play or watch. A server that shows a recording has no sessions, and one that callers create
-    /// sessions on need not have one.
-    pub(crate) fn plays(&self) -> bool {
-        let sessions = self.registry.all();
-        let plays_without = self.creates_sessions || self.hosted.is_some();
-        sessions.iter().any(|session| session.runs()) || (plays_without && sessions.iter().next().is_none())
-    }
-
-    /// Open connections of players and spectators.
-    pub(crate) fn connections(&self) -> usize {
-        self.network.iter().map(|thread| thread.connections.load(Ordering::Relaxed)).sum()
-    }
-}
-
-/// What a connection needs.
-#[derive(Debug)]
-pub(crate) struct Serving {
-    pub(crate) shared: Arc<Shared>,
-    pub(crate) routes: Routes,
-    pub(crate) tls: Option<Arc<Tls>>,
-    /// Where requests are answered that ask the disk, or compress much: no player waits for its thread.
-    pub(crate) bulk: Handle,
-}
-
-/// How far a server is from its end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Phase {
-    Serving,
-    /// Nobody may join; who plays has been told.
-    Draining,
-    /// Streams end, then connections.
-    Ending,
-}
-
-/// Watches a server from outside, also after its end.
-#[derive(Clone, Debug)]
-pub struct Probe {
-    shared: Arc<Shared>,
-    threads: Vec<Arc<NetworkThread>>,
-}
-
-/// How a session does.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct SessionProgress {
-    /// Its name.
-    pub name: String,
-    /// The newest tick.
-    pub tick: u64,
-    /// Ticks that began later than a tick's time after they were due, or took longer than that.
-    pub overruns: u64,
-    /// How often the tick loop has given up catching up.
-    pub slips: u64,
-    /// Whether its game has been in one tick for longer than [`Timeouts::stuck`].
-    pub stuck: bool,
+/// What a server is put together from.
+struct Parts {
+    access: Access,
+    tls: Option<Tls>,
+    shown: Shown,
+    host: SessionHost,
+    games: Vec<Arc<dyn Game>>,
+    housekeeper: Housekeeper,
+    threads: NetworkThreads,
 }
 
 /// Serves games until `shutdown` comes true, and ends cleanly: streams get a goodbye and a status, connections are closed,
@@ -326,8 +144,9 @@ impl Server {
         let host = housekeeper.host(simulation_threads, &config, &threads).map_err(RunError::Threads)?;
         start_sessions(stop, &hosted, recovered, host.shared())?;
         let metrics_listen = config.metrics_listen;
-        let who = (identity, tls, bans);
-        let mut server = Self::of(config, library, who, None, (host, hosted), housekeeper, threads);
+        let (access, shown) = (Access { identity, bans }, Shown { library, hosted: None });
+        let parts = Parts { access, tls, shown, host, games: hosted, housekeeper, threads };
+        let mut server = Self::of(config, parts);
         server.admin = bound.map(|(bound, directory)| bound.serve(&server.serving.shared, &directory)).transpose()?;
         server.metrics = metrics_listen.map(|at| MetricsListener::start(at, &server.serving.shared)).transpose()?;
         Ok(server)
@@ -365,56 +184,14 @@ impl Server {
             NetworkThreads::start(config.network_threads.unwrap_or(cores).get()).map_err(RunError::Threads)?;
         let housekeeper = Housekeeper::new(&config)?;
         let host = housekeeper.host(NonZeroUsize::MIN, &config, &threads).map_err(RunError::Threads)?;
-        let who = (identity, tls, Bans::default());
-        Ok(Self::of(config, library, who, Some(hosted), (host, Vec::new()), housekeeper, threads))
+        let access = Access { identity, bans: Bans::default() };
+        let shown = Shown { library, hosted: Some(hosted) };
+        Ok(Self::of(config, Parts { access, tls, shown, host, games: Vec::new(), housekeeper, threads }))
     }
 
-    fn of(
-        config: ServerConfig,
-        library: Library,
-        (identity, tls, bans): (Identity, Option<Tls>, Bans),
-        hosted: Option<Hosted>,
-        (host, games): (SessionHost, Vec<Arc<dyn Game>>),
-        housekeeper: Housekeeper,
-        threads: NetworkThreads,
-    ) -> Self {
-        let shared = Arc::new(Shared {
-            registry: Arc::clone(&host.shared().registry),
-            reservations: Arc::default(),
-            admin_drain: config.admin.as_ref().map_or(config.timeouts.drain, |admin| admin.drain),
-            timeouts: config.timeouts,
-            replays: Arc::default(),
-            downloads: Arc::default(),
-            creates_sessions: config.create_sessions,
-            session_watchers: Arc::new(Semaphore::new(SESSION_WATCHERS_MAX)),
-            listings: Arc::default(),
-            admission: Admission::new(),
-            refusals: RefusalCounters::default(),
-            reloads: Reloads::default(),
-            limits: ArcSwap::from_pointee(config.limits),
-            phase: watched::Sender::new(Phase::Serving),
-            notices: Notices::default(),
-            drain: DrainSwitch::default(),
-            attach_tokens: Arc::default(),
-            resume_tokens: Arc::clone(host.shared().resume_tokens()),
-            chat_tokens: Arc::default(),
-            moderation: config.moderator.map(Moderation::new),
-            spectators: Arc::default(),
-            library,
-            identity: Arc::new(identity),
-            hosted,
-            streams: AtomicUsize::new(0),
-            connection_counters: ConnectionCounters::default(),
-            requests: RequestCounters::new(&DESCRIPTORS),
-            peer_counters: PeerCounters::default(),
-            spectator_snapshots: StreamCounters::default(),
-            meters: Arc::clone(host.shared().meters()),
-            something_ended: Notify::new(),
-            started: Instant::now(),
-            log: config.log,
-            bans,
-            network: threads.iter().map(Arc::clone).collect(),
-        });
+    fn of(config: ServerConfig, parts: Parts) -> Self {
+        let Parts { access, tls, shown, host, games, housekeeper, threads } = parts;
+        let shared = Arc::new(Shared::new(config, access, shown, host.shared(), &threads));
         let tls = tls.map(Arc::new);
         register_files(&shared, tls.as_ref());
         let health = HealthReporter::new();
@@ -436,7 +213,7 @@ impl Server {
     /// Watches the server from outside.
     #[must_use]
     pub fn probe(&self) -> Probe {
-        Probe { shared: Arc::clone(&self.serving.shared), threads: self.threads.iter().map(Arc::clone).collect() }
+        Probe::new(Arc::clone(&self.serving.shared), self.threads.iter().map(Arc::clone).collect())
     }
 
     /// Has a hand in what is said.
@@ -543,15 +320,6 @@ impl Server {
     }
 }
 
-/// Of all services but those that housekeeping tells of.
-pub(crate) async fn set_health(health: &HealthReporter, status: ServingStatus) {
-    for service in
-        ["", GameService::NAME, ChatService::NAME, RecordingService::NAME, SessionServiceServer::<Sessions>::NAME]
-    {
-        health.set_service_status(service, status).await;
-    }
-}
-
 /// Has files that connections are encrypted with, and those of keys, read anew with all else.
 fn register_files(shared: &Shared, tls: Option<&Arc<Tls>>) {
     if let Some(tls) = tls.map(Arc::clone) {
@@ -572,263 +340,5 @@ pub(crate) async fn keep_fresh(tls: Option<&Tls>) -> Infallible {
 async fn connections_closed(shared: &Shared, threads: &NetworkThreads) {
     while threads.connections() > 0 {
         shared.something_ended.notified().await;
-    }
-}
-
-/// The games to host, in the order in which they were asked for.
-fn choose_games(names: &[String], games: &[Arc<dyn Game>]) -> Result<Vec<Arc<dyn Game>>, RunError> {
-    if let Some(twice) = first_repeated(games.iter().map(|game| game.name())) {
-        return Err(RunError::GameTwice(twice.to_owned()));
-    }
-    if let Some(twice) = first_repeated(names.iter().map(String::as_str)) {
-        return Err(RunError::GameTwice(twice.to_owned()));
-    }
-    if names.is_empty() {
-        return games.first().map(|game| vec![Arc::clone(game)]).ok_or(RunError::NoGames);
-    }
-    let find = |name: &String| {
-        games.iter().find(|game| game.name() == name).map(Arc::clone).ok_or_else(|| {
-            let known: Vec<&str> = games.iter().map(|game| game.name()).collect();
-            RunError::UnknownGame { name: name.clone(), known: known.join(", ") }
-        })
-    };
-    names.iter().map(find).collect()
-}
-
-/// Whether the sessions that are asked for can be created: as far as that can be said without hosting them.
-pub(crate) fn check(config: &ServerConfig, games: Vec<Arc<dyn Game>>) -> Result<(), RunError> {
-    config.check()?;
-    config.tls.clone().map(Tls::load).transpose()?;
-    identity::check(&config.identity)?;
-    config.admin.as_ref().map(admin::check).transpose()?;
-    for game in choose_games(&config.games, &games)? {
-        let name = game.name().to_owned();
-        session::create(game, config, SessionShape::of(config), config.seed.unwrap_or(0))
-            .map_err(|source| RunError::Session { name, source })?;
-    }
-    Ok(())
-}
-
-fn first_repeated<'a>(names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
-    let mut seen = std::collections::BTreeSet::new();
-    names.into_iter().find(|name| !seen.insert(*name))
-}
-
-/// Starts sessions: those that go on, and new ones until there are as many of each game as are asked for.
-fn start_sessions(
-    stop: &AtomicBool,
-    games: &[Arc<dyn Game>],
-    recovered: RecoveredSessions,
-    host: &Host,
-) -> Result<(), RunError> {
-    let config = &host.config;
-    let mut seeds = config.seed.unwrap_or_else(random_seed)..;
-    let mut planned = plan_sessions(games, config.sessions, recovered);
-    let count = u32::try_from(planned.len()).unwrap_or(u32::MAX);
-    for (place, planned) in (0..).zip(&mut planned) {
-        planned.place = place;
-        planned.seed = seeds.next().expect("as good as endless");
-    }
-    // New ones first: where one of them cannot be had, those that go on are left for the next start.
-    planned.sort_by_key(|planned| planned.recovered.is_some());
-    for Planned { game, name, recovered, place, seed } in planned {
-        if stop.load(Ordering::Relaxed) {
-            return Err(RunError::Stopped);
-        }
-        let terms = recovered.as_ref().and_then(|recovered| recovered.terms.clone());
-        let order = SessionOrder {
-            name: name.clone(),
-            origin: recovered.map_or(Origin::Seed(seed), |recovered| Origin::Recovered(Box::new(recovered))),
-            shape: SessionShape::of(config),
-            terms: terms.unwrap_or_else(|| SessionTerms::of_start(config)),
-            place: Place::Of(place, count),
-        };
-        let publish = |session: &Arc<SessionHandle>| host.registry.insert(session);
-        host.start(order, game, publish).map_err(|error| match error {
-            StartError::Session(source) => RunError::Session { name: name.to_string(), source },
-            StartError::Recording { directory, source } => RunError::Recording { directory, source },
-            StartError::Thread(error) => RunError::Threads(error),
-        })?;
-    }
-    Ok(())
-}
-
-/// A session to be started.
-struct Planned {
-    game: Arc<dyn Game>,
-    name: SessionName,
-    recovered: Option<RecoveredSession>,
-    place: u32,
-    seed: u64,
-}
-
-/// The sessions of each game, in order of their numbers; then those that go on and that callers had created.
-fn plan_sessions(games: &[Arc<dyn Game>], count: u32, mut recovered: RecoveredSessions) -> Vec<Planned> {
-    let mut planned = Vec::new();
-    let mut created: RecoveredSessions =
-        recovered.extract_if(.., |_, session: &mut RecoveredSession| session.terms.is_some()).collect();
-    for game in games {
-        let is_of_game = |_: &SessionName, session: &mut RecoveredSession| session.session.game().name() == game.name();
-        let mut sessions: BTreeMap<(u32, SessionName), Option<RecoveredSession>> = recovered
-            .extract_if(.., is_of_game)
-            .map(|(name, session)| ((name.number(game.name()).unwrap_or(u32::MAX), name), Some(session)))
-            .collect();
-        for number in 1.. {
-            if sessions.len() >= count as usize {
-                break;
-            }
-            let name = SessionName::numbered(game.name(), number);
-            if !created.contains_key(&name) {
-                sessions.entry((number, name)).or_insert(None);
-            }
-        }
-        let plan = |((_, name), recovered)| Planned { game: Arc::clone(game), name, recovered, place: 0, seed: 0 };
-        planned.extend(sessions.into_iter().map(plan));
-    }
-    for game in games {
-        let is_of_game = |_: &SessionName, session: &mut RecoveredSession| session.session.game().name() == game.name();
-        let plan =
-            |(name, recovered)| Planned { game: Arc::clone(game), name, recovered: Some(recovered), place: 0, seed: 0 };
-        planned.extend(created.extract_if(.., is_of_game).map(plan));
-    }
-    planned
-}
-
-/// Another number at each start, from where the standard library takes the keys of its hash maps.
-pub(crate) fn random_seed() -> u64 {
-    use std::hash::{BuildHasher as _, Hasher as _, RandomState};
-    RandomState::new().build_hasher().finish()
-}
-
-/// Of all services that there are.
-const DESCRIPTORS: [&[u8]; 4] = [
-    tickwire_proto::FILE_DESCRIPTOR_SET,
-    tonic_health::pb::FILE_DESCRIPTOR_SET,
-    tonic_reflection::pb::v1::FILE_DESCRIPTOR_SET,
-    tonic_reflection::pb::v1alpha::FILE_DESCRIPTOR_SET,
-];
-
-fn routes(shared: &Arc<Shared>, lobby: &Arc<Lobby>, health: &HealthReporter) -> Routes {
-    let bytes_max = shared.limits().message_bytes_max;
-    let reflection = || {
-        tonic_reflection::server::Builder::configure()
-            .register_encoded_file_descriptor_set(tickwire_proto::FILE_DESCRIPTOR_SET)
-            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
-    };
-    const VALID: &str = "the descriptors are compiled in";
-    Routes::default()
-        .add_service(Routed(GameService::new(Arc::clone(shared))))
-        .add_service(Routed(ChatService::new(Arc::clone(shared))))
-        .add_service(Routed(RecordingService::new(Arc::clone(shared))))
-        .add_service(
-            SessionServiceServer::new(Sessions::new(Arc::clone(shared), Arc::clone(lobby)))
-                .max_decoding_message_size(bytes_max)
-                .accept_compressed(CompressionEncoding::Gzip)
-                .send_compressed(CompressionEncoding::Gzip),
-        )
-        .add_service(tonic_health::pb::health_server::HealthServer::new(
-            tonic_health::server::HealthService::from_health_reporter(health.clone()),
-        ))
-        .add_service(reflection().build_v1().expect(VALID).max_decoding_message_size(bytes_max))
-        .add_service(reflection().build_v1alpha().expect(VALID).max_decoding_message_size(bytes_max))
-        .prepare()
-}
-
-impl Probe {
-    /// Everything that the server measures, in the text format of Prometheus: docs/metrics.md describes it.
-    #[must_use]
-    pub fn metrics(&self) -> String {
-        metrics::render(&self.shared)
-    }
-
-    /// Changes which log lines are written: what the server was told of in its configuration.
-    #[must_use]
-    pub fn log_control(&self) -> &LogControl {
-        &self.shared.log
-    }
-
-    /// Open connections.
-    #[must_use]
-    pub fn connections(&self) -> usize {
-        self.threads.iter().map(|thread| thread.connections.load(Ordering::Relaxed)).sum()
-    }
-
-    /// Open `Play` streams.
-    #[must_use]
-    pub fn streams(&self) -> usize {
-        self.shared.streams.load(Ordering::Relaxed)
-    }
-
-    /// How often limits have told somebody no, by what docs/limits.md calls the reason; those that never have are left out.
-    #[must_use]
-    pub fn refusals(&self) -> BTreeMap<&'static str, u64> {
-        let counts = RefusalReason::ALL.iter().map(|reason| (reason.label(), self.shared.refusals.get(*reason)));
-        counts.filter(|(_, count)| *count > 0).collect()
-    }
-
-    /// Tasks on the network's threads.
-    #[must_use]
-    pub fn tasks(&self) -> usize {
-        self.threads.iter().map(|thread| thread.runtime.metrics().num_alive_tasks()).sum()
-    }
-
-    /// Seats taken in all sessions, those of lost connections within their grace period among them.
-    #[must_use]
-    pub fn seats(&self) -> u32 {
-        self.shared.registry.all().iter().map(|session| session.seats_taken()).sum()
-    }
-
-    /// Seats that are kept for whoever has a ticket, in all sessions.
-    #[must_use]
-    pub fn seats_reserved(&self) -> u32 {
-        self.shared.registry.all().iter().map(|session| session.seats.counts().reserved).sum()
-    }
-
-    /// The newest tick of each session, and how often its loop has given up catching up.
-    #[must_use]
-    pub fn ticks(&self) -> Vec<(u64, u64)> {
-        self.sessions().into_iter().map(|session| (session.tick, session.slips)).collect()
-    }
-
-    /// How each session's recording does, where it has one, in the same order as [`sessions`](Self::sessions).
-    #[must_use]
-    pub fn recordings(&self) -> Vec<Option<RecorderStatus>> {
-        self.shared.registry.all().iter().map(|session| session.recording.status()).collect()
-    }
-
-    /// Reads the files of [`IdentityConfig`](crate::IdentityConfig) again: keys of tickets, and API keys. What has been signed
-    /// by a key that is gone is not taken any more; who is in stays in.
-    ///
-    /// # Errors
-    /// Where one of them cannot be read, or makes no sense; then nothing changes.
-    pub fn reload_keys(&self) -> Result<(), IdentityError> {
-        self.shared.identity.reload()
-    }
-
-    /// How often somebody was refused for who they are or are not, by reason.
-    #[must_use]
-    pub fn identity_refusals(&self) -> Vec<(&'static str, u64)> {
-        let counters = &self.shared.identity.counters;
-        IdentityReason::ALL.iter().map(|reason| (reason.label(), counters.refusals(*reason))).collect()
-    }
-
-    /// Tickets that have let somebody in, and those that stayed good, since what they were for did not come about.
-    #[must_use]
-    pub fn tickets(&self) -> (u64, u64) {
-        let counters = &self.shared.identity.counters;
-        (counters.tickets_admitted.load(Ordering::Relaxed), counters.tickets_given_back.load(Ordering::Relaxed))
-    }
-
-    /// How each session does, in the order in which they were asked for.
-    #[must_use]
-    pub fn sessions(&self) -> Vec<SessionProgress> {
-        let of = |session: &Arc<SessionHandle>| SessionProgress {
-            name: session.name.to_string(),
-            tick: session.clock.tick().0,
-            overruns: session.counters.overruns.load(Ordering::Relaxed),
-            slips: session.counters.slips.load(Ordering::Relaxed),
-            stuck: session.is_stuck(),
-        };
-        self.shared.registry.all().iter().map(of).collect()
     }
 }
