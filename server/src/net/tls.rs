@@ -19,7 +19,11 @@ use rustls::{
     server::{NoClientAuth, WebPkiClientVerifier, danger::ClientCertVerifier},
     sign::CertifiedKey,
 };
-use tokio::{net::TcpStream, task, time};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _, copy, sink},
+    net::TcpStream,
+    task, time,
+};
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tracing::{error, info};
 
@@ -27,6 +31,8 @@ use crate::{config::TlsFiles, reload::Staged};
 
 /// How often it is seen whether the files have been replaced.
 const LOOK_INTERVAL: Duration = Duration::from_secs(10);
+/// What a peer that is refused may still have sent: more than certificates and a request.
+const LEAVE_BYTES_MAX: u64 = 64 * 1024;
 /// What is spoken with players.
 const HTTP2: &[&[u8]] = &[b"h2"];
 /// What is spoken with admins, and with who asks for metrics.
@@ -118,9 +124,17 @@ impl Tls {
         Ok(Staged::new(changed.into_iter().collect(), move || tls.adopt(loaded)))
     }
 
-    /// The encrypted connection over a socket, once both sides have agreed on it.
+    /// The encrypted connection over a socket, once both sides have agreed on it. Who is refused is told why, and has until the
+    /// caller's deadline to take it.
     pub(crate) async fn accept(&self, stream: TcpStream) -> io::Result<TlsStream<TcpStream>> {
-        TlsAcceptor::from(Arc::clone(&self.held.load().config)).accept(stream).await
+        let agreed = TlsAcceptor::from(Arc::clone(&self.held.load().config)).accept(stream).into_fallible().await;
+        match agreed {
+            Ok(stream) => Ok(stream),
+            Err((error, stream)) => {
+                take_leave(stream).await;
+                Err(error)
+            }
+        }
     }
 
     /// Reads the files again whenever they have been replaced.
@@ -229,6 +243,15 @@ pub(super) fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'stati
         return Err(at_path(TlsProblem::Empty("certificate")));
     }
     Ok(certificates)
+}
+
+/// Ends what is sent, and passes over what still comes until the peer has ended, too: a socket that is closed with something
+/// unread is reset, and an alert that is on its way is lost with that.
+async fn take_leave(mut stream: TcpStream) {
+    if stream.shutdown().await.is_ok() {
+        // An error is the end as well.
+        let _ = copy(&mut stream.take(LEAVE_BYTES_MAX), &mut sink()).await;
+    }
 }
 
 #[cfg(test)]
