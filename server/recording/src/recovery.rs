@@ -18,13 +18,13 @@ use tickwire_simulation::{Session, SessionConfig, SessionLimits, TickPanic, Tick
 use crate::{
     ChatRecord, End, EndReason, Recording, RecordingError, RecordingMeta, Recovered, Repaired, Replay, ReplayError,
     ReplayedTick, SeatToken, VerifyError,
-    attempt::{Attempt, Died},
+    attempt::{Attempt, Beginning, Died},
     files,
     format::Topic,
     list,
     reader::{Record, Sound},
     recorder::NAMES_MAX,
-    segments::{recording_of, segment_name},
+    segments::{Segments, recording_of, segment_name},
     stillborn::is_same_session,
     storage::{Disk, FileSystem, Storage},
 };
@@ -95,6 +95,14 @@ pub enum RecoveryError {
         /// Of this tick.
         tick: Tick,
         /// How often, in a row.
+        times: u32,
+    },
+    /// The process has died of the keyframe that the segment begins with, and there is no segment before it to begin with.
+    #[error("the server has died {times} times while a keyframe was restored, at last that of tick {tick}")]
+    DiedRestoring {
+        /// Of the keyframe that is left.
+        tick: Tick,
+        /// How often in all, none of them with another outcome between.
         times: u32,
     },
     /// It was told to stop.
@@ -236,7 +244,9 @@ impl Unfinished {
     /// there is damage, the session goes on from before it, and the file is kept as `NAME.damaged-EPOCH.mcap`.
     ///
     /// While this runs, a note lies beside the file. Where the process has died at one tick three times in a row, this is an
-    /// error. A process that is killed from outside does not die at one tick again and again.
+    /// error. A process that is killed from outside does not die at one tick again and again. Where it has died while a keyframe
+    /// was restored, the next ones begin further back: with an older keyframe, with the file's first tick, or with a segment
+    /// before it. Only where there is none, and after many such deaths, this is an error, too.
     ///
     /// # Errors
     /// Why nobody can go on with it, and the recording.
@@ -337,7 +347,10 @@ impl Unfinished {
         let config = SessionConfig { limits, ..config };
         let replayed = match self.replay_from_keyframe(&sound, &game, &config, options, &mut attempt) {
             Some(replayed) => replayed,
-            None => self.replay_from_origin(&sound, game, config, options, &mut attempt),
+            None => match self.replay_from_before(&sound, &game, &config, options, &mut attempt) {
+                Some(replayed) => replayed,
+                None => self.replay_from_origin(&sound, game, config, options, &mut attempt),
+            },
         };
         attempt.rests().map_err(self.disk_error())?;
         let Replayed { mut session, pending } = match replayed? {
@@ -363,16 +376,14 @@ impl Unfinished {
         options: RecoveryOptions<'_>,
         attempt: &mut Attempt,
     ) -> Option<Result<Result<Replayed, TickPanic>, RecoveryError>> {
-        if attempt.shuns_keyframes() {
-            return None;
-        }
-        if let Err(error) = attempt.restores() {
-            return Some(Err(self.disk_error()(error)));
-        }
-        let replay = Replay::nearest(&self.recording, game, sound.whole, config);
-        if let Err(error) = attempt.rests() {
-            return Some(Err(self.disk_error()(error)));
-        }
+        let Beginning::Keyframe { passed_over } = attempt.beginning() else { return None };
+        let replay = attempt.noting_restores(|restoring| {
+            Replay::nearest(&self.recording, game, sound.whole, config, passed_over, restoring)
+        });
+        let replay = match replay {
+            Ok(replay) => replay,
+            Err(error) => return Some(Err(self.disk_error()(error))),
+        };
         let replay = replay?;
         let tick = replay.session().tick();
         match self.replay(replay, sound.begun, options, attempt) {
@@ -382,6 +393,75 @@ impl Unfinished {
             }
             replayed => Some(replayed),
         }
+    }
+
+    /// From the first tick of a segment before this one, through all between, where the process has died of keyframes of this
+    /// one. `None` where there is none any more, or it does not come to this one's first tick.
+    fn replay_from_before(
+        &self,
+        sound: &Sound,
+        game: &Arc<dyn Game>,
+        config: &SessionConfig,
+        options: RecoveryOptions<'_>,
+        attempt: &mut Attempt,
+    ) -> Option<Result<Result<Replayed, TickPanic>, RecoveryError>> {
+        let Beginning::Origin { segments_back } = attempt.beginning() else { return None };
+        let before = self.segments_before(segments_back);
+        let oldest = before.last()?;
+        if oldest.origin_tick() > Tick::ZERO && attempt.deaths_of_keyframes().is_some() {
+            return None;
+        }
+        let began = oldest.origin_tick();
+        let replayed = self.replay_through(&before, sound, game, config, options, attempt);
+        match replayed {
+            // It may be the fault of those before.
+            Err(RecoveryError::Replay(error)) => {
+                tracing::warn!(tick = %began, "a segment before this one is of no use to begin with: {error}");
+                None
+            }
+            replayed => Some(replayed),
+        }
+    }
+
+    /// Plays these segments, newest first, and then this one.
+    fn replay_through(
+        &self,
+        before: &[Recording],
+        sound: &Sound,
+        game: &Arc<dyn Game>,
+        config: &SessionConfig,
+        options: RecoveryOptions<'_>,
+        attempt: &mut Attempt,
+    ) -> Result<Result<Replayed, TickPanic>, RecoveryError> {
+        let at = |verified: Tick| move |source| VerifyError::Replay { verified, source };
+        let (oldest, newer) = before.split_last().expect("the caller has found one");
+        let (began, game, config) = (oldest.origin_tick(), Arc::clone(game), config.clone());
+        let replay = attempt.noting_restores(|restoring| Replay::with(oldest, game, config, restoring));
+        let mut replay = replay.map_err(self.disk_error())?.map_err(at(began))?;
+        for next in newer.iter().rev().chain([&self.recording]) {
+            let origin = next.origin_tick();
+            replay = replay.until(origin);
+            if let Err(panic) = self.play_on(&mut replay, origin, options, attempt)? {
+                return Err(VerifyError::Panicked(panic).into());
+            }
+            replay.go_on_in(next).map_err(at(origin))?;
+        }
+        self.replay(replay.until(Tick::MAX), sound.begun, options, attempt)
+    }
+
+    /// At most so many segments before this one, newest first, as far as they can be opened.
+    fn segments_before(&self, count: usize) -> Vec<Recording> {
+        let mut found = Vec::new();
+        let Ok(segments) = Segments::beside(&self.path) else { return found };
+        while found.len() < count {
+            let newest = found.last().unwrap_or(&self.recording).meta();
+            let Some(name) = newest.segment.predecessor.as_deref() else { break };
+            match segments.open(recording_of(name).1) {
+                Ok(before) if is_same_session(before.meta(), newest) => found.push(before),
+                _ => break,
+            }
+        }
+        found
     }
 
     /// From the first tick: of a segment behind the first one that is from the keyframe that it begins with.
@@ -394,14 +474,11 @@ impl Unfinished {
         attempt: &mut Attempt,
     ) -> Result<Result<Replayed, TickPanic>, RecoveryError> {
         let origin = self.recording.origin_tick();
-        if origin > Tick::ZERO {
-            if let Some(times) = attempt.deaths_of_keyframes() {
-                return Err(RecoveryError::Died { tick: origin, times });
-            }
-            attempt.restores().map_err(self.disk_error())?;
+        if let Some(times) = attempt.deaths_of_keyframes().filter(|_| origin > Tick::ZERO) {
+            return Err(RecoveryError::DiedRestoring { tick: origin, times });
         }
-        let replay = Replay::with(&self.recording, game, config);
-        attempt.rests().map_err(self.disk_error())?;
+        let replay = attempt.noting_restores(|restoring| Replay::with(&self.recording, game, config, restoring));
+        let replay = replay.map_err(self.disk_error())?;
         let replay = replay.map_err(|source| VerifyError::Replay { verified: origin, source })?;
         self.replay(replay, sound.begun, options, attempt)
     }
@@ -410,9 +487,21 @@ impl Unfinished {
         &self,
         mut replay: Replay,
         last: Tick,
-        RecoveryOptions { stop, ticks_done, .. }: RecoveryOptions<'_>,
+        options: RecoveryOptions<'_>,
         attempt: &mut Attempt,
     ) -> Result<Result<Replayed, TickPanic>, RecoveryError> {
+        let pending = self.play_on(&mut replay, last, options, attempt)?;
+        Ok(pending.map(|pending| Replayed { session: replay.into_session(), pending }))
+    }
+
+    /// Plays all that there is to play, and yields what came of a tick whose input only is on record.
+    fn play_on(
+        &self,
+        replay: &mut Replay,
+        last: Tick,
+        RecoveryOptions { stop, ticks_done, .. }: RecoveryOptions<'_>,
+        attempt: &mut Attempt,
+    ) -> Result<Result<Option<Box<TickResult>>, TickPanic>, RecoveryError> {
         let (mut pending, mut noted) = (None, Ok(()));
         while let Some(played) = replay.next_after(|tick| noted = attempt.plays(tick)) {
             mem::replace(&mut noted, Ok(())).map_err(self.disk_error())?;
@@ -433,7 +522,7 @@ impl Unfinished {
                 return Err(RecoveryError::Stopped { at, of: last });
             }
         }
-        Ok(Ok(Replayed { session: replay.into_session(), pending }))
+        Ok(Ok(pending))
     }
 
     /// Leaves the recording where no server goes on with it, as `NAME.set-aside.mcap`: where it is then. The reason is for

@@ -58,14 +58,23 @@ impl Replay {
     /// # Errors
     /// Where `game` is not the recording's, or the session cannot be created.
     pub fn new(recording: &Recording, game: Arc<dyn Game>) -> Result<Self, ReplayError> {
-        Self::with(recording, game, recording.meta().session_config())
+        Self::with(recording, game, recording.meta().session_config(), |_| {})
     }
 
-    /// As [`new`](Self::new), with what no tick's outcome depends on as `config` has it.
-    pub(crate) fn with(recording: &Recording, game: Arc<dyn Game>, config: SessionConfig) -> Result<Self, ReplayError> {
+    /// As [`new`](Self::new), with what no tick's outcome depends on as `config` has it. `restoring` is told before the game
+    /// restores a keyframe, and after it.
+    pub(crate) fn with(
+        recording: &Recording,
+        game: Arc<dyn Game>,
+        config: SessionConfig,
+        mut restoring: impl FnMut(bool),
+    ) -> Result<Self, ReplayError> {
         check_game(recording, &game)?;
         let origin = Origin::of(recording)?;
-        let session = origin.session(recording, &game, config, None)?;
+        restoring(origin.keyframe().is_some());
+        let session = origin.session(recording, &game, config, None);
+        restoring(false);
+        let session = session?;
         let (ticks, truth, begun_at) = (recording.ticks()?, origin.truth(recording), recording.origin_tick());
         Ok(Self { session, ticks, last: Tick::MAX, truth, settled: begun_at, begun_at, over: false })
     }
@@ -93,7 +102,7 @@ impl Replay {
         tick: Tick,
         stop: impl Fn() -> bool,
     ) -> Result<Self, ReplayError> {
-        let mut replay = match Self::nearest(recording, &game, tick, &recording.meta().session_config()) {
+        let mut replay = match Self::nearest(recording, &game, tick, &recording.meta().session_config(), 0, |_| {}) {
             Some(replay) => replay,
             None => Self::new(recording, game)?,
         };
@@ -115,18 +124,21 @@ impl Replay {
         Ok(replay)
     }
 
-    /// A replay from the newest good keyframe up to a tick, as with [`with`](Self::with).
+    /// A replay from the newest good keyframe up to a tick behind `passed_over` others, as with [`with`](Self::with).
     pub(crate) fn nearest(
         recording: &Recording,
         game: &Arc<dyn Game>,
         tick: Tick,
         config: &SessionConfig,
+        passed_over: usize,
+        mut restoring: impl FnMut(bool),
     ) -> Option<Self> {
         if game.name() != recording.meta().schema.game {
             return None;
         }
-        recording.keyframes_until(tick).find_map(|(keyframe, ticks)| {
-            let replay = Self::from_keyframe(recording, (Arc::clone(game), config.clone()), &keyframe, ticks);
+        recording.keyframes_until(tick).skip(passed_over).find_map(|(keyframe, ticks)| {
+            let game = (Arc::clone(game), config.clone());
+            let replay = Self::from_keyframe(recording, game, &keyframe, ticks, &mut restoring);
             replay.inspect_err(|error| tracing::warn!(tick = %keyframe.tick, "a keyframe is passed over: {error}")).ok()
         })
     }
@@ -136,10 +148,14 @@ impl Replay {
         (game, config): (Arc<dyn Game>, SessionConfig),
         keyframe: &RecordedKeyframe,
         ticks: Ticks,
+        mut restoring: impl FnMut(bool),
     ) -> Result<Self, ReplayError> {
         let meta = recording.meta();
         let keyframe = keyframe.open(&meta.schema)?;
-        let session = Session::restore(game, config, &keyframe)?;
+        restoring(true);
+        let session = Session::restore(game, config, &keyframe);
+        restoring(false);
+        let session = session?;
         check_schema(&meta.schema, session.schema())?;
         let (truth, begun_at) = (keyframe.truth(&meta.schema), keyframe.tick());
         Ok(Self { session, ticks, last: Tick::MAX, truth, settled: begun_at, begun_at, over: false })

@@ -186,7 +186,7 @@ async fn what_cannot_go_on_is_set_aside_and_the_server_starts_all_the_same() {
     writer.finish().expect("a disk");
     fs::write(&headless, b"no recording").expect("a disk");
     let note = died.to_string_lossy().replace(".live.mcap", ".attempt");
-    let left = format!("suspect={:020} deaths={:020} now={:020}\n", 20, 2, 20);
+    let left = format!("suspect={:020} deaths={:020} restoring={:020} now={:020}\n", 20, 2, 0, 20);
     fs::write(&note, left).expect("a disk");
     // Of a game that no program has.
     let strange = SchemaParts { game: "strange".into(), ..SchemaParts::default() };

@@ -331,6 +331,11 @@ impl Match {
 
     pub(crate) fn bytes_with(&self, layout: Layout, end: Option<&End>) -> Vec<u8> {
         let mut writer = Writer::new(std::io::Cursor::new(Vec::new()), &self.meta, layout).expect("memory takes it");
+        // What a segment behind the first one begins with.
+        let origin = self.meta.segment.origin();
+        for keyframe in self.keyframes.iter().filter(|keyframe| keyframe.tick == origin) {
+            writer.keyframe(keyframe).expect("memory takes it");
+        }
         for (input, result) in &self.ticks {
             writer.tick_input(input).expect("memory takes it");
             if let Some(result) = result {

@@ -13,7 +13,7 @@ use std::{
 use tickwire_recording::{
     Divergence, End, EndReason, Layout, Recorder, RecorderOptions, Recorders, Recording, RecordingError,
     RecordingState, Recovered, Recovery, RecoveryError, RecoveryOptions, Replay, Resumable, Retention, SeatToken,
-    Tidied, TokenKey, Unfinished, VerifyError, finished_path, list, live_path, repair, retain, tidy, verify,
+    Segment, Tidied, TokenKey, Unfinished, VerifyError, finished_path, list, live_path, repair, retain, tidy, verify,
 };
 use tickwire_shared::{PlayerId, PlayerStatus, Tick, TickRate};
 use tickwire_simulation::{SeatChange, Session};
@@ -386,7 +386,8 @@ fn a_process_that_dies_of_one_tick_does_so_three_times() {
     let scene = Scene::of_ticks(90);
     let note = scene.directory.path().join("a.attempt");
     let left = |suspect: u64, deaths: u64, now: u64| {
-        fs::write(&note, format!("suspect={suspect:020} deaths={deaths:020} now={now:020}\n")).expect("a disk");
+        let note_left = format!("suspect={suspect:020} deaths={deaths:020} restoring={:020} now={now:020}\n", 0);
+        fs::write(&note, note_left).expect("a disk");
     };
     left(37, 1, 37);
     drop(scene.goes_on());
@@ -399,6 +400,107 @@ fn a_process_that_dies_of_one_tick_does_so_three_times() {
     assert!(matches!(error, RecoveryError::Died { tick: Tick(37), times: 3 }), "{error:?}");
     unfinished.set_aside(&error.to_string()).expect("a disk");
     assert_eq!(scene.files(), ["a.set-aside.mcap", "a.set-aside.txt"], "with it goes the note");
+}
+
+/// Leaves the note of an attempt behind so many that had died while they restored keyframes, and dies so itself.
+fn die_restoring(scene: &Scene, name: &str, deaths: u32) {
+    let note = scene.directory.path().join(format!("{name}.attempt"));
+    let left = format!("suspect={:020} deaths={:020} restoring={:020} now={:020}\n", 0, 0, deaths - 1, u64::MAX);
+    fs::write(note, left).expect("a disk");
+}
+
+#[test]
+fn who_dies_of_keyframes_begins_with_an_older_one_and_then_with_the_first_tick() {
+    let scene = Scene::new(&play_match_with_keyframes(95, 30).bytes_with(Layout::Live, None));
+    let panics_at = |tick| Dots { twist: Some((tick, Twist::Panic)), ..Dots::default() };
+    // Keyframes are after ticks 30, 60 and 90: the oldest tick that is played is the one that may not panic.
+    for (deaths, begun_at) in [(1, 90), (2, 60), (3, 60), (4, 0), (50, 0)] {
+        die_restoring(&scene, "a", deaths);
+        match scene.try_recover(panics_at(begun_at)) {
+            Ok(Recovery::GoesOn(resumable)) => assert_eq!(resumable.recovered().tick, Tick(95), "{deaths} deaths"),
+            other => panic!("{deaths} deaths: {other:?}"),
+        }
+        die_restoring(&scene, "a", deaths);
+        let (error, _) = scene.fails(panics_at(begun_at + 1));
+        assert!(matches!(error, RecoveryError::Replay(VerifyError::Panicked(_))), "{deaths} deaths: {error:?}");
+    }
+}
+
+/// A match of 150 ticks that is killed in its third segment, of which those with these numbers are there.
+fn scene_of_segments(there: &[u32]) -> Scene {
+    let scene = Scene { directory: tempfile::tempdir().expect("a directory") };
+    let names = ["a", "a_00002", "a_00003"];
+    let origins = [0, 60, 100, 150];
+    for number in there {
+        let index = *number as usize - 1;
+        let mut played = play_match_with_keyframes(150, 20);
+        let (origin, end) = (Tick(origins[index]), Tick(origins[index + 1]));
+        if index > 0 {
+            let predecessor = Some(names[index - 1].to_owned());
+            played.meta.segment = Segment { number: *number, first_tick: origin.next(), predecessor };
+        }
+        played.ticks.retain(|(input, _)| origin < input.tick && input.tick <= end);
+        played.end = End { reason: EndReason::Continued, tick: end, ticks_missing: 0 };
+        let is_last = index == 2;
+        let layout = if is_last { Layout::Live } else { Layout::Finished };
+        let bytes = played.bytes_with(layout, Some(&played.end).filter(|_| !is_last));
+        let directory = scene.directory.path();
+        let path = if is_last { live_path(directory, names[index]) } else { finished_path(directory, names[index]) };
+        fs::write(path, bytes).expect("it can be written");
+    }
+    scene
+}
+
+#[test]
+fn who_dies_of_a_segments_keyframes_begins_with_the_segments_before_it() {
+    let recover = |scene: &Scene, game: Dots| {
+        let stop = AtomicBool::new(false);
+        let path = live_path(scene.directory.path(), "a_00003");
+        Unfinished::open(&path)
+            .expect("a recording")
+            .recover(Arc::new(game), options(&stop))
+            .map_err(|(error, _)| error)
+    };
+    let panics_at = |tick| Dots { twist: Some((tick, Twist::Panic)), ..Dots::default() };
+    // With the segments that are there, after so many deaths, it goes on from this tick on.
+    let cases: &[(&[u32], u32, u64)] = &[
+        (&[1, 2, 3], 1, 140),
+        (&[1, 2, 3], 2, 120),
+        (&[1, 2, 3], 4, 60),
+        (&[1, 2, 3], 6, 0),
+        (&[1, 2, 3], 99, 0),
+        (&[2, 3], 11, 60),
+        (&[1, 3], 11, 100),
+        (&[3], 4, 100),
+        (&[3], 11, 100),
+    ];
+    for (there, deaths, begun_at) in cases {
+        let scene = scene_of_segments(there);
+        die_restoring(&scene, "a_00003", *deaths);
+        match recover(&scene, panics_at(*begun_at)) {
+            Ok(Recovery::GoesOn(resumable)) => {
+                let recovered = resumable.recovered();
+                assert_eq!((recovered.tick, recovered.epoch), (Tick(150), 1), "{there:?}, {deaths} deaths");
+            }
+            other => panic!("{there:?}, {deaths} deaths: {other:?}"),
+        }
+        // Where it plays ticks of those before, and one of them is no good, it goes on from its own keyframe as long as it may.
+        die_restoring(&scene, "a_00003", *deaths);
+        let recovered = recover(&scene, panics_at(begun_at + 1));
+        match (*begun_at < 100, *deaths < 12) {
+            (true, true) => assert!(matches!(recovered, Ok(Recovery::GoesOn(_))), "{there:?}, {deaths}: {recovered:?}"),
+            (true, false) => assert!(matches!(recovered, Err(RecoveryError::DiedRestoring { .. })), "{recovered:?}"),
+            (false, _) => {
+                assert!(matches!(recovered, Err(RecoveryError::Replay(_))), "{there:?}, {deaths}: {recovered:?}")
+            }
+        }
+    }
+    for there in [&[3][..], &[2, 3]] {
+        let scene = scene_of_segments(there);
+        die_restoring(&scene, "a_00003", 12);
+        let error = recover(&scene, Dots::default()).map(drop).expect_err("no beginning is left");
+        assert!(matches!(error, RecoveryError::DiedRestoring { tick: Tick(100), times: 12 }), "{error:?}");
+    }
 }
 
 #[test]
