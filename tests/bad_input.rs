@@ -114,6 +114,7 @@ async fn a_full_session_says_when_to_try_again() {
     let details = status.get_error_details();
     let retry = details.retry_info().expect("a full session says when to try again");
     assert!(retry.retry_delay.is_some_and(|delay| delay > Duration::ZERO));
+    server.counts("FULL", 1).await;
     first.plays_on().await;
     server.stop().await;
 }
@@ -160,6 +161,9 @@ async fn wishes_and_names_are_checked() {
     assert_refused(&status, Code::InvalidArgument, "hello.player_name");
     let status = refusal_of(&server, |hello| hello.player_name = "x".repeat(33)).await;
     assert_refused(&status, Code::InvalidArgument, "hello.player_name");
+    let status = refusal_of(&server, |hello| hello.ticket = "x".repeat(4097)).await;
+    assert_refused(&status, Code::InvalidArgument, "hello.ticket");
+    server.counts("OTHER", 6).await;
     server.stop().await;
 }
 
@@ -313,6 +317,7 @@ async fn no_hello_in_time_ends_the_stream() {
     let server = TestServer::arena(with_timeouts(|timeouts| timeouts.hello = SHORT)).await;
     let status = RawClient::open(&server).await.end().await.1;
     assert_eq!((status.code(), reason_of(&status).as_str()), (Code::DeadlineExceeded, "NO_HELLO"));
+    server.counts("NO_HELLO", 1).await;
     server.stop().await;
 }
 
@@ -325,6 +330,7 @@ async fn a_connection_without_a_request_is_closed() {
     // Closed or reset: either says that the server has let go.
     let _ = within_patience(read).await;
     eventually("the connection is gone", || server.probe.connections() == 0).await;
+    server.counts("NO_REQUEST", 1).await;
     server.stop().await;
 }
 
@@ -348,6 +354,7 @@ async fn silence_ends_the_stream_and_keeps_the_seat() {
     let (mut client, _) = RawClient::join(&server).await;
     let status = client.end().await.1;
     assert_eq!((status.code(), reason_of(&status).as_str()), (Code::DeadlineExceeded, "SILENT"));
+    server.counts("SILENT", 1).await;
     eventually("the stream is gone", || server.probe.streams() == 0).await;
     assert_eq!(server.probe.seats(), 1, "the seat is kept for the grace period");
     server.stop().await;
@@ -370,6 +377,7 @@ async fn a_half_open_connection_is_found_and_closed() {
         (server.probe.streams(), server.probe.connections(), server.probe.seats()) == (0, 0, 0)
     })
     .await;
+    server.counts("DEAD", 1).await;
     server.stop().await;
 }
 
@@ -391,6 +399,7 @@ async fn a_client_that_acknowledges_nothing_is_found() {
     };
     assert_eq!((status.code(), reason_of(&status).as_str()), (Code::DeadlineExceeded, "NOT_READING"));
     pings.abort();
+    server.counts("NOT_READING", 1).await;
     server.stop().await;
 }
 

@@ -119,6 +119,14 @@ impl TestServer {
         Health(within_patience(client.watch(request)).await.expect("it is known").into_inner())
     }
 
+    /// Waits until so many refusals have been counted for this reason of docs/limits.md, also in the metrics.
+    pub(crate) async fn counts(&self, reason: &str, times: u64) {
+        eventually(reason, || self.probe.refusals().get(reason).is_some_and(|count| *count >= times)).await;
+        assert_eq!(self.probe.refusals()[reason], times, "{reason}: {:?}", self.probe.refusals());
+        let series = format!("\ntickwire_refusals_total{{reason=\"{reason}\"}} {times}\n");
+        assert!(self.probe.metrics().contains(&series), "{series} is missing in the metrics");
+    }
+
     /// Asks the server to end, and waits until it has.
     pub(crate) async fn stop(self) {
         within_patience(self.begin_stop()).await.expect("the server does not panic");

@@ -112,7 +112,7 @@ async fn a_ticket_lets_one_player_in_and_is_good_once() {
     assert_eq!(welcome.session, ARENA_1);
     assert_refused(&gate.refusal(&ticket).await, Code::Unauthenticated, "TICKET_USED", "hello.ticket");
     assert_eq!(gate.server.probe.seats(), 1);
-    assert_eq!((gate.refusals("ticket_missing"), gate.refusals("ticket_used")), (1, 1));
+    assert_eq!((gate.refusals("TICKET_MISSING"), gate.refusals("TICKET_USED")), (1, 1));
     assert_eq!(gate.server.probe.tickets(), (1, 0));
     gate.server.stop().await;
 }
@@ -303,7 +303,7 @@ async fn any_ticket_lets_its_bearer_watch_and_each_once() {
     // An operator watches whatever there is.
     watch(gate.ticket(|claims| (claims.role, claims.session) = (Role::Operator, None))).await.expect("it is good");
     let missing = watch(Secret::default()).await.expect_err("there is none");
-    assert_eq!((missing.code(), gate.refusals("ticket_missing")), (Code::Unauthenticated, 1));
+    assert_eq!((missing.code(), gate.refusals("TICKET_MISSING")), (Code::Unauthenticated, 1));
     gate.server.stop().await;
 }
 
@@ -450,7 +450,7 @@ async fn requests_for_other_hosts_and_of_pages_are_refused_on_every_way_in() {
     play(here, None).await.expect("no page, and this machine");
     let counts = server.probe.identity_refusals();
     let count = |label| counts.iter().find(|(name, _)| *name == label).map(|(_, count)| *count);
-    assert_eq!((count("host_not_allowed"), count("origin_not_allowed")), (Some(2), Some(2)));
+    assert_eq!((count("HOST_NOT_ALLOWED"), count("ORIGIN_NOT_ALLOWED")), (Some(2), Some(2)));
     server.stop().await;
 
     let identity = IdentityConfig {

@@ -110,6 +110,7 @@ async fn requests_beyond_those_of_a_connection_are_refused_by_http2() {
     let bytes = requests.chain(frame(DATA, 0, 0, &[]));
     let ending = send_to_the_end(&server, [greeting(), bytes.collect()].concat()).await;
     assert_eq!(ending.resets.first(), Some(&REFUSED_STREAM), "{ending:?}");
+    server.counts("REFUSED_STREAM", 1).await;
     server.stop().await;
 }
 
@@ -255,6 +256,7 @@ async fn headers_beyond_the_limit_are_refused() {
     let (response, _) = requests.send_request(long.body(()).expect("a request"), true).expect("it can be sent");
     let status = within_patience(response).await.expect("it is answered").status();
     assert_eq!(status, StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE);
+    server.counts("REFUSED_STREAM", 1).await;
     witness.plays_on().await;
     server.stop().await;
 }
@@ -331,7 +333,8 @@ async fn bytes_beyond_the_window_reset_the_stream() {
     let bytes = [greeting(), play, frame(DATA, 0, 1, &hello), data, frame(DATA, 0, 0, &[])].concat();
     let ending = send_to_the_end(&server, bytes).await;
     assert!(ending.resets.contains(&FLOW_CONTROL_ERROR), "{ending:?}");
-    eventually("the connection's end is counted", || count(&server, "HTTP2_PROTOCOL") == 1).await;
+    server.counts("FLOW_CONTROL", 1).await;
+    server.counts("HTTP2_PROTOCOL", 1).await;
     server.stop().await;
 }
 

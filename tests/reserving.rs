@@ -206,6 +206,28 @@ impl Game for SlowGame {
 }
 
 #[tokio::test]
+async fn so_many_sessions_wait_to_be_created() {
+    const WAITING_MAX: usize = 64;
+    let slow = Arc::<Slow>::default();
+    let limits = Limits { sessions_per_creator_max: 1000, ..Limits::default() };
+    let server =
+        TestServer::start(ServerConfig { limits, ..config() }, vec![Arc::new(SlowGame(Arc::clone(&slow)))]).await;
+    *slow.is_closed.lock().expect("sound") = true;
+    let client = Client::new(server.channel().await);
+    let calls = (0..=WAITING_MAX).map(async |_| client.clone().create_session(CreateSessionRequest::default()).await);
+    let open = async {
+        server.counts("BUSY", 1).await;
+        *slow.is_closed.lock().expect("sound") = false;
+        slow.opened.notify_all();
+    };
+    let (answers, ()) = tokio::join!(join_all(calls), open);
+    let refused: Vec<Status> = answers.into_iter().filter_map(Result::err).collect();
+    assert_eq!(refused.len(), 1);
+    assert_exhausted(&server, &refused[0], "BUSY");
+    server.stop().await;
+}
+
+#[tokio::test]
 async fn a_server_does_not_wait_for_a_game_that_hangs_in_its_set_up() {
     let slow = Arc::<Slow>::default();
     let timeouts = Timeouts { close: Duration::from_millis(200), end: Duration::from_millis(100), ..config().timeouts };

@@ -218,6 +218,7 @@ async fn a_server_may_allow_fewer_streams_or_no_more_than_one() {
     let player = Player::join(&server, 2).await;
     let status = refusal(&server, with_token(&player.token)).await;
     assert_refused(&status, Code::ResourceExhausted, "STRIPES", "hello.attach_token");
+    server.counts("STRIPES", 1).await;
     drop(player);
     server.stop().await;
 

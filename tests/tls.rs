@@ -108,6 +108,7 @@ async fn who_does_not_agree_on_encryption_in_time_is_cut_off() {
     let mut bytes = Vec::new();
     within_patience(silent.read_to_end(&mut bytes)).await.expect("it is closed");
     assert!(bytes.is_empty());
+    server.counts("NO_HANDSHAKE", 1).await;
 
     // Nobody waits for one who takes long when the server ends.
     let timeouts = Timeouts { hello: Duration::from_secs(3600), ..config().timeouts };

@@ -2,18 +2,18 @@
 //! disk does not take the new ones, and when no session runs.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     convert::Infallible,
     io,
     num::NonZeroUsize,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
     time::{Duration, SystemTime},
 };
 
 use tickwire_recording::{
-    DirectoryLock, DirectoryLockError, RecorderState, RecorderStatus, Recorders, RecordersOptions, Retention, Tidied,
-    retain, tidy,
+    DirectoryLock, DirectoryLockError, RecorderState, RecorderStatus, Recorders, RecordersOptions, Retained, Retention,
+    Tidied, retain, tidy,
 };
 use tokio::{
     sync::Notify,
@@ -48,6 +48,8 @@ pub(crate) struct Housekeeper {
     /// A recorder's or a session's state has changed.
     changed: Arc<Notify>,
     recovery: bool,
+    /// Files without use that the log has told of.
+    unreadable: Arc<Mutex<BTreeSet<PathBuf>>>,
     /// Nobody else records there.
     _lock: Option<DirectoryLock>,
 }
@@ -67,7 +69,8 @@ impl Housekeeper {
         let tell = Arc::clone(&changed);
         let recorders = Recorders::with_storage(Arc::clone(&config.storage), options, move || tell.notify_one());
         let (directory, recovery) = (config.recordings.clone(), config.recording.recovery);
-        Ok(Self { directory, retention, recorders, changed, recovery, _lock: lock })
+        let unreadable = Arc::default();
+        Ok(Self { directory, retention, recorders, changed, recovery, unreadable, _lock: lock })
     }
 
     /// Whose recordings these are.
@@ -110,7 +113,7 @@ impl Housekeeper {
                 Vec::new()
             }
         };
-        make_room(directory, &self.retention);
+        make_room(directory, &self.retention, &self.unreadable);
         unfinished
     }
 
@@ -176,9 +179,10 @@ impl Housekeeper {
         let mut due = retention_interval();
         loop {
             due.tick().await;
-            let (directory, retention) = (directory.to_owned(), self.retention);
+            let (directory, retention, unreadable) =
+                (directory.to_owned(), self.retention, Arc::clone(&self.unreadable));
             // A panic in there has been reported by the panic hook.
-            let _ = task::spawn_blocking(move || make_room(&directory, &retention)).await;
+            let _ = task::spawn_blocking(move || make_room(&directory, &retention, &unreadable)).await;
         }
     }
 }
@@ -258,12 +262,17 @@ fn retention_interval() -> Interval {
     due
 }
 
-fn make_room(directory: &Path, retention: &Retention) {
+fn make_room(directory: &Path, retention: &Retention, told: &Mutex<BTreeSet<PathBuf>>) {
     match retain(directory, retention, SystemTime::now()) {
-        Ok(deleted) => {
-            for deleted in deleted {
-                let (path, bytes) = (deleted.path.display(), deleted.bytes);
-                info!(%path, bytes, "deleted an old recording, to keep within the limits of what is retained");
+        Ok(Retained { deleted, unreadable }) => {
+            for (path, bytes) in deleted {
+                info!(path = %path.display(), bytes, "deleted an old recording, to keep within the limits of what is retained");
+            }
+            let mut told = told.lock().unwrap_or_else(PoisonError::into_inner);
+            for (path, bytes) in unreadable {
+                if told.insert(path.clone()) {
+                    warn!(path = %path.display(), bytes, "this cannot be read as a recording, takes room and is not deleted: look at it");
+                }
             }
         }
         Err(error) => complain(directory, &error),

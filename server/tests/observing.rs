@@ -22,6 +22,7 @@ use opentelemetry_proto::tonic::{
     common::v1::{KeyValue, any_value::Value},
     trace::v1::Span,
 };
+use tickwire_client::{Client, JoinOptions, Spectator, WatchOptions};
 use tickwire_proto::{
     PROTOCOL_VERSION,
     v1::{ClientMessage, Hello, Leave, client_message::Kind, game_service_client::GameServiceClient},
@@ -149,6 +150,51 @@ async fn log_lines_of_a_stream_name_connection_session_and_player() {
     ]);
     assert_eq!(parted["spans"], spans, "{parted}");
     server.end();
+}
+
+#[tokio::test]
+async fn log_lines_of_watch_and_chat_name_theirs_too_in_either_format() {
+    for format in ["json", "text"] {
+        let data = data();
+        let arguments = ["--log-format", format, "--log", "warn,tickwire_server=debug"];
+        let mut server = Running::start_with(data.path(), Stdio::piped(), &arguments);
+        let url = &server.urls[0];
+        let mut player = Client::connect(url, &JoinOptions::default()).await.expect("a seat is free");
+        let mut chat = player.chat().await.expect("there is a room");
+        let spectator = Spectator::connect(url, &WatchOptions::default()).await.expect("there is room");
+        player.leave().await.expect("it is open");
+        while let Ok(Some(_)) = timeout(PATIENCE, chat.next()).await.expect("who has left talks no more") {}
+        let log = BufReader::new(server.child.stderr.take().expect("it is piped"));
+        let wanted = [
+            ("joined", 1, "play", &[][..]),
+            ("a chat stream is let in", 1, "chat", &[("session", "sessions/arena-1"), ("player", "1")]),
+            ("a spectator has come", 2, "watch", &[("session", "sessions/arena-1")]),
+            ("parted", 1, "play", &[("session", "sessions/arena-1"), ("player", "1")]),
+            ("a chat stream ends", 1, "chat", &[("session", "sessions/arena-1"), ("player", "1")]),
+        ];
+        let mut left: Vec<_> = wanted.to_vec();
+        for line in log.lines().map(|line| line.expect("UTF-8")) {
+            let Some(place) = left.iter().position(|(message, ..)| line.contains(message)) else { continue };
+            let (message, connection, span, fields) = left.remove(place);
+            if format == "json" {
+                let line: serde_json::Value = serde_json::from_str(&line).expect("JSON");
+                let spans = &line["spans"];
+                assert_eq!((&spans[0]["connection"], &spans[1]["name"]), (&connection.into(), &span.into()), "{line}");
+                assert!(fields.iter().all(|(name, value)| spans[1][name] == *value), "{line}");
+            } else {
+                let fields: Vec<_> = fields.iter().map(|(name, value)| format!("{name}={value}")).collect();
+                let fields = if fields.is_empty() { String::new() } else { format!("{{{}}}", fields.join(" ")) };
+                let spans = format!("connection{{connection={connection}}}:{span}{fields}:");
+                assert!(line.contains(&spans), "{message}: {spans} is missing in {line}");
+            }
+            if left.is_empty() {
+                break;
+            }
+        }
+        assert!(left.is_empty(), "no lines of {left:?}");
+        drop(spectator);
+        server.end();
+    }
 }
 
 /// A collector, which hands on what it gets.

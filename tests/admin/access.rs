@@ -64,7 +64,7 @@ async fn plain_http_says_that_the_server_runs_and_no_page_of_somebody_elses_read
     }
     let refusals = administered.server.probe.identity_refusals();
     let count = |label| refusals.iter().find(|(reason, _)| *reason == label).map(|(_, count)| *count);
-    assert_eq!((count("host_not_allowed"), count("origin_not_allowed")), (Some(4), Some(1)));
+    assert_eq!((count("HOST_NOT_ALLOWED"), count("ORIGIN_NOT_ALLOWED")), (Some(4), Some(1)));
 
     // Calls, too, in their own words.
     let endpoint = administered.endpoint().origin("http://evil.example".parse().expect("a URI"));

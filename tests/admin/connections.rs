@@ -1,6 +1,6 @@
 //! Connections of admins, and of who asks for metrics: how many there may be, and for how long one may want nothing.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{future::poll_fn, net::SocketAddr, pin::Pin, sync::Arc, task::Poll, time::Duration};
 
 use tickwire_arena::Arena;
 use tickwire_proto::v1::{self as pb, GetServerInfoRequest};
@@ -83,6 +83,22 @@ async fn connections_that_want_nothing_keep_nobody_out_and_who_is_served_stays()
     assert!(answer.starts_with("HTTP/1.1 200 OK") && answer.contains("tickwire_serving 1"), "{answer}");
     assert_eq!(count(&server, "ADMIN_CONNECTIONS"), 2);
     server.stop().await;
+}
+
+#[tokio::test]
+async fn so_many_calls_are_open_on_one_connection() {
+    let administered = Administered::arena(config()).await;
+    let socket = connect(administered.address).await;
+    let (_requests, mut connection) = h2::client::handshake(socket).await.expect("it speaks HTTP/2");
+    // What the client takes to be the most until it is told.
+    assert!(connection.max_concurrent_send_streams() > 32);
+    let told = poll_fn(|cx| match Pin::new(&mut connection).poll(cx) {
+        Poll::Ready(ended) => panic!("the connection has ended: {ended:?}"),
+        Poll::Pending if connection.max_concurrent_send_streams() == 32 => Poll::Ready(()),
+        Poll::Pending => Poll::Pending,
+    });
+    within_patience(told).await;
+    administered.server.stop().await;
 }
 
 #[tokio::test]

@@ -181,6 +181,7 @@ async fn there_are_no_more_sessions_than_the_server_and_one_creator_may_have() {
     create(&mut client, "a", NewSession::default()).await;
     let status = client.create_session(request("b", NewSession::default())).await.expect_err("too many");
     assert_refused(&status, Code::ResourceExhausted, "SESSIONS", "");
+    server.counts("SESSIONS", 1).await;
     server.stop().await;
 
     let (server, mut client) = beads(ServerConfig { create_sessions: false, ..empty() }).await;

@@ -99,6 +99,7 @@ async fn a_session_by_code_takes_in_whoever_knows_the_code_and_nobody_else() {
     assert_eq!(answers.len(), 1);
     let status = join(&mut client, Target::JoinCode(session.join_code), "").await.expect_err("it has to wait");
     assert_refused(&status, Code::ResourceExhausted, "ATTEMPTS", "join_code");
+    server.counts("ATTEMPTS", 1).await;
     server.stop().await;
 }
 

@@ -269,12 +269,14 @@ async fn there_are_so_many_spectators_and_so_many_in_the_past() {
     let mut second = Spectator::watch(&server, watch_request()).await.expect("there is room");
     let full = Spectator::watch(&server, watch_request()).await.err().expect("there is none");
     assert_eq!((full.code(), reason_of(&full).as_str()), (Code::ResourceExhausted, "SPECTATORS"));
+    server.counts("SPECTATORS", 1).await;
 
     first.until(|spectator| spectator.mirror.tick().0 > 60).await;
     second.snapshots(1).await;
     first.steer_until(Action::SeekTick(1), |state| state.jumps == 1).await;
     let full = second.steer(Action::SeekTick(1)).await.expect_err("somebody is in the past");
     assert_eq!((full.code(), reason_of(&full).as_str()), (Code::ResourceExhausted, "REPLAYS"));
+    server.counts("REPLAYS", 1).await;
     second.snapshots(5).await;
     // Who comes back makes room, and so does who goes.
     first.steer_until(Action::Live(pb::WatchLive {}), |state| state.live).await;

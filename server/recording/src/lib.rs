@@ -89,7 +89,7 @@ pub use recorder::{
 };
 pub use recovery::{Recovery, RecoveryError, RecoveryOptions, Resumable, Unfinished, is_lost, set_aside};
 pub use replay::{Replay, ReplayedTick, Verified, game_of, verify};
-pub use retention::{Deleted, Retention, Tidied, retain, tidy};
+pub use retention::{Retained, Retention, Tidied, retain, tidy};
 pub use segments::{Segments, is_same_recording};
 pub use soak::{SoakError, SoakOptions, Soaked, assert_rebuilds, soak};
 pub use stillborn::remove_stillborn;

@@ -11,10 +11,11 @@ use std::{
 use crate::{Recording, files, list};
 
 /// How much is kept. Of finished recordings only: one whose session runs, or that a killed server has left and nobody has
-/// repaired, stays, and counts.
+/// repaired, stays, and counts. What cannot be read as a recording stays, and counts for nothing: no sound one has to make room
+/// for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Retention {
-    /// Bytes of all recordings in a directory.
+    /// Bytes of all recordings in a directory that can be read.
     pub bytes_max: u64,
     /// How many finished ones.
     pub count_max: usize,
@@ -34,13 +35,14 @@ impl Default for Retention {
     }
 }
 
-/// A recording that has been deleted.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Deleted {
-    /// Its file.
-    pub path: PathBuf,
-    /// The file's size.
-    pub bytes: u64,
+/// What became of a directory whose recordings were to be within their limits.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Retained {
+    /// The recordings that are gone, in order, each with the size of its file in bytes.
+    pub deleted: Vec<(PathBuf, u64)>,
+    /// Files that take so many bytes, and are not deleted, since they cannot be read: recordings whose beginnings are damaged,
+    /// and somebody else's files of such names. They are looked for where room is needed.
+    pub unreadable: Vec<(PathBuf, u64)>,
 }
 
 #[derive(Debug)]
@@ -51,11 +53,11 @@ struct Finished {
 }
 
 /// Deletes finished recordings of a directory, the oldest first, until the rest is within `retention`. Files that are no
-/// recordings stay. What cannot be deleted is left, and the next one goes.
+/// recordings stay, and count for nothing. What the system does not delete is left, and the next one goes.
 ///
 /// # Errors
 /// Where the directory cannot be read.
-pub fn retain(directory: &Path, retention: &Retention, now: SystemTime) -> io::Result<Vec<Deleted>> {
+pub fn retain(directory: &Path, retention: &Retention, now: SystemTime) -> io::Result<Retained> {
     let (mut finished, mut bytes) = (Vec::new(), 0_u64);
     for entry in fs::read_dir(directory)? {
         let path = entry?.path();
@@ -75,14 +77,23 @@ pub fn retain(directory: &Path, retention: &Retention, now: SystemTime) -> io::R
         let age = now.duration_since(at).unwrap_or_default();
         retention.age_max.is_some_and(|age_max| age > age_max)
     };
-    let (mut deleted, mut left) = (Vec::new(), finished.len());
+    let is_within = |count: usize, bytes: u64, oldest: SystemTime| {
+        count <= retention.count_max && bytes <= retention.bytes_max && !is_too_old(oldest)
+    };
+    let mut retained = Retained::default();
+    // To look into all of them takes time, and is not needed where there is room even for those that do not count.
+    if finished.last().is_none_or(|oldest| is_within(finished.len(), bytes, oldest.at)) {
+        return Ok(retained);
+    }
+    // Somebody else's file of that name, and one whose beginning is damaged, is nothing to delete unasked.
+    for file in finished.extract_if(.., |file| Recording::open(&file.path).is_err()) {
+        bytes = bytes.saturating_sub(file.bytes);
+        retained.unreadable.push((file.path, file.bytes));
+    }
+    let mut left = finished.len();
     while let Some(Finished { at, path, bytes: size }) = finished.pop() {
-        if left <= retention.count_max && bytes <= retention.bytes_max && !is_too_old(at) {
+        if is_within(left, bytes, at) {
             break;
-        }
-        // Somebody else's file of that name, and one whose beginning is damaged, is nothing to delete unasked.
-        if Recording::open(&path).is_err() {
-            continue;
         }
         match fs::remove_file(&path) {
             Ok(()) => {
@@ -92,12 +103,12 @@ pub fn retain(directory: &Path, retention: &Retention, now: SystemTime) -> io::R
                 }
                 bytes = bytes.saturating_sub(size);
                 left -= 1;
-                deleted.push(Deleted { path, bytes: size });
+                retained.deleted.push((path, size));
             }
             Err(error) => tracing::warn!("{} cannot be deleted: {error}", path.display()),
         }
     }
-    Ok(deleted)
+    Ok(retained)
 }
 
 /// What a killed process has left of its work.

@@ -11,7 +11,11 @@ use tickwire_proto::v1::{self as pb, chat_message::Kind};
 use tickwire_shared::PlayerId;
 use tokio::{sync::watch, task::AbortHandle, time::timeout};
 use tonic::{Code, Status, Streaming};
-use tracing::{debug, warn};
+use tracing::{
+    Instrument as _, Span, debug, error_span,
+    field::{Empty, display},
+    warn,
+};
 
 use super::{
     allowance::Allowance,
@@ -40,7 +44,10 @@ pub(super) fn open(
     up: Streaming<pb::ChatMessage>,
 ) -> impl Stream<Item = Result<Bytes, Status>> + Send + use<> {
     let reader = Arc::<Reader>::default();
-    let uplink = tokio::spawn(run(shared, up, Uplink(Arc::clone(&reader)))).abort_handle();
+    // Of the highest level, so that its lines name it whatever the filter. The request's span is around it.
+    let span = error_span!("chat", session = Empty, player = Empty);
+    let uplink = run(shared, up, Uplink(Arc::clone(&reader))).instrument(span);
+    let uplink = tokio::spawn(uplink).abort_handle();
     stream::unfold(Downlink { reader, uplink }, |downlink| async move {
         let message = downlink.reader.next().await?;
         Some((message, downlink))
@@ -71,7 +78,10 @@ impl Drop for Uplink {
 async fn run(shared: Arc<Shared>, mut up: Streaming<pb::ChatMessage>, uplink: Uplink) {
     let reader = &uplink.0;
     let status = match attend(&shared, &mut up, reader).await {
-        Ok(()) => Status::ok(""),
+        Ok(()) => {
+            debug!("a chat stream ends");
+            Status::ok("")
+        }
         Err(refusal) => {
             debug!(reason = refusal.reason, message = refusal.message, "a chat stream ends");
             refusal.into()
@@ -96,6 +106,12 @@ async fn attend(
     };
     let hello = parse::hello(first)?;
     let (session, listener) = hello::find(shared, &hello)?;
+    let span = Span::current();
+    span.record("session", display(&session.name));
+    if let Some(player) = listener.player() {
+        span.record("player", display(player));
+    }
+    debug!("a chat stream is let in");
     // Before anything is handed out, so that none of it comes too late to be noticed.
     let ended = session.chat.ended();
     let guest = Guest { shared, session: &session, listener: &listener, reader };

@@ -68,7 +68,6 @@ const ALL: [IdentityReason; 21] = {
 
 /// How a reason is told.
 struct Told {
-    label: &'static str,
     reason: &'static str,
     code: Code,
     message: &'static str,
@@ -79,88 +78,70 @@ impl IdentityReason {
     pub(crate) const ALL: [Self; ALL.len()] = ALL;
 
     fn told(self) -> Told {
-        let told = |label, reason, code, message| Told { label, reason, code, message };
-        let unauthenticated = |label, reason, message| told(label, reason, Code::Unauthenticated, message);
-        let denied = |label, reason, message| told(label, reason, Code::PermissionDenied, message);
+        let told = |reason, code, message| Told { reason, code, message };
+        let unauthenticated = |reason, message| told(reason, Code::Unauthenticated, message);
+        let denied = |reason, message| told(reason, Code::PermissionDenied, message);
         match self {
-            Self::TicketMissing => unauthenticated(
-                "ticket_missing",
-                "TICKET_MISSING",
-                "this server lets nobody in without a ticket: get one",
-            ),
-            Self::TicketMalformed => unauthenticated("ticket_malformed", "TICKET_MALFORMED", "this is no ticket"),
-            Self::TicketKey => unauthenticated("ticket_key", "TICKET_KEY", "no such key"),
-            Self::TicketAlgorithm => unauthenticated("ticket_algorithm", "TICKET_ALGORITHM", "not the key's algorithm"),
-            Self::TicketSignature => unauthenticated("ticket_signature", "TICKET_SIGNATURE", "not the key's signature"),
-            Self::TicketClaims => unauthenticated("ticket_claims", "TICKET_CLAIMS", "it does not say what it must"),
-            Self::TicketAudience => unauthenticated("ticket_audience", "TICKET_AUDIENCE", "it is for another server"),
-            Self::TicketExpired => unauthenticated("ticket_expired", "TICKET_EXPIRED", "it has expired"),
-            Self::TicketNotYet => unauthenticated("ticket_not_yet", "TICKET_NOT_YET", "it is not good yet"),
-            Self::TicketLifetime => unauthenticated("ticket_lifetime", "TICKET_LIFETIME", "it is good for too long"),
+            Self::TicketMissing => {
+                unauthenticated("TICKET_MISSING", "this server lets nobody in without a ticket: get one")
+            }
+            Self::TicketMalformed => unauthenticated("TICKET_MALFORMED", "this is no ticket"),
+            Self::TicketKey => unauthenticated("TICKET_KEY", "no such key"),
+            Self::TicketAlgorithm => unauthenticated("TICKET_ALGORITHM", "not the key's algorithm"),
+            Self::TicketSignature => unauthenticated("TICKET_SIGNATURE", "not the key's signature"),
+            Self::TicketClaims => unauthenticated("TICKET_CLAIMS", "it does not say what it must"),
+            Self::TicketAudience => unauthenticated("TICKET_AUDIENCE", "it is for another server"),
+            Self::TicketExpired => unauthenticated("TICKET_EXPIRED", "it has expired"),
+            Self::TicketNotYet => unauthenticated("TICKET_NOT_YET", "it is not good yet"),
+            Self::TicketLifetime => unauthenticated("TICKET_LIFETIME", "it is good for too long"),
             Self::TicketUsed => unauthenticated(
-                "ticket_used",
                 "TICKET_USED",
                 "this ticket has let somebody in already, and is good for once: get a new one",
             ),
             Self::TicketSession => denied(
-                "ticket_session",
                 "TICKET_SESSION",
                 "the ticket is for another session or game: ask for that, or for none, or get another ticket",
             ),
-            Self::TicketRole => denied("ticket_role", "TICKET_ROLE", "the ticket is not for this"),
+            Self::TicketRole => denied("TICKET_ROLE", "the ticket is not for this"),
             Self::TicketsUnrecorded => told(
-                "tickets_unrecorded",
                 "TICKETS_UNRECORDED",
                 Code::Unavailable,
                 "that the ticket is used cannot be written down, so that it is not taken; it stays good",
             ),
             Self::TicketsFull => told(
-                "tickets_full",
                 "TICKETS_FULL",
                 Code::ResourceExhausted,
                 "as many tickets as can be kept in mind have been used lately: try again",
             ),
             Self::ApiKeyMissing => unauthenticated(
-                "api_key_missing",
                 "API_KEY_MISSING",
                 "this takes an API key: send it as the metadata authorization: Bearer KEY",
             ),
             Self::ApiKeyUnknown => unauthenticated(
-                "api_key_unknown",
                 "API_KEY_UNKNOWN",
                 "this is none of the server's API keys: send one as the metadata authorization: Bearer KEY",
             ),
-            Self::ApiKeysNone => denied(
-                "api_keys_none",
-                "API_KEYS_NONE",
-                "this takes an API key, and the server was started without --api-keys",
-            ),
+            Self::ApiKeysNone => {
+                denied("API_KEYS_NONE", "this takes an API key, and the server was started without --api-keys")
+            }
             Self::RecordingsPrivate => denied(
-                "recordings_private",
                 "RECORDINGS_PRIVATE",
                 "the recordings of this server are not public: send an API key or an operator's ticket, or start the server with \
                  --recordings-public",
             ),
             Self::HostNotAllowed => denied(
-                "host_not_allowed",
                 "HOST_NOT_ALLOWED",
                 "this server takes no requests for that host (:authority, Host): start it with --allowed-hosts",
             ),
             Self::OriginNotAllowed => denied(
-                "origin_not_allowed",
                 "ORIGIN_NOT_ALLOWED",
                 "this server takes no requests from pages of that Origin: start it with --allowed-origins",
             ),
         }
     }
 
-    /// In metrics.
-    pub(crate) fn label(self) -> &'static str {
-        self.told().label
-    }
-
-    /// In `ErrorInfo`.
-    pub(super) fn reason(self) -> &'static str {
+    /// In `ErrorInfo`, and in metrics.
+    pub(crate) fn reason(self) -> &'static str {
         self.told().reason
     }
 
@@ -174,7 +155,7 @@ impl IdentityReason {
 
     /// The field that is to blame, where it is one.
     pub(super) fn field(self) -> Option<&'static str> {
-        self.label().starts_with("ticket_").then_some(TICKET)
+        self.reason().starts_with("TICKET_").then_some(TICKET)
     }
 }
 
@@ -224,11 +205,10 @@ mod tests {
 
     #[test]
     fn reasons_stand_in_their_order_and_are_told_apart() {
-        let labels: std::collections::BTreeSet<&str> = IdentityReason::ALL.iter().map(|one| one.label()).collect();
-        assert_eq!(labels.len(), IdentityReason::ALL.len());
+        let reasons: std::collections::BTreeSet<&str> = IdentityReason::ALL.iter().map(|one| one.reason()).collect();
+        assert_eq!(reasons.len(), IdentityReason::ALL.len());
         for (place, reason) in IdentityReason::ALL.into_iter().enumerate() {
             assert_eq!(reason as usize, place);
-            assert_eq!(reason.label().to_uppercase(), reason.reason());
         }
     }
 

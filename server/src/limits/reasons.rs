@@ -37,6 +37,8 @@ reasons! {
     ConnectionsPerAddress = "CONNECTIONS_PER_ADDRESS",
     /// As many connections of admins, or of who asks for metrics, as may be: one was closed for the newest, or the newest.
     AdminConnections = "ADMIN_CONNECTIONS",
+    /// A connection on which TLS was not agreed on in time.
+    NoHandshake = "NO_HANDSHAKE",
     /// A connection without a request.
     NoRequest = "NO_REQUEST",
     /// A connection that has had no request for long.
@@ -51,6 +53,8 @@ reasons! {
     FlowControl = "FLOW_CONTROL",
     /// Frames that break HTTP/2's rules.
     Http2Protocol = "HTTP2_PROTOCOL",
+    /// A request beyond those that a connection may have at once, or with longer headers than may be.
+    RefusedStream = "REFUSED_STREAM",
     /// More streams on a connection than may be.
     Streams = "STREAMS",
     /// More streams of a player than may be.

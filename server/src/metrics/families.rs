@@ -38,6 +38,8 @@ families! {
         "Connections closed before anything was read of them.";
     CONNECTIONS_CLOSED: COUNTER "tickwire_connections_closed_total" ["reason"]
         "Connections that were served to their ends.";
+    REFUSALS: COUNTER "tickwire_refusals_total" ["reason"]
+        "Times that a limit or a time was exceeded, or a request was wrong (OTHER).";
     REQUESTS: COUNTER "tickwire_requests_total" ["service" "method" "code"]
         "Requests that have ended, streams among them, by the status that the client was sent; NONE: it was sent none.";
     STREAMS: GAUGE "tickwire_play_streams" [] "Open Play streams, those that have not joined among them.";

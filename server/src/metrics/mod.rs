@@ -24,7 +24,8 @@ pub(crate) use sessions::SessionMeters;
 use self::{families::Exposition, peers::known_ends};
 use crate::{
     identity::IdentityReason,
-    net::{CONNECTION_ENDS, REFUSED_AS_BANNED, REFUSED_AS_LOST, REFUSED_AS_TOO_MANY},
+    limits::RefusalReason,
+    net::{CONNECTION_ENDS, CONNECTION_REFUSALS},
     server::{Phase, Shared},
 };
 
@@ -49,12 +50,16 @@ fn put_network(shared: &Shared, exposition: &mut Exposition) {
     let counters = &shared.connection_counters;
     exposition.family(families::CONNECTIONS_ACCEPTED).number(&[], counters.accepted.load(Relaxed) as f64);
     let mut refused = exposition.family(families::CONNECTIONS_REFUSED);
-    for (reason, count) in counters.refused.counted([REFUSED_AS_TOO_MANY, REFUSED_AS_BANNED, REFUSED_AS_LOST]) {
+    for (reason, count) in counters.refused.counted(CONNECTION_REFUSALS) {
         refused.number(&[reason], count as f64);
     }
     let mut closed = exposition.family(families::CONNECTIONS_CLOSED);
     for (reason, count) in counters.closed.counted(CONNECTION_ENDS) {
         closed.number(&[reason], count as f64);
+    }
+    let mut refusals = exposition.family(families::REFUSALS);
+    for reason in RefusalReason::ALL {
+        refusals.number(&[reason.label()], shared.refusals.get(*reason) as f64);
     }
     let mut requests = exposition.family(families::REQUESTS);
     for of in shared.requests.counted() {
@@ -96,7 +101,7 @@ fn put_identity(shared: &Shared, exposition: &mut Exposition) {
     exposition.family(families::API_KEY_CALLS).number(&[], identity.api_key_calls.load(Relaxed) as f64);
     let mut refusals = exposition.family(families::IDENTITY_REFUSALS);
     for reason in IdentityReason::ALL {
-        refusals.number(&[reason.label()], identity.refusals(reason) as f64);
+        refusals.number(&[reason.reason()], identity.refusals(reason) as f64);
     }
 }
 

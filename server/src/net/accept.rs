@@ -13,7 +13,7 @@ use tracing::{debug, warn};
 
 use super::{
     NetworkThreads, connection,
-    counters::{REFUSED_AS_BANNED, REFUSED_AS_LOST, REFUSED_AS_TOO_MANY},
+    counters::{REFUSED_AS_BANNED, REFUSED_AS_LOST},
     frames, socket,
 };
 use crate::{
@@ -83,7 +83,7 @@ fn hand_over(
 
 /// Says why, as far as that can be said at once, and closes the connection.
 fn turn_away(stream: &TcpStream, server: &Serving, reason: RefusalReason, open: usize, why: &'static str) {
-    server.shared.connection_counters.refused.note(REFUSED_AS_TOO_MANY);
+    server.shared.connection_counters.refused.note(reason.label());
     let times = server.shared.refusals.count(reason);
     // Whoever can make connections could fill the log with them.
     if times.is_power_of_two() {

@@ -39,13 +39,10 @@ impl ConnectionError {
             Self::Io(_) => "IO",
             // What the socket failed with comes through HTTP/2, too.
             Self::Http2(error) if error.is_io() => "IO",
-            Self::Http2(_) => "HTTP2",
-            Self::Tls(_) | Self::NoHandshake => "TLS",
-            Self::NoRequest => "NO_REQUEST",
-            Self::Dead => "DEAD",
-            Self::FlowControl => "FLOW_CONTROL",
-            Self::FrameFlood => "FRAME_FLOOD",
+            Self::Tls(_) => "TLS",
             Self::Aborted => "ABORTED",
+            // By an error of the client's, where it was not lost to a limit.
+            _ => self.refusal().map_or("HTTP2", RefusalReason::label),
         }
     }
 
@@ -61,12 +58,24 @@ impl ConnectionError {
                 Some(Reason::FLOW_CONTROL_ERROR) => RefusalReason::FlowControl,
                 _ => RefusalReason::Http2Protocol,
             }),
-            Self::NoHandshake => Some(RefusalReason::NoRequest),
+            Self::NoHandshake => Some(RefusalReason::NoHandshake),
             Self::Http2(_) | Self::Io(_) | Self::Tls(_) | Self::Aborted => None,
         }
     }
 }
 
 /// The ends that a connection may come to.
-pub(crate) const CONNECTION_ENDS: [&str; 9] =
-    [CLOSED, "IO", "TLS", "HTTP2", "NO_REQUEST", "DEAD", "FLOW_CONTROL", "FRAME_FLOOD", "ABORTED"];
+pub(crate) const CONNECTION_ENDS: [&str; 12] = [
+    CLOSED,
+    "IO",
+    "TLS",
+    "HTTP2",
+    "ABORTED",
+    RefusalReason::NoHandshake.label(),
+    RefusalReason::NoRequest.label(),
+    RefusalReason::Dead.label(),
+    RefusalReason::FlowControl.label(),
+    RefusalReason::FrameFlood.label(),
+    RefusalReason::Http2Flood.label(),
+    RefusalReason::Http2Protocol.label(),
+];

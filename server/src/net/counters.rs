@@ -9,7 +9,7 @@ use prost::Message as _;
 use prost_types::FileDescriptorSet;
 use tonic::Code;
 
-use crate::metrics::Reasons;
+use crate::{limits::RefusalReason, metrics::Reasons};
 
 /// Counts connections.
 #[derive(Debug, Default)]
@@ -22,12 +22,18 @@ pub(crate) struct ConnectionCounters {
     pub(crate) closed: Reasons<&'static str>,
 }
 
-/// As many connections are open as may be.
-pub(crate) const REFUSED_AS_TOO_MANY: &str = "CONNECTIONS_MAX";
 /// Its address is banned.
-pub(crate) const REFUSED_AS_BANNED: &str = "BANNED";
+pub(super) const REFUSED_AS_BANNED: &str = "BANNED";
 /// The system gave it away before it was served.
-pub(crate) const REFUSED_AS_LOST: &str = "LOST";
+pub(super) const REFUSED_AS_LOST: &str = "LOST";
+
+/// Why connections may be closed at once.
+pub(crate) const CONNECTION_REFUSALS: [&str; 4] = [
+    RefusalReason::Connections.label(),
+    RefusalReason::ConnectionsPerAddress.label(),
+    REFUSED_AS_BANNED,
+    REFUSED_AS_LOST,
+];
 
 /// Codes of gRPC, and one more for what ended without a status.
 const CODES: usize = 18;

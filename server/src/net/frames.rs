@@ -1,5 +1,7 @@
 //! HTTP/2's frames, as far as they are looked at below HTTP/2 itself: where each begins and ends (RFC 9113, section 4).
 
+use h2::Reason;
+
 /// What stands before each payload.
 pub(super) const HEAD_BYTES: usize = 9;
 /// What a client says before its first frame.
@@ -85,7 +87,7 @@ pub(super) fn turned_away(why: &str) -> Vec<u8> {
     bytes.extend_from_slice(&Head { length, kind: GOAWAY, flags: 0, stream: 0 }.bytes());
     // No stream of the client's has been looked at.
     bytes.extend_from_slice(&0_u32.to_be_bytes());
-    bytes.extend_from_slice(&u32::from(h2::Reason::ENHANCE_YOUR_CALM).to_be_bytes());
+    bytes.extend_from_slice(&u32::from(Reason::ENHANCE_YOUR_CALM).to_be_bytes());
     bytes.extend_from_slice(why.as_bytes());
     bytes
 }
@@ -136,6 +138,18 @@ pub(super) struct Follower {
     left: usize,
     /// Headers come in several frames, between which nothing else may come.
     in_headers: bool,
+    /// What has begun is a RST_STREAM, whose last bytes were these: in the end, its error code.
+    reset: Option<u32>,
+    resets: Resets,
+}
+
+/// Streams that were reset, as far as they are counted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Resets {
+    /// With REFUSED_STREAM.
+    pub(super) refused: u32,
+    /// With FLOW_CONTROL_ERROR.
+    pub(super) flow_control: u32,
 }
 
 impl Follower {
@@ -159,14 +173,35 @@ impl Follower {
                 let Some(head) = self.head.take(&mut bytes) else { return };
                 begin(head);
                 self.left = head.length;
+                self.reset = (head.kind == RST_STREAM).then_some(0);
                 if matches!(head.kind, HEADERS | PUSH_PROMISE | CONTINUATION) {
                     self.in_headers = !head.has(END_HEADERS);
                 }
             }
             let count = self.left.min(bytes.len());
-            bytes = &bytes[count..];
+            let (part, rest) = bytes.split_at(count);
+            bytes = rest;
             self.left -= count;
+            self.follow_reset(part);
         }
+    }
+
+    fn follow_reset(&mut self, part: &[u8]) {
+        let Some(code) = &mut self.reset else { return };
+        *code = part.iter().fold(*code, |code, byte| code << 8 | u32::from(*byte));
+        if self.left == 0 {
+            match Reason::from(*code) {
+                Reason::REFUSED_STREAM => self.resets.refused += 1,
+                Reason::FLOW_CONTROL_ERROR => self.resets.flow_control += 1,
+                _ => {}
+            }
+            self.reset = None;
+        }
+    }
+
+    /// Those since it was asked last.
+    pub(super) fn take_resets(&mut self) -> Resets {
+        std::mem::take(&mut self.resets)
     }
 }
 
@@ -201,6 +236,28 @@ mod tests {
             prop_assert_eq!(begun, lengths.into_iter().map(head).collect::<Vec<_>>());
         }
     }
+
+    #[test]
+    fn resets_are_counted_by_their_error_codes() {
+        let head = |kind| Head { length: 4, kind, flags: 0, stream: 5 }.bytes();
+        let refused = [&head(RST_STREAM)[..], &[0, 0, 0, 7]].concat();
+        let frames = [
+            &refused[..],
+            &[&head(RST_STREAM)[..], &[0, 0, 0, 3]].concat(),
+            &refused,
+            &[&head(RST_STREAM)[..], &[0, 0, 0, 8]].concat(),
+            &[&head(WINDOW_UPDATE)[..], &[0, 0, 0, 7]].concat(),
+        ];
+        for size in 1..20 {
+            let mut follower = Follower::default();
+            for part in frames.concat().chunks(size) {
+                follower.follow(part, |_| {});
+            }
+            assert_eq!(follower.take_resets(), Resets { refused: 2, flow_control: 1 });
+            assert_eq!(follower.take_resets(), Resets::default());
+        }
+    }
+
     #[test]
     fn headers_that_come_in_several_frames_count_as_one() {
         let mut follower = Follower::default();

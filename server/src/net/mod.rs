@@ -23,9 +23,7 @@ mod wire;
 pub(crate) use accept::accept;
 pub(crate) use connection::{Connection, PeerAddress};
 pub(crate) use connection_end::CONNECTION_ENDS;
-pub(crate) use counters::{
-    ConnectionCounters, REFUSED_AS_BANNED, REFUSED_AS_LOST, REFUSED_AS_TOO_MANY, RequestCounters,
-};
+pub(crate) use counters::{CONNECTION_REFUSALS, ConnectionCounters, RequestCounters};
 pub(crate) use customer::{customer_of, is_loopback};
 pub(crate) use lanes::Incoming;
 pub(crate) use outbox::{Message, Outbox, Outgoing};

@@ -14,7 +14,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use super::{
     Bell,
     budget::FrameBudget,
-    frames::{DATA, Follower, HEAD_BYTES, Head},
+    frames::{DATA, Follower, HEAD_BYTES, Head, Resets},
     lanes::{FlowControlError, Incoming, Lanes},
     transport::Transport,
     wake::{Calls, Task},
@@ -128,6 +128,11 @@ impl Wire {
     /// Whether HTTP/2 has more to write than it could.
     pub(super) fn http_is_blocked(&self) -> bool {
         self.lock().http_is_blocked
+    }
+
+    /// Streams that HTTP/2 has reset since this was asked last.
+    pub(super) fn take_resets(&self) -> Resets {
+        self.lock().http.take_resets()
     }
 
     /// HTTP/2 has done what it had to: what waited for that is written, if it can be.

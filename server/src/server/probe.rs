@@ -119,7 +119,7 @@ impl Probe {
     #[must_use]
     pub fn identity_refusals(&self) -> Vec<(&'static str, u64)> {
         let counters = &self.shared.identity.counters;
-        IdentityReason::ALL.iter().map(|reason| (reason.label(), counters.refusals(*reason))).collect()
+        IdentityReason::ALL.iter().map(|reason| (reason.reason(), counters.refusals(*reason))).collect()
     }
 
     /// Tickets that have let somebody in, and those that stayed good, since what they were for did not come about.

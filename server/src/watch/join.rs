@@ -7,7 +7,7 @@ use futures_util::Stream;
 use tickwire_proto::v1::{self as pb, client_message};
 use tickwire_shared::Tick;
 use tonic::{Code, Status};
-use tracing::info;
+use tracing::{error_span, info};
 
 use super::{
     source::Source,
@@ -177,9 +177,11 @@ fn let_in(
     if is_past {
         spectator.go_back(&mut spectator.lock(), tick, speed, false)?;
     }
-    info!(session = source.name(), %tick, "a spectator has come");
+    // Of the highest level, so that its lines name it whatever the filter. The request's span is around it.
+    let span = error_span!("watch", session = %source.name());
+    span.in_scope(|| info!(%tick, "a spectator has come"));
     let welcome = welcome(&source, tick, &granted, token);
-    Ok(SpectatorStream::new(spectator, welcome, (listing, seat, place)).messages())
+    Ok(SpectatorStream::new(spectator, welcome, (listing, seat, place), span).messages())
 }
 
 fn welcome(source: &Source, tick: Tick, granted: &Granted, stream_token: Vec<u8>) -> pb::Welcome {

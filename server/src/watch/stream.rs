@@ -13,7 +13,7 @@ use tickwire_replication::{InputFeedback, Replicator, Snapshot};
 use tickwire_shared::Tick;
 use tokio::{sync::watch, time::sleep_until};
 use tonic::{Code, Status};
-use tracing::debug;
+use tracing::{Span, debug};
 
 use super::{
     past::{Outcome, Past, PastState},
@@ -49,6 +49,8 @@ pub(super) struct SpectatorStream {
     is_over: bool,
     snapshot: Snapshot,
     end: End,
+    /// Log lines of the stream belong to it.
+    span: Span,
     _places: Places,
 }
 
@@ -101,7 +103,7 @@ struct Place {
 }
 
 impl SpectatorStream {
-    pub(super) fn new(spectator: Arc<Spectator>, welcome: pb::Welcome, places: Places) -> Self {
+    pub(super) fn new(spectator: Arc<Spectator>, welcome: pb::Welcome, places: Places, span: Span) -> Self {
         let live = spectator.source.session().map(|session| session.live.subscribe());
         let shared = Arc::clone(&spectator.shared);
         let phase = shared.phase.subscribe();
@@ -120,6 +122,7 @@ impl SpectatorStream {
             is_over: false,
             snapshot: Snapshot::default(),
             end: End { shared, reason: LOST },
+            span,
             _places: places,
         }
     }
@@ -145,7 +148,7 @@ impl SpectatorStream {
                 Next::Message(bytes) => return Some(Ok(bytes)),
                 Next::End(goodbye, status, reason) => {
                     self.end.reason = reason;
-                    debug!(session = %self.spectator.source.name(), status = status.message(), "a spectator has gone");
+                    self.span.in_scope(|| debug!(status = status.message(), "a spectator has gone"));
                     self.status = Some(status);
                     return Some(Ok(encoded(Kind::Goodbye(goodbye))));
                 }

@@ -540,7 +540,7 @@ fn notes_without_a_recording_and_reasons_of_deleted_ones_go() {
 
     Unfinished::open(&scene.live()).expect("a recording").set_aside("a reason").expect("a disk");
     let none = Retention { count_max: 0, ..Retention::UNLIMITED };
-    assert_eq!(retain(scene.directory.path(), &none, now()).expect("a directory").len(), 1);
+    assert_eq!(retain(scene.directory.path(), &none, now()).expect("a directory").deleted.len(), 1);
     assert_eq!(scene.files(), Vec::<String>::new());
 }
 

@@ -6,7 +6,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use tickwire_recording::{Layout, Retention, finished_path, live_path, retain, tidy};
+use tickwire_recording::{Layout, Retained, Retention, finished_path, live_path, retain, tidy};
 
 use crate::game::play_match;
 
@@ -53,14 +53,11 @@ fn the_oldest_go_first_until_the_rest_is_within_the_limits() {
     {
         let directory = tempfile::tempdir().expect("a directory");
         let size = recordings(directory.path(), &[("a", 1), ("b", 4), ("c", 2), ("d", 9)]);
-        let deleted = retain(directory.path(), &retention(size), now()).expect("a directory");
+        let deleted = retain(directory.path(), &retention(size), now()).expect("a directory").deleted;
         assert_eq!(names(directory.path()), left);
         assert_eq!(deleted.len(), 4 - left.len());
-        assert!(deleted.iter().all(|deleted| deleted.bytes == size));
-        assert!(
-            deleted.first().is_none_or(|deleted| deleted.path.ends_with("d.mcap")),
-            "the oldest first: {deleted:?}"
-        );
+        assert!(deleted.iter().all(|(_, bytes)| *bytes == size));
+        assert!(deleted.first().is_none_or(|(path, _)| path.ends_with("d.mcap")), "the oldest first: {deleted:?}");
     }
 }
 
@@ -72,14 +69,39 @@ fn what_is_not_finished_stays_and_counts() {
     put(&live_path(directory.path(), "c"), &live, 100);
     put(&directory.path().join("cat.mcap"), b"meow", 100);
     put(&directory.path().join("notes.txt"), b"not of interest", 100);
-    let room = live.len() as u64 + size + 4;
+    let room = live.len() as u64 + size;
     let retention = Retention { bytes_max: room, ..Retention::UNLIMITED };
-    let deleted = retain(directory.path(), &retention, now()).expect("a directory");
-    assert_eq!(deleted.len(), 1);
+    let retained = retain(directory.path(), &retention, now()).expect("a directory");
+    assert_eq!(retained.deleted.len(), 1);
     let others = ["c.live.mcap", "cat.mcap", "notes.txt"];
     assert_eq!(names(directory.path()), [&["a.mcap"], others.as_slice()].concat());
     retain(directory.path(), &Retention { bytes_max: 0, ..retention }, now()).expect("a directory");
     assert_eq!(names(directory.path()), others);
+}
+
+#[test]
+fn no_sound_recording_makes_room_for_what_cannot_be_read() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let size = recordings(directory.path(), &[("a", 1), ("b", 2), ("c", 9)]);
+    let headless = vec![0; 10 * size as usize];
+    // One is older than all, one newer.
+    put(&finished_path(directory.path(), "old"), &headless, 100);
+    put(&finished_path(directory.path(), "new"), &headless, 0);
+    let within = |bytes_max, count_max| Retention { bytes_max, count_max, ..Retention::UNLIMITED };
+    let retain = |retention| retain(directory.path(), &retention, now()).expect("a directory");
+    assert_eq!(retain(within(23 * size, 5)), Retained::default(), "there is room for all of it");
+    let unreadable = ["new", "old"].map(|name| (finished_path(directory.path(), name), 10 * size)).to_vec();
+    let sorted = |mut retained: Retained| {
+        retained.unreadable.sort();
+        retained
+    };
+    for retention in [within(3 * size, 5), within(23 * size, 3)] {
+        let kept = Retained { deleted: Vec::new(), unreadable: unreadable.clone() };
+        assert_eq!(sorted(retain(retention)), kept);
+    }
+    let deleted = vec![(finished_path(directory.path(), "c"), size)];
+    assert_eq!(sorted(retain(within(3 * size - 1, 5))), Retained { deleted, unreadable });
+    assert_eq!(names(directory.path()), ["a.mcap", "b.mcap", "new.mcap", "old.mcap"]);
 }
 
 #[test]

@@ -18,6 +18,7 @@ use super::{
         Bell, Lane, Outgoing,
         budget::{self, FrameBudget},
         connection_end::ConnectionError,
+        frames::Resets,
         requests,
         transport::Transport,
         wake::{Calls, Task},
@@ -219,6 +220,18 @@ impl Served {
 
     /// Reads, takes requests in, and writes.
     fn poll_http(&mut self) -> Poll<Result<(), ConnectionError>> {
+        let result = self.poll_requests();
+        // HTTP/2 itself tells nobody of these.
+        let Resets { refused, flow_control } = self.wire.take_resets();
+        for (reason, count) in [(RefusalReason::RefusedStream, refused), (RefusalReason::FlowControl, flow_control)] {
+            for _ in 0..count {
+                self.server.shared.refusals.count(reason);
+            }
+        }
+        result
+    }
+
+    fn poll_requests(&mut self) -> Poll<Result<(), ConnectionError>> {
         while let Some((request, respond)) = ready!(self.poll_request())? {
             if !self.requests.allows(self.started.elapsed()) {
                 return Poll::Ready(Err(ConnectionError::FrameFlood));

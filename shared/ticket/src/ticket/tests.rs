@@ -203,6 +203,15 @@ fn other_algorithms_of_a_keys_family_are_refused() {
 }
 
 #[test]
+fn what_is_longer_than_a_ticket_is_none() {
+    let header = |pad: usize| json!({ "alg": "HS256", "kid": "h", "pad": "x".repeat(pad) });
+    let ticket = |pad| token(&header(pad), &claims().to_json(), hmac(&SECRET));
+    let longest = (0..TICKET_BYTES_MAX).rev().find(|pad| ticket(*pad).len() <= TICKET_BYTES_MAX).expect("one fits");
+    assert!(hmac_ring().verify(&ticket(longest), "tickwire", NOW).is_ok());
+    assert_eq!(hmac_ring().verify(&ticket(longest + 3), "tickwire", NOW), Err(TicketError::Malformed));
+}
+
+#[test]
 fn what_is_critical_to_others_is_refused() {
     let header = json!({ "alg": "HS256", "kid": "h", "crit": ["b64"], "b64": false });
     let ticket = token(&header, &claims().to_json(), hmac(&SECRET));
