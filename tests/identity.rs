@@ -23,7 +23,7 @@ use crate::harness::{ARENA_1, RawClient, TestServer, config, eventually, field_o
 
 pub(crate) const API_KEY: &str = "twk_a-key-of-a-test-and-of-nothing-else";
 /// As `sha256sum` has it.
-const API_KEY_HASH: &str = "a0ac2993367135d93e6897e8d59c41693b659d6e850737840099d0d02225062a";
+pub(crate) const API_KEY_HASH: &str = "a0ac2993367135d93e6897e8d59c41693b659d6e850737840099d0d02225062a";
 
 /// A server that asks for tickets, and who issues them.
 pub(crate) struct Gate {
