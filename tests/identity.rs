@@ -375,7 +375,7 @@ async fn who_has_an_api_key_changes_sessions_and_gets_tickets_for_others() {
     let status = sessions.create_session(create(pb::SessionVisibility::Public)).await.expect_err("there is no key");
     assert_eq!((status.code(), reason_of(&status).as_str()), (Code::Unauthenticated, "API_KEY_MISSING"));
     let join = |session: &str| pb::JoinSessionRequest {
-        target: Some(pb::join_session_request::Target::Name(session.into())),
+        target: Some(Target::Name(session.into())),
         subject: "player-82".into(),
         player_name: "Ada".into(),
         ..pb::JoinSessionRequest::default()
