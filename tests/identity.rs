@@ -12,7 +12,7 @@ use tempfile::TempDir;
 use tickwire_arena::Arena;
 use tickwire_client::{Client, Event, JoinOptions, Resume, Spectator, Stripes, WatchOptions};
 use tickwire_proto::v1::{
-    self as pb, client_message::Kind, game_service_client::GameServiceClient,
+    self as pb, client_message::Kind, game_service_client::GameServiceClient, join_session_request::Target,
     recording_service_client::RecordingServiceClient, session_service_client::SessionServiceClient,
 };
 use tickwire_server::{Auth, IdentityConfig, RunError, Server, ServerConfig};
@@ -23,7 +23,7 @@ use crate::harness::{ARENA_1, RawClient, TestServer, config, eventually, field_o
 
 pub(crate) const API_KEY: &str = "twk_a-key-of-a-test-and-of-nothing-else";
 /// As `sha256sum` has it.
-const API_KEY_HASH: &str = "a0ac2993367135d93e6897e8d59c41693b659d6e850737840099d0d02225062a";
+pub(crate) const API_KEY_HASH: &str = "a0ac2993367135d93e6897e8d59c41693b659d6e850737840099d0d02225062a";
 
 /// A server that asks for tickets, and who issues them.
 pub(crate) struct Gate {
@@ -375,7 +375,7 @@ async fn who_has_an_api_key_changes_sessions_and_gets_tickets_for_others() {
     let status = sessions.create_session(create(pb::SessionVisibility::Public)).await.expect_err("there is no key");
     assert_eq!((status.code(), reason_of(&status).as_str()), (Code::Unauthenticated, "API_KEY_MISSING"));
     let join = |session: &str| pb::JoinSessionRequest {
-        target: Some(pb::join_session_request::Target::Name(session.into())),
+        target: Some(Target::Name(session.into())),
         subject: "player-82".into(),
         player_name: "Ada".into(),
         ..pb::JoinSessionRequest::default()
@@ -414,6 +414,75 @@ async fn who_has_an_api_key_changes_sessions_and_gets_tickets_for_others() {
     let status = sessions.join_session(bearing(join(ARENA_1), &key)).await.expect_err("it cannot sign");
     assert_eq!((status.code(), reason_of(&status).as_str()), (Code::FailedPrecondition, "NO_SIGNING_KEY"));
     gate.join(&gate.ticket(|_| {})).await.expect("it can verify");
+    gate.server.stop().await;
+}
+
+#[tokio::test]
+async fn who_has_an_api_key_gets_tickets_for_spectators_and_operators_which_take_no_seat() {
+    let gate = Gate::with(|config| config.max_players = NonZeroU32::MIN).await;
+    let mut sessions = SessionServiceClient::new(gate.server.channel().await);
+    let key = format!("Bearer {API_KEY}");
+    let session = pb::NewSession { visibility: pb::SessionVisibility::ByCode.into(), ..pb::NewSession::default() };
+    let create = pb::CreateSessionRequest { session: Some(session), ..pb::CreateSessionRequest::default() };
+    let hidden = sessions.create_session(bearing(create, &key)).await.expect("the key is good").into_inner();
+    let mut pass = async |role: pb::TicketRole, target: Option<Target>| {
+        let request =
+            pb::JoinSessionRequest { target, role: role.into(), subject: "guest".into(), ..Default::default() };
+        let joined = sessions.join_session(bearing(request, &key)).await?.into_inner();
+        let ticket = Secret::from(joined.ticket);
+        let claims = gate.keys.verify(ticket.reveal(), "tickwire", now()).expect("the server has signed it");
+        let expires = joined.expire_time.expect("it says when").seconds as u64;
+        assert_eq!((claims.subject.as_str(), claims.expires_at, claims.reservation), ("guest", expires, None));
+        assert_eq!(claims.session, joined.session.map(|session| session.name));
+        Ok::<_, Status>((ticket, claims.role))
+    };
+    let named = |name: &str| Some(Target::Name(name.to_owned()));
+    let watch = async |ticket: &Secret, session: &str| {
+        let hello = Some(pb::Hello { session: session.to_owned(), ..with_ticket(ticket) });
+        let request = pb::WatchRequest { hello, ..pb::WatchRequest::default() };
+        let mut service = GameServiceClient::new(gate.server.channel().await);
+        match within_patience(service.watch(request).await?.into_inner().message()).await?.and_then(|it| it.kind) {
+            Some(pb::server_message::Kind::Welcome(welcome)) => Ok::<_, Status>(welcome.session),
+            other => panic!("{other:?} instead of a welcome"),
+        }
+    };
+
+    // They are not held up where all seats are taken, and take none.
+    let (_player, _) = gate.join(&gate.ticket(|_| {})).await.expect("there is a seat");
+    let (ticket, role) = pass(pb::TicketRole::Spectator, named(ARENA_1)).await.expect("it runs");
+    assert_eq!(role, Role::Spectator);
+    assert_refused(&gate.refusal(&ticket).await, Code::PermissionDenied, "TICKET_ROLE", "hello.ticket");
+    assert_eq!(watch(&ticket, "").await.expect("to watch it is good"), ARENA_1);
+    assert_eq!(reason_of(&watch(&ticket, "").await.expect_err("it is good once")), "TICKET_USED");
+    let refused = pass(pb::TicketRole::Spectator, named(&hidden.name)).await.map(drop).expect_err("it takes the code");
+    assert_refused(&refused, Code::PermissionDenied, "CODE_NEEDED", "name");
+    let code = Some(Target::JoinCode(hidden.join_code));
+    let (ticket, _) = pass(pb::TicketRole::Spectator, code).await.expect("it is the code");
+    assert_eq!(watch(&ticket, "").await.expect("to watch it is good"), hidden.name);
+
+    let (ticket, role) = pass(pb::TicketRole::Operator, named(&hidden.name)).await.expect("operators need no code");
+    assert_eq!(role, Role::Operator);
+    let elsewhere = watch(&ticket, ARENA_1).await.expect_err("it is for the hidden one");
+    assert_refused(&elsewhere, Code::PermissionDenied, "TICKET_SESSION", "hello.ticket");
+    assert_eq!(watch(&ticket, "").await.expect("to watch it is good"), hidden.name);
+    let (ticket, _) = pass(pb::TicketRole::Operator, None).await.expect("for all");
+    let mut recordings = RecordingServiceClient::new(gate.server.channel().await);
+    let list = bearing(pb::ListRecordingsRequest::default(), &format!("Bearer {}", ticket.reveal()));
+    recordings.list_recordings(list).await.expect("operators may");
+
+    let refused = pass(pb::TicketRole::Spectator, None).await.map(drop).expect_err("it says no session");
+    assert_refused(&refused, Code::InvalidArgument, "NO_TARGET", "target");
+    let refused = pass(pb::TicketRole::Operator, Some(Target::QuickMatch(pb::QuickMatch::default()))).await;
+    assert_refused(
+        &refused.map(drop).expect_err("it is for players"),
+        Code::InvalidArgument,
+        "OUT_OF_RANGE",
+        "quick_match",
+    );
+    let refused =
+        pass(pb::TicketRole::Spectator, named("sessions/arena-9")).await.map(drop).expect_err("there is none");
+    assert_eq!((refused.code(), reason_of(&refused).as_str()), (Code::NotFound, "NOT_FOUND"));
+    assert_eq!((gate.server.probe.seats(), gate.server.probe.seats_reserved()), (1, 0));
     gate.server.stop().await;
 }
 

@@ -8,21 +8,33 @@ mod program;
 
 use std::{
     fs::{self, File},
-    io::{BufRead as _, BufReader},
+    io::{BufRead as _, BufReader, Read as _},
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
+    thread::JoinHandle,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use tempfile::TempDir;
-use tickwire_client::{Client, Event, JoinOptions, Secret, Spectator, WatchOptions};
-use tickwire_proto::v1::{
-    self as pb, recording_service_client::RecordingServiceClient, session_service_client::SessionServiceClient,
+use tickwire_client::{
+    Chat, ChatEvent, ChatTo, ChatToken, Client, Event, JoinOptions, Secret, Spectator, WatchOptions,
+};
+use tickwire_proto::{
+    PROTOCOL_VERSION,
+    v1::{
+        self as pb, game_service_client::GameServiceClient, join_session_request::Target,
+        recording_service_client::RecordingServiceClient, session_service_client::SessionServiceClient,
+    },
 };
 use tickwire_ticket::{Claims, KeyRing, Role};
-use tokio::time::timeout;
-use tonic::{Request, transport::Endpoint};
+use tokio::{sync::mpsc, time::timeout};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{
+    Request, Streaming,
+    transport::{Channel, Endpoint},
+};
 
 use self::program::{BINARY, address_in, command, run, unaware};
 
@@ -49,6 +61,9 @@ impl Keys {
         let [api_key, line] = text.lines().collect::<Vec<_>>()[..] else { panic!("{text}: a key and its line") };
         write(&directory.path().join("api-keys"), &format!("{line}\n"));
         write(&directory.path().join("ticket-keys.json"), &stdout(&["keys", "new-ticket-key", "--kid", "2026-11"]));
+        let admin = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).expect("the name is good");
+        write(&directory.path().join("admin.pem"), &admin.cert.pem());
+        write(&directory.path().join("admin.key"), &admin.signing_key.serialize_pem());
         Self { api_key: api_key.to_owned(), directory }
     }
 
@@ -73,6 +88,8 @@ struct Running {
     child: Child,
     url: String,
     log: PathBuf,
+    /// What it prints behind its first line.
+    printed: JoinHandle<String>,
 }
 
 impl Running {
@@ -87,23 +104,37 @@ impl Running {
         let mut child = command
             .env("TICKWIRE_LOG", "trace")
             .args(["--listen", "127.0.0.1:0", "--auth", "ticket", "--keyframe-seconds", "1"])
-            .args(["--ticket-keys", &keys.path("ticket-keys.json"), "--api-keys", &keys.path("api-keys"), "--data-dir"])
+            .args(["--ticket-keys", &keys.path("ticket-keys.json"), "--api-keys", &keys.path("api-keys")])
+            .args([
+                "--admin-tls-cert",
+                &keys.path("admin.pem"),
+                "--admin-tls-key",
+                &keys.path("admin.key"),
+                "--data-dir",
+            ])
             .arg(data)
             .stdout(Stdio::piped())
             .stderr(stderr)
             .spawn()
             .expect("the binary runs");
         let mut first = String::new();
-        BufReader::new(child.stdout.take().expect("it is piped")).read_line(&mut first).expect("it prints");
+        let mut prints = BufReader::new(child.stdout.take().expect("it is piped"));
+        prints.read_line(&mut first).expect("it prints");
         let url = format!("http://{}", address_in(&first));
-        Self { child, url, log: PathBuf::new() }
+        let printed = std::thread::spawn(move || {
+            let mut printed = first;
+            prints.read_to_string(&mut printed).expect("UTF-8");
+            printed
+        });
+        Self { child, url, log: PathBuf::new(), printed }
     }
 
-    fn stop(mut self) -> PathBuf {
+    /// Its log, and what it has printed.
+    fn stop(mut self) -> (PathBuf, String) {
         let signalled = Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status().expect("kill runs");
         assert!(signalled.success());
         assert_eq!(self.child.wait().expect("it is a child").code(), Some(0));
-        self.log
+        (self.log, self.printed.join().expect("it does not panic"))
     }
 }
 
@@ -136,9 +167,63 @@ fn contains(bytes: &[u8], part: &[u8]) -> bool {
     bytes.windows(part.len()).any(|window| window == part)
 }
 
+/// Somebody who plays without a library, which would keep to itself what it is given.
+struct Player {
+    _up: mpsc::Sender<pb::ClientMessage>,
+    _down: Streaming<pb::ServerMessage>,
+    welcome: pb::Welcome,
+}
+
+impl Player {
+    async fn greet(channel: &Channel, hello: pb::Hello) -> Self {
+        let (up, messages) = mpsc::channel(4);
+        let hello = pb::Hello { protocol_version: PROTOCOL_VERSION, ..hello };
+        up.send(pb::ClientMessage { kind: Some(pb::client_message::Kind::Hello(hello)) }).await.expect("it is open");
+        let stream = GameServiceClient::new(channel.clone()).play(ReceiverStream::new(messages)).await;
+        let mut down = stream.expect("it takes streams").into_inner();
+        let first = timeout(PATIENCE, down.message()).await.expect("it answers").expect("it is let in");
+        match first.and_then(|message| message.kind) {
+            Some(pb::server_message::Kind::Welcome(welcome)) => Self { _up: up, _down: down, welcome },
+            other => panic!("{other:?} instead of a welcome"),
+        }
+    }
+}
+
+async fn talk_a_little(mut chat: Chat) {
+    chat.say(ChatTo::Everyone, "hello", 1);
+    let talked = async { while !matches!(chat.next().await.expect("it goes on"), Some(ChatEvent::Line(_))) {} };
+    timeout(PATIENCE, talked).await.expect("it is said");
+}
+
+/// As secrets could stand in a file: as they are, and as programs print bytes.
+fn forms(secret: &[u8]) -> [Vec<u8>; 5] {
+    let hex: String = secret.iter().map(|byte| format!("{byte:02x}")).collect();
+    let listed = secret.iter().map(u8::to_string).collect::<Vec<_>>().join(", ");
+    [
+        secret.to_vec(),
+        hex.clone().into_bytes(),
+        hex.to_uppercase().into_bytes(),
+        listed.into_bytes(),
+        URL_SAFE_NO_PAD.encode(secret).into_bytes(),
+    ]
+}
+
+/// Those of a token of the server's: its first bytes are what it is looked up by.
+fn token_forms(token: &[u8]) -> Vec<Vec<u8>> {
+    assert_eq!(token.len(), 32);
+    let text = URL_SAFE_NO_PAD.encode(token);
+    forms(&token[8..]).into_iter().chain([text.as_bytes()[11..].to_vec()]).collect()
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn no_secret_stands_in_what_a_server_says_or_leaves() {
     let (keys, data) = (Keys::new(), tempfile::tempdir().expect("a directory"));
+    let json = |text: &str| serde_json::from_str::<serde_json::Value>(text).expect("JSON");
+    let shared = stdout(&["keys", "new-ticket-key", "--kid", "shared", "--algorithm", "HS256"]);
+    let mut set = json(&fs::read_to_string(keys.path("ticket-keys.json")).expect("it is there"));
+    let both = [&set["keys"][0], &json(&shared)["keys"][0]].map(Clone::clone);
+    set["keys"] = both.to_vec().into();
+    write(Path::new(&keys.path("ticket-keys.json")), &set.to_string());
     let server = Running::start(&keys, data.path());
     let session = ["--session", "sessions/arena-1"];
     let good = keys.ticket(&session);
@@ -164,48 +249,99 @@ async fn no_secret_stands_in_what_a_server_says_or_leaves() {
     let join_options = JoinOptions { ticket: wrong_role.clone().into(), ..JoinOptions::default() };
     let watched =
         Spectator::connect(&server.url, &WatchOptions { join: join_options, ..WatchOptions::default() }).await;
-    drop(watched.expect("to watch it is good"));
+    let mut watched = watched.expect("to watch it is good");
+    tokens.push(watched.token().to_vec());
+    drop(watched.chat().await.expect("spectators read"));
+    drop(watched);
     let operator = keys.ticket(&["--role", "operator"]);
     let channel = Endpoint::from_shared(server.url.clone()).expect("a URL").connect().await.expect("it listens");
-    let mut recordings = RecordingServiceClient::new(channel);
+    let mut recordings = RecordingServiceClient::new(channel.clone());
     for (bearer, is_good) in [(&keys.api_key, true), (&operator, true), (&operator, false), (&forged, false)] {
         let mut request = Request::new(pb::ListRecordingsRequest::default());
         request.metadata_mut().insert("authorization", format!("Bearer {bearer}").parse().expect("ASCII"));
         assert_eq!(recordings.list_recordings(request).await.is_ok(), is_good);
     }
     client.leave().await.expect("it may go");
-    let log = server.stop();
 
-    let mut found = vec![log];
+    // A session that is joined by code, and all that one who joins is given.
+    let bearing_key = |bearer: &str| format!("Bearer {bearer}").parse().expect("ASCII");
+    let mut sessions = SessionServiceClient::new(channel.clone());
+    let session = pb::NewSession { visibility: pb::SessionVisibility::ByCode.into(), ..pb::NewSession::default() };
+    let mut create = Request::new(pb::CreateSessionRequest { session: Some(session), ..Default::default() });
+    create.metadata_mut().insert("authorization", bearing_key(&keys.api_key));
+    let code = sessions.create_session(create).await.expect("the key is good").into_inner().join_code;
+    let target = Some(Target::JoinCode(code.clone()));
+    let mut join_it = Request::new(pb::JoinSessionRequest { target, ..Default::default() });
+    join_it.metadata_mut().insert("authorization", bearing_key(&keys.api_key));
+    let reserved = sessions.join_session(join_it).await.expect("it is the code").into_inner().ticket;
+    let player = Player::greet(&channel, pb::Hello { ticket: reserved.clone(), ..pb::Hello::default() }).await;
+    let pb::Welcome { resume_token, attach_token, chat_token, .. } = player.welcome.clone();
+    let stripe =
+        Player::greet(&channel, pb::Hello { attach_token: attach_token.clone(), ..pb::Hello::default() }).await;
+    talk_a_little(Chat::connect(&server.url, ChatToken::Player(chat_token.clone())).await.expect("it is theirs")).await;
+    let mut forged_token = chat_token.clone();
+    forged_token[31] ^= 1;
+    Chat::connect(&server.url, ChatToken::Player(forged_token)).await.map(drop).expect_err("it is nobody's");
+    tokens.extend([resume_token, attach_token, chat_token]);
+    let ring = KeyRing::from_jwks(&shared).expect("it was just made");
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("it is later than 1970").as_secs();
+    let claims = Claims::new("tickwire", SUBJECT, Role::Player, now).expect("randomness");
+    let by_shared = ring.sign(&Claims { game: Some("arena".into()), ..claims }).expect("it has a private key");
+    drop(join(&server.url, by_shared.reveal()).await.expect("the ticket is good"));
+
+    // An admin, and one who is none.
+    let admin_token = fs::read_to_string(data.path().join("admin.token")).expect("the server has made one");
+    let admin_token = admin_token.trim();
+    write(Path::new(&keys.path("wrong.token")), &format!("{}0\n", &admin_token[1..]));
+    let data_path = data.path().to_str().expect("UTF-8");
+    let trust = keys.path("admin.pem");
+    let asked = ["admin", "broadcast", "hello", "--data-dir", data_path, "--tls-ca", &trust];
+    let output = run(&asked);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let denied = run(&[&asked[..], &["--token-file", &keys.path("wrong.token")]].concat());
+    assert_eq!(denied.status.code(), Some(4), "{}", String::from_utf8_lossy(&denied.stderr));
+    drop((player, stripe));
+    let (log, mut printed) = server.stop();
+    for output in [output, denied] {
+        printed += &String::from_utf8(output.stdout).expect("UTF-8");
+        printed += &String::from_utf8(output.stderr).expect("UTF-8");
+    }
+    write(Path::new(&keys.path("printed")), &printed);
+
+    let mut found = vec![log, keys.path("printed").into()];
     files(data.path(), &mut found);
+    assert!(found.iter().any(|file| file.ends_with("audit.jsonl")), "{found:?}");
     // Recordings are compressed.
     let recordings: Vec<PathBuf> =
         found.iter().filter(|file| file.extension().is_some_and(|it| it == "mcap")).cloned().collect();
-    assert_eq!(recordings.len(), 1, "{found:?}");
-    let plain = keys.directory.path().join("plain.mcap");
-    let [from, to] = [&recordings[0], &plain].map(|path| path.to_str().expect("UTF-8"));
-    stdout(&["recordings", "export", "--format", "mcap", "--output", to, from]);
-    found.push(plain);
-
-    let set: serde_json::Value =
-        serde_json::from_str(&fs::read_to_string(keys.path("ticket-keys.json")).expect("it is there")).expect("JSON");
-    let private = set["keys"][0]["d"].as_str().expect("a private key");
-    let signature = |ticket: &str| ticket.rsplit('.').next().expect("a signature").as_bytes().to_vec();
-    let mut secrets = vec![keys.api_key.clone().into_bytes(), private.as_bytes().to_vec()];
-    secrets.extend([&good, &wrong_audience, &wrong_role, &forged, &operator].map(|ticket| signature(ticket)));
-    for token in &tokens {
-        assert_eq!(token.len(), 32);
-        // Its first bytes are what it is looked up by.
-        let secret = &token[8..];
-        let hex: String = secret.iter().map(|byte| format!("{byte:02x}")).collect();
-        let listed = secret.iter().map(u8::to_string).collect::<Vec<_>>().join(", ");
-        secrets.extend([
-            secret.to_vec(),
-            hex.clone().into_bytes(),
-            hex.to_uppercase().into_bytes(),
-            listed.into_bytes(),
-        ]);
+    assert_eq!(recordings.len(), 2, "{found:?}");
+    for (number, recording) in recordings.iter().enumerate() {
+        let plain = keys.directory.path().join(format!("plain-{number}.mcap"));
+        let [from, to] = [recording, &plain].map(|path| path.to_str().expect("UTF-8"));
+        stdout(&["recordings", "export", "--format", "mcap", "--output", to, from]);
+        found.push(plain);
     }
+
+    let private = |place: usize, part: &str| {
+        let text = set["keys"][place][part].as_str().expect("a private key");
+        forms(&URL_SAFE_NO_PAD.decode(text).expect("base64"))
+    };
+    let part_of = |ticket: &str, part: usize| ticket.split('.').nth(part).expect("a part").to_owned();
+    let mut secrets = vec![keys.api_key.clone().into_bytes(), admin_token.as_bytes().to_vec()];
+    secrets.extend(private(0, "d").into_iter().chain(private(1, "k")));
+    let tickets = [&good, &wrong_audience, &wrong_role, &forged, &operator, &reserved];
+    secrets.extend(tickets.map(|ticket| part_of(ticket, 2).into_bytes()));
+    secrets.push(part_of(by_shared.reveal(), 2).into_bytes());
+    let claims =
+        json(std::str::from_utf8(&URL_SAFE_NO_PAD.decode(part_of(&reserved, 1)).expect("base64")).expect("UTF-8"));
+    tokens.push(URL_SAFE_NO_PAD.decode(claims["rsv"].as_str().expect("it has a seat kept")).expect("base64"));
+    let plain_code = code.replace('-', "");
+    secrets.extend([&code, &plain_code].map(|code| code.clone().into_bytes()));
+    secrets.extend([&code, &plain_code].map(|code| code.to_lowercase().into_bytes()));
+    let tls_key = fs::read_to_string(keys.path("admin.key")).expect("it is there");
+    secrets.extend(tls_key.lines().filter(|line| !line.starts_with("-----")).map(|line| line.as_bytes().to_vec()));
+    secrets.extend(tokens.iter().flat_map(|token| token_forms(token)));
+    assert!(secrets.iter().all(|secret| secret.len() >= 9), "shorter ones stand anywhere");
     for file in &found {
         let bytes = fs::read(file).expect("it is there");
         for secret in &secrets {
@@ -214,7 +350,7 @@ async fn no_secret_stands_in_what_a_server_says_or_leaves() {
     }
     // It would be found where it were: what is no secret is.
     let log = fs::read_to_string(&found[0]).expect("it is there");
-    assert!(log.contains(SUBJECT) && log.contains("TRACE") && found.len() > 3, "{found:?}");
+    assert!(log.contains(SUBJECT) && log.contains("TRACE") && printed.contains("127.0.0.1"), "{found:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -338,9 +474,9 @@ fn options_are_checked_and_shown_without_what_is_in_their_files() {
 fn files_of_keys_that_anybody_can_read_are_warned_of() {
     let (keys, data) = (Keys::new(), tempfile::tempdir().expect("a directory"));
     let warning = "anybody on this machine can read";
-    let log = fs::read_to_string(Running::start(&keys, data.path()).stop()).expect("it is there");
+    let log = fs::read_to_string(Running::start(&keys, data.path()).stop().0).expect("it is there");
     assert!(!log.contains(warning));
     fs::set_permissions(keys.path("ticket-keys.json"), fs::Permissions::from_mode(0o644)).expect("they are ours");
-    let log = fs::read_to_string(Running::start(&keys, data.path()).stop()).expect("it is there");
+    let log = fs::read_to_string(Running::start(&keys, data.path()).stop().0).expect("it is there");
     assert!(log.lines().any(|line| line.contains(warning) && line.contains("ticket-keys.json")));
 }

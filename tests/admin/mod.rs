@@ -6,4 +6,5 @@ mod connections;
 mod draining;
 mod moderation;
 mod refusals;
+mod roles;
 mod standstill;

@@ -7,14 +7,14 @@ use std::{
 
 use futures_util::future::join_all;
 use tickwire_proto::v1::{
-    self as pb, NewSession, QuickMatch, SessionVisibility, join_session_request::Target,
-    session_service_client::SessionServiceClient,
+    self as pb, JoinSessionRequest, NewSession, QuickMatch, SessionVisibility, TicketRole,
+    join_session_request::Target, session_service_client::SessionServiceClient,
 };
 use tickwire_server::ServerConfig;
 use tonic::Code;
 
 use super::{assert_refused, attributes, beads, create, empty, end, get, join, seats, to, with};
-use crate::harness::{RawClient, eventually, hello, within_patience};
+use crate::harness::{RawClient, config, eventually, hello, within_patience};
 
 #[tokio::test]
 async fn a_reserved_seat_is_kept_for_whoever_has_the_ticket_and_for_one_of_them() {
@@ -189,5 +189,19 @@ async fn who_watches_a_session_by_code_needs_a_ticket_too_which_stays_good() {
         }
     };
     assert_eq!((goodbye.reason(), goodbye.result_json.as_str()), (pb::GoodbyeReason::SessionEnded, "7"));
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_server_that_asks_for_no_tickets_gives_spectators_none_and_says_so() {
+    let (server, mut client) = beads(config()).await;
+    for role in [TicketRole::Spectator, TicketRole::Operator] {
+        let target = Some(Target::Name("sessions/beads-1".into()));
+        let request = JoinSessionRequest { target, role: role.into(), ..JoinSessionRequest::default() };
+        let status = within_patience(client.join_session(request)).await.expect_err("it asks for none");
+        assert_refused(&status, Code::FailedPrecondition, "NO_TICKETS", "role");
+        assert!(status.message().contains("watch without one"), "{status:?}");
+    }
+    assert_eq!(server.probe.seats_reserved(), 0);
     server.stop().await;
 }

@@ -1,5 +1,6 @@
 //! Spectators: live, late, in the past, and of recordings.
 
+mod by_code;
 mod gaps;
 mod recordings;
 mod segments;
@@ -38,9 +39,13 @@ fn finished(server: &TestServer, directory: &TempDir) -> PathBuf {
 
 /// Somebody who does anything, each tick.
 fn play(server: &TestServer, seed: u64) -> JoinHandle<()> {
+    play_as(server, JoinOptions::default(), seed)
+}
+
+fn play_as(server: &TestServer, options: JoinOptions, seed: u64) -> JoinHandle<()> {
     let url = format!("http://{}", server.address);
     tokio::spawn(async move {
-        let mut client = Client::connect(&url, &JoinOptions::default()).await.expect("there is room");
+        let mut client = Client::connect(&url, &options).await.expect("there is room");
         let mut mind = Behaviour::new(&Role::Chaos, client.core().schema(), seed);
         let mut input = client.core().schema().neutral_input();
         while let Some(event) = client.next().await.expect("the stream goes on") {

@@ -257,7 +257,7 @@ fn rewrite(
 fn copy(storage: &dyn Storage, recording: &Recording, to: &Path, end: Option<&End>) -> io::Result<Copied> {
     let killed = |tick| End { reason: EndReason::Killed, tick, ticks_missing: 0 };
     let file = BufWriter::with_capacity(COPY_BYTES, Sequential::new(storage.create_partial(to)?));
-    let mut writer = Writer::new(file, recording.meta(), Layout::Finished)?;
+    let mut writer = Writer::new(file, &recording.meta().finished(), Layout::Finished)?;
     let schema = &recording.meta().schema;
     let (mut begun, mut ended, mut lost) = (recording.origin_tick(), false, None);
     let mut records = recording.records().map_err(io::Error::other)?;

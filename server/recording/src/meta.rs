@@ -36,7 +36,7 @@ pub struct RecordingMeta {
     /// Which part of the session's recording this is.
     pub segment: Segment,
     /// On what terms it was created while its server ran; `None`: it was started with its server. They decide no tick, and
-    /// some are secrets: the code by which it is joined.
+    /// one is a secret, which only the file has that grows: the code by which the session is joined.
     pub terms: Option<pb::SessionTerms>,
 }
 
@@ -128,6 +128,16 @@ impl RecordingMeta {
             segment: Segment::FIRST,
             terms: None,
         }
+    }
+
+    /// As a file has it that no session goes on from: without the code by which that is joined, which is whoever's who has the
+    /// file.
+    pub(crate) fn finished(&self) -> Self {
+        let mut meta = self.clone();
+        if let Some(terms) = &mut meta.terms {
+            terms.join_code = 0;
+        }
+        meta
     }
 
     /// What a session that replays the recording is created with.

@@ -7,6 +7,7 @@ use std::{
 };
 
 use tickwire_proto::v1::{self as pb, join_session_request::Target};
+use tickwire_ticket::Role;
 use tokio::sync::watch;
 use tonic::Code;
 
@@ -16,6 +17,7 @@ use super::{
     describe::describe,
     filter::{name_of, not_found},
     lobby::{Awaited, CALLS_KEPT, CallId, JoinOutcome, Joining, Lobby, State, Waiting, awaited, check_serving},
+    pass::role_of,
     request::{self, Wanted},
 };
 use crate::{
@@ -49,13 +51,14 @@ impl Lobby {
             self.lock().callers.note_call(&caller, allowance, Instant::now())?;
         }
         let key = request::request_key(std::mem::take(&mut request.request_id), "JoinSession", &request)?;
-        let target = request.target.ok_or_else(|| {
-            let message = "say which session: its name, its join code, or any that fits a quick match";
-            Refusal::new(Code::InvalidArgument, "NO_TARGET", message).field("target")
-        })?;
-        let pb::JoinSessionRequest { subject, player_name, .. } = request;
+        let role = role_of(&request)?;
+        let pb::JoinSessionRequest { subject, player_name, target, .. } = request;
         let bearer = Bearer::new(subject, player_name)?;
-        shared.identity.check_can_issue()?;
+        shared.identity.check_can_issue(role)?;
+        if role != Role::Player {
+            return self.pass(shared, &caller, role, target, bearer);
+        }
+        let target = target.ok_or_else(no_target)?;
         let reservation = awaited(self.begin_join(shared, caller, allowance, key, target)?).await?;
         let token = shared.reservations.mint(&reservation)?;
         let (name, expires) = (reservation.session.name.to_string(), reservation.expire_time);
@@ -93,7 +96,7 @@ impl Lobby {
         let permit = allowance.map(|allowance| state.callers.take_seat(&caller, allowance)).transpose()?;
         let awaited = match target {
             Target::Name(name) => reserved(by_name(shared, &name)?, permit),
-            Target::JoinCode(code) => reserved(by_code(shared, &mut state, &caller, &code, now)?, permit),
+            Target::JoinCode(code) => reserved(by_code(shared, &mut state, &caller, &code)?, permit),
             Target::QuickMatch(quick) => self.match_up(shared, &mut state, caller.clone(), quick, permit, now)?,
         };
         if let Some(RequestKey { id, hash }) = key {
@@ -215,7 +218,17 @@ fn reserved(reservation: Arc<Reservation>, permit: Option<Permit>) -> Awaited<Ar
     watch::channel(Some(Ok(reservation))).1
 }
 
+pub(super) fn no_target() -> Refusal {
+    let message = "say which session: its name, its join code, or any that fits a quick match";
+    Refusal::new(Code::InvalidArgument, "NO_TARGET", message).field("target")
+}
+
 fn by_name(shared: &Shared, name: &str) -> Result<Arc<Reservation>, Refusal> {
+    reserve(shared, &find_by_name(shared, name, false)?, "name")
+}
+
+/// The session that runs by this name; of those that are joined by code, only for `any`.
+pub(super) fn find_by_name(shared: &Shared, name: &str, any: bool) -> Result<Arc<SessionHandle>, Refusal> {
     let name = name_of(name)?;
     let session = match shared.registry.get(&name) {
         Some(session) => session,
@@ -224,21 +237,26 @@ fn by_name(shared: &Shared, name: &str) -> Result<Arc<Reservation>, Refusal> {
         }
         None => return Err(not_found(&name)),
     };
-    if session.terms.visibility.takes_tickets_only() {
+    if !any && session.terms.visibility.takes_tickets_only() {
         let message = format!("{name} is joined by its code: say that");
         return Err(Refusal::new(Code::PermissionDenied, "CODE_NEEDED", message).field("name"));
     }
-    reserve(shared, &session, "name")
+    check_goes_on(&session, "name")?;
+    Ok(session)
 }
 
-/// Whatever is wrong with a code, it is one that there is not.
-fn by_code(
+fn by_code(shared: &Shared, state: &mut State, caller: &Creator, code: &str) -> Result<Arc<Reservation>, Refusal> {
+    reserve(shared, &find_by_code(shared, state, caller, code)?, "join_code")
+}
+
+/// The session that runs by this code. Whatever is wrong with a code, it is one that there is not.
+pub(super) fn find_by_code(
     shared: &Shared,
     state: &mut State,
     caller: &Creator,
     code: &str,
-    now: Instant,
-) -> Result<Arc<Reservation>, Refusal> {
+) -> Result<Arc<SessionHandle>, Refusal> {
+    let now = Instant::now();
     state.attempts.check(caller, now).map_err(|wait| {
         let message = "too many codes were wrong: wait a little";
         Refusal::new(Code::ResourceExhausted, "ATTEMPTS", message).field("join_code").retry_after(wait)
@@ -249,7 +267,10 @@ fn by_code(
         listing.iter().filter(|session| session.state() == SessionState::Running).find(is_it).map(Arc::clone)
     });
     match found {
-        Some(session) => reserve(shared, &session, "join_code"),
+        Some(session) => {
+            check_goes_on(&session, "join_code")?;
+            Ok(session)
+        }
         None => {
             state.attempts.note_wrong(caller, now);
             let message = "no session of this server has this code: look at it again";
@@ -258,10 +279,14 @@ fn by_code(
     }
 }
 
-fn reserve(shared: &Shared, session: &Arc<SessionHandle>, field: &'static str) -> Result<Arc<Reservation>, Refusal> {
-    if session.ending().is_some() {
-        return Err(session::gone_for(ReservationState::Ended).field(field));
+fn check_goes_on(session: &SessionHandle, field: &'static str) -> Result<(), Refusal> {
+    match session.ending() {
+        Some(_) => Err(session::gone_for(ReservationState::Ended).field(field)),
+        None => Ok(()),
     }
+}
+
+fn reserve(shared: &Shared, session: &Arc<SessionHandle>, field: &'static str) -> Result<Arc<Reservation>, Refusal> {
     if session.is_stuck() {
         let message = format!("{} does not come back from a tick; try again, or choose another session", session.name);
         return Err(Refusal::new(Code::Unavailable, "SESSION_STUCK", message).field(field).retry_after(RETRY));

@@ -9,6 +9,7 @@ mod describe;
 mod filter;
 mod join;
 mod lobby;
+mod pass;
 mod request;
 mod watch;
 

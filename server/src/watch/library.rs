@@ -253,14 +253,23 @@ impl Found {
         }
     }
 
-    /// A finished segment of a session that runs is for those only who have been shown all of it.
-    fn check_seen(&self, registry: &Registry) -> Result<(), Refusal> {
+    /// The session that runs and is joined by code, where this is a segment of one.
+    pub(super) fn running_by_code(&self, registry: &Registry) -> Option<Arc<SessionHandle>> {
+        self.running(registry).filter(|session| session.terms.visibility.takes_tickets_only())
+    }
+
+    /// The session that runs, and that this is a segment of.
+    fn running(&self, registry: &Registry) -> Option<Arc<SessionHandle>> {
         let is_segment_of = |session: &&Arc<SessionHandle>| {
             let path = session.recording.path().filter(|_| session.state() == SessionState::Running);
             path.is_some_and(|path| is_same_recording(&path, &self.path))
         };
-        let sessions = registry.all();
-        let Some(session) = sessions.iter().find(is_segment_of) else { return Ok(()) };
+        registry.all().iter().find(is_segment_of).map(Arc::clone)
+    }
+
+    /// A finished segment of a session that runs is for those only who have been shown all of it.
+    fn check_seen(&self, registry: &Registry) -> Result<(), Refusal> {
+        let Some(session) = self.running(registry) else { return Ok(()) };
         let last = self.open().map(|recording| recording.summary().last_tick());
         // One that cannot be looked at now is not known to have been seen.
         if !last.is_ok_and(|last| last <= session.live_tick()) {

@@ -87,7 +87,7 @@ impl Methods for RecordingService {
             "/tickwire.v1.RecordingService/DownloadRecording" => {
                 let download = async move |request: pb::DownloadRecordingRequest| {
                     permit(&shared, &headers).await?;
-                    download(&shared, request.name).await
+                    download(&shared, &headers, request.name).await
                 };
                 rpc::streaming(request, bytes_max, gzip, download).await
             }
@@ -119,15 +119,20 @@ async fn replay(
     let name = request.name.clone();
     let source = blocking(shared, move |shared| {
         let found = find(&shared.library, &name)?;
-        shared.library.source(&found, &shared.registry)
+        let source = shared.library.source(&found, &shared.registry)?;
+        let watched = source.session().cloned().or_else(|| found.running_by_code(&shared.registry));
+        Ok((source, watched))
     });
-    let source = source.await?;
-    let admission = match (admission, source.session()) {
+    let (source, watched) = source.await?;
+    let admission = match (admission, watched) {
         // Of a match that is being played it is as if it were watched, whoever may have recordings.
         (None, Some(session)) => {
             let mut admission = shared.identity.admit(&mut hello, Purpose::Watch)?;
-            if !admission.names_a_session() && session.terms.visibility.takes_tickets_only() {
-                return Err(needs_ticket(&session.name));
+            if session.terms.visibility.takes_tickets_only() && !admission.names_a_session() {
+                let ticket = hello.ticket.as_ref().ok_or_else(|| needs_ticket(&session.name))?;
+                if shared.reservations.resolve(ticket.reveal())?.session.name != session.name {
+                    return Err(needs_ticket(&session.name));
+                }
             }
             admission.record().await?;
             Some(admission)
@@ -199,10 +204,21 @@ fn list(shared: &Shared, request: &pb::ListRecordingsRequest) -> Result<pb::List
 
 async fn download(
     shared: &Arc<Shared>,
+    headers: &HeaderMap,
     name: String,
 ) -> Result<impl Stream<Item = Result<Bytes, Status>> + Send + use<>, Status> {
-    let file = blocking(shared, move |shared| {
+    let is_public = shared.library.is_public;
+    let found = blocking(shared, move |shared| {
         let found = find(&shared.library, &name)?;
+        let is_by_code = is_public && found.running_by_code(&shared.registry).is_some();
+        Ok((found, is_by_code))
+    });
+    let (found, is_by_code) = found.await?;
+    // What is everybody's is still not the match of those who have its code.
+    if is_by_code {
+        shared.identity.admit_to_recordings(headers).await?;
+    }
+    let file = blocking(shared, move |shared| {
         let most = shared.limits().downloads_max;
         let permit = shared.downloads.take(most).ok_or_else(|| {
             let message = format!("{most} downloads are under way, which is the most");

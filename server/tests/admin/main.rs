@@ -6,6 +6,7 @@ mod encrypted;
 #[path = "../program/mod.rs"]
 #[allow(dead_code, reason = "each binary needs its part of it")]
 mod program;
+mod shell;
 
 use std::{
     fs,
