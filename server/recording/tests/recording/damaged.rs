@@ -11,17 +11,22 @@ use std::{
     ops::Range,
     panic::{AssertUnwindSafe, catch_unwind},
     path::Path,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64},
+    },
 };
 
 use tickwire_recording::{
-    ExportPart, Layout, RecordedResult, RecordedTick, Recording, RecordingState, Selection, diff, dump_tick, export,
-    export_csv, export_mcap, list, minimise, repair, verify,
+    ChatRecord, EndReason, ExportPart, Layout, RecordedResult, RecordedTick, RecorderOptions, Recorders, Recording,
+    RecordingState, Recovered, Recovery, RecoveryOptions, Replay, ReplayError, SeatToken, Segment, Selection, TokenKey,
+    Unfinished, VerifyError, Writer, diff, dump_tick, export, export_csv, export_mcap, list, live_path, minimise,
+    repair, verify,
 };
-use tickwire_shared::{Digest, Game, Tick};
+use tickwire_shared::{Digest, Game, PlayerId, Tick, TickRate};
 use tickwire_simulation::TickInput;
 
-use crate::game::{Dots, Match, play_broken_match, play_match};
+use crate::game::{Dots, Match, created, play_broken_match, play_match, play_match_with_keyframes};
 
 const FILES_DEFAULT: u64 = 200;
 const SEED: u64 = 0x00DA_4A6E;
@@ -41,21 +46,94 @@ impl Luck {
     }
 }
 
+/// What a file is before it is damaged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Form {
+    Live,
+    /// Live, as a kill leaves it.
+    Killed,
+    Finished,
+}
+
+const FORMS: [Form; 3] = [Form::Live, Form::Killed, Form::Finished];
+
 struct Originals {
-    matches: [Match; 2],
-    /// Each match, live and finished.
-    files: [[Vec<u8>; 2]; 2],
+    matches: [Match; 4],
+    /// Each match, in each form.
+    files: [[Vec<u8>; 3]; 4],
     whole: Recording,
+    recorders: Recorders,
 }
 
 impl Originals {
     fn new() -> Self {
-        let matches = [play_match(50), play_broken_match(40)];
-        let files =
-            matches.each_ref().map(|played| [Layout::Live, Layout::Finished].map(|layout| played.bytes(layout)));
+        let matches =
+            [play_match(50), play_broken_match(40), play_match_with_keyframes(50, 15), second_segment(60, 30)];
+        let files = matches.each_ref().map(|played| FORMS.map(|form| bytes(played, form)));
         let whole = matches[0].recording();
-        Self { matches, files, whole }
+        Self { matches, files, whole, recorders: Recorders::new() }
     }
+}
+
+/// What is recorded of a match from the end of its first segment on.
+fn second_segment(ticks: u64, first_ticks: u64) -> Match {
+    let origin = Tick(first_ticks);
+    let mut played = play_match_with_keyframes(ticks, 10);
+    played.meta.segment = Segment { number: 2, first_tick: origin.next(), predecessor: Some("dots-1".to_owned()) };
+    played.ticks.retain(|(input, _)| input.tick > origin);
+    played.keyframes.retain(|keyframe| keyframe.tick >= origin);
+    played
+}
+
+/// A match with keyframes has everything else that a file can have, too.
+fn bytes(played: &Match, form: Form) -> Vec<u8> {
+    let layout = if form == Form::Finished { Layout::Finished } else { Layout::Live };
+    let end = (form != Form::Killed).then_some(&played.end);
+    if played.keyframes.is_empty() {
+        return played.bytes_with(layout, end);
+    }
+    let mut writer = Writer::new(Cursor::new(Vec::new()), &played.meta, layout).expect("memory takes it");
+    let origin = played.meta.segment.origin();
+    for keyframe in played.keyframes.iter().filter(|keyframe| keyframe.tick == origin) {
+        writer.keyframe(keyframe).expect("memory takes it");
+    }
+    for (input, result) in &played.ticks {
+        writer.tick_input(input).expect("memory takes it");
+        writer.tick_result(result.as_ref().expect("it is sound")).expect("memory takes it");
+        for keyframe in played.keyframes.iter().filter(|keyframe| keyframe.tick == input.tick) {
+            writer.keyframe(keyframe).expect("memory takes it");
+        }
+        match input.tick.0 % 10 {
+            2 => writer.chat(&line(input.tick)).expect("memory takes it"),
+            4 => writer.seat_token(input.tick, &token(PlayerId(1), input.tick)).expect("memory takes it"),
+            _ => {}
+        }
+        if input.tick.since(origin) == 25 {
+            writer.recovered(&Recovered { tick: input.tick, epoch: 1, time: created() }).expect("memory takes it");
+        }
+    }
+    if let Some(end) = end {
+        writer.end(end).expect("memory takes it");
+    }
+    writer.finish().expect("memory takes it").into_inner()
+}
+
+fn line(tick: Tick) -> ChatRecord {
+    ChatRecord {
+        id: tick.0,
+        tick,
+        time: created(),
+        from: Some(PlayerId(1)),
+        from_name: "Ada".into(),
+        to: None,
+        team: None,
+        text: format!("said in tick {tick}"),
+    }
+}
+
+fn token(player: PlayerId, tick: Tick) -> SeatToken {
+    let key = |id| TokenKey { id, hash: [id as u8; 32] };
+    SeatToken { player, newest: key(tick.0), previous: Some(key(tick.0 - 1)) }
 }
 
 #[test]
@@ -63,19 +141,21 @@ fn no_damage_makes_anything_panic_or_passes_for_what_was_recorded() {
     let files = std::env::var("TICKWIRE_DAMAGED_FILES").map_or(FILES_DEFAULT, |files| files.parse().expect("a number"));
     let originals = Originals::new();
     let directory = tempfile::tempdir().expect("a directory");
-    let (mut read, mut refused, mut repaired) = (0, 0, 0);
+    let (mut read, mut refused, mut repaired, mut sought, mut recovered, mut gone_on) = (0, 0, 0, 0, 0, 0);
     for file in 0..files {
         let mut luck = Luck { file, drawn: 0 };
-        let which = luck.below(2);
-        let form = luck.below(2);
-        let forged = form == 0 && luck.below(4) == 0;
+        let which = luck.below(originals.files.len());
+        let form = luck.below(FORMS.len());
         let mut bytes = originals.files[which][form].clone();
+        let form = FORMS[form];
+        let forged = form != Form::Finished && luck.below(4) == 0;
         if forged {
             forge(&mut bytes, &mut luck);
         } else {
             damage(&mut bytes, &mut luck);
         }
-        let work = AssertUnwindSafe(|| use_all(&originals, which, form, forged, bytes, directory.path()));
+        let subject = Subject { originals: &originals, played: &originals.matches[which], form, forged };
+        let work = AssertUnwindSafe(|| subject.use_all(&bytes, directory.path(), &mut luck));
         let outcome = catch_unwind(work).unwrap_or_else(|panic| {
             let text = panic.downcast_ref::<String>().map(String::as_str);
             let text = text.or(panic.downcast_ref::<&str>().copied()).unwrap_or_default();
@@ -84,11 +164,19 @@ fn no_damage_makes_anything_panic_or_passes_for_what_was_recorded() {
         read += u64::from(outcome.ticks > 0);
         refused += u64::from(!outcome.opened);
         repaired += u64::from(outcome.repaired);
+        sought += u64::from(outcome.sought);
+        recovered += u64::from(outcome.recovered);
+        gone_on += u64::from(outcome.gone_on);
     }
     // Most kinds of damage leave something.
     assert!(
-        read > files / 4 && refused > files / 50 && repaired > files / 4,
-        "{read} read, {refused} refused, {repaired} repaired"
+        read > files / 4
+            && refused > files / 50
+            && repaired > files / 4
+            && sought > files / 4
+            && recovered > files / 8
+            && gone_on > files / 100,
+        "{read} read, {refused} refused, {repaired} repaired, {sought} sought, {recovered} recovered, {gone_on} gone on"
     );
 }
 
@@ -154,6 +242,12 @@ struct Outcome {
     opened: bool,
     ticks: usize,
     repaired: bool,
+    /// A replay began at some tick.
+    sought: bool,
+    /// A server would go on with it.
+    recovered: bool,
+    /// One did.
+    gone_on: bool,
 }
 
 /// An error is said in words.
@@ -161,54 +255,151 @@ fn worded<T, E: Display>(result: Result<T, E>) -> Option<T> {
     result.map_err(|error| assert!(!error.to_string().is_empty())).ok()
 }
 
-/// Does with the file whatever there is to do.
-fn use_all(
-    originals: &Originals,
-    which: usize,
-    form: usize,
+/// What was damaged.
+struct Subject<'a> {
+    originals: &'a Originals,
+    played: &'a Match,
+    form: Form,
     forged: bool,
-    bytes: Vec<u8>,
-    directory: &Path,
-) -> Outcome {
-    let path = directory.join(["a.live.mcap", "a.mcap"][form]);
-    fs::write(&path, &bytes).expect("a writable directory");
-    for listed in list(directory).expect("a readable directory") {
-        worded(listed.summary);
-    }
-    let mut outcome = Outcome::default();
-    if let Some(recording) = worded(Recording::open(&path)) {
-        outcome.opened = true;
-        let ticks = &originals.matches[which].ticks;
-        outcome.ticks = check_ticks(&recording, ticks, forged);
-        if let RecordingState::Damaged(reason) = recording.scan().state {
-            assert!(!reason.is_empty());
-        }
-        drop((recording.summary(), recording.lacks_indexes()));
+}
 
-        let game: Arc<dyn Game> = Arc::new(Dots::default());
-        let verified = worded(verify(&recording, Arc::clone(&game)));
-        assert!(verified.is_none_or(|verified| verified.ticks as usize <= ticks.len() || forged));
-        worded(dump_tick(&recording, Ok(Arc::clone(&game)), Tick(20)));
-        worded(minimise(&recording, &game, 3, |_| {}).map(|small| small.write(Cursor::new(Vec::new()))));
-        for (a, b) in [(&recording, &originals.whole), (&originals.whole, &recording)] {
-            worded(diff(a, b).map(|found| found.first.map(|first| first.to_string())));
+impl Subject<'_> {
+    /// Does with the file whatever there is to do.
+    fn use_all(&self, bytes: &[u8], directory: &Path, luck: &mut Luck) -> Outcome {
+        let forged = self.forged;
+        let path = directory.join(if self.form == Form::Finished { "a.mcap" } else { "a.live.mcap" });
+        fs::write(&path, bytes).expect("a writable directory");
+        for listed in list(directory).expect("a readable directory") {
+            worded(listed.summary);
         }
-        let all = Selection::default();
-        worded(export(&recording, &all, &mut Vec::new()));
-        for part in [ExportPart::Fields, ExportPart::Inputs, ExportPart::Events] {
-            worded(export_csv(&recording, part, &all, &mut Vec::new()));
+        let mut outcome = Outcome::default();
+        if let Some(recording) = worded(Recording::open(&path)) {
+            outcome.opened = true;
+            let ticks = &self.played.ticks;
+            outcome.ticks = check_ticks(&recording, ticks, forged);
+            if let RecordingState::Damaged(reason) = recording.scan().state {
+                assert!(!reason.is_empty());
+            }
+            drop((recording.summary(), recording.lacks_indexes()));
+
+            let game: Arc<dyn Game> = Arc::new(Dots::default());
+            let verified = worded(verify(&recording, Arc::clone(&game)));
+            assert!(verified.is_none_or(|verified| verified.ticks as usize <= ticks.len() || forged));
+            outcome.sought = self.seek(&recording, &game, luck);
+            worded(dump_tick(&recording, Ok(Arc::clone(&game)), Tick(20)));
+            worded(minimise(&recording, &game, 3, |_| {}).map(|small| small.write(Cursor::new(Vec::new()))));
+            let whole = &self.originals.whole;
+            for (a, b) in [(&recording, whole), (whole, &recording)] {
+                worded(diff(a, b).map(|found| found.first.map(|first| first.to_string())));
+            }
+            let all = Selection::default();
+            worded(export(&recording, &all, &mut Vec::new()));
+            for part in [ExportPart::Fields, ExportPart::Inputs, ExportPart::Events] {
+                worded(export_csv(&recording, part, &all, &mut Vec::new()));
+            }
+            worded(export_mcap(&recording, &all, Cursor::new(Vec::new())));
+            self.read_chat(&recording);
         }
-        worded(export_mcap(&recording, &all, Cursor::new(Vec::new())));
+        if let Some(repaired) = worded(repair(&path)) {
+            outcome.repaired = true;
+            let whole = Recording::open(&repaired.path).expect("what has been repaired opens");
+            let mut ticks = whole.ticks().expect("it is there");
+            assert!(ticks.all(|tick| forged || tick.is_ok()), "what is repaired is sound");
+        }
+        if self.form != Form::Finished {
+            let live = live_path(directory, "b");
+            fs::write(&live, bytes).expect("a writable directory");
+            self.recover(&live, luck, &mut outcome);
+        }
+        for entry in fs::read_dir(directory).expect("a readable directory") {
+            fs::remove_file(entry.expect("an entry").path()).expect("it can be removed");
+        }
+        outcome
     }
-    if let Some(repaired) = worded(repair(&path)) {
-        outcome.repaired = true;
-        let whole = Recording::open(&repaired.path).expect("what has been repaired opens");
-        assert!(whole.ticks().expect("it is there").all(|tick| forged || tick.is_ok()), "what is repaired is sound");
+
+    /// Whether it can be played from some tick on: what it is then is what was recorded, and goes on as that does.
+    fn seek(&self, recording: &Recording, game: &Arc<dyn Game>, luck: &mut Luck) -> bool {
+        let origin = self.played.meta.segment.origin();
+        let tick = Tick(origin.0 + luck.below(self.played.ticks.len() + 2) as u64);
+        let Some(mut replay) = worded(Replay::at(recording, Arc::clone(game), tick)) else { return false };
+        if !self.forged {
+            assert_eq!(replay.session().tick(), tick);
+            assert!(
+                tick == origin || self.hash_after(tick).is_none_or(|hash| replay.session().frame().state_hash == hash)
+            );
+        }
+        for played in replay.by_ref().take(3) {
+            let divergence = worded(played).and_then(|played| played.divergence);
+            assert!(self.forged || divergence.is_none(), "{divergence:?}");
+        }
+        true
     }
-    for entry in fs::read_dir(directory).expect("a readable directory") {
-        fs::remove_file(entry.expect("an entry").path()).expect("it can be removed");
+
+    /// The recorded state hash, where that tick has one.
+    fn hash_after(&self, tick: Tick) -> Option<u64> {
+        let recorded = self.played.ticks.iter().find(|(input, _)| input.tick == tick)?;
+        recorded.1.as_ref().map(|result| result.state_hash)
     }
-    outcome
+
+    fn read_chat(&self, recording: &Recording) {
+        for said in worded(recording.chat()).into_iter().flatten() {
+            let said = worded(said);
+            assert!(self.forged || said.is_none_or(|said| said == line(said.tick)), "nobody said that");
+        }
+        worded(recording.newest_chat(3));
+    }
+
+    /// As a server does with what a killed one has left; now and then it goes on, too.
+    fn recover(&self, live: &Path, luck: &mut Luck, outcome: &mut Outcome) {
+        let Some(unfinished) = worded(Unfinished::open(live)) else { return };
+        let (stop, ticks_done) = (AtomicBool::new(false), AtomicU64::new(0));
+        let options = RecoveryOptions { grace_ticks: 50, now: created(), stop: &stop, ticks_done: &ticks_done };
+        let recovery = unfinished.recover(Arc::new(Dots::default()), options).map_err(|(error, _)| error);
+        match worded(recovery) {
+            None => {}
+            Some(Recovery::GoesOn(resumable)) => {
+                outcome.recovered = true;
+                if self.forged {
+                    return;
+                }
+                let at = resumable.recovered().tick;
+                assert!(at <= self.played.end.tick, "{at}");
+                assert!(resumable.said().all(|said| *said == line(said.tick)), "nobody said that");
+                let of_seat = |seat: &SeatToken| *seat == token(seat.player, Tick(seat.newest.id));
+                assert!(resumable.seat_tokens().iter().all(of_seat), "{:?}", resumable.seat_tokens());
+                if luck.below(4) > 0 {
+                    return;
+                }
+                outcome.gone_on = true;
+                let options = RecorderOptions::at(TickRate::DEFAULT);
+                let resumed = self.originals.recorders.resume(*resumable, options);
+                let (mut session, mut recorder) = resumed.expect("the disk takes it");
+                let hash = session.frame().state_hash;
+                assert!(self.hash_after(at).is_none_or(|recorded| recorded == hash), "tick {at}: another state");
+                for _ in 0..3 {
+                    let record = Arc::new(session.begin_tick());
+                    recorder.tick_input(Arc::clone(&record));
+                    recorder.tick_result(session.finish_tick(&record).expect("the dots are sound").result);
+                }
+                let closed = recorder.close(EndReason::Shutdown);
+                assert_eq!((closed.problem, closed.end.tick), (None, Tick(at.0 + 3)));
+                let recording = Recording::open(&closed.path).expect("it is closed");
+                match verify(&recording, Arc::new(Dots::default())) {
+                    Ok(verified) => assert_eq!(verified.ticks, at.since(self.played.meta.segment.origin()) + 3),
+                    // What the segment begins with was damaged: it went on from a later keyframe, and is sought from there.
+                    Err(VerifyError::Replay { source: ReplayError::NoOrigin { .. }, .. }) => {
+                        let replay = Replay::at(&recording, Arc::new(Dots::default()), closed.end.tick);
+                        assert_eq!(replay.expect("it has a keyframe").session().tick(), closed.end.tick);
+                    }
+                    Err(error) => panic!("what has gone on is not one match: {error}"),
+                }
+            }
+            Some(Recovery::Over { finished, end }) => {
+                assert!(self.forged || end.reason == self.played.end.reason, "{end:?}");
+                Recording::open(&finished.path).expect("what is finished opens");
+            }
+        }
+    }
 }
 
 /// What is read without an error is what was recorded, unless somebody has forged it; an error comes last.
