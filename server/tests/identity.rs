@@ -384,7 +384,7 @@ async fn a_disk_that_hangs_lets_nobody_in_keeps_their_seat_and_does_not_hold_up_
     let channel = Endpoint::from_shared(server.url.clone()).expect("a URL").connect().await.expect("it listens");
     let mut sessions = SessionServiceClient::new(channel);
     let mut request = Request::new(pb::JoinSessionRequest {
-        target: Some(pb::join_session_request::Target::Name("sessions/arena-1".into())),
+        target: Some(Target::Name("sessions/arena-1".into())),
         ..pb::JoinSessionRequest::default()
     });
     request.metadata_mut().insert("authorization", format!("Bearer {}", keys.api_key).parse().expect("ASCII"));

@@ -36,7 +36,7 @@ pub struct SessionProgress {
     pub overruns: u64,
     /// How often the tick loop has given up catching up.
     pub slips: u64,
-    /// Whether its game has been in one tick for longer than [`Timeouts::stuck`].
+    /// Whether its game has been in one tick for longer than [`Timeouts::stuck`](crate::Timeouts::stuck).
     pub stuck: bool,
 }
 

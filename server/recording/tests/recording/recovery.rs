@@ -491,7 +491,7 @@ fn who_dies_of_a_segments_keyframes_begins_with_the_segments_before_it() {
             (true, true) => assert!(matches!(recovered, Ok(Recovery::GoesOn(_))), "{there:?}, {deaths}: {recovered:?}"),
             (true, false) => assert!(matches!(recovered, Err(RecoveryError::DiedRestoring { .. })), "{recovered:?}"),
             (false, _) => {
-                assert!(matches!(recovered, Err(RecoveryError::Replay(_))), "{there:?}, {deaths}: {recovered:?}")
+                assert!(matches!(recovered, Err(RecoveryError::Replay(_))), "{there:?}, {deaths}: {recovered:?}");
             }
         }
     }
