@@ -155,7 +155,7 @@ impl IdentityReason {
 
     /// The field that is to blame, where it is one.
     pub(super) fn field(self) -> Option<&'static str> {
-        self.reason().starts_with("TICKET_").then_some(TICKET)
+        self.reason().get(..7).is_some_and(|head| head.eq_ignore_ascii_case("ticket_")).then_some(TICKET)
     }
 }
 
