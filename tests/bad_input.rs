@@ -69,7 +69,8 @@ async fn a_wished_for_rate_is_granted_and_kept() {
     for _ in 0..10 {
         let snapshot = client.snapshot().await;
         client.ack(snapshot.tick).await;
-        assert!(last.is_none_or(|last| snapshot.tick >= last + 3), "tick {} after {last:?}", snapshot.tick);
+        // One in each three ticks, of which it has the newest that there is when there is room for it.
+        assert!(last.is_none_or(|last| snapshot.tick / 3 > last / 3), "tick {} after {last:?}", snapshot.tick);
         last = Some(snapshot.tick);
     }
     server.stop().await;

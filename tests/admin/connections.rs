@@ -17,7 +17,7 @@ use crate::harness::{TestServer, config, eventually, reason_of, within_patience}
 /// As many as may be.
 const CONNECTIONS_MAX: usize = 64;
 const LONG: Duration = Duration::from_secs(3600);
-const SHORT: Duration = Duration::from_millis(100);
+const SHORT: Duration = Duration::from_millis(300);
 
 fn with(hello: Duration, admin_idle: Duration) -> ServerConfig {
     ServerConfig { timeouts: Timeouts { hello, admin_idle, ..config().timeouts }, ..config() }
@@ -151,8 +151,9 @@ async fn a_connection_without_another_request_is_closed_unless_statistics_are_se
     }
     let mut other = administered.admin().await;
     for closed in 3..5 {
-        other.get_server_info(GetServerInfoRequest {}).await.expect("it is answered");
-        eventually("it is closed", || count(&administered.server, "IDLE") == closed).await;
+        // A call may still go out on the one that is being closed.
+        within_patience(async { while other.get_server_info(GetServerInfoRequest {}).await.is_err() {} }).await;
+        eventually("it is closed", || count(&administered.server, "IDLE") >= closed).await;
     }
     administered.server.stop().await;
 }
