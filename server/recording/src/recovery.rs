@@ -406,21 +406,26 @@ impl Unfinished {
         attempt: &mut Attempt,
     ) -> Option<Result<Result<Replayed, TickPanic>, RecoveryError>> {
         let Beginning::Origin { segments_back } = attempt.beginning() else { return None };
-        let before = self.segments_before(segments_back);
-        let oldest = before.last()?;
-        if oldest.origin_tick() > Tick::ZERO && attempt.deaths_of_keyframes().is_some() {
-            return None;
-        }
-        let began = oldest.origin_tick();
-        let replayed = self.replay_through(&before, sound, game, config, options, attempt);
-        match replayed {
-            // It may be the fault of those before.
-            Err(RecoveryError::Replay(error)) => {
-                tracing::warn!(tick = %began, "a segment before this one is of no use to begin with: {error}");
-                None
+        for tries in 0.. {
+            let before = self.segments_before(segments_back);
+            let began = before.last()?.origin_tick();
+            if began > Tick::ZERO && attempt.deaths_of_keyframes().is_some() {
+                return None;
             }
-            replayed => Some(replayed),
+            let replayed = self.replay_through(&before, sound, game, config, options, attempt);
+            match replayed.map_err(RecoveryError::or_disk) {
+                // A live file has become a finished one meanwhile.
+                Err(RecoveryError::Disk { source, .. })
+                    if source.kind() == io::ErrorKind::NotFound && tries < before.len() => {}
+                // It may be the fault of those before.
+                Err(RecoveryError::Replay(error)) => {
+                    tracing::warn!(tick = %began, "a segment before this one is of no use to begin with: {error}");
+                    return None;
+                }
+                replayed => return Some(replayed),
+            }
         }
+        None
     }
 
     /// Plays these segments, newest first, and then this one.

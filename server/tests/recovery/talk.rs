@@ -13,10 +13,10 @@ use crate::{
     swarm::Swarm,
 };
 
-const ARGUMENTS: &[&str] = &["--segment-bytes", "65536", "--keyframe-seconds", "1"];
+pub(crate) const ARGUMENTS: &[&str] = &["--segment-bytes", "65536", "--keyframe-seconds", "1"];
 
 /// The number of the newest segment that can be read.
-fn newest_segment(data: &Path) -> u32 {
+pub(crate) fn newest_segment(data: &Path) -> u32 {
     let numbers = files(data).into_iter().filter_map(|file| Some(Recording::open(file).ok()?.meta().segment.number));
     numbers.max().unwrap_or_default()
 }
