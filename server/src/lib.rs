@@ -26,6 +26,7 @@
 //! - `notices` and `drain`: what streams are told beside their match, and how a server comes to its end.
 //! - `reload`: limits, log level and whatever else can be read anew while the server runs.
 //! - `recovery`: sessions that a killed server has left go on, before the first stream comes.
+//! - `replay_command`: what the log says to type, so that a crash is seen again.
 //! - `metrics`: what all of these count, for Prometheus.
 //! - `admin`: the server in the hands of who hosts it, on a listener and a thread of its own.
 //! - `cli`: options and commands.
@@ -48,6 +49,7 @@ mod notices;
 mod play;
 mod recovery;
 mod reload;
+mod replay_command;
 mod server;
 mod session;
 mod sessions;

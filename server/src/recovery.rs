@@ -19,8 +19,8 @@ use std::{
 };
 
 use tickwire_recording::{
-    Recorders, RecordingError, RecordingMeta, Recovery, RecoveryError, RecoveryOptions, Unfinished, game_of, is_lost,
-    remove_stillborn, set_aside,
+    EndReason, Recorders, RecordingError, RecordingMeta, Recovery, RecoveryError, RecoveryOptions, Unfinished, game_of,
+    is_lost, remove_stillborn, set_aside,
 };
 use tickwire_shared::{Game, TickRate};
 use tracing::{error, error_span, info, warn};
@@ -28,6 +28,7 @@ use tracing::{error, error_span, info, warn};
 use crate::{
     chat,
     config::ServerConfig,
+    replay_command::{log_panic_command, replay_command},
     server::RunError,
     session::{RecoveredSession, SeatToken, SessionName, SessionTerms, grace_ticks, recorder_options},
 };
@@ -327,6 +328,9 @@ impl Job {
             Ok(Recovery::Over { finished, end }) => {
                 let file = finished.path.display();
                 info!(%session, %file, reason = ?end.reason, tick = %end.tick, "the session had ended");
+                if let EndReason::Failed { .. } = end.reason {
+                    log_panic_command(&session, end.tick, &finished.path);
+                }
                 return Outcome::Gone;
             }
             Err((RecoveryError::Disk { source, .. }, _)) => {
@@ -376,7 +380,10 @@ fn finish(session: &SessionName, unfinished: &Unfinished, next: Option<&Recordin
 
 fn put_aside(path: &Path, reason: &str) {
     match set_aside(path, reason) {
-        Ok(to) => error!(path = %to.display(), reason, "an unfinished recording is set aside"),
+        Ok(to) => {
+            let replay = replay_command(&to);
+            error!(path = %to.display(), reason, replay, "an unfinished recording is set aside");
+        }
         Err(error) => error!(path = %path.display(), reason, %error, "an unfinished recording cannot be set aside"),
     }
 }

@@ -3,7 +3,7 @@
 use std::{
     hash::{DefaultHasher, Hash as _, Hasher as _},
     num::NonZeroU64,
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::Arc,
     time::{Duration, SystemTime},
 };
@@ -17,7 +17,10 @@ use tickwire_simulation::{Session, TickInput, TickResult};
 use tracing::{error, info, warn};
 
 use super::{SeatToken, SessionName, SessionTerms, StartError, tokens::TokenKey};
-use crate::config::{RecordingConfig, ServerConfig};
+use crate::{
+    config::{RecordingConfig, ServerConfig},
+    replay_command::log_panic_command,
+};
 
 /// Records a session, or does nothing.
 #[derive(Debug)]
@@ -163,21 +166,9 @@ impl RecordingCloser {
             }
         }
         if let EndReason::Failed { .. } = end.reason {
-            let program = std::env::current_exe().unwrap_or_else(|_| "tickwire-server".into());
-            let command = replay_command(&program, &path);
-            error!(%session, tick = %end.tick, "the panic comes again, and its system is named, by: {command}");
+            log_panic_command(session, end.tick, &path);
         }
     }
-}
-
-/// What to type in a shell to play a recording again.
-fn replay_command(program: &Path, recording: &Path) -> String {
-    let quoted = |path: &Path| {
-        let path = path.display().to_string();
-        let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._/+-".contains(&byte);
-        if path.bytes().all(is_plain) { path } else { format!("'{}'", path.replace('\'', r"'\''")) }
-    };
-    format!("{} replay --verify {}", quoted(program), quoted(recording))
 }
 
 /// Such as `arena-1-20260131T184502123Z`: sorted by name is sorted by time.
@@ -190,16 +181,6 @@ fn file_name(session: &SessionName, created: SystemTime) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_command_that_replays_can_be_pasted_into_a_shell() {
-        let command = |program: &str, file: &str| replay_command(Path::new(program), Path::new(file));
-        assert_eq!(
-            command("target/release/tickwire-server", "data/recordings/arena-1-20260131T184502123Z.mcap"),
-            "target/release/tickwire-server replay --verify data/recordings/arena-1-20260131T184502123Z.mcap"
-        );
-        assert_eq!(command("/opt/my game", "it's.mcap"), r"'/opt/my game' replay --verify 'it'\''s.mcap'");
-    }
 
     #[test]
     fn a_files_name_tells_session_and_time() {
