@@ -3,6 +3,7 @@
 #![cfg(unix)]
 
 mod kill;
+mod long;
 mod press;
 #[path = "../program/mod.rs"]
 #[allow(dead_code, reason = "each binary needs its part of it")]

@@ -1,6 +1,6 @@
 //! What a start makes of what it finds.
 
-use std::{fs, sync::Arc};
+use std::{fs, process::Command, sync::Arc, time::Instant};
 
 use tickwire_proto::{
     PROTOCOL_VERSION,
@@ -10,8 +10,10 @@ use tickwire_recording::{EndReason, Layout, Recording, RecordingMeta, RecordingS
 use tickwire_shared::{Schema, SchemaParts};
 
 use crate::{
-    program::{Seated, data, files, only_recording, take_a_seat, verified},
-    server::{ARENA_1, Listening, Server, run},
+    program::{Seated, data, files, only_recording, stderr, take_a_seat, unaware, verified},
+    server::{ARENA_1, LOOK_INTERVAL, Listening, PATIENCE, Server, run},
+    swarm::Swarm,
+    talk::{ARGUMENTS as SEGMENTS, newest_segment},
 };
 
 impl Seated {
@@ -211,6 +213,12 @@ async fn what_cannot_go_on_is_set_aside_and_the_server_starts_all_the_same() {
     for reason in reasons {
         assert!(listed.contains(reason), "{reason:?} is not in\n{listed}");
     }
+    // Each says how it is seen again.
+    let aside = server.server.logged("an unfinished recording is set aside");
+    let diverges = aside.iter().find(|line| line["reason"].as_str().is_some_and(|reason| reason.contains("tick 7")));
+    let replay = diverges.and_then(|line| line["replay"].as_str()).expect("a command");
+    let seen = unaware(Command::new("sh")).args(["-c", replay]).output().expect("there is a shell");
+    assert!(!seen.status.success() && stderr(&seen).contains("the replay diverges at tick 7"), "{}", stderr(&seen));
     let names = files(data.path());
     let count = |ending: &str| names.iter().filter(|name| name.to_string_lossy().ends_with(ending)).count();
     assert_eq!((count(".set-aside.mcap"), count(".set-aside.txt"), count(".attempt")), (4, 4, 0), "{names:?}");
@@ -234,6 +242,33 @@ async fn a_kill_amid_a_recovery_is_no_loss() {
     assert_eq!(there.players, 1);
     last.server.end();
     assert!(verified(&only_recording(data.path())).ticks >= there.tick);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn kills_while_a_segments_keyframe_is_restored_are_no_loss() {
+    let data = data();
+    let mut server = Listening::start(data.path(), SEGMENTS).await;
+    let swarm = Swarm::start(&format!("http://{}", server.address), 12, 19);
+    let deadline = Instant::now() + PATIENCE;
+    while newest_segment(data.path()) < 3 {
+        assert!(Instant::now() < deadline, "the recording does not go on in other files");
+        tokio::time::sleep(LOOK_INTERVAL).await;
+    }
+    server.server.kill();
+    swarm.end();
+    // What so many kills leave that come just then: fewer than lose time, and many more.
+    for (epoch, deaths) in [(1, 1), (2, 2), (3, 4), (4, 6), (5, 40)] {
+        let live = files(data.path()).into_iter().rfind(|file| file.to_string_lossy().ends_with(".live.mcap"));
+        let live = live.expect("there is one");
+        assert!(Recording::open(&live).expect("a recording").meta().segment.number >= 3);
+        let note = live.to_string_lossy().replace(".live.mcap", ".attempt");
+        let left = format!("suspect={:020} deaths={:020} restoring={:020} now={:020}\n", 0, 0, deaths - 1, u64::MAX);
+        fs::write(&note, left).expect("a disk");
+        let mut next = Listening::start(data.path(), SEGMENTS).await;
+        next.server.logs("session recovered").expect("it says so");
+        assert_eq!(next.session(ARENA_1).await.epoch, epoch, "after {deaths} deaths");
+        next.server.kill();
+    }
 }
 
 #[cfg(target_os = "linux")]
