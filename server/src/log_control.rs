@@ -4,7 +4,7 @@ use std::fmt;
 
 use tracing_subscriber::{
     EnvFilter, Registry,
-    filter::ParseError,
+    filter::LevelFilter,
     reload::{self, Handle},
 };
 
@@ -18,12 +18,12 @@ pub struct LogControl(Option<Handle<EnvFilter, Registry>>);
 #[non_exhaustive]
 pub enum LogFilterError {
     /// What was asked for is no filter.
-    #[error("{wanted:?} is no filter of log lines: {source}; write it as info, or info,tickwire_server=debug")]
+    #[error("{wanted:?} is no filter of log lines: {problem}; write it as info, or info,tickwire_server=debug")]
     Filter {
         /// What was asked for.
         wanted: String,
         /// What is wrong with it.
-        source: ParseError,
+        problem: String,
     },
     /// The program around the server logs by itself.
     #[error("the program around the server writes its log by itself: change the filter there")]
@@ -66,7 +66,29 @@ impl LogControl {
 /// # Errors
 /// Where it is none.
 pub(crate) fn parse(filter: &str) -> Result<EnvFilter, LogFilterError> {
-    EnvFilter::try_new(filter).map_err(|source| LogFilterError::Filter { wanted: filter.to_owned(), source })
+    let wrong = |problem| LogFilterError::Filter { wanted: filter.to_owned(), problem };
+    if let Some(problem) = silent_directive(filter) {
+        return Err(wrong(problem));
+    }
+    EnvFilter::try_new(filter).map_err(|error| wrong(error.to_string()))
+}
+
+/// What is wrong with a directive that the filter's own syntax allows, and that lets nothing pass: a word that is no level is a
+/// module's name to it, of which all lines are written, and of others none.
+fn silent_directive(filter: &str) -> Option<String> {
+    // Spans may have commas of their own.
+    if filter.contains('[') {
+        return None;
+    }
+    filter.split(',').filter(|directive| !directive.is_empty()).find_map(|directive| match directive.split_once('=') {
+        None if directive.parse::<LevelFilter>().is_err() => {
+            Some(format!("{directive:?} is no level: off, error, warn, info, debug or trace"))
+        }
+        Some((module, _)) if module.contains('-') => {
+            Some(format!("no module is called {module:?}: they are written with _"))
+        }
+        _ => None,
+    })
 }
 
 #[cfg(test)]
@@ -89,6 +111,22 @@ mod tests {
             assert!(enabled!(Level::DEBUG));
             assert_eq!(control.filter().as_deref(), Some("tickwire_server=debug,warn"));
         });
+    }
+
+    #[test]
+    fn what_would_silence_the_log_by_a_slip_is_no_filter() {
+        for (filter, problem) in [
+            ("inof", "\"inof\" is no level"),
+            ("info;debug", "\"info;debug\" is no level"),
+            ("warn,h2", "\"h2\" is no level"),
+            ("tickwire-server=debug", "no module is called \"tickwire-server\": they are written with _"),
+        ] {
+            let told = parse(filter).expect_err("no filter").to_string();
+            assert!(told.contains(problem), "{told}");
+        }
+        for filter in ["off", "INFO", "3", "warn,h2=debug", "info,tickwire_server[connection{peer}]=trace"] {
+            parse(filter).expect("a filter");
+        }
     }
 
     #[test]

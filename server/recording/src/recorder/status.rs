@@ -140,6 +140,11 @@ impl Progress {
             None if state == RecorderState::Behind => trouble.newest.clone(),
             None => trouble.segment.clone(),
         };
+        // What is closed is synced as a whole, in a file of its own.
+        let unsynced = |written: u64, synced: u64| match state {
+            RecorderState::Closed => 0,
+            _ => written.saturating_sub(synced),
+        };
         RecorderStatus {
             state,
             problem,
@@ -148,8 +153,8 @@ impl Progress {
                 _ => begun.saturating_sub(inputs),
             },
             lag_bytes,
-            unsynced_ticks: inputs.saturating_sub(synced_inputs),
-            unsynced_bytes: bytes.saturating_sub(synced_bytes),
+            unsynced_ticks: unsynced(inputs, synced_inputs),
+            unsynced_bytes: unsynced(bytes, synced_bytes),
             bytes,
             failures,
             segment: number,

@@ -533,7 +533,8 @@ fn a_recording_that_is_closed_for_a_session_that_hangs_ends_as_if_killed() {
     let output = scene.session.finish_tick(&input).expect("nothing cannot break");
     scene.recorder.tick_result(output.result);
     scene.tick();
-    assert_eq!(scene.state(), RecorderState::Closed);
+    let status = scene.recorder.status();
+    assert_eq!((status.state, status.unsynced_ticks, status.unsynced_bytes), (RecorderState::Closed, 0, 0));
     assert_eq!(scene.recorder.close(EndReason::Shutdown).end, closed.end);
     let recording = Recording::open(&closed.path).expect("a recording");
     assert_eq!(recording.summary().state, RecordingState::Complete(EndReason::Killed));

@@ -63,8 +63,8 @@ impl TelemetryOptions {
         }
         if let Err(error) = log_control::parse(&self.log) {
             let problem = match error {
-                LogFilterError::Filter { source, .. } => {
-                    format!("is no filter of log lines: {source}; write it as info, or info,tickwire_server=debug")
+                LogFilterError::Filter { problem, .. } => {
+                    format!("is no filter of log lines: {problem}; write it as info, or info,tickwire_server=debug")
                 }
                 LogFilterError::NotOurs => error.to_string(),
             };
