@@ -1,6 +1,6 @@
 //! Golden recordings: human inputs in the arena, replayed by every build.
 //!
-//! `tests/recordings/*.mcap` are made by `TICKWIRE_BLESS=1 cargo test --test tests golden`. Bless them when a change of
+//! `tests/recordings/*.mcap` are made by `TICKWIRE_BLESS=1 cargo test --test golden`. Bless them when a change of
 //! the arena or of the engine is meant to change matches, and say so in the changelog: recordings of older versions then
 //! no longer replay.
 

@@ -7,7 +7,6 @@ mod churn;
 mod disk;
 mod ending;
 mod game_loop;
-mod golden;
 mod harness;
 mod hostile;
 mod hosting;
