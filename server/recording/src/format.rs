@@ -103,7 +103,11 @@ pub(crate) type Channels = [u16; Topic::ALL.len()];
 pub(crate) fn take_channels<W: io::Write + io::Seek>(
     writer: &mut mcap::Writer<W>,
     found: &[Arc<mcap::Channel<'static>>],
+    schemas: &[mcap::Schema<'static>],
 ) -> McapResult<()> {
+    for schema in schemas {
+        writer.add_schema_with_id(schema.id, &schema.name, &schema.encoding, &schema.data)?;
+    }
     for channel in found {
         let schema = match &channel.schema {
             Some(schema) => writer.add_schema_with_id(schema.id, &schema.name, &schema.encoding, &schema.data)?,
@@ -112,6 +116,11 @@ pub(crate) fn take_channels<W: io::Write + io::Seek>(
         writer.add_channel_with_id(channel.id, schema, &channel.topic, &channel.message_encoding, &channel.metadata)?;
     }
     Ok(())
+}
+
+/// Whether a file with the channels `found` has one for each topic.
+pub(crate) fn has_all_channels(found: &[Arc<mcap::Channel<'static>>]) -> bool {
+    Topic::ALL.into_iter().all(|topic| found.iter().any(|channel| Topic::of(channel) == Some(topic)))
 }
 
 /// Writes descriptors and channels of those topics that are not among the channels `found`.

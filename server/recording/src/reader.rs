@@ -13,7 +13,10 @@ use std::{
     },
 };
 
-use mcap::McapError;
+use mcap::{
+    McapError,
+    sans_io::{LinearReadEvent, LinearReader},
+};
 use prost::Message as _;
 use tickwire_proto::v1 as pb;
 use tickwire_shared::{Schema, Tick, TickRate};
@@ -130,6 +133,36 @@ impl Recording {
                 Some(Err(error)) => return Err(RecordingError::NotARecording(error.to_string())),
             }
         }
+    }
+
+    /// The schemas that stand in the first `bytes` of a file without chunks, with those that no channel there has.
+    pub(crate) fn schemas_within(&self, bytes: u64) -> Result<Vec<FileSchema>, RecordingError> {
+        let (path, read) = self.source.read()?;
+        let io = |source| RecordingError::Io { path: path.clone(), source };
+        let not_ours = |error: McapError| RecordingError::NotARecording(error.to_string());
+        let mut read = read.take(bytes);
+        let mut records = LinearReader::new_with_options(format::read_options());
+        let mut schemas = Vec::new();
+        while let Some(event) = records.next_event() {
+            match event.map_err(not_ours)? {
+                LinearReadEvent::ReadRequest(wanted) => {
+                    // Nothing read would say that the file ends.
+                    match read.read(records.insert(wanted)) {
+                        Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                        got => records.notify_read(got.map_err(io)?),
+                    }
+                }
+                LinearReadEvent::Record { data, opcode: mcap::records::op::SCHEMA } => {
+                    let record = mcap::parse_record(mcap::records::op::SCHEMA, data).map_err(not_ours)?;
+                    if let mcap::records::Record::Schema { header, data } = record.into_owned() {
+                        let mcap::records::SchemaHeader { id, name, encoding } = header;
+                        schemas.push(FileSchema { id, name, encoding, data });
+                    }
+                }
+                LinearReadEvent::Record { .. } => {}
+            }
+        }
+        Ok(schemas)
     }
 
     pub(crate) fn source(&self) -> &Source {
@@ -318,10 +351,15 @@ pub(crate) struct Sound {
     /// What the first tick that there can be follows.
     pub(crate) origin: Tick,
     pub(crate) channels: FileChannels,
+    /// Those in the file, where a channel that this build writes is not: what is appended takes none of their numbers.
+    pub(crate) schemas: Vec<FileSchema>,
 }
 
 /// The channels of a file, as they stand in it.
 pub(crate) type FileChannels = Vec<Arc<mcap::Channel<'static>>>;
+
+/// A schema of a file, as it stands in it.
+pub(crate) type FileSchema = mcap::Schema<'static>;
 
 /// Those that have been read so far.
 fn channels<R: Read>(messages: &mcap::io::MessageReader<R>) -> FileChannels {
@@ -421,6 +459,7 @@ impl Records {
             rate,
             origin,
             channels,
+            schemas: Vec::new(),
         }
     }
 

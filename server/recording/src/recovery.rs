@@ -20,7 +20,7 @@ use crate::{
     ReplayedTick, SeatToken, VerifyError,
     attempt::{Attempt, Beginning, Died},
     files,
-    format::Topic,
+    format::{self, Topic},
     list,
     reader::{Record, Sound},
     recorder::NAMES_MAX,
@@ -323,6 +323,9 @@ impl Unfinished {
             self.disk.cut(sound.bytes).map_err(self.disk_error())?;
             // Some of those that were read may have stood behind that.
             sound.channels = self.recording.channels_within(sound.bytes)?;
+        }
+        if !format::has_all_channels(&sound.channels) {
+            sound.schemas = self.recording.schemas_within(sound.bytes)?;
         }
         Ok(Ok(sound))
     }

@@ -81,16 +81,17 @@ impl<W: Write + Seek> Writer<W> {
         Ok(writer)
     }
 
-    /// Goes on with a live recording that has `channels`. First, `to` gets what stands in it already, and then `seek` is
+    /// Goes on with a live recording that has the channels `found`, and `schemas`. First, `to` gets what stands in it already, and then `seek` is
     /// called: from there on, `to` gets what is to be appended.
     pub(crate) fn resume(
         to: W,
         rate: TickRate,
         found: &[Arc<mcap::Channel<'static>>],
+        schemas: &[mcap::Schema<'static>],
         seek: impl FnOnce(),
     ) -> io::Result<Self> {
         let mut mcap = format::write_options(Layout::Live).create(to).map_err(io_error)?;
-        format::take_channels(&mut mcap, found).map_err(io_error)?;
+        format::take_channels(&mut mcap, found, schemas).map_err(io_error)?;
         mcap.flush().map_err(io_error)?;
         seek();
         let channels = format::add_missing_channels(&mut mcap, found).map_err(io_error)?;

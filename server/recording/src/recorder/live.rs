@@ -158,7 +158,7 @@ impl Live {
         disk.cut(sound.bytes)?;
         let encoded = Encoded::default();
         let seek = || encoded.restart(sound.bytes);
-        let mut writer = Writer::resume(encoded.clone(), sound.rate, &sound.channels, seek)?;
+        let mut writer = Writer::resume(encoded.clone(), sound.rate, &sound.channels, &sound.schemas, seek)?;
         writer.set_ticks(sound.whole.since(sound.origin));
         let ticks = Ticks { input: sound.begun.0, result: sound.whole.0 };
         let tokens = tokens.iter().map(|token| (token.player, *token)).collect();

@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    ops::Range,
     path::{Path, PathBuf},
     sync::{
         Arc,
@@ -280,6 +281,37 @@ fn a_session_goes_on_from_before_a_damaged_tick_and_the_file_is_kept() {
     assert!(session.tick().0 - readable <= 1, "{} of {readable}", session.tick());
     assert_eq!(scene.files(), ["a.damaged-0.mcap", "a.live.mcap"]);
     assert_eq!(fs::read(scene.directory.path().join("a.damaged-0.mcap")).expect("it is there"), bytes);
+}
+
+#[test]
+fn what_is_appended_takes_the_number_of_no_schema_that_a_damaged_head_has() {
+    let mut live = play_match(30).bytes_with(Layout::Live, None);
+    // The channel of ends is gone, and the schema that it had is not what it was.
+    let channel = records(&live, 4).find(|range| live[range.clone()].windows(7).any(|at| at == b"\x03\0\0\0end"));
+    drop(live.drain(channel.expect("ends have a channel")));
+    let is_of_ends = |range: &Range<usize>| live[range.clone()].windows(16).any(|at| at == b"v1.RecordingEnd\x08");
+    let schema = records(&live, 3).find(is_of_ends).expect("ends have a schema");
+    live[schema.end - 1] ^= 1;
+
+    let scene = Scene::new(&live);
+    let (mut session, mut recorder) = scene.resume();
+    play(&mut session, &mut recorder, 5);
+    let closed = recorder.close(EndReason::Shutdown);
+    assert_eq!((closed.problem, closed.end.tick), (None, Tick(35)));
+    assert_eq!(scene.verified(), 35);
+}
+
+/// Where the records of a kind are in a live file, each with its kind and its length.
+fn records(live: &[u8], kind: u8) -> impl Iterator<Item = Range<usize>> + use<> {
+    let (mut at, mut found) = (8, Vec::new());
+    while at < live.len() {
+        let length = u64::from_le_bytes(live[at + 1..at + 9].try_into().expect("8 bytes")) as usize;
+        if live[at] == kind {
+            found.push(at..at + 9 + length);
+        }
+        at += 9 + length;
+    }
+    found.into_iter()
 }
 
 #[test]
