@@ -73,6 +73,34 @@ impl Originals {
         let whole = matches[0].recording();
         Self { matches, files, whole, recorders: Recorders::new() }
     }
+
+    /// Damages these files and does with each whatever there is to do.
+    fn damage_each(&self, files: impl Iterator<Item = u64>) -> Counts {
+        let directory = tempfile::tempdir().expect("a directory");
+        let done = files.map(|file| Counts::of(&self.damage_one(file, directory.path())));
+        done.fold(Counts::default(), Counts::plus)
+    }
+
+    fn damage_one(&self, file: u64, directory: &Path) -> Outcome {
+        let mut luck = Luck { file, drawn: 0 };
+        let which = luck.below(self.files.len());
+        let form = luck.below(FORMS.len());
+        let mut bytes = self.files[which][form].clone();
+        let form = FORMS[form];
+        let forged = form != Form::Finished && luck.below(4) == 0;
+        if forged {
+            forge(&mut bytes, &mut luck);
+        } else {
+            damage(&mut bytes, &mut luck);
+        }
+        let subject = Subject { originals: self, played: &self.matches[which], form, forged };
+        let work = AssertUnwindSafe(|| subject.use_all(&bytes, directory, &mut luck));
+        catch_unwind(work).unwrap_or_else(|panic| {
+            let text = panic.downcast_ref::<String>().map(String::as_str);
+            let text = text.or(panic.downcast_ref::<&str>().copied()).unwrap_or_default();
+            panic!("file {file}, forged: {forged}: {text}")
+        })
+    }
 }
 
 /// What is recorded of a match from the end of its first segment on.
@@ -140,35 +168,18 @@ fn token(player: PlayerId, tick: Tick) -> SeatToken {
 fn no_damage_makes_anything_panic_or_passes_for_what_was_recorded() {
     let files = std::env::var("TICKWIRE_DAMAGED_FILES").map_or(FILES_DEFAULT, |files| files.parse().expect("a number"));
     let originals = Originals::new();
-    let directory = tempfile::tempdir().expect("a directory");
-    let (mut read, mut refused, mut repaired, mut sought, mut recovered, mut gone_on) = (0, 0, 0, 0, 0, 0);
-    for file in 0..files {
-        let mut luck = Luck { file, drawn: 0 };
-        let which = luck.below(originals.files.len());
-        let form = luck.below(FORMS.len());
-        let mut bytes = originals.files[which][form].clone();
-        let form = FORMS[form];
-        let forged = form != Form::Finished && luck.below(4) == 0;
-        if forged {
-            forge(&mut bytes, &mut luck);
-        } else {
-            damage(&mut bytes, &mut luck);
-        }
-        let subject = Subject { originals: &originals, played: &originals.matches[which], form, forged };
-        let work = AssertUnwindSafe(|| subject.use_all(&bytes, directory.path(), &mut luck));
-        let outcome = catch_unwind(work).unwrap_or_else(|panic| {
-            let text = panic.downcast_ref::<String>().map(String::as_str);
-            let text = text.or(panic.downcast_ref::<&str>().copied()).unwrap_or_default();
-            panic!("file {file}, forged: {forged}: {text}")
-        });
-        read += u64::from(outcome.ticks > 0);
-        refused += u64::from(!outcome.opened);
-        repaired += u64::from(outcome.repaired);
-        sought += u64::from(outcome.sought);
-        recovered += u64::from(outcome.recovered);
-        gone_on += u64::from(outcome.gone_on);
-    }
+    // Each file is its own seed's: how they are divided changes nothing.
+    let workers = std::thread::available_parallelism().map_or(1, |cores| cores.get() as u64);
+    let counts = std::thread::scope(|scope| {
+        let work = |first: u64| originals.damage_each((first..files).step_by(workers as usize));
+        let workers: Vec<_> = (0..workers).map(|first| scope.spawn(move || work(first))).collect();
+        let join = |worker: std::thread::ScopedJoinHandle<'_, Counts>| {
+            worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        };
+        workers.into_iter().map(join).fold(Counts::default(), Counts::plus)
+    });
     // Most kinds of damage leave something.
+    let Counts { read, refused, repaired, sought, recovered, gone_on } = counts;
     assert!(
         read > files / 4
             && refused > files / 50
@@ -176,8 +187,43 @@ fn no_damage_makes_anything_panic_or_passes_for_what_was_recorded() {
             && sought > files / 4
             && recovered > files / 8
             && gone_on > files / 100,
-        "{read} read, {refused} refused, {repaired} repaired, {sought} sought, {recovered} recovered, {gone_on} gone on"
+        "{counts:?}"
     );
+}
+
+/// How many files came to what.
+#[derive(Clone, Copy, Debug, Default)]
+struct Counts {
+    read: u64,
+    refused: u64,
+    repaired: u64,
+    sought: u64,
+    recovered: u64,
+    gone_on: u64,
+}
+
+impl Counts {
+    fn of(outcome: &Outcome) -> Self {
+        Self {
+            read: u64::from(outcome.ticks > 0),
+            refused: u64::from(!outcome.opened),
+            repaired: u64::from(outcome.repaired),
+            sought: u64::from(outcome.sought),
+            recovered: u64::from(outcome.recovered),
+            gone_on: u64::from(outcome.gone_on),
+        }
+    }
+
+    fn plus(self, other: Self) -> Self {
+        Self {
+            read: self.read + other.read,
+            refused: self.refused + other.refused,
+            repaired: self.repaired + other.repaired,
+            sought: self.sought + other.sought,
+            recovered: self.recovered + other.recovered,
+            gone_on: self.gone_on + other.gone_on,
+        }
+    }
 }
 
 /// Cuts, flips, overwrites, repeats, or leaves out.
