@@ -149,6 +149,17 @@ impl Scene {
         }
     }
 
+    /// Stalls the disk, and waits until it holds the writer with the tick that is played here: a writer that came later would
+    /// take more out of the queue.
+    fn stall(&mut self) -> Sender<()> {
+        let release = self.disk.stall();
+        self.tick();
+        while !self.disk.has_stalled(&self.recorder.path()) {
+            thread::yield_now();
+        }
+        release
+    }
+
     fn state(&self) -> RecorderState {
         self.recorder.status().state
     }
