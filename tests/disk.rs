@@ -115,6 +115,10 @@ impl Storage for Mounted {
         self.0.change().and_then(|_| FileSystem.rename(from, to))
     }
 
+    fn rename_new(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.0.change().and_then(|_| FileSystem.rename_new(from, to))
+    }
+
     fn remove(&self, path: &Path) -> io::Result<()> {
         self.0.change().and_then(|_| FileSystem.remove(path))
     }

@@ -19,6 +19,7 @@ use tickwire_shared::Tick;
 use crate::{
     End, EndReason, Recording, RecordingError, RecordingMeta, Recovered, files,
     format::{self, Topic},
+    overlap::Overlap,
     reader::Source,
 };
 
@@ -81,7 +82,7 @@ pub enum RecordingState {
     Damaged(String),
 }
 
-/// The recordings in a directory, by name; of one that has been finished, only that.
+/// The recordings in a directory, by name. Of a live file that has been finished, and not removed as yet, only the finished one.
 ///
 /// # Errors
 /// Where the directory cannot be read. What is wrong with a file stands in its entry.
@@ -89,7 +90,7 @@ pub fn list(directory: impl AsRef<Path>) -> io::Result<Vec<Listed>> {
     let mut paths = Vec::new();
     for entry in fs::read_dir(directory)? {
         let path = entry?.path();
-        if files::is_recording(&path) && files::finished_elsewhere(&path).is_none() {
+        if files::is_recording(&path) && !is_finished(&path) {
             paths.push(path);
         }
     }
@@ -100,6 +101,15 @@ pub fn list(directory: impl AsRef<Path>) -> io::Result<Vec<Listed>> {
         Listed { path, bytes, summary }
     };
     Ok(paths.into_iter().map(listed).collect())
+}
+
+/// Whether a finished recording holds all that a live one does.
+fn is_finished(path: &Path) -> bool {
+    let holds_all = |finished: PathBuf| {
+        let overlap = Recording::open(path).and_then(|live| Overlap::of(&finished, &live));
+        matches!(overlap, Ok(Overlap::HasAll(_)))
+    };
+    files::finished_elsewhere(path).is_some_and(holds_all)
 }
 
 impl Recording {

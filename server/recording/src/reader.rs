@@ -197,6 +197,11 @@ impl Ticks {
         &self.recovered
     }
 
+    /// Where the newest record ends that has been read, in a file without chunks.
+    pub(crate) fn sound_bytes(&self) -> u64 {
+        self.records.sound_bytes()
+    }
+
     /// Reads up to the next whole tick. `Ok(None)` where the records end.
     fn read(&mut self) -> Result<Option<RecordedTick>, RecordingError> {
         if let Some((idle, tick)) = self.idle.take() {

@@ -122,7 +122,7 @@ fn a_live_recording_that_nobody_ended_is_read_to_its_last_record() {
 }
 
 /// Where the last chunk starts.
-fn last_chunk(bytes: &[u8]) -> usize {
+pub(crate) fn last_chunk(bytes: &[u8]) -> usize {
     let chunks = mcap::Summary::read(bytes).expect("sound").expect("a summary").chunk_indexes;
     chunks.iter().map(|chunk| chunk.chunk_start_offset).max().expect("chunks") as usize
 }

@@ -157,6 +157,16 @@ impl Troubled {
         Ok(())
     }
 
+    fn move_file(&self, from: &Path, to: &Path, rename: impl FnOnce(&Path, &Path) -> io::Result<()>) -> io::Result<()> {
+        self.step(&self.rename, Some(format!("rename {}", name(to))))?;
+        rename(from, to)?;
+        let mut synced = lock(&self.synced);
+        if let Some(bytes) = synced.remove(from) {
+            synced.insert(to.to_owned(), bytes);
+        }
+        Ok(())
+    }
+
     fn file(&self, path: &Path, file: File) -> Arc<dyn Disk> {
         let disk = lock(&self.other).clone().or_else(|| lock(&self.own).upgrade()).expect("it is in use");
         Arc::new(TroubledFile { disk, path: path.to_owned(), file })
@@ -188,13 +198,11 @@ impl Storage for Troubled {
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        self.step(&self.rename, Some(format!("rename {}", name(to))))?;
-        FileSystem.rename(from, to)?;
-        let mut synced = lock(&self.synced);
-        if let Some(bytes) = synced.remove(from) {
-            synced.insert(to.to_owned(), bytes);
-        }
-        Ok(())
+        self.move_file(from, to, |from, to| FileSystem.rename(from, to))
+    }
+
+    fn rename_new(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.move_file(from, to, |from, to| FileSystem.rename_new(from, to))
     }
 
     fn remove(&self, path: &Path) -> io::Result<()> {
