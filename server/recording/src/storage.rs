@@ -26,6 +26,12 @@ pub trait Disk: fmt::Debug + Send + Sync {
     /// # Errors
     /// Where the file stays as it was.
     fn cut(&self, length: u64) -> io::Result<()>;
+    /// Whether it is this file that has a name, so that whoever looks there finds what is written: it may have been removed,
+    /// renamed or replaced.
+    ///
+    /// # Errors
+    /// Where that cannot be said now, as of a directory that may not be entered.
+    fn is_at(&self, path: &Path) -> io::Result<bool>;
 }
 
 /// What recordings are written through: the [`FileSystem`], or what stands before it.
@@ -151,6 +157,27 @@ impl Disk for File {
     fn cut(&self, length: u64) -> io::Result<()> {
         self.set_len(length)
     }
+
+    fn is_at(&self, path: &Path) -> io::Result<bool> {
+        let own = self.metadata()?;
+        match fs::metadata(path) {
+            Ok(found) => Ok(is_same_file(&own, &found)),
+            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+#[cfg(unix)]
+fn is_same_file(one: &fs::Metadata, other: &fs::Metadata) -> bool {
+    use std::os::unix::fs::MetadataExt as _;
+    (one.dev(), one.ino()) == (other.dev(), other.ino())
+}
+
+/// Where files have no numbers: an open one cannot be removed there, either.
+#[cfg(not(unix))]
+fn is_same_file(_: &fs::Metadata, other: &fs::Metadata) -> bool {
+    other.is_file()
 }
 
 /// Puts all of `bytes` at a place.

@@ -29,6 +29,7 @@ pub(super) struct Troubled {
     remove: AtomicBool,
     directory: AtomicBool,
     cut: AtomicBool,
+    unreachable: AtomicBool,
     /// Writes wait for its end.
     stall: Mutex<Option<Receiver<()>>>,
     /// Files that a write to has waited for, or waits for still.
@@ -57,6 +58,7 @@ impl Troubled {
             remove: AtomicBool::new(false),
             directory: AtomicBool::new(false),
             cut: AtomicBool::new(false),
+            unreachable: AtomicBool::new(false),
             stall: Mutex::default(),
             stalled: Mutex::default(),
             steps: AtomicU64::new(u64::MAX),
@@ -116,6 +118,11 @@ impl Troubled {
 
     pub(super) fn refuse_remove(&self, refuse: bool) {
         self.remove.store(refuse, Ordering::Relaxed);
+    }
+
+    /// Has nobody see which files there are.
+    pub(super) fn hide(&self, hide: bool) {
+        self.unreachable.store(hide, Ordering::Relaxed);
     }
 
     pub(super) fn refuse_cut(&self, refuse: bool) {
@@ -259,5 +266,12 @@ impl Disk for TroubledFile {
         let cut = self.file.metadata()?.len().saturating_sub(length);
         self.disk.room.fetch_add(cut, Ordering::Relaxed);
         self.file.cut(length)
+    }
+
+    fn is_at(&self, path: &Path) -> io::Result<bool> {
+        match self.disk.unreachable.load(Ordering::Relaxed) {
+            true => Err(io::ErrorKind::PermissionDenied.into()),
+            false => self.file.is_at(path),
+        }
     }
 }
