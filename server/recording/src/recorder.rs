@@ -6,6 +6,7 @@ mod segments;
 mod status;
 #[cfg(test)]
 mod tests;
+mod told;
 
 use std::{
     collections::VecDeque,
@@ -26,6 +27,7 @@ use self::{
     pool::Written,
     segments::Place,
     status::{Fault, Misplaced, Progress, Stop},
+    told::Told,
 };
 use crate::{
     ChatRecord, End, EndReason, RecordingMeta, SeatToken, files,
@@ -193,6 +195,8 @@ struct Writing {
     encoded: (u64, u64),
     /// What the recorders count of the file.
     counted_bytes: u64,
+    /// That it cannot go on in another file.
+    grows: Told,
 }
 
 impl Recorders {
@@ -279,7 +283,13 @@ impl Recorders {
             recorders: self.clone(),
             options,
             queue: Mutex::default(),
-            live: Mutex::new(Some(Writing { live, records: VecDeque::new(), encoded: (0, 0), counted_bytes })),
+            live: Mutex::new(Some(Writing {
+                live,
+                records: VecDeque::new(),
+                encoded: (0, 0),
+                counted_bytes,
+                grows: Told::default(),
+            })),
             disk: Mutex::new(Some(disk)),
             dirty: AtomicBool::new(false),
             taken_over: AtomicBool::new(false),
@@ -731,7 +741,7 @@ impl Open {
 
     /// Gives up the file, and the lock on it.
     fn let_go(&self) {
-        if let Some(Writing { live, mut records, encoded, counted_bytes }) = lock(&self.live).take() {
+        if let Some(Writing { live, mut records, encoded, counted_bytes, .. }) = lock(&self.live).take() {
             self.drop_records(&mut records);
             self.note_taken(encoded.0, encoded.1);
             self.recorders.note_live_bytes(counted_bytes, 0);
