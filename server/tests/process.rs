@@ -294,12 +294,20 @@ fn damage_that_indexes_do_not_show_is_found() {
     let middle = bytes.len() / 2;
     bytes[middle] ^= 1;
     fs::write(&file, &bytes).expect("it can be written");
-    assert!(stdout(&run(&["recordings", "show", path])).contains("damaged: "));
+    for arguments in [["recordings", "show", path].as_slice(), &["recordings", "show", "--json", path]] {
+        let shown = run(arguments);
+        assert_eq!(shown.status.code(), Some(1), "{arguments:?}");
+        assert!(stdout(&shown).contains("damaged"), "{}", stdout(&shown));
+        let said = stderr(&shown);
+        assert!(said.starts_with(&format!("error: {path}: damaged: the file is damaged: ")), "{said}");
+    }
 
     bytes[middle] ^= 1;
     fs::write(&file, &bytes[..bytes.len() - 20]).expect("it can be written");
-    let shown = stdout(&run(&["recordings", "show", path]));
-    assert!(shown.contains("complete: the match was over") && shown.contains("indexes, is missing"), "{shown}");
+    let shown = run(&["recordings", "show", path]);
+    assert!(stdout(&shown).contains("complete: the match was over"), "{}", stdout(&shown));
+    assert_eq!(shown.status.code(), Some(1));
+    assert!(stderr(&shown).contains("indexes, is missing"), "{}", stderr(&shown));
     let verified = run(&["replay", path, "--verify"]);
     assert!(verified.status.success(), "{}", stderr(&verified));
     assert!(stderr(&verified).contains("indexes, is missing"), "{}", stderr(&verified));

@@ -30,8 +30,10 @@ pub struct Listed {
     pub path: PathBuf,
     /// The file's size.
     pub bytes: u64,
-    /// What is in it.
+    /// What is in it, by its indexes: see [`Recording::summary`].
     pub summary: Result<RecordingSummary, RecordingError>,
+    /// Whether those are missing: see [`Recording::lacks_indexes`].
+    pub lacks_indexes: bool,
 }
 
 /// What is in a recording.
@@ -49,6 +51,9 @@ pub struct RecordingSummary {
     pub state: RecordingState,
     /// Where servers were killed, and others went on with the session.
     pub recovered: Vec<Recovered>,
+    /// How many keyframes and lines of chat are damaged, and passed over: all ticks are there without them. By the indexes
+    /// alone there are none.
+    pub passed_over: u64,
 }
 
 impl RecordingSummary {
@@ -97,8 +102,10 @@ pub fn list(directory: impl AsRef<Path>) -> io::Result<Vec<Listed>> {
     paths.sort();
     let listed = |path: PathBuf| {
         let bytes = fs::metadata(&path).map_or(0, |metadata| metadata.len());
-        let summary = Recording::open(&path).map(|recording| recording.summary());
-        Listed { path, bytes, summary }
+        let recording = Recording::open(&path);
+        let lacks_indexes = recording.as_ref().is_ok_and(Recording::lacks_indexes);
+        let summary = recording.map(|recording| recording.summary());
+        Listed { path, bytes, summary, lacks_indexes }
     };
     Ok(paths.into_iter().map(listed).collect())
 }
@@ -150,12 +157,13 @@ impl Recording {
             None => count(Topic::TickResult)?,
         };
         let recovered = recovered(self.source(), &summary).ok()?;
-        Some(self.summary_of(ticks, count(Topic::Keyframe)?, self.state_of(ticks, Some(&end)), recovered))
+        let (keyframes, state) = (count(Topic::Keyframe)?, self.state_of(ticks, Some(&end)));
+        Some(self.summary_of(ticks, keyframes, state, recovered, 0))
     }
 
     fn scanned(&self) -> RecordingSummary {
         let in_use = matches!(self.source(), Source::File(path) if files::is_in_use(path));
-        let Scan { ticks, keyframes, end, broken, recovered } = scan(self);
+        let Scan { ticks, keyframes, end, broken, recovered, passed_over } = scan(self);
         let set_aside = match self.source() {
             Source::File(path) if files::is_set_aside(path) => fs::read_to_string(files::reason_path(path)).ok(),
             _ => None,
@@ -169,7 +177,7 @@ impl Recording {
             Some(error) => RecordingState::Damaged(error.to_string()),
             None => self.state_of(ticks, end.as_ref()),
         };
-        self.summary_of(ticks, keyframes, state, recovered)
+        self.summary_of(ticks, keyframes, state, recovered, passed_over)
     }
 
     fn summary_of(
@@ -178,9 +186,10 @@ impl Recording {
         keyframes: u64,
         state: RecordingState,
         recovered: Vec<Recovered>,
+        passed_over: u64,
     ) -> RecordingSummary {
         let length = self.meta().tick_rate.duration_of(ticks);
-        RecordingSummary { meta: self.meta().clone(), ticks, length, keyframes, state, recovered }
+        RecordingSummary { meta: self.meta().clone(), ticks, length, keyframes, state, recovered, passed_over }
     }
 
     fn state_of(&self, ticks: u64, end: Option<&End>) -> RecordingState {
@@ -207,10 +216,11 @@ pub(crate) struct Scan {
     pub(crate) end: Option<End>,
     pub(crate) broken: Option<RecordingError>,
     pub(crate) recovered: Vec<Recovered>,
+    pub(crate) passed_over: u64,
 }
 
 pub(crate) fn scan(recording: &Recording) -> Scan {
-    let mut scan = Scan { ticks: 0, keyframes: 0, end: None, broken: None, recovered: Vec::new() };
+    let mut scan = Scan { ticks: 0, keyframes: 0, end: None, broken: None, recovered: Vec::new(), passed_over: 0 };
     let mut ticks = match recording.ticks() {
         Ok(ticks) => ticks,
         Err(error) => return Scan { broken: Some(error), ..scan },
@@ -221,7 +231,8 @@ pub(crate) fn scan(recording: &Recording) -> Scan {
             Err(error) => scan.broken = Some(error),
         }
     }
-    Scan { keyframes: ticks.keyframes(), end: ticks.end().cloned(), recovered: ticks.recovered().to_vec(), ..scan }
+    let (end, recovered) = (ticks.end().cloned(), ticks.recovered().to_vec());
+    Scan { keyframes: ticks.keyframes(), end, recovered, passed_over: ticks.passed_over(), ..scan }
 }
 
 /// The summary at the end of a finished file; `None` where it is missing or damaged.

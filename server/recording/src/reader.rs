@@ -197,6 +197,11 @@ impl Ticks {
         &self.recovered
     }
 
+    /// How many damaged records have been passed over.
+    pub(crate) fn passed_over(&self) -> u64 {
+        self.records.passed_over
+    }
+
     /// Where the newest record ends that has been read, in a file without chunks.
     pub(crate) fn sound_bytes(&self) -> u64 {
         self.records.sound_bytes()
@@ -297,6 +302,8 @@ pub(crate) struct Records {
     taken: Arc<AtomicU64>,
     /// Where the newest record ends that has been read, in a file without chunks that is read from its start.
     sound_bytes: u64,
+    /// Damaged records on which no tick depends.
+    passed_over: u64,
     failed: bool,
     /// In the header.
     version: u32,
@@ -382,6 +389,7 @@ impl Records {
             messages,
             taken: Arc::default(),
             sound_bytes: 0,
+            passed_over: 0,
             failed: false,
             version: format::FORMAT_VERSION,
             before,
@@ -402,6 +410,7 @@ impl Records {
             messages,
             taken,
             sound_bytes: 0,
+            passed_over: 0,
             failed: false,
             version: 0,
             before: None,
@@ -544,9 +553,10 @@ impl Iterator for Records {
         while !self.failed {
             let record = match self.messages.next()? {
                 Err(error) => Err(self.error(error)),
-                // Nothing hangs on it: all ticks are there.
+                // All ticks are there without it. One that a segment begins with is missed where that is to be played.
                 Ok((topic @ (Topic::Keyframe | Topic::Chat), data)) if record::check(&data).is_err() => {
                     tracing::warn!(after = %self.whole, "a {} record is damaged, and passed over", topic.name());
+                    self.passed_over += 1;
                     continue;
                 }
                 Ok((topic, data)) => self.take(topic, data),

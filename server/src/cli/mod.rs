@@ -98,6 +98,8 @@ enum CliError {
     /// An error that names its file itself.
     #[error("{0}")]
     Recording(#[source] RecordingError),
+    #[error("{}: damaged: {problem}", .path.display())]
+    Damaged { path: PathBuf, problem: String },
     #[error("{0}: end it first")]
     Directory(#[from] DirectoryLockError),
     #[error("ticks {from} to {to}: choose --from no greater than --to")]
@@ -170,6 +172,7 @@ impl CliError {
             | Self::File { .. }
             | Self::Desync { .. }
             | Self::Recording(_)
+            | Self::Damaged { .. }
             | Self::Diff(_)
             | Self::Differ { .. }
             | Self::Directory(_)

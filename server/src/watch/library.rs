@@ -232,6 +232,9 @@ impl Found {
             Ok(recording) => {
                 let RecordingSummary { meta, ticks, state, .. } = recording.summary();
                 let (mut saved, mut state_text) = saved(&state);
+                if saved != SavedState::Damaged && recording.lacks_indexes() {
+                    state_text.push_str("; the end of the file, with its indexes, is missing");
+                }
                 if self.check_seen(registry).is_err() {
                     (saved, state_text) = (SavedState::Live, "spectators have not seen all of it".into());
                 }

@@ -297,6 +297,8 @@ fn a_list_tells_each_recordings_state() {
     assert_eq!((summary(2).ticks, &summary(3).state), (39, &RecordingState::Unfinished));
     let reason = "the file ends in the middle of a record; its ticks up to 120 are readable".to_owned();
     assert_eq!((summary(4).ticks, &summary(4).state), (120, &RecordingState::Damaged(reason)));
+    let lack_indexes: Vec<bool> = listed.iter().map(|listed| listed.lacks_indexes).collect();
+    assert_eq!(lack_indexes, [false, false, false, false, true, false]);
     assert!(matches!(listed[5].summary, Err(RecordingError::NotARecording(_) | RecordingError::Truncated { .. })));
     assert_eq!(listed.len(), 6);
 }
