@@ -7,13 +7,15 @@ use std::{
     sync::Arc,
 };
 
+use tickwire_shared::Tick;
+
 use crate::{
     End, EndReason, Layout, Recording, RecordingError, Writer,
     batch::{self, BatchSpan},
     format::Topic,
     free_name, list,
     overlap::Overlap,
-    reader::Record,
+    reader::{Record, Source},
     record::{self, IdleTicks},
     recovery::is_lost,
     storage::{Disk, FileSystem, Sequential, Storage, write_all_at},
@@ -177,7 +179,8 @@ pub struct Repaired {
 ///
 /// A live file becomes a finished one, and so does one that was set aside; a finished one that is damaged is rewritten with its
 /// readable part. What is damaged, and not only torn at its end, is kept as `NAME.damaged.mcap`, or `NAME.damaged-1.mcap`, and so
-/// on. A finished one that is sound is left as it is. A recording without an end gets one: [`EndReason::Killed`].
+/// on. A finished one that is sound is left as it is. A recording without an end gets one: [`EndReason::Killed`] where it is what a
+/// kill leaves, else [`EndReason::Stopped`], since nobody knows how many ticks damage has taken.
 ///
 /// No other file is replaced: a finished one of the name, only where it is of the same match and holds nothing that the new one
 /// does not. Where it holds all that is to be finished, that goes, and it stays.
@@ -306,7 +309,6 @@ fn rewrite(
 }
 
 fn copy(storage: &dyn Storage, recording: &Recording, to: &Path, end: Option<&End>) -> io::Result<Copied> {
-    let killed = |tick| End { reason: EndReason::Killed, tick, ticks_missing: 0 };
     let file = BufWriter::with_capacity(COPY_BYTES, Sequential::new(storage.create_partial(to)?));
     let mut writer = Writer::new(file, &recording.meta().finished(), Layout::Finished)?;
     let schema = &recording.meta().schema;
@@ -368,12 +370,27 @@ fn copy(storage: &dyn Storage, recording: &Recording, to: &Path, end: Option<&En
     }
     let sound_bytes = records.sound_bytes();
     if !ended {
-        writer.end(end.unwrap_or(&killed(begun)))?;
+        let lacking = || end_of_none(recording, begun, lost.as_ref(), sound_bytes);
+        writer.end(&end.map_or_else(lacking, |end| Ok(end.clone()))?)?;
     }
     let ticks = writer.ticks();
     let file = writer.finish()?.into_inner().map_err(io::IntoInnerError::into_error)?;
     file.into_inner().sync()?;
     Ok(Copied { ticks, lost, sound_bytes })
+}
+
+/// The end of a recording whose own cannot be read: a kill takes that of a live file, and only damage that of a finished one.
+fn end_of_none(recording: &Recording, tick: Tick, lost: Option<&RecordingError>, sound: u64) -> io::Result<End> {
+    let is_killed = match recording.source() {
+        Source::File(path) if list::is_live(recording) => is_torn(path, lost, sound)?,
+        source => lost.is_none() && list::indexes(source).is_some(),
+    };
+    let reason = match lost {
+        _ if is_killed => EndReason::Killed,
+        Some(lost) => EndReason::Stopped { problem: format!("the file was damaged when it was repaired: {lost}") },
+        None => EndReason::Stopped { problem: "the end of the file was missing when it was repaired".to_owned() },
+    };
+    Ok(End { reason, tick, ticks_missing: 0 })
 }
 
 /// Renames a file that is whole and on disk; the directory's entry is, too, when this returns.

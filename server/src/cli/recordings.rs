@@ -299,6 +299,11 @@ fn state_words(state: &RecordingState, last_tick: Tick) -> String {
         RecordingState::Incomplete { ticks_missing, problem: None } => {
             format!("incomplete: {ticks_missing} ticks are missing")
         }
+        RecordingState::Incomplete { ticks_missing: 0, problem: Some(problem) } => {
+            format!(
+                "incomplete: it stops after tick {last_tick}, and nobody knows how many ticks are missing: {problem}"
+            )
+        }
         RecordingState::Incomplete { ticks_missing, problem: Some(problem) } => {
             format!(
                 "incomplete: it stopped after tick {last_tick}, {ticks_missing} or more ticks are missing: {problem}"

@@ -316,6 +316,9 @@ impl Found {
 fn saved(state: &RecordingState) -> (SavedState, String) {
     match state {
         RecordingState::Complete(reason) => (SavedState::Complete, format!("{reason:?}").to_lowercase()),
+        RecordingState::Incomplete { ticks_missing: 0, problem: Some(problem) } => {
+            (SavedState::Incomplete, format!("nobody knows how many ticks are missing: {problem}"))
+        }
         RecordingState::Incomplete { ticks_missing, problem } => {
             let problem = problem.as_deref().unwrap_or("the reason is not known");
             (SavedState::Incomplete, format!("{ticks_missing} ticks are missing: {problem}"))

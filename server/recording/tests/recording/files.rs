@@ -166,6 +166,9 @@ fn a_live_recording_that_is_damaged_in_its_midst_is_kept_when_it_is_finished() {
     assert_eq!(kept, directory.path().join("a.damaged.mcap"));
     assert_eq!(fs::read(kept).expect("readable"), bytes);
     assert!(!live.exists() && repaired.path.exists());
+    let state = Recording::open(&repaired.path).expect("a recording").summary().state;
+    let RecordingState::Incomplete { problem: Some(problem), .. } = state else { panic!("{state:?}") };
+    assert!(problem.starts_with("the file was damaged when it was repaired: "), "{problem}");
 }
 
 #[test]
@@ -238,6 +241,30 @@ fn a_live_file_that_ends_amid_a_record_is_unfinished() {
     let recording = Recording::open(&live).expect("a recording");
     assert_eq!((recording.scan().ticks, recording.scan().state), (39, RecordingState::Unfinished));
     assert!(!recording.lacks_indexes(), "a live file needs none");
+}
+
+#[test]
+fn a_finished_file_that_is_cut_off_was_not_killed_and_nobody_knows_what_it_lacks() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = finished_path(directory.path(), "a");
+    let bytes = play_match(150).bytes(Layout::Finished);
+    let last = last_chunk(&bytes);
+    // Amid the last chunk, and where it would begin.
+    for (length, problem) in [
+        (
+            last + 100,
+            "the file was damaged when it was repaired: the file ends in the middle of a record; its ticks up to 120 are readable",
+        ),
+        (last, "the end of the file was missing when it was repaired"),
+    ] {
+        put(&path, &bytes[..length]);
+        let repaired = repair(&path).expect("a repair");
+        assert_eq!((repaired.ticks, repaired.kept.is_some()), (120, true));
+        let recording = Recording::open(&path).expect("a recording");
+        let problem = Some(problem.to_owned());
+        assert_eq!(recording.summary().state, RecordingState::Incomplete { ticks_missing: 0, problem });
+        assert_eq!(recording.summary(), recording.scan());
+    }
 }
 
 /// How many ticks can be read, and the end.
