@@ -314,6 +314,25 @@ fn damage_that_indexes_do_not_show_is_found() {
 }
 
 #[test]
+fn several_recordings_are_repaired_in_turn_and_those_that_cannot_be_are_told() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let [bad, torn, missing] = ["bad.mcap", "torn.mcap", "missing.mcap"].map(|name| directory.path().join(name));
+    fs::write(&bad, b"something else").expect("it can be written");
+    let bytes = fs::read(SHORT).expect("it is in the repository");
+    fs::write(&torn, &bytes[..bytes.len() - 20]).expect("it can be written");
+    let text = |path: &Path| path.to_str().expect("UTF-8").to_owned();
+    let repaired = run(&["recordings", "repair", &text(&bad), &text(&torn), &text(&missing)]);
+    assert_eq!(repaired.status.code(), Some(1));
+    assert!(stdout(&repaired).starts_with(&format!("{}: 200 ticks\n", torn.display())), "{}", stdout(&repaired));
+    let said = stderr(&repaired);
+    assert!(said.starts_with(&format!("error: {}: not a Tickwire recording", bad.display())), "{said}");
+    assert!(said.contains(&format!("error: {}: ", missing.display())), "{said}");
+    assert!(said.ends_with("error: 2 of 3 recordings cannot be repaired\n"), "{said}");
+    let shown = run(&["recordings", "show", &text(&torn)]);
+    assert!(shown.status.success(), "{}", stderr(&shown));
+}
+
+#[test]
 fn a_replay_that_diverges_names_tick_system_kind_entity_field_and_values() {
     let golden = Recording::open(GOLDEN).expect("it is in the repository");
     let directory = tempfile::tempdir().expect("a directory");

@@ -63,6 +63,8 @@ pub(super) enum RecordingsCommand {
     /// recorded is only cut behind the tick.
     Minimise(MinimiseArgs),
     /// Make a finished recording of what a killed server has left
+    ///
+    /// One that cannot be repaired is left as it is, and the others are repaired; the exit code is 1 then.
     Repair {
         /// The recordings
         #[arg(value_name = "FILE", required = true)]
@@ -82,7 +84,7 @@ pub(super) fn run(command: &RecordingsCommand, games: &[Arc<dyn Game>]) -> Resul
         RecordingsCommand::Export(arguments) => export::run(arguments),
         RecordingsCommand::Diff(arguments) => diff::run(arguments),
         RecordingsCommand::Minimise(arguments) => minimise::run(arguments, games),
-        RecordingsCommand::Repair { files } => files.iter().try_for_each(|file| repair_one(file)),
+        RecordingsCommand::Repair { files } => repair_all(files),
     }
 }
 
@@ -319,6 +321,24 @@ fn state_words(state: &RecordingState, last_tick: Tick) -> String {
         }
         RecordingState::Damaged(reason) => format!("damaged: {reason}"),
     }
+}
+
+fn repair_all(files: &[PathBuf]) -> Result<(), CliError> {
+    if let [file] = files {
+        return repair_one(file);
+    }
+    let mut failed = 0;
+    for file in files {
+        match repair_one(file) {
+            Ok(()) => {}
+            Err(error) if output::is_broken_pipe(&error) => return Err(error),
+            Err(error) => {
+                failed += 1;
+                output::complain(&error);
+            }
+        }
+    }
+    if failed == 0 { Ok(()) } else { Err(CliError::NotRepaired { failed, files: files.len() }) }
 }
 
 fn repair_one(file: &Path) -> Result<(), CliError> {
