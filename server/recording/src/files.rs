@@ -141,6 +141,19 @@ pub(crate) fn is_recording(path: &Path) -> bool {
     name_of(path).ends_with(FINISHED)
 }
 
+/// Whether a path is that of a file in its very directory: no pipe, socket or device, and no link to elsewhere.
+#[must_use]
+pub fn is_own_file(path: &Path) -> bool {
+    let is_link_within = || {
+        let directory = directory_of(path);
+        let directory = if directory.as_os_str().is_empty() { Path::new(".") } else { directory };
+        let (file, directory) = (fs::canonicalize(path).ok()?, fs::canonicalize(directory).ok()?);
+        Some(file.parent()? == directory && file.is_file())
+    };
+    let metadata = fs::symlink_metadata(path);
+    metadata.is_ok_and(|own| own.is_file() || own.is_symlink() && is_link_within().unwrap_or(false))
+}
+
 /// The finished recording that has a live file's name: most often what was made of it, where only its removal was missed.
 pub(crate) fn finished_elsewhere(path: &Path) -> Option<PathBuf> {
     is_live(path).then(|| with_ending(path, FINISHED)).filter(|finished| finished.exists())

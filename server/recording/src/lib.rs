@@ -77,7 +77,7 @@ pub use divergence::{Difference, Divergence, Value};
 pub use dump::{DumpError, TickDump, dump_tick};
 pub use error::{RecordingError, ReplayError, VerifyError};
 pub use export::{ExportError, ExportPart, Selection, describe, export, export_csv, export_mcap};
-pub use files::{Repaired, finished_path, live_path, repair};
+pub use files::{Repaired, finished_path, is_own_file, live_path, repair};
 pub use format::{FORMAT_VERSION, RECORD_BYTES_MAX};
 pub use keyframe::{RecordedKeyframe, RecordedKeyframeError};
 pub use list::{Listed, RecordingState, RecordingSummary, list};

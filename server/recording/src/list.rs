@@ -87,7 +87,7 @@ pub enum RecordingState {
     Damaged(String),
 }
 
-/// The recordings in a directory, by name. Of a live file that has been finished, and not removed as yet, only the finished one.
+/// The recordings in a directory, by name; what is no file, and links to elsewhere, are none. Of a live file that has been finished, and not removed as yet, only the finished one.
 ///
 /// # Errors
 /// Where the directory cannot be read. What is wrong with a file stands in its entry.
@@ -95,7 +95,7 @@ pub fn list(directory: impl AsRef<Path>) -> io::Result<Vec<Listed>> {
     let mut paths = Vec::new();
     for entry in fs::read_dir(directory)? {
         let path = entry?.path();
-        if files::is_recording(&path) && !is_finished(&path) {
+        if files::is_recording(&path) && files::is_own_file(&path) && !is_finished(&path) {
             paths.push(path);
         }
     }

@@ -4,7 +4,7 @@ mod messages;
 mod seek;
 
 use std::{
-    fs::File,
+    fs::{self, File},
     io::{self, BufReader, Cursor, Read},
     path::{Path, PathBuf},
     sync::{
@@ -55,11 +55,22 @@ impl Source {
         Ok(match self {
             Self::Bytes(bytes) => (PathBuf::from("memory"), Box::new(Cursor::new(Arc::clone(bytes)))),
             Self::File(path) => {
-                let file = File::open(path).map_err(|source| RecordingError::Io { path: path.clone(), source })?;
+                let at = |source| RecordingError::Io { path: path.clone(), source };
+                // To open a pipe would wait for whoever writes it.
+                if !is_file_or_directory(&fs::metadata(path).map_err(at)?) {
+                    return Err(RecordingError::NotARecording(
+                        "it is no file, but a pipe, a socket or a device".to_owned(),
+                    ));
+                }
+                let file = File::open(path).map_err(at)?;
                 (path.clone(), Box::new(BufReader::with_capacity(1 << 16, file)))
             }
         })
     }
+}
+
+fn is_file_or_directory(metadata: &fs::Metadata) -> bool {
+    metadata.is_file() || metadata.is_dir()
 }
 
 impl Recording {

@@ -63,7 +63,7 @@ pub fn retain(directory: &Path, retention: &Retention, now: SystemTime) -> io::R
         let path = entry?.path();
         // One that has gone since counts for nothing.
         let Ok(metadata) = fs::metadata(&path) else { continue };
-        if !files::is_recording(&path) || !metadata.is_file() {
+        if !files::is_recording(&path) || !files::is_own_file(&path) {
             continue;
         }
         bytes = bytes.saturating_add(metadata.len());
@@ -130,6 +130,10 @@ pub fn tidy(directory: &Path) -> io::Result<Tidied> {
     let mut tidied = Tidied::default();
     for entry in fs::read_dir(directory)? {
         let path = entry?.path();
+        // Somebody else's pipe, or link to elsewhere.
+        if !files::is_own_file(&path) {
+            continue;
+        }
         let is_left = match files::attempted(&path) {
             Some(live) => !live.exists(),
             None if files::is_partial(&path) => is_left_partial(&path),

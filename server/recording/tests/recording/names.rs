@@ -204,3 +204,51 @@ fn a_session_whose_name_is_taken_by_another_match_ends_in_its_live_file() {
     assert!(matches!(unfinished.finish(), Err(RecordingError::InTheWay { .. })));
     assert_eq!((scene.files(), scene.bytes("a.mcap")), (vec!["a.live.mcap".to_owned(), "a.mcap".to_owned()], other));
 }
+
+/// Whoever opened the pipe would wait for ever.
+#[cfg(target_os = "linux")]
+#[test]
+fn pipes_and_links_to_elsewhere_are_no_recordings() {
+    use std::os::unix::fs::symlink;
+
+    use rustix::fs::{CWD, Mode, mkfifoat};
+    use tickwire_recording::{Retention, Segments, retain};
+
+    let played = play_match(20);
+    let elsewhere = Scene::new(&[("secret.mcap", &played.bytes(Layout::Finished))]);
+    let scene = Scene::new(&[("a.mcap", &played.bytes(Layout::Finished))]);
+    for name in ["pipe.mcap", "pipe.live.mcap", "pipe.mcap.partial", "pipe.attempt", "a_00002.live.mcap"] {
+        mkfifoat(CWD, scene.path(name), Mode::RUSR | Mode::WUSR).expect("a file system with pipes");
+    }
+    for (name, to) in [
+        ("away.mcap", elsewhere.path("secret.mcap")),
+        ("away.live.mcap", elsewhere.path("secret.mcap")),
+        ("within.mcap", PathBuf::from("a.mcap")),
+        ("nowhere.mcap", PathBuf::from("/nowhere/b.mcap")),
+    ] {
+        symlink(to, scene.path(name)).expect("a file system with links");
+    }
+    let directory = scene.directory.path();
+    let before = scene.files();
+    let listed: Vec<PathBuf> = list(directory).expect("a directory").into_iter().map(|listed| listed.path).collect();
+    assert_eq!(listed, [scene.path("a.mcap"), scene.path("within.mcap")]);
+    assert_eq!(tidy(directory).expect("a directory"), tickwire_recording::Tidied::default());
+    assert_eq!(
+        Segments::beside(&scene.path("a.mcap"))
+            .expect("a directory")
+            .open(2)
+            .map(drop)
+            .map_err(|error| error.to_string()),
+        Err("not a Tickwire recording: it is no file, but a pipe, a socket or a device".to_owned())
+    );
+    for name in ["pipe.mcap", "pipe.live.mcap"] {
+        let error = scene.repair(name).expect_err("there is nothing to repair");
+        assert!(matches!(error, RecordingError::NotARecording(_)), "{error:?}");
+    }
+    assert_eq!(scene.files(), before);
+    retain(directory, &Retention { bytes_max: 0, ..Retention::UNLIMITED }, std::time::SystemTime::now())
+        .expect("a directory");
+    let gone = ["a.mcap", "within.mcap"];
+    assert_eq!(scene.files(), before.into_iter().filter(|name| !gone.contains(&&**name)).collect::<Vec<_>>());
+    assert!(elsewhere.path("secret.mcap").exists());
+}
