@@ -314,6 +314,18 @@ fn damage_that_indexes_do_not_show_is_found() {
 }
 
 #[test]
+fn a_data_directory_that_cannot_be_had_is_named_itself() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = directory.path().join("file");
+    fs::write(&file, b"in its place").expect("it can be written");
+    let started = run(&["--listen", "127.0.0.1:0", "--data-dir", file.to_str().expect("UTF-8")]);
+    assert_eq!(started.status.code(), Some(1));
+    let said = stderr(&started);
+    assert!(said.contains(&format!("error: cannot record to {}: ", file.display())), "{said}");
+    assert!(said.ends_with("; choose a data directory that can be written to\n"), "{said}");
+}
+
+#[test]
 fn several_recordings_are_repaired_in_turn_and_those_that_cannot_be_are_told() {
     let directory = tempfile::tempdir().expect("a directory");
     let [bad, torn, missing] = ["bad.mcap", "torn.mcap", "missing.mcap"].map(|name| directory.path().join(name));

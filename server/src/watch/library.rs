@@ -339,8 +339,8 @@ fn saved(state: &RecordingState) -> (SavedState, String) {
         }
         RecordingState::Live => (SavedState::Live, "the session runs".into()),
         RecordingState::Unfinished => (SavedState::Unfinished, "the server was killed".into()),
-        RecordingState::SetAside(reason) => (SavedState::SetAside, reason.clone()),
-        RecordingState::Damaged(reason) => (SavedState::Damaged, reason.clone()),
+        // One that was set aside has a name that no id can be.
+        RecordingState::SetAside(reason) | RecordingState::Damaged(reason) => (SavedState::Damaged, reason.clone()),
     }
 }
 

@@ -8,7 +8,7 @@ use std::{
 
 use tickwire_recording::{
     EndReason, Layout, Recording, RecordingError, RecordingState, Repaired, Unfinished, finished_path, list, live_path,
-    repair, tidy,
+    remove_stillborn, repair, tidy,
 };
 
 use crate::{
@@ -203,6 +203,19 @@ fn a_session_whose_name_is_taken_by_another_match_ends_in_its_live_file() {
     let unfinished = Unfinished::open(&scene.path("a.live.mcap")).expect("a recording");
     assert!(matches!(unfinished.finish(), Err(RecordingError::InTheWay { .. })));
     assert_eq!((scene.files(), scene.bytes("a.mcap")), (vec!["a.live.mcap".to_owned(), "a.mcap".to_owned()], other));
+}
+
+#[test]
+fn a_live_file_that_is_empty_is_removed_and_none_that_has_anything() {
+    let begun = left(&play_match(0));
+    let scene = Scene::new(&[("a.live.mcap", b""), ("b.live.mcap", &begun), ("c.live.mcap", b"of somebody else")]);
+    let removed = ["a.live.mcap", "b.live.mcap", "c.live.mcap"].map(|name| remove_stillborn(&scene.path(name)));
+    assert_eq!(removed.map(|removed| removed.expect("a disk")), [true, false, false]);
+    assert_eq!(scene.files(), ["b.live.mcap", "c.live.mcap"]);
+    let written = fs::File::create(scene.path("a.live.mcap")).expect("a disk");
+    written.try_lock().expect("nobody else has it");
+    let in_use = remove_stillborn(&scene.path("a.live.mcap"));
+    assert!(matches!(in_use, Err(RecordingError::InUse { .. })), "{in_use:?}");
 }
 
 /// Whoever opened the pipe would wait for ever.
