@@ -36,6 +36,8 @@ enum Trouble {
     Full,
     /// Nothing may be written.
     Forbidden,
+    /// Nobody may see what files there are; those that are open can be written.
+    Hidden,
 }
 
 /// The file system, with a trouble or without.
@@ -115,6 +117,10 @@ impl Storage for Mounted {
         self.0.change().and_then(|_| FileSystem.rename(from, to))
     }
 
+    fn rename_new(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.0.change().and_then(|_| FileSystem.rename_new(from, to))
+    }
+
     fn remove(&self, path: &Path) -> io::Result<()> {
         self.0.change().and_then(|_| FileSystem.remove(path))
     }
@@ -142,6 +148,13 @@ impl Disk for TroubledFile {
 
     fn cut(&self, length: u64) -> io::Result<()> {
         self.on.change().and_then(|_| self.file.cut(length))
+    }
+
+    fn is_at(&self, path: &Path) -> io::Result<bool> {
+        match self.on.wait() {
+            Some(Trouble::Hidden) => Err(io::ErrorKind::PermissionDenied.into()),
+            _ => self.file.is_at(path),
+        }
     }
 }
 
@@ -332,4 +345,43 @@ async fn a_recording_whose_disk_does_not_come_back_stops_and_says_how_much_it_la
         let whole = verify(&recording, Arc::new(Arena)).expect("the same match").ticks;
         assert!((1..last).contains(&whole) && whole + ticks_missing >= last, "{whole} + {ticks_missing}, of {last}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_directory_that_nobody_may_enter_for_a_while_is_told_of_and_costs_nothing() {
+    let mut played = Match::start(Duration::from_secs(600)).await;
+    let ended = played.disk.begin(Trouble::Hidden);
+    played.until_health(ServingStatus::NotServing).await;
+    let told = played.until_recording(RecordingState::Behind).await;
+    assert!(told.problem.ends_with(".live.mcap cannot be reached: permission denied"), "{told:?}");
+    assert!(told.failures == 1 && told.lag_ticks <= 1, "it is written all the same: {told:?}");
+    assert_eq!(played.metric("tickwire_recorders", r#"state="behind""#), 1.0);
+    played.goes_on(10).await;
+    drop(ended);
+    played.until_health(ServingStatus::Serving).await;
+    assert_eq!(played.until_recording(RecordingState::Running).await.problem, "");
+    let last = played.tick();
+    let (file, _directory) = played.end().await;
+    let summary = Recording::open(&file).expect("a recording").scan();
+    assert_eq!(summary.state, FileState::Complete(EndReason::Shutdown));
+    assert!(summary.ticks >= last, "{} of {last} ticks", summary.ticks);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_directory_that_is_removed_under_a_match_is_told_of_and_the_match_goes_on() {
+    let mut played = Match::start(Duration::from_secs(600)).await;
+    std::fs::remove_dir_all(played.directory.path()).expect("it is there");
+    played.until_health(ServingStatus::NotServing).await;
+    let told = played.until_recording(RecordingState::Behind).await;
+    assert!(
+        told.problem.ends_with(".live.mcap has been removed, renamed or replaced while it was written"),
+        "{told:?}"
+    );
+    played.goes_on(10).await;
+    let told = played.recording().await;
+    assert!(told.lag_ticks > 10 && told.failures == 1, "all of it has no name: {told:?}");
+    assert_eq!(played.metric("tickwire_recorders", r#"state="behind""#), 1.0);
+    assert_eq!(played.server.health("").await.next().await, ServingStatus::Serving);
+    let (file, _directory) = played.end().await;
+    assert!(!file.exists(), "nothing is made up");
 }

@@ -180,7 +180,7 @@ impl Recoverer<'_> {
         let opened = loop {
             let opened = match remove_stillborn(path) {
                 Ok(true) => {
-                    info!(path = %path.display(), "removed a segment that a killed server was beginning");
+                    info!(path = %path.display(), "removed a recording, or a segment of one, that a killed server was beginning");
                     return Ok(None);
                 }
                 Ok(false) => Unfinished::on(Arc::clone(&self.config.storage), path),

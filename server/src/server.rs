@@ -119,6 +119,8 @@ impl Server {
         let hosted = choose_games(&config.games, &games)?;
         let tls = config.tls.clone().map(Tls::load).transpose()?;
         let identity = Identity::load(config.identity.clone())?;
+        // Before what reads files there, so that a directory that cannot be had is named itself.
+        let housekeeper = Housekeeper::new(&config)?;
         let bans = match &config.admin {
             Some(admin) => Bans::load(&admin.directory)?,
             None => Bans::default(),
@@ -126,7 +128,6 @@ impl Server {
         let cores = available_parallelism().unwrap_or(NonZeroUsize::MIN);
         let threads =
             NetworkThreads::start(config.network_threads.unwrap_or(cores).get()).map_err(RunError::Threads)?;
-        let housekeeper = Housekeeper::new(&config)?;
         let bound = match config.admin.as_ref().and_then(|admin| Some((admin, admin.listen?))) {
             Some((admin, listen)) => Some((BoundAdmin::bind(admin, listen)?, admin.directory.clone())),
             None => None,

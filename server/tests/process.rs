@@ -294,15 +294,54 @@ fn damage_that_indexes_do_not_show_is_found() {
     let middle = bytes.len() / 2;
     bytes[middle] ^= 1;
     fs::write(&file, &bytes).expect("it can be written");
-    assert!(stdout(&run(&["recordings", "show", path])).contains("damaged: "));
+    for arguments in [["recordings", "show", path].as_slice(), &["recordings", "show", "--json", path]] {
+        let shown = run(arguments);
+        assert_eq!(shown.status.code(), Some(1), "{arguments:?}");
+        assert!(stdout(&shown).contains("damaged"), "{}", stdout(&shown));
+        let said = stderr(&shown);
+        assert!(said.starts_with(&format!("error: {path}: damaged: the file is damaged: ")), "{said}");
+    }
 
     bytes[middle] ^= 1;
     fs::write(&file, &bytes[..bytes.len() - 20]).expect("it can be written");
-    let shown = stdout(&run(&["recordings", "show", path]));
-    assert!(shown.contains("complete: the match was over") && shown.contains("indexes, is missing"), "{shown}");
+    let shown = run(&["recordings", "show", path]);
+    assert!(stdout(&shown).contains("complete: the match was over"), "{}", stdout(&shown));
+    assert_eq!(shown.status.code(), Some(1));
+    assert!(stderr(&shown).contains("indexes, is missing"), "{}", stderr(&shown));
     let verified = run(&["replay", path, "--verify"]);
     assert!(verified.status.success(), "{}", stderr(&verified));
     assert!(stderr(&verified).contains("indexes, is missing"), "{}", stderr(&verified));
+}
+
+#[test]
+fn a_data_directory_that_cannot_be_had_is_named_itself() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = directory.path().join("file");
+    fs::write(&file, b"in its place").expect("it can be written");
+    let started = run(&["--listen", "127.0.0.1:0", "--data-dir", file.to_str().expect("UTF-8")]);
+    assert_eq!(started.status.code(), Some(1));
+    let said = stderr(&started);
+    assert!(said.contains(&format!("error: cannot record to {}: ", file.display())), "{said}");
+    assert!(said.ends_with("; choose a data directory that can be written to\n"), "{said}");
+}
+
+#[test]
+fn several_recordings_are_repaired_in_turn_and_those_that_cannot_be_are_told() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let [bad, torn, missing] = ["bad.mcap", "torn.mcap", "missing.mcap"].map(|name| directory.path().join(name));
+    fs::write(&bad, b"something else").expect("it can be written");
+    let bytes = fs::read(SHORT).expect("it is in the repository");
+    fs::write(&torn, &bytes[..bytes.len() - 20]).expect("it can be written");
+    let text = |path: &Path| path.to_str().expect("UTF-8").to_owned();
+    let repaired = run(&["recordings", "repair", &text(&bad), &text(&torn), &text(&missing)]);
+    assert_eq!(repaired.status.code(), Some(1));
+    assert!(stdout(&repaired).starts_with(&format!("{}: 200 ticks\n", torn.display())), "{}", stdout(&repaired));
+    let said = stderr(&repaired);
+    assert!(said.starts_with(&format!("error: {}: not a Tickwire recording", bad.display())), "{said}");
+    assert!(said.contains(&format!("error: {}: ", missing.display())), "{said}");
+    assert!(said.ends_with("error: 2 of 3 recordings cannot be repaired\n"), "{said}");
+    let shown = run(&["recordings", "show", &text(&torn)]);
+    assert!(shown.status.success(), "{}", stderr(&shown));
 }
 
 #[test]

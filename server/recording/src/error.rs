@@ -24,6 +24,14 @@ pub enum RecordingError {
         /// The file.
         path: PathBuf,
     },
+    /// Another file has the name that this one is to have, and may hold what this one does not.
+    #[error("{} is in the way: {problem}; move it elsewhere, and try again", path.display())]
+    InTheWay {
+        /// That file.
+        path: PathBuf,
+        /// Why it is not replaced.
+        problem: String,
+    },
     /// Not an MCAP file, or not of Tickwire's making.
     #[error("not a Tickwire recording: {0}")]
     NotARecording(String),

@@ -2,17 +2,20 @@
 
 use std::{
     fs::{self, File, TryLockError},
-    io::{self, BufWriter, Read as _, Seek as _, SeekFrom},
+    io::{self, BufReader, BufWriter, Read as _, Seek as _, SeekFrom},
     path::{Path, PathBuf},
     sync::Arc,
 };
+
+use tickwire_shared::Tick;
 
 use crate::{
     End, EndReason, Layout, Recording, RecordingError, Writer,
     batch::{self, BatchSpan},
     format::Topic,
-    list,
-    reader::Record,
+    free_name, list,
+    overlap::Overlap,
+    reader::{Record, Source},
     record::{self, IdleTicks},
     recovery::is_lost,
     storage::{Disk, FileSystem, Sequential, Storage, write_all_at},
@@ -21,12 +24,10 @@ use crate::{
 const LIVE: &str = ".live.mcap";
 const FINISHED: &str = ".mcap";
 const PARTIAL: &str = ".mcap.partial";
-const DAMAGED: &str = ".damaged.mcap";
-const SET_ASIDE: &str = ".set-aside.mcap";
+const DAMAGED: &str = ".damaged";
+const SET_ASIDE: &str = ".set-aside";
 /// A kill tears less than this off a file's end.
 const TORN_BYTES_MAX: u64 = 256 * 1024;
-/// Why a recording was set aside, beside it.
-const REASON: &str = ".set-aside.txt";
 const ATTEMPT: &str = ".attempt";
 /// How much of a copy is written at once.
 const COPY_BYTES: usize = 64 * 1024;
@@ -49,7 +50,7 @@ pub(crate) fn is_live(path: &Path) -> bool {
 
 /// Whether a recording was live once, and nobody may go on with it.
 pub(crate) fn is_set_aside(path: &Path) -> bool {
-    name_of(path).ends_with(SET_ASIDE)
+    free_name::name_of(&name_of(path), SET_ASIDE).is_some()
 }
 
 /// The note beside a live file that somebody tries to go on with it.
@@ -63,31 +64,73 @@ pub(crate) fn attempted(path: &Path) -> Option<PathBuf> {
     name.strip_suffix(ATTEMPT).map(|name| path.with_file_name(format!("{name}{LIVE}")))
 }
 
-/// Where the part of a live file goes that cannot be read.
-pub(crate) fn damaged_path(live: &Path, epoch: u32) -> PathBuf {
-    with_ending(live, &format!(".damaged-{epoch}.mcap"))
+/// Keeps a copy of a live file that is damaged, and that a session of this epoch goes on in: where.
+pub(crate) fn copy_damaged(storage: &dyn Storage, live: &Path, epoch: u32) -> io::Result<PathBuf> {
+    let (partial, kind) = (with_ending(live, PARTIAL), format!("{DAMAGED}-{epoch}"));
+    for copy in numbered(live, &kind).take_while(|copy| free_name::is_taken(copy)) {
+        // By a start that has come no further.
+        if have_same_bytes(live, &copy)? {
+            return Ok(copy);
+        }
+    }
+    fs::copy(live, &partial)?;
+    File::open(&partial)?.sync_all()?;
+    let copy = free_name::rename(storage, &partial, numbered(live, &kind))?;
+    storage.sync_directory(directory_of(&copy))?;
+    Ok(copy)
 }
 
-/// Where a live file goes that no server could go on with.
-pub(crate) fn set_aside_path(recording: &Path) -> PathBuf {
-    with_ending(recording, SET_ASIDE)
+fn have_same_bytes(one: &Path, other: &Path) -> io::Result<bool> {
+    let (one, other) = (File::open(one)?, File::open(other)?);
+    if one.metadata()?.len() != other.metadata()?.len() {
+        return Ok(false);
+    }
+    let [mut one, mut other] = [one, other].map(|file| BufReader::with_capacity(COPY_BYTES, file).bytes());
+    loop {
+        match (one.next().transpose()?, other.next().transpose()?) {
+            (None, None) => return Ok(true),
+            (one, other) if one != other => return Ok(false),
+            _ => {}
+        }
+    }
 }
 
 /// The text that says why a recording was set aside.
 pub(crate) fn reason_path(set_aside: &Path) -> PathBuf {
-    with_ending(set_aside, REASON)
+    set_aside.with_extension("txt")
 }
 
 /// Takes a live file out of the way of servers, and leaves it whole: where to. The reason is for people.
 pub(crate) fn set_aside(storage: &dyn Storage, live: &Path, reason: &str) -> io::Result<PathBuf> {
-    let (path, text) = (set_aside_path(live), reason_path(live));
+    let is_free = |path: &PathBuf| !free_name::is_taken(path) && !free_name::is_taken(&reason_path(path));
+    let path = numbered(live, SET_ASIDE).find(is_free).ok_or_else(free_name::none_left)?;
+    let text = reason_path(&path);
     // First, so that there is none without.
-    let disk = storage.create_partial(&text)?;
-    write_all_at(&*disk, 0, format!("{reason}\n").as_bytes())?;
-    disk.sync()?;
-    storage.rename(live, &path)?;
+    let disk = storage.create(&text)?;
+    let write = || {
+        write_all_at(&*disk, 0, format!("{reason}\n").as_bytes())?;
+        disk.sync()?;
+        storage.rename_new(live, &path)
+    };
+    if let Err(error) = write() {
+        // A reason for nothing.
+        let _ = storage.remove(&text);
+        return Err(error);
+    }
     storage.sync_directory(directory_of(live))?;
     Ok(path)
+}
+
+/// What has been set aside of the recordings in a directory, each with its recording's name.
+pub(crate) fn all_set_aside(directory: &Path) -> Vec<(String, PathBuf)> {
+    let directory = if directory.as_os_str().is_empty() { Path::new(".") } else { directory };
+    let paths = fs::read_dir(directory).into_iter().flatten().filter_map(|entry| Some(entry.ok()?.path()));
+    paths.filter(|path| is_set_aside(path)).map(|path| (recording_name(&path), path)).collect()
+}
+
+/// The paths of a recording's files of a kind: see [`free_name`].
+fn numbered(path: &Path, kind: &str) -> impl Iterator<Item = PathBuf> + use<> {
+    free_name::numbered(directory_of(path), &recording_name(path), kind)
 }
 
 pub(crate) fn is_partial(path: &Path) -> bool {
@@ -98,7 +141,20 @@ pub(crate) fn is_recording(path: &Path) -> bool {
     name_of(path).ends_with(FINISHED)
 }
 
-/// Where a live file has become a finished one, and only its removal was missed: that one.
+/// Whether a path is that of a file in its very directory: no pipe, socket or device, and no link to elsewhere.
+#[must_use]
+pub fn is_own_file(path: &Path) -> bool {
+    let is_link_within = || {
+        let directory = directory_of(path);
+        let directory = if directory.as_os_str().is_empty() { Path::new(".") } else { directory };
+        let (file, directory) = (fs::canonicalize(path).ok()?, fs::canonicalize(directory).ok()?);
+        Some(file.parent()? == directory && file.is_file())
+    };
+    let metadata = fs::symlink_metadata(path);
+    metadata.is_ok_and(|own| own.is_file() || own.is_symlink() && is_link_within().unwrap_or(false))
+}
+
+/// The finished recording that has a live file's name: most often what was made of it, where only its removal was missed.
 pub(crate) fn finished_elsewhere(path: &Path) -> Option<PathBuf> {
     is_live(path).then(|| with_ending(path, FINISHED)).filter(|finished| finished.exists())
 }
@@ -106,8 +162,8 @@ pub(crate) fn finished_elsewhere(path: &Path) -> Option<PathBuf> {
 /// A recording's name: that of its file, without directory and ending.
 pub(crate) fn recording_name(path: &Path) -> String {
     let name = name_of(path);
-    let endings = [LIVE, SET_ASIDE, FINISHED];
-    endings.iter().find_map(|ending| name.strip_suffix(ending)).unwrap_or(&name).to_owned()
+    let live = name.strip_suffix(LIVE).or_else(|| free_name::name_of(&name, SET_ASIDE));
+    live.or_else(|| name.strip_suffix(FINISHED)).unwrap_or(&name).to_owned()
 }
 
 fn name_of(path: &Path) -> String {
@@ -135,21 +191,25 @@ pub struct Repaired {
 /// Makes a finished recording of what a killed process, or a bad disk, has left of one.
 ///
 /// A live file becomes a finished one, and so does one that was set aside; a finished one that is damaged is rewritten with its
-/// readable part. What is damaged, and not only torn at its end, is kept as `NAME.damaged.mcap`. A finished one that is sound is
-/// left as it is. A recording without an end gets one: [`EndReason::Killed`].
+/// readable part. What is damaged, and not only torn at its end, is kept as `NAME.damaged.mcap`, or `NAME.damaged-1.mcap`, and so
+/// on. A finished one that is sound is left as it is. A recording without an end gets one: [`EndReason::Killed`] where it is what a
+/// kill leaves, else [`EndReason::Stopped`], since nobody knows how many ticks damage has taken.
+///
+/// No other file is replaced: a finished one of the name, only where it is of the same match and holds nothing that the new one
+/// does not. Where it holds all that is to be finished, that goes, and it stays.
 ///
 /// # Errors
-/// Where a session is still writing the file, its header cannot be read, or the disk fails.
+/// Where a session is still writing the file, its header cannot be read, or the disk fails; and where a finished recording of
+/// its name is in the way.
 pub fn repair(path: impl AsRef<Path>) -> Result<Repaired, RecordingError> {
     let (path, storage) = (path.as_ref(), &FileSystem);
     if is_live(path) || is_set_aside(path) {
         // Held until the end, so that nobody repairs it twice at once.
         let _lock = lock(path)?;
         let repaired = finalize(storage, path, None)?;
-        for beside in [reason_path(path), attempt_path(path)] {
-            // Most often there is none; one that stays does no harm.
-            let _ = fs::remove_file(beside);
-        }
+        let beside = if is_live(path) { attempt_path(path) } else { reason_path(path) };
+        // Most often there is none; one that stays does no harm.
+        let _ = fs::remove_file(beside);
         return Ok(repaired);
     }
     let recording = Recording::open(path)?;
@@ -163,11 +223,9 @@ pub fn repair(path: impl AsRef<Path>) -> Result<Repaired, RecordingError> {
     let end = scan.end.or_else(|| Some(list::last_end(recording.source(), &indexes?).ok()??.0));
     let partial = with_ending(path, PARTIAL);
     let Copied { ticks, lost, .. } = rewrite(storage, &recording, &partial, end.as_ref())?;
-    let kept = (!sound).then(|| with_ending(path, DAMAGED));
-    if let Some(kept) = &kept {
-        fs::rename(path, kept).map_err(at(path))?;
-    }
-    put_in_place(storage, &partial, path)?;
+    let kept = (!sound).then(|| keep_damaged(storage, path)).transpose()?;
+    // A sound one makes way for a copy that has an end, too.
+    put_in_place(storage, &partial, path, sound)?;
     Ok(Repaired { path: path.to_owned(), ticks, lost, kept })
 }
 
@@ -202,11 +260,9 @@ pub(crate) fn is_empty(path: &Path) -> io::Result<bool> {
     fs::metadata(path).map(|metadata| metadata.len() == 0)
 }
 
-/// Leaves a damaged live file where no server takes it up: where to.
-pub(crate) fn keep_damaged(storage: &dyn Storage, live: &Path) -> Result<PathBuf, RecordingError> {
-    let kept = with_ending(live, DAMAGED);
-    storage.rename(live, &kept).map_err(at(live))?;
-    Ok(kept)
+/// Leaves a damaged file where no server takes it up: where to.
+pub(crate) fn keep_damaged(storage: &dyn Storage, path: &Path) -> Result<PathBuf, RecordingError> {
+    free_name::rename(storage, path, numbered(path, DAMAGED)).map_err(at(path))
 }
 
 /// Makes a finished recording of a live file, which then is gone. `end` goes before the one in the file.
@@ -216,10 +272,21 @@ pub(crate) fn keep_damaged(storage: &dyn Storage, live: &Path) -> Result<PathBuf
 pub(crate) fn finalize(storage: &dyn Storage, live: &Path, end: Option<&End>) -> Result<Repaired, RecordingError> {
     let recording = Recording::open(live)?;
     let (path, partial) = (with_ending(live, FINISHED), with_ending(live, PARTIAL));
+    let replaces = free_name::is_taken(&path);
+    if replaces {
+        match Overlap::of(&path, &recording)? {
+            Overlap::HasNoMore => {}
+            Overlap::HasAll(ticks) => {
+                storage.remove(live).map_err(at(live))?;
+                return Ok(Repaired { path, ticks, lost: None, kept: None });
+            }
+            Overlap::Other(problem) => return Err(RecordingError::InTheWay { path, problem }),
+        }
+    }
     let Copied { ticks, lost, sound_bytes } = rewrite(storage, &recording, &partial, end)?;
     // What follows damage may be of use to somebody.
     let is_damaged = lost.is_some() && !is_torn(live, lost.as_ref(), sound_bytes).map_err(at(live))?;
-    put_in_place(storage, &partial, &path)?;
+    put_in_place(storage, &partial, &path, replaces)?;
     let kept = if is_damaged {
         Some(keep_damaged(storage, live)?)
     } else {
@@ -255,7 +322,6 @@ fn rewrite(
 }
 
 fn copy(storage: &dyn Storage, recording: &Recording, to: &Path, end: Option<&End>) -> io::Result<Copied> {
-    let killed = |tick| End { reason: EndReason::Killed, tick, ticks_missing: 0 };
     let file = BufWriter::with_capacity(COPY_BYTES, Sequential::new(storage.create_partial(to)?));
     let mut writer = Writer::new(file, &recording.meta().finished(), Layout::Finished)?;
     let schema = &recording.meta().schema;
@@ -317,7 +383,8 @@ fn copy(storage: &dyn Storage, recording: &Recording, to: &Path, end: Option<&En
     }
     let sound_bytes = records.sound_bytes();
     if !ended {
-        writer.end(end.unwrap_or(&killed(begun)))?;
+        let lacking = || end_of_none(recording, begun, lost.as_ref(), sound_bytes);
+        writer.end(&end.map_or_else(lacking, |end| Ok(end.clone()))?)?;
     }
     let ticks = writer.ticks();
     let file = writer.finish()?.into_inner().map_err(io::IntoInnerError::into_error)?;
@@ -325,9 +392,24 @@ fn copy(storage: &dyn Storage, recording: &Recording, to: &Path, end: Option<&En
     Ok(Copied { ticks, lost, sound_bytes })
 }
 
+/// The end of a recording whose own cannot be read: a kill takes that of a live file, and only damage that of a finished one.
+fn end_of_none(recording: &Recording, tick: Tick, lost: Option<&RecordingError>, sound: u64) -> io::Result<End> {
+    let is_killed = match recording.source() {
+        Source::File(path) if list::is_live(recording) => is_torn(path, lost, sound)?,
+        source => lost.is_none() && list::indexes(source).is_some(),
+    };
+    let reason = match lost {
+        _ if is_killed => EndReason::Killed,
+        Some(lost) => EndReason::Stopped { problem: format!("the file was damaged when it was repaired: {lost}") },
+        None => EndReason::Stopped { problem: "the end of the file was missing when it was repaired".to_owned() },
+    };
+    Ok(End { reason, tick, ticks_missing: 0 })
+}
+
 /// Renames a file that is whole and on disk; the directory's entry is, too, when this returns.
-fn put_in_place(storage: &dyn Storage, partial: &Path, path: &Path) -> Result<(), RecordingError> {
-    if let Err(error) = storage.rename(partial, path) {
+fn put_in_place(storage: &dyn Storage, partial: &Path, path: &Path, replaces: bool) -> Result<(), RecordingError> {
+    let renamed = if replaces { storage.rename(partial, path) } else { storage.rename_new(partial, path) };
+    if let Err(error) = renamed {
         let _ = storage.remove(partial);
         return Err(at(path)(error));
     }

@@ -19,6 +19,7 @@ use tickwire_shared::Tick;
 use crate::{
     End, EndReason, Recording, RecordingError, RecordingMeta, Recovered, files,
     format::{self, Topic},
+    overlap::Overlap,
     reader::Source,
 };
 
@@ -29,8 +30,10 @@ pub struct Listed {
     pub path: PathBuf,
     /// The file's size.
     pub bytes: u64,
-    /// What is in it.
+    /// What is in it, by its indexes: see [`Recording::summary`].
     pub summary: Result<RecordingSummary, RecordingError>,
+    /// Whether those are missing: see [`Recording::lacks_indexes`].
+    pub lacks_indexes: bool,
 }
 
 /// What is in a recording.
@@ -48,6 +51,9 @@ pub struct RecordingSummary {
     pub state: RecordingState,
     /// Where servers were killed, and others went on with the session.
     pub recovered: Vec<Recovered>,
+    /// How many keyframes and lines of chat are damaged, and passed over: all ticks are there without them. By the indexes
+    /// alone there are none.
+    pub passed_over: u64,
 }
 
 impl RecordingSummary {
@@ -81,7 +87,7 @@ pub enum RecordingState {
     Damaged(String),
 }
 
-/// The recordings in a directory, by name; of one that has been finished, only that.
+/// The recordings in a directory, by name; what is no file, and links to elsewhere, are none. Of a live file that has been finished, and not removed as yet, only the finished one.
 ///
 /// # Errors
 /// Where the directory cannot be read. What is wrong with a file stands in its entry.
@@ -89,17 +95,28 @@ pub fn list(directory: impl AsRef<Path>) -> io::Result<Vec<Listed>> {
     let mut paths = Vec::new();
     for entry in fs::read_dir(directory)? {
         let path = entry?.path();
-        if files::is_recording(&path) && files::finished_elsewhere(&path).is_none() {
+        if files::is_recording(&path) && files::is_own_file(&path) && !is_finished(&path) {
             paths.push(path);
         }
     }
     paths.sort();
     let listed = |path: PathBuf| {
         let bytes = fs::metadata(&path).map_or(0, |metadata| metadata.len());
-        let summary = Recording::open(&path).map(|recording| recording.summary());
-        Listed { path, bytes, summary }
+        let recording = Recording::open(&path);
+        let lacks_indexes = recording.as_ref().is_ok_and(Recording::lacks_indexes);
+        let summary = recording.map(|recording| recording.summary());
+        Listed { path, bytes, summary, lacks_indexes }
     };
     Ok(paths.into_iter().map(listed).collect())
+}
+
+/// Whether a finished recording holds all that a live one does.
+fn is_finished(path: &Path) -> bool {
+    let holds_all = |finished: PathBuf| {
+        let overlap = Recording::open(path).and_then(|live| Overlap::of(&finished, &live));
+        matches!(overlap, Ok(Overlap::HasAll(_)))
+    };
+    files::finished_elsewhere(path).is_some_and(holds_all)
 }
 
 impl Recording {
@@ -140,12 +157,13 @@ impl Recording {
             None => count(Topic::TickResult)?,
         };
         let recovered = recovered(self.source(), &summary).ok()?;
-        Some(self.summary_of(ticks, count(Topic::Keyframe)?, self.state_of(ticks, Some(&end)), recovered))
+        let (keyframes, state) = (count(Topic::Keyframe)?, self.state_of(ticks, Some(&end)));
+        Some(self.summary_of(ticks, keyframes, state, recovered, 0))
     }
 
     fn scanned(&self) -> RecordingSummary {
         let in_use = matches!(self.source(), Source::File(path) if files::is_in_use(path));
-        let Scan { ticks, keyframes, end, broken, recovered } = scan(self);
+        let Scan { ticks, keyframes, end, broken, recovered, passed_over } = scan(self);
         let set_aside = match self.source() {
             Source::File(path) if files::is_set_aside(path) => fs::read_to_string(files::reason_path(path)).ok(),
             _ => None,
@@ -159,7 +177,7 @@ impl Recording {
             Some(error) => RecordingState::Damaged(error.to_string()),
             None => self.state_of(ticks, end.as_ref()),
         };
-        self.summary_of(ticks, keyframes, state, recovered)
+        self.summary_of(ticks, keyframes, state, recovered, passed_over)
     }
 
     fn summary_of(
@@ -168,9 +186,10 @@ impl Recording {
         keyframes: u64,
         state: RecordingState,
         recovered: Vec<Recovered>,
+        passed_over: u64,
     ) -> RecordingSummary {
         let length = self.meta().tick_rate.duration_of(ticks);
-        RecordingSummary { meta: self.meta().clone(), ticks, length, keyframes, state, recovered }
+        RecordingSummary { meta: self.meta().clone(), ticks, length, keyframes, state, recovered, passed_over }
     }
 
     fn state_of(&self, ticks: u64, end: Option<&End>) -> RecordingState {
@@ -197,10 +216,11 @@ pub(crate) struct Scan {
     pub(crate) end: Option<End>,
     pub(crate) broken: Option<RecordingError>,
     pub(crate) recovered: Vec<Recovered>,
+    pub(crate) passed_over: u64,
 }
 
 pub(crate) fn scan(recording: &Recording) -> Scan {
-    let mut scan = Scan { ticks: 0, keyframes: 0, end: None, broken: None, recovered: Vec::new() };
+    let mut scan = Scan { ticks: 0, keyframes: 0, end: None, broken: None, recovered: Vec::new(), passed_over: 0 };
     let mut ticks = match recording.ticks() {
         Ok(ticks) => ticks,
         Err(error) => return Scan { broken: Some(error), ..scan },
@@ -211,7 +231,8 @@ pub(crate) fn scan(recording: &Recording) -> Scan {
             Err(error) => scan.broken = Some(error),
         }
     }
-    Scan { keyframes: ticks.keyframes(), end: ticks.end().cloned(), recovered: ticks.recovered().to_vec(), ..scan }
+    let (end, recovered) = (ticks.end().cloned(), ticks.recovered().to_vec());
+    Scan { keyframes: ticks.keyframes(), end, recovered, passed_over: ticks.passed_over(), ..scan }
 }
 
 /// The summary at the end of a finished file; `None` where it is missing or damaged.

@@ -4,7 +4,7 @@ mod messages;
 mod seek;
 
 use std::{
-    fs::File,
+    fs::{self, File},
     io::{self, BufReader, Cursor, Read},
     path::{Path, PathBuf},
     sync::{
@@ -58,11 +58,22 @@ impl Source {
         Ok(match self {
             Self::Bytes(bytes) => (PathBuf::from("memory"), Box::new(Cursor::new(Arc::clone(bytes)))),
             Self::File(path) => {
-                let file = File::open(path).map_err(|source| RecordingError::Io { path: path.clone(), source })?;
+                let at = |source| RecordingError::Io { path: path.clone(), source };
+                // To open a pipe would wait for whoever writes it.
+                if !is_file_or_directory(&fs::metadata(path).map_err(at)?) {
+                    return Err(RecordingError::NotARecording(
+                        "it is no file, but a pipe, a socket or a device".to_owned(),
+                    ));
+                }
+                let file = File::open(path).map_err(at)?;
                 (path.clone(), Box::new(BufReader::with_capacity(1 << 16, file)))
             }
         })
     }
+}
+
+fn is_file_or_directory(metadata: &fs::Metadata) -> bool {
+    metadata.is_file() || metadata.is_dir()
 }
 
 impl Recording {
@@ -230,6 +241,16 @@ impl Ticks {
         &self.recovered
     }
 
+    /// How many damaged records have been passed over.
+    pub(crate) fn passed_over(&self) -> u64 {
+        self.records.passed_over
+    }
+
+    /// Where the newest record ends that has been read, in a file without chunks.
+    pub(crate) fn sound_bytes(&self) -> u64 {
+        self.records.sound_bytes()
+    }
+
     /// Reads up to the next whole tick. `Ok(None)` where the records end.
     fn read(&mut self) -> Result<Option<RecordedTick>, RecordingError> {
         if let Some((idle, tick)) = self.idle.take() {
@@ -325,6 +346,8 @@ pub(crate) struct Records {
     taken: Arc<AtomicU64>,
     /// Where the newest record ends that has been read, in a file without chunks that is read from its start.
     sound_bytes: u64,
+    /// Damaged records on which no tick depends.
+    passed_over: u64,
     failed: bool,
     /// In the header.
     version: u32,
@@ -415,6 +438,7 @@ impl Records {
             messages,
             taken: Arc::default(),
             sound_bytes: 0,
+            passed_over: 0,
             failed: false,
             version: format::FORMAT_VERSION,
             before,
@@ -435,6 +459,7 @@ impl Records {
             messages,
             taken,
             sound_bytes: 0,
+            passed_over: 0,
             failed: false,
             version: 0,
             before: None,
@@ -578,9 +603,10 @@ impl Iterator for Records {
         while !self.failed {
             let record = match self.messages.next()? {
                 Err(error) => Err(self.error(error)),
-                // Nothing hangs on it: all ticks are there.
+                // All ticks are there without it. One that a segment begins with is missed where that is to be played.
                 Ok((topic @ (Topic::Keyframe | Topic::Chat), data)) if record::check(&data).is_err() => {
                     tracing::warn!(after = %self.whole, "a {} record is damaged, and passed over", topic.name());
+                    self.passed_over += 1;
                     continue;
                 }
                 Ok((topic, data)) => self.take(topic, data),

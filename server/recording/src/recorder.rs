@@ -6,6 +6,7 @@ mod segments;
 mod status;
 #[cfg(test)]
 mod tests;
+mod told;
 
 use std::{
     collections::VecDeque,
@@ -25,7 +26,8 @@ use self::{
     live::{Live, Record, Ticks},
     pool::Written,
     segments::Place,
-    status::{Fault, Progress, Stop},
+    status::{Fault, Misplaced, Progress, Stop},
+    told::Told,
 };
 use crate::{
     ChatRecord, End, EndReason, RecordingMeta, SeatToken, files,
@@ -165,7 +167,7 @@ struct Open {
     live: Mutex<Option<Writing>>,
     /// Whoever syncs. It holds the file's lock: kept until there is a finished recording.
     disk: Mutex<Option<Arc<dyn Disk>>>,
-    /// Something has been written since the last sync.
+    /// Something has been written since the last sync, or the last look for the file.
     dirty: AtomicBool,
     /// Somebody closes it, or has.
     taken_over: AtomicBool,
@@ -193,6 +195,8 @@ struct Writing {
     encoded: (u64, u64),
     /// What the recorders count of the file.
     counted_bytes: u64,
+    /// That it cannot go on in another file.
+    grows: Told,
 }
 
 impl Recorders {
@@ -279,7 +283,13 @@ impl Recorders {
             recorders: self.clone(),
             options,
             queue: Mutex::default(),
-            live: Mutex::new(Some(Writing { live, records: VecDeque::new(), encoded: (0, 0), counted_bytes })),
+            live: Mutex::new(Some(Writing {
+                live,
+                records: VecDeque::new(),
+                encoded: (0, 0),
+                counted_bytes,
+                grows: Told::default(),
+            })),
             disk: Mutex::new(Some(disk)),
             dirty: AtomicBool::new(false),
             taken_over: AtomicBool::new(false),
@@ -476,8 +486,7 @@ impl Open {
         let mut queue = lock(&self.queue);
         // What a disk refuses is tried again with the next tick.
         queue.taken_on = written && !queue.records.is_empty();
-        let syncs = self.options.durability == Durability::Sync;
-        Written { dirty: syncs && !self.dirty.swap(true, Ordering::Relaxed), more: queue.taken_on }
+        Written { dirty: !self.dirty.swap(true, Ordering::Relaxed), more: queue.taken_on }
     }
 
     /// Writes what has queued up, all of it or what is due. False: the disk does not take it.
@@ -615,28 +624,48 @@ impl Open {
         self.recorders.note_live_bytes(mem::replace(counted_bytes, bytes), bytes);
     }
 
-    /// Has what is written survive a loss of power. False: the disk refuses.
+    /// Has what is written survive a loss of power, where it is to, and sees whether the file is where it belongs. False: that
+    /// is to be done again.
     fn sync(&self) -> bool {
         let disk = lock(&self.disk);
-        if self.options.durability != Durability::Sync || !self.dirty.swap(false, Ordering::Relaxed) {
-            return true;
-        }
+        let Some(disk) = disk.as_ref().filter(|_| self.dirty.swap(false, Ordering::Relaxed)) else { return true };
         let written = self.progress.written();
-        let synced = disk.as_ref().map_or(Ok(()), |disk| disk.sync());
-        let changed = match &synced {
-            Ok(()) => {
+        let synced = if self.options.durability == Durability::Sync { disk.sync().map(Some) } else { Ok(None) };
+        let mut changed = match &synced {
+            Ok(Some(())) => {
                 self.progress.note_synced(written);
                 self.progress.note_well(Fault::Sync)
             }
-            Err(error) => {
-                self.dirty.store(true, Ordering::Relaxed);
-                self.progress.note_fault(Fault::Sync, || format!("syncing failed: {error}"))
-            }
+            Ok(None) => false,
+            Err(error) => self.progress.note_fault(Fault::Sync, || format!("syncing failed: {error}")),
         };
+        let misplaced = self.misplaced(&**disk);
+        let is_done = synced.is_ok() && misplaced.is_none();
+        // Whoever closes it gives the file another name.
+        if !self.taken_over.load(Ordering::Acquire) {
+            changed |= self.progress.note_misplaced(misplaced);
+        }
+        if !is_done {
+            self.dirty.store(true, Ordering::Relaxed);
+        }
         if changed {
             self.recorders.tell_change();
         }
-        synced.is_ok()
+        is_done
+    }
+
+    /// Why nobody finds what is written.
+    fn misplaced(&self, disk: &dyn Disk) -> Option<Misplaced> {
+        let place = self.progress.place();
+        let path = place.path.display();
+        match disk.is_at(&place.path) {
+            Ok(true) => None,
+            Ok(false) => {
+                let problem = format!("{path} has been removed, renamed or replaced while it was written");
+                Some(Misplaced { problem, is_gone: true })
+            }
+            Err(error) => Some(Misplaced { problem: format!("{path} cannot be reached: {error}"), is_gone: false }),
+        }
     }
 
     /// Takes nothing in any more, and leaves the file to the caller. False: somebody else has.
@@ -651,8 +680,15 @@ impl Open {
         self.write_held();
         let ended = self.end(reason);
         let mark = lock(&self.live).as_ref().map(|writing| writing.live.mark()).unwrap_or_default();
-        let end = self.progress.end(reason, mark.ticks);
+        let mut end = self.progress.end(reason, mark.ticks);
         self.progress.note_closed();
+        let misplaced = lock(&self.disk).as_ref().and_then(|disk| self.misplaced(&**disk));
+        let gone = misplaced.filter(|misplaced| misplaced.is_gone);
+        if let Some(Misplaced { problem, .. }) = &gone {
+            // What has no name goes with the last who has it open. The file itself says what is in it: it may only have moved.
+            let ticks_missing = end.tick.since(self.progress.place().segment.origin());
+            end = End { reason: EndReason::Stopped { problem: problem.clone() }, ticks_missing, ..end };
+        }
         let mut problem = match &end.reason {
             EndReason::Stopped { problem } => Some(problem.clone()),
             _ => None,
@@ -661,14 +697,18 @@ impl Open {
             problem.get_or_insert(format!("its end could not be written: {error}"));
         }
         let live = self.progress.place().path.clone();
-        let path = match files::finalize(&*self.recorders.storage(), &live, Some(&end)) {
-            Ok(finished) => {
+        // What has the name now is somebody else's.
+        let finished =
+            if gone.is_some() { None } else { Some(files::finalize(&*self.recorders.storage(), &live, Some(&end))) };
+        let path = match finished {
+            None => live,
+            Some(Ok(finished)) => {
                 if let Some(lost) = finished.lost {
                     problem.get_or_insert(lost.to_string());
                 }
                 finished.path
             }
-            Err(error) => {
+            Some(Err(error)) => {
                 tracing::error!("{} could not be finished: {error}", live.display());
                 // It stays as it is, with its end.
                 let synced = lock(&self.disk).as_ref().map_or(Ok(()), |disk| disk.sync());
@@ -701,7 +741,7 @@ impl Open {
 
     /// Gives up the file, and the lock on it.
     fn let_go(&self) {
-        if let Some(Writing { live, mut records, encoded, counted_bytes }) = lock(&self.live).take() {
+        if let Some(Writing { live, mut records, encoded, counted_bytes, .. }) = lock(&self.live).take() {
             self.drop_records(&mut records);
             self.note_taken(encoded.0, encoded.1);
             self.recorders.note_live_bytes(counted_bytes, 0);

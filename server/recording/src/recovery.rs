@@ -178,10 +178,12 @@ impl Unfinished {
         let (directory, name) = (files::directory_of(&self.path).to_owned(), files::recording_name(&self.path));
         let (recording, number) = recording_of(&name);
         let (recording, next) = (recording.to_owned(), number.saturating_add(1));
+        let set_aside = files::all_set_aside(&directory);
         (next..next.saturating_add(NAMES_MAX)).flat_map(move |number| {
             let name = segment_name(&recording, number);
-            let live = files::live_path(&directory, &name);
-            [files::set_aside_path(&live), live, files::finished_path(&directory, &name)]
+            let aside = set_aside.iter().filter(|(of, _)| *of == name).map(|(_, path)| path.clone());
+            let others = [files::live_path(&directory, &name), files::finished_path(&directory, &name)];
+            aside.chain(others).collect::<Vec<_>>()
         })
     }
 
@@ -241,7 +243,8 @@ impl Unfinished {
     /// Plays the recording again, and compares each tick.
     ///
     /// What a kill has torn at its end is cut off. A tick whose input only is on record is played, and belongs to it. Where
-    /// there is damage, the session goes on from before it, and the file is kept as `NAME.damaged-EPOCH.mcap`.
+    /// there is damage, the session goes on from before it, and the file is kept as `NAME.damaged-EPOCH.mcap`, or as
+    /// `NAME.damaged-EPOCH-1.mcap`, and so on, where that is another file.
     ///
     /// While this runs, a note lies beside the file. Where the process has died at one tick three times in a row, this is an
     /// error. A process that is killed from outside does not die at one tick again and again. Where it has died while a keyframe
@@ -315,10 +318,9 @@ impl Unfinished {
         let length = fs::metadata(&self.path).map_err(self.disk_error())?.len();
         if length > sound.bytes {
             if !files::is_torn(&self.path, damage.as_ref(), sound.bytes).map_err(self.disk_error())? {
-                let copy = files::damaged_path(&self.path, sound.epoch);
+                let copy = files::copy_damaged(&*self.storage, &self.path, sound.epoch).map_err(self.disk_error())?;
                 let damage = damage.map(|damage| format!("{damage}; ")).unwrap_or_default();
                 tracing::warn!("{}: {damage}it is kept as {}", self.path.display(), copy.display());
-                self.copy_to(&copy).map_err(self.disk_error())?;
             }
             self.disk.cut(sound.bytes).map_err(self.disk_error())?;
             // Some of those that were read may have stood behind that.
@@ -328,12 +330,6 @@ impl Unfinished {
             sound.schemas = self.recording.schemas_within(sound.bytes)?;
         }
         Ok(Ok(sound))
-    }
-
-    fn copy_to(&self, path: &Path) -> io::Result<()> {
-        fs::copy(&self.path, path)?;
-        fs::File::open(path)?.sync_all()?;
-        self.storage.sync_directory(files::directory_of(path))
     }
 
     /// Plays what is sound. The inner error is how the session ends, where its last tick panics.
@@ -533,8 +529,8 @@ impl Unfinished {
         Ok(Ok(pending))
     }
 
-    /// Leaves the recording where no server goes on with it, as `NAME.set-aside.mcap`: where it is then. The reason is for
-    /// people.
+    /// Leaves the recording where no server goes on with it, as `NAME.set-aside.mcap`, or `NAME.set-aside-1.mcap` and so on
+    /// where that is another one: where it is then. The reason is for people.
     ///
     /// # Errors
     /// Those of the disk.

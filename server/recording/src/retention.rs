@@ -8,7 +8,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use crate::{Recording, files, list};
+use crate::{Recording, files, overlap::Overlap};
 
 /// How much is kept. Of finished recordings only: one whose session runs, or that a killed server has left and nobody has
 /// repaired, stays, and counts. What cannot be read as a recording stays, and counts for nothing: no sound one has to make room
@@ -63,7 +63,7 @@ pub fn retain(directory: &Path, retention: &Retention, now: SystemTime) -> io::R
         let path = entry?.path();
         // One that has gone since counts for nothing.
         let Ok(metadata) = fs::metadata(&path) else { continue };
-        if !files::is_recording(&path) || !metadata.is_file() {
+        if !files::is_recording(&path) || !files::is_own_file(&path) {
             continue;
         }
         bytes = bytes.saturating_add(metadata.len());
@@ -114,7 +114,7 @@ pub fn retain(directory: &Path, retention: &Retention, now: SystemTime) -> io::R
 /// What a killed process has left of its work.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Tidied {
-    /// What is gone: halves of copies, live files of which there is a whole finished one, and notes of attempts to go on with
+    /// What is gone: halves of copies, live files of which there is a finished one that has all of them, and notes of attempts to go on with
     /// recordings that are not there any more.
     pub removed: Vec<PathBuf>,
     /// Live files that nobody writes: an [`Unfinished`](crate::Unfinished) session can go on, and [`repair`](crate::repair)
@@ -130,6 +130,10 @@ pub fn tidy(directory: &Path) -> io::Result<Tidied> {
     let mut tidied = Tidied::default();
     for entry in fs::read_dir(directory)? {
         let path = entry?.path();
+        // Somebody else's pipe, or link to elsewhere.
+        if !files::is_own_file(&path) {
+            continue;
+        }
         let is_left = match files::attempted(&path) {
             Some(live) => !live.exists(),
             None if files::is_partial(&path) => is_left_partial(&path),
@@ -153,8 +157,17 @@ fn is_left_partial(path: &Path) -> bool {
     File::options().write(true).open(path).is_ok_and(|file| file.try_lock().is_ok())
 }
 
+/// Whether a live file of which there is a finished one is of no use any more: one that may have something alone stays.
 fn is_left_live(path: &Path) -> bool {
     let Some(finished) = files::finished_elsewhere(path) else { return false };
-    let is_whole = Recording::open(finished).is_ok_and(|recording| list::indexes(recording.source()).is_some());
-    is_whole && files::lock(path).is_ok()
+    let Ok(_lock) = files::lock(path) else { return false };
+    let overlap = Recording::open(path).and_then(|live| Overlap::of(&finished, &live));
+    let problem = match overlap {
+        Ok(Overlap::HasAll(_)) => return true,
+        Ok(Overlap::HasNoMore) => "it does not have all of it".to_owned(),
+        Ok(Overlap::Other(problem)) => problem,
+        Err(error) => error.to_string(),
+    };
+    tracing::warn!("{} stays beside {}: {problem}", path.display(), finished.display());
+    false
 }

@@ -38,6 +38,8 @@ struct Before {
 /// begun: the file before it is there still, was not said to have ended, or has gone on itself. Of a segment whose predecessor
 /// has made way for it nothing is removed, whatever is left of it.
 ///
+/// So is any file that is empty: there is nothing in it.
+///
 /// What could be removed and is damaged, and not only torn, is kept as `NAME.damaged.mcap`. An empty file counts as none where
 /// it cannot be removed.
 ///
@@ -48,17 +50,22 @@ pub fn remove_stillborn(live: &Path) -> Result<bool, RecordingError> {
 }
 
 pub(crate) fn remove_on(storage: &dyn Storage, live: &Path) -> Result<bool, RecordingError> {
-    if recording_of(&files::recording_name(live)).1 <= 1 {
+    let is_first = recording_of(&files::recording_name(live)).1 <= 1;
+    if is_first && !files::is_empty(live).map_err(files::at(live))? {
         return Ok(false);
     }
     // Held until it is gone.
     let _lock = files::open(storage, live)?;
     if files::is_empty(live).map_err(files::at(live))? {
-        // What a failed switch leaves on a disk that does not remove it.
+        // What a kill leaves of a file that was being made, or a failed switch on a disk that does not remove it.
         if let Err(error) = storage.remove(live) {
             tracing::warn!("{} is empty, and cannot be removed: {error}", live.display());
         }
         return Ok(true);
+    }
+    if is_first {
+        // Somebody has begun it just now.
+        return Ok(false);
     }
     let (begun, meta) = match Recording::open(live) {
         Ok(recording) => (Begun::of(&recording, live)?, Some(recording.meta().clone())),

@@ -26,6 +26,12 @@ pub trait Disk: fmt::Debug + Send + Sync {
     /// # Errors
     /// Where the file stays as it was.
     fn cut(&self, length: u64) -> io::Result<()>;
+    /// Whether it is this file that has a name, so that whoever looks there finds what is written: it may have been removed,
+    /// renamed or replaced.
+    ///
+    /// # Errors
+    /// Where that cannot be said now, as of a directory that may not be entered.
+    fn is_at(&self, path: &Path) -> io::Result<bool>;
 }
 
 /// What recordings are written through: the [`FileSystem`], or what stands before it.
@@ -53,6 +59,11 @@ pub trait Storage: fmt::Debug + Send + Sync {
     /// # Errors
     /// Where both stay what they were.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
+    /// Gives a file a name that nothing has.
+    ///
+    /// # Errors
+    /// [`AlreadyExists`](io::ErrorKind::AlreadyExists) where something has it; or where the file keeps its own.
+    fn rename_new(&self, from: &Path, to: &Path) -> io::Result<()>;
     /// Removes a file.
     ///
     /// # Errors
@@ -96,6 +107,27 @@ impl Storage for FileSystem {
         fs::rename(from, to)
     }
 
+    fn rename_new(&self, from: &Path, to: &Path) -> io::Result<()> {
+        #[cfg(target_os = "linux")]
+        {
+            use rustix::{
+                fs::{CWD, RenameFlags, renameat_with},
+                io::Errno,
+            };
+            match renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
+                // Some file systems cannot do both at once.
+                Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) => {}
+                renamed => return Ok(renamed?),
+            }
+        }
+        // Between the two there is nobody else: a server has its directory alone.
+        match fs::symlink_metadata(to) {
+            Ok(_) => Err(io::ErrorKind::AlreadyExists.into()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => fs::rename(from, to),
+            Err(error) => Err(error),
+        }
+    }
+
     fn remove(&self, path: &Path) -> io::Result<()> {
         fs::remove_file(path)
     }
@@ -125,6 +157,27 @@ impl Disk for File {
     fn cut(&self, length: u64) -> io::Result<()> {
         self.set_len(length)
     }
+
+    fn is_at(&self, path: &Path) -> io::Result<bool> {
+        let own = self.metadata()?;
+        match fs::metadata(path) {
+            Ok(found) => Ok(is_same_file(&own, &found)),
+            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+#[cfg(unix)]
+fn is_same_file(one: &fs::Metadata, other: &fs::Metadata) -> bool {
+    use std::os::unix::fs::MetadataExt as _;
+    (one.dev(), one.ino()) == (other.dev(), other.ino())
+}
+
+/// Where files have no numbers: an open one cannot be removed there, either.
+#[cfg(not(unix))]
+fn is_same_file(_: &fs::Metadata, other: &fs::Metadata) -> bool {
+    other.is_file()
 }
 
 /// Puts all of `bytes` at a place.

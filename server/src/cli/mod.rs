@@ -98,6 +98,8 @@ enum CliError {
     /// An error that names its file itself.
     #[error("{0}")]
     Recording(#[source] RecordingError),
+    #[error("{}: damaged: {problem}", .path.display())]
+    Damaged { path: PathBuf, problem: String },
     #[error("{0}: end it first")]
     Directory(#[from] DirectoryLockError),
     #[error("ticks {from} to {to}: choose --from no greater than --to")]
@@ -120,6 +122,8 @@ enum CliError {
     Soak { game: String, source: SoakError },
     #[error(transparent)]
     Admin(#[from] admin::AdminCliError),
+    #[error("{failed} of {files} recordings cannot be repaired")]
+    NotRepaired { failed: usize, files: usize },
     #[error("{failed} of {files} recordings do not replay")]
     SomeFailed { failed: usize, files: usize },
     // Not transparent, so that it is its own source: see `output::is_broken_pipe`.
@@ -140,7 +144,9 @@ impl CliError {
     /// As [`at`](Self::at), where the error does not name a file already.
     fn of_recording(path: &Path) -> impl Fn(RecordingError) -> Self + '_ {
         move |source| match source {
-            RecordingError::Io { .. } | RecordingError::InUse { .. } => Self::Recording(source),
+            RecordingError::Io { .. } | RecordingError::InUse { .. } | RecordingError::InTheWay { .. } => {
+                Self::Recording(source)
+            }
             source => Self::at(path)(source),
         }
     }
@@ -170,9 +176,11 @@ impl CliError {
             | Self::File { .. }
             | Self::Desync { .. }
             | Self::Recording(_)
+            | Self::Damaged { .. }
             | Self::Diff(_)
             | Self::Differ { .. }
             | Self::Directory(_)
+            | Self::NotRepaired { .. }
             | Self::SomeFailed { .. }
             | Self::Soak { .. }
             | Self::Io(_) => ExitCode::FAILURE,

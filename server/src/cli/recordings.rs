@@ -30,12 +30,16 @@ pub(super) const NO_INDEXES: &str =
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum RecordingsCommand {
     /// List the recordings of a data directory
+    ///
+    /// By their headers, indexes and ends: the ticks of finished ones are not read. `recordings show` reads all of one.
     List {
         /// Where the server keeps its files [default: ./tickwire-data]
         #[arg(long, value_name = "DIR", env = "TICKWIRE_DATA_DIR")]
         data_dir: Option<PathBuf>,
     },
     /// Show what a recording is of, and whether it is all there
+    ///
+    /// Reads all of it, and exits with code 1 where something is damaged.
     Show {
         /// The recording
         #[arg(value_name = "FILE")]
@@ -59,6 +63,8 @@ pub(super) enum RecordingsCommand {
     /// recorded is only cut behind the tick.
     Minimise(MinimiseArgs),
     /// Make a finished recording of what a killed server has left
+    ///
+    /// One that cannot be repaired is left as it is, and the others are repaired; the exit code is 1 then.
     Repair {
         /// The recordings
         #[arg(value_name = "FILE", required = true)]
@@ -78,7 +84,7 @@ pub(super) fn run(command: &RecordingsCommand, games: &[Arc<dyn Game>]) -> Resul
         RecordingsCommand::Export(arguments) => export::run(arguments),
         RecordingsCommand::Diff(arguments) => diff::run(arguments),
         RecordingsCommand::Minimise(arguments) => minimise::run(arguments, games),
-        RecordingsCommand::Repair { files } => files.iter().try_for_each(|file| repair_one(file)),
+        RecordingsCommand::Repair { files } => repair_all(files),
     }
 }
 
@@ -95,7 +101,7 @@ fn print_list(directory: &Path) -> Result<(), CliError> {
     }
     let mut table = Table::new();
     table.load_style(NOTHING).set_header(["file", "game", "segment", "length", "ticks", "KiB", "state"]);
-    for Listed { path, bytes, summary } in listed {
+    for Listed { path, bytes, summary, lacks_indexes } in listed {
         let file = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
         let kib = bytes.div_ceil(1024).to_string();
         table.add_row(match summary {
@@ -106,7 +112,7 @@ fn print_list(directory: &Path) -> Result<(), CliError> {
                 format!("{:.1} s", summary.length.as_secs_f64()),
                 summary.ticks.to_string(),
                 kib,
-                state_words(&summary.state, summary.last_tick()),
+                listed_state(&summary, lacks_indexes),
             ],
             Err(error) => {
                 [file, String::new(), String::new(), String::new(), String::new(), kib, format!("unreadable: {error}")]
@@ -117,12 +123,35 @@ fn print_list(directory: &Path) -> Result<(), CliError> {
     Ok(())
 }
 
+/// What is known without reading all of a file.
+fn listed_state(summary: &RecordingSummary, lacks_indexes: bool) -> String {
+    let state = state_words(&summary.state, summary.last_tick());
+    match &summary.state {
+        RecordingState::Damaged(_) => format!("{state}; `recordings repair` saves the rest"),
+        _ if lacks_indexes => format!("{state}; {NO_INDEXES}"),
+        _ => state,
+    }
+}
+
+/// What is damaged of a recording that has been read from end to end.
+fn damage(summary: &RecordingSummary, lacks_indexes: bool) -> Option<String> {
+    match &summary.state {
+        RecordingState::Damaged(reason) => Some(format!("{reason}; `recordings repair` saves the rest")),
+        _ if lacks_indexes => Some(NO_INDEXES.to_owned()),
+        _ if summary.passed_over > 0 => {
+            Some(format!("{} keyframes or lines of chat are damaged; all ticks are there", summary.passed_over))
+        }
+        _ => None,
+    }
+}
+
 fn show(file: &Path) -> Result<(), CliError> {
     let recording = Recording::open(file).map_err(CliError::of_recording(file))?;
     // All of it is read: the indexes of a finished file know nothing of damage before them.
     let summary = recording.scan();
     let last_tick = summary.last_tick();
-    let RecordingSummary { meta, ticks, length, keyframes, state, recovered } = summary;
+    let damage = damage(&summary, recording.lacks_indexes());
+    let RecordingSummary { meta, ticks, length, keyframes, state, recovered, passed_over: _ } = summary;
     let RecordingMeta {
         session,
         tickwire_version,
@@ -164,9 +193,6 @@ fn show(file: &Path) -> Result<(), CliError> {
         let time = humantime::format_rfc3339_millis(time);
         table.add_row(["recovered".to_owned(), format!("after tick {tick}, at {time}: epoch {epoch} from there on")]);
     }
-    if recording.lacks_indexes() {
-        table.add_row(["warning", NO_INDEXES]);
-    }
     match Settings::from_values(&schema, &settings) {
         Ok(settings) => {
             for setting in &schema.settings {
@@ -179,14 +205,21 @@ fn show(file: &Path) -> Result<(), CliError> {
         }
     }
     output::line(table)?;
-    Ok(())
+    sound(file, damage)
+}
+
+/// An error where something is damaged.
+fn sound(file: &Path, damage: Option<String>) -> Result<(), CliError> {
+    damage.map_or(Ok(()), |problem| Err(CliError::Damaged { path: file.to_owned(), problem }))
 }
 
 fn show_json(file: &Path) -> Result<(), CliError> {
     let recording = Recording::open(file).map_err(CliError::of_recording(file))?;
     let summary = recording.scan();
     let last_tick = summary.last_tick();
-    let RecordingSummary { meta, ticks, length, keyframes, state, recovered } = summary;
+    let lacks_indexes = recording.lacks_indexes();
+    let damage = damage(&summary, lacks_indexes);
+    let RecordingSummary { meta, ticks, length, keyframes, state, recovered, passed_over } = summary;
     let mut line = describe(&meta);
     line["file"] = file.display().to_string().into();
     line["ticks"] = ticks.into();
@@ -197,9 +230,10 @@ fn show_json(file: &Path) -> Result<(), CliError> {
     line["last_tick"] = last_tick.0.into();
     line["state_text"] = state_words(&state, last_tick).into();
     line["recovered"] = recovered.iter().map(recovered_json).collect();
-    line["lacks_indexes"] = recording.lacks_indexes().into();
+    line["lacks_indexes"] = lacks_indexes.into();
+    line["damaged_and_passed_over"] = passed_over.into();
     output::line(line)?;
-    Ok(())
+    sound(file, damage)
 }
 
 /// How many lines that were said are readable.
@@ -267,6 +301,11 @@ fn state_words(state: &RecordingState, last_tick: Tick) -> String {
         RecordingState::Incomplete { ticks_missing, problem: None } => {
             format!("incomplete: {ticks_missing} ticks are missing")
         }
+        RecordingState::Incomplete { ticks_missing: 0, problem: Some(problem) } => {
+            format!(
+                "incomplete: it stops after tick {last_tick}, and nobody knows how many ticks are missing: {problem}"
+            )
+        }
         RecordingState::Incomplete { ticks_missing, problem: Some(problem) } => {
             format!(
                 "incomplete: it stopped after tick {last_tick}, {ticks_missing} or more ticks are missing: {problem}"
@@ -282,6 +321,24 @@ fn state_words(state: &RecordingState, last_tick: Tick) -> String {
         }
         RecordingState::Damaged(reason) => format!("damaged: {reason}"),
     }
+}
+
+fn repair_all(files: &[PathBuf]) -> Result<(), CliError> {
+    if let [file] = files {
+        return repair_one(file);
+    }
+    let mut failed = 0;
+    for file in files {
+        match repair_one(file) {
+            Ok(()) => {}
+            Err(error) if output::is_broken_pipe(&error) => return Err(error),
+            Err(error) => {
+                failed += 1;
+                output::complain(&error);
+            }
+        }
+    }
+    if failed == 0 { Ok(()) } else { Err(CliError::NotRepaired { failed, files: files.len() }) }
 }
 
 fn repair_one(file: &Path) -> Result<(), CliError> {

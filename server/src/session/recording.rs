@@ -24,7 +24,11 @@ use crate::{
 
 /// Records a session, or does nothing.
 #[derive(Debug)]
-pub(super) struct SessionRecorder(Option<Recorder>);
+pub(super) struct SessionRecorder {
+    recorder: Option<Recorder>,
+    /// Why there is no keyframe, as it was told last.
+    keyframe_problem: Option<String>,
+}
 
 impl SessionRecorder {
     /// Starts a recording, where sessions are recorded.
@@ -35,68 +39,80 @@ impl SessionRecorder {
         session: &Session,
         created: SystemTime,
     ) -> Result<Self, StartError> {
-        let Some(directory) = config.recordings.as_deref() else { return Ok(Self(None)) };
+        let Some(directory) = config.recordings.as_deref() else { return Ok(Self::of(None)) };
         let meta = RecordingMeta { terms: terms.to_proto(), ..RecordingMeta::of(session, &name.to_string(), created) };
         recorders
             .start(directory, &file_name(name, created), &meta, recorder_options(config, meta.tick_rate, name))
-            .map(|recorder| Self(Some(recorder)))
+            .map(|recorder| Self::of(Some(recorder)))
             .map_err(|source| StartError::Recording { directory: directory.to_owned(), source })
     }
 
     /// Goes on with one.
     pub(super) fn resume(recorder: Recorder) -> Self {
-        Self(Some(recorder))
+        Self::of(Some(recorder))
+    }
+
+    fn of(recorder: Option<Recorder>) -> Self {
+        Self { recorder, keyframe_problem: None }
     }
 
     /// The file that grows.
     pub(super) fn path(&self) -> Option<PathBuf> {
-        self.0.as_ref().map(Recorder::path)
+        self.recorder.as_ref().map(Recorder::path)
     }
 
     pub(super) fn tick_input(&mut self, input: &Arc<TickInput>) {
-        if let Some(recorder) = &mut self.0 {
+        if let Some(recorder) = &mut self.recorder {
             recorder.tick_input(Arc::clone(input));
         }
     }
 
     /// Who may resume a seat, from this tick on. Only a server that goes on after a crash has a use for it.
     pub(super) fn seat_token(&mut self, tick: Tick, token: &SeatToken) {
-        if let Some(recorder) = &mut self.0 {
+        if let Some(recorder) = &mut self.recorder {
             recorder.seat_token(tick, token.into());
         }
     }
 
     /// What was said since the tick before.
     pub(super) fn chat(&mut self, said: Vec<ChatRecord>) {
-        if let Some(recorder) = self.0.as_mut().filter(|_| !said.is_empty()) {
+        if let Some(recorder) = self.recorder.as_mut().filter(|_| !said.is_empty()) {
             recorder.chat(said);
         }
     }
 
     pub(super) fn tick_result(&mut self, result: TickResult) {
-        if let Some(recorder) = &mut self.0 {
+        if let Some(recorder) = &mut self.recorder {
             recorder.tick_result(result);
         }
     }
 
     /// Records all of the session between two ticks, where that is due.
     pub(super) fn keyframe(&mut self, session: &Session) {
-        let Some(recorder) = self.0.as_mut().filter(|recorder| recorder.wants_keyframe()) else { return };
-        let keyframe = session.keyframe().unwrap_or_else(|error| {
-            warn!(tick = %session.tick(), "there is no keyframe: {error}");
-            None
-        });
+        let Some(recorder) = self.recorder.as_mut().filter(|recorder| recorder.wants_keyframe()) else { return };
+        let (keyframe, problem) = match session.keyframe() {
+            Ok(keyframe) => (keyframe, None),
+            Err(error) => (None, Some(error.to_string())),
+        };
+        // Once, and not as often as one is due.
+        if problem != self.keyframe_problem {
+            match &problem {
+                Some(problem) => warn!(tick = %session.tick(), "there are no keyframes: {problem}"),
+                None => info!(tick = %session.tick(), "there are keyframes again"),
+            }
+            self.keyframe_problem = problem;
+        }
         recorder.keyframe(keyframe);
     }
 
     /// Tells how it does.
     pub(super) fn watch(&self) -> RecordingWatch {
-        RecordingWatch(self.0.as_ref().map(Recorder::watch))
+        RecordingWatch(self.recorder.as_ref().map(Recorder::watch))
     }
 
     /// Closes it from anywhere.
     pub(super) fn closer(&self) -> RecordingCloser {
-        RecordingCloser(self.0.as_ref().map(Recorder::closer))
+        RecordingCloser(self.recorder.as_ref().map(Recorder::closer))
     }
 }
 

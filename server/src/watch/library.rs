@@ -11,7 +11,8 @@ use std::{
 
 use tickwire_proto::v1::{self as pb, SavedState};
 use tickwire_recording::{
-    Recording, RecordingError, RecordingState, RecordingSummary, finished_path, game_of, is_same_recording, live_path,
+    Recording, RecordingError, RecordingState, RecordingSummary, finished_path, game_of, is_own_file,
+    is_same_recording, live_path,
 };
 use tickwire_shared::{Game, Tick};
 use tonic::Code;
@@ -114,8 +115,12 @@ impl Library {
         Self { shelf: Shelf::File(path), is_public: true, games }
     }
 
-    /// Up to `count` of those after `after`, in order of name, and whether there are more.
-    pub(super) fn page(&self, after: Option<&RecordingName>, count: usize) -> Result<(Vec<Found>, bool), Refusal> {
+    /// Up to `count` of those after `after`, in order of name, and the last name that was looked at, if there are more.
+    pub(super) fn page(
+        &self,
+        after: Option<&RecordingName>,
+        count: usize,
+    ) -> Result<(Vec<Found>, Option<RecordingName>), Refusal> {
         // One more than are wanted, the first of all so far: however many files there are, no more names are held.
         let mut first = BTreeSet::new();
         self.each_name(|name| {
@@ -127,9 +132,9 @@ impl Library {
             }
         })
         .map_err(|error| unreadable(&error))?;
-        let more = first.len() > count;
-        // What has gone since is not there.
-        Ok((first.into_iter().take(count).filter_map(|name| self.find(name).ok()).collect(), more))
+        let next = if first.len() > count { first.iter().nth(count - 1).cloned() } else { None };
+        // What has gone since is not there, and what is no recording never was.
+        Ok((first.into_iter().take(count).filter_map(|name| self.find(name).ok()).collect(), next))
     }
 
     /// The recording of a name.
@@ -139,9 +144,9 @@ impl Library {
             Shelf::File(path) => (RecordingName::of_file(path).as_ref() == Some(&name)).then(|| path.clone()),
             Shelf::Directory(directory) => [finished_path(directory, name.id()), live_path(directory, name.id())]
                 .into_iter()
-                .find(|path| path.is_file()),
+                .find(|path| is_own_file(path)),
         };
-        match path {
+        match path.filter(|path| is_readable(path)) {
             Some(path) => Ok(Found { name, path }),
             None => {
                 let message = format!("there is no {name} on this server");
@@ -232,6 +237,9 @@ impl Found {
             Ok(recording) => {
                 let RecordingSummary { meta, ticks, state, .. } = recording.summary();
                 let (mut saved, mut state_text) = saved(&state);
+                if saved != SavedState::Damaged && recording.lacks_indexes() {
+                    state_text.push_str("; the end of the file, with its indexes, is missing");
+                }
                 if self.check_seen(registry).is_err() {
                     (saved, state_text) = (SavedState::Live, "spectators have not seen all of it".into());
                 }
@@ -310,17 +318,29 @@ impl Found {
     }
 }
 
+/// Whether a file is a recording, or may be one: whatever else has such a name is nobody's business. One that cannot be read now is
+/// told of, and so is one of a later version.
+fn is_readable(path: &Path) -> bool {
+    match Recording::open(path) {
+        Err(error) => matches!(error, RecordingError::Io { .. } | RecordingError::FormatVersion { .. }),
+        Ok(_) => true,
+    }
+}
+
 fn saved(state: &RecordingState) -> (SavedState, String) {
     match state {
         RecordingState::Complete(reason) => (SavedState::Complete, format!("{reason:?}").to_lowercase()),
+        RecordingState::Incomplete { ticks_missing: 0, problem: Some(problem) } => {
+            (SavedState::Incomplete, format!("nobody knows how many ticks are missing: {problem}"))
+        }
         RecordingState::Incomplete { ticks_missing, problem } => {
             let problem = problem.as_deref().unwrap_or("the reason is not known");
             (SavedState::Incomplete, format!("{ticks_missing} ticks are missing: {problem}"))
         }
         RecordingState::Live => (SavedState::Live, "the session runs".into()),
         RecordingState::Unfinished => (SavedState::Unfinished, "the server was killed".into()),
-        RecordingState::SetAside(reason) => (SavedState::SetAside, reason.clone()),
-        RecordingState::Damaged(reason) => (SavedState::Damaged, reason.clone()),
+        // One that was set aside has a name that no id can be.
+        RecordingState::SetAside(reason) | RecordingState::Damaged(reason) => (SavedState::Damaged, reason.clone()),
     }
 }
 
@@ -376,6 +396,35 @@ mod tests {
         assert_eq!(found.open().expect("it is there").meta().segment.number, 1);
         fs::remove_file(&finished).expect("it is there");
         found.open().expect_err("it is nowhere");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn what_is_no_recording_of_the_directory_is_neither_listed_nor_found() {
+        let [directory, elsewhere] = [(); 2].map(|()| tempfile::tempdir().expect("a directory"));
+        let recorded = include_bytes!("../../../tests/recordings/deathmatch-60hz.mcap");
+        let at = |name: &str| finished_path(directory.path(), name);
+        let secret = finished_path(elsewhere.path(), "secret");
+        for (path, bytes) in [(at("arena-1"), &recorded[..]), (at("readme"), b"# Read me"), (secret.clone(), recorded)]
+        {
+            fs::write(path, bytes).expect("a file");
+        }
+        std::os::unix::fs::symlink(&secret, at("away")).expect("a link");
+        let library = Library::new(Some(directory.path().to_owned()), true, Arc::default());
+        let found = |name: &str| library.find(format!("recordings/{name}").parse().expect("a name")).is_ok();
+        assert_eq!(["arena-1", "readme", "away", "secret"].map(found), [true, false, false, false]);
+        // Pages go by names, so that there may be fewer on one; the last one has no next.
+        let (mut listed, mut after, mut pages) = (Vec::new(), None, 0);
+        loop {
+            let (page, next) = library.page(after.as_ref(), 1).unwrap_or_else(|refusal| panic!("{refusal:?}"));
+            listed.extend(page.into_iter().map(|found| found.name.0));
+            pages += 1;
+            after = next;
+            if after.is_none() {
+                break;
+            }
+        }
+        assert_eq!((listed, pages), (vec!["arena-1".to_owned()], 3));
     }
 
     #[test]

@@ -196,9 +196,9 @@ fn list(shared: &Shared, request: &pb::ListRecordingsRequest) -> Result<pb::List
             Refusal::new(Code::InvalidArgument, "UNKNOWN_PAGE_TOKEN", message).field("page_token")
         })?),
     };
-    let (page, more) = shared.library.page(after.as_ref(), page_size)?;
+    let (page, next) = shared.library.page(after.as_ref(), page_size)?;
     let recordings: Vec<pb::Recording> = page.iter().map(|found| found.describe(&shared.registry)).collect();
-    let next_page_token = recordings.last().filter(|_| more).map(|last| last.name.clone()).unwrap_or_default();
+    let next_page_token = next.map(|last| last.to_string()).unwrap_or_default();
     Ok(pb::ListRecordingsResponse { recordings, next_page_token })
 }
 

@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, VecDeque},
     io::{self, Seek, SeekFrom, Write},
+    mem,
     sync::{Arc, Mutex, PoisonError},
 };
 
@@ -97,6 +98,8 @@ pub(super) struct Live {
     /// A write has failed since the last one that did not: there may be anything beyond the newest mark.
     torn: bool,
     ended: bool,
+    /// The newest keyframe was too large: what is told once.
+    lacks_keyframes: bool,
 }
 
 /// The newest ticks of which there is an input, and a result.
@@ -190,6 +193,7 @@ impl Live {
             coming: VecDeque::new(),
             torn: false,
             ended: false,
+            lacks_keyframes: false,
         }
     }
 
@@ -261,15 +265,22 @@ impl Live {
     fn write_keyframe(&mut self, keyframe: &Keyframe) -> io::Result<()> {
         let Tick(tick) = keyframe.tick();
         // Encoded and compressed only here, where nobody waits for it.
-        match RecordedKeyframe::of(keyframe) {
+        let recorded = RecordedKeyframe::of(keyframe);
+        match mem::replace(&mut self.lacks_keyframes, recorded.is_none()) {
+            false if recorded.is_none() => {
+                tracing::warn!(tick, "keyframes are larger than a record may be, and are left out");
+            }
+            true if recorded.is_some() => tracing::info!(tick, "keyframes are small enough again"),
+            _ => {}
+        }
+        match recorded {
             Some(recorded) if self.stands_at(Tick(tick)) => {
                 self.writer.keyframe(&recorded)?;
                 // What comes is no longer the newest record's.
                 self.idle = None;
                 self.note_coming();
             }
-            Some(_) => {}
-            None => tracing::warn!(tick, "the keyframe is larger than a record may be, and is left out"),
+            _ => {}
         }
         Ok(())
     }

@@ -92,11 +92,16 @@ impl Open {
             Ok(next) => next,
             Err(error) => {
                 self.progress.note_failure();
-                let file = before.path.display();
-                tracing::warn!(%file, "the recording cannot go on in another file, and grows: {error}");
+                let (file, error) = (before.path.display(), error.to_string());
+                if writing.grows.begins(&error) {
+                    tracing::warn!(%file, "the recording cannot go on in another file, and grows; it is tried again: {error}");
+                }
                 return false;
             }
         };
+        if writing.grows.ends() {
+            tracing::info!(file = %place.path.display(), "the recording goes on in another file again");
+        }
         let end = End { reason: EndReason::Continued, tick: recorded.tick, ticks_missing: 0 };
         let mark = live.mark();
         if let Err(error) = mem::replace(&mut writing.live, live).end_whole(&end) {

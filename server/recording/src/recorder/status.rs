@@ -21,7 +21,7 @@ pub struct RecorderStatus {
     /// Why it is behind, or has stopped; or which segment could not be finished.
     pub problem: Option<String>,
     /// Ticks begun whose input is not in the file, so that a kill would lose them: 0 or 1 on a healthy disk that is written
-    /// to at each tick. Where the recording has stopped: all that it lacks.
+    /// to at each tick. Where the recording has stopped: all that it lacks. Where the file has lost its name: all that are in it.
     pub lag_ticks: u64,
     /// About how much memory they take, and the results that wait with them.
     pub lag_bytes: u64,
@@ -47,7 +47,7 @@ pub struct RecorderStatus {
 pub enum RecorderState {
     /// It does.
     Running,
-    /// The disk fails or stalls. Nothing is lost as yet: it is tried again.
+    /// The disk fails or stalls, or the file is not where it belongs. It is tried again, and looked for.
     Behind,
     /// The disk has failed or stalled for too long. What comes is not recorded: no replay could pass the gap.
     Stopped,
@@ -102,6 +102,15 @@ struct Trouble {
     stop: Option<Stop>,
     /// What became of a segment that could not be finished.
     segment: Option<String>,
+    misplaced: Option<Misplaced>,
+}
+
+/// Why nobody finds a file that is written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Misplaced {
+    pub(super) problem: String,
+    /// It has lost its name. Else that cannot be said.
+    pub(super) is_gone: bool,
 }
 
 /// What the disk does not do.
@@ -127,17 +136,21 @@ impl Progress {
         .map(|number| number.load(Ordering::Relaxed));
         let Segment { number, first_tick, .. } = self.place().segment;
         let trouble = self.trouble();
+        let is_gone = trouble.misplaced.as_ref().is_some_and(|misplaced| misplaced.is_gone);
         let state = match &trouble.stop {
             Some(Stop::Limited) => RecorderState::Limited,
             Some(Stop::Stopped(_)) => RecorderState::Stopped,
             None if self.closed.load(Ordering::Relaxed) => RecorderState::Closed,
-            None if self.has_trouble() => RecorderState::Behind,
+            None if self.has_trouble() || trouble.misplaced.is_some() => RecorderState::Behind,
             None => RecorderState::Running,
         };
         let problem = match &trouble.stop {
             Some(Stop::Limited) => None,
             Some(Stop::Stopped(problem)) => Some(problem.clone()),
-            None if state == RecorderState::Behind => trouble.newest.clone(),
+            None if state == RecorderState::Behind => {
+                let misplaced = trouble.misplaced.as_ref().map(|misplaced| misplaced.problem.clone());
+                misplaced.or_else(|| trouble.newest.clone())
+            }
             None => trouble.segment.clone(),
         };
         // What is closed is synced as a whole, in a file of its own.
@@ -150,6 +163,8 @@ impl Progress {
             problem,
             lag_ticks: match state {
                 RecorderState::Limited | RecorderState::Closed => 0,
+                // What has no name goes with the process.
+                _ if is_gone => (begun + 1).saturating_sub(first_tick.0),
                 _ => begun.saturating_sub(inputs),
             },
             lag_bytes,
@@ -217,6 +232,17 @@ impl Progress {
     pub(super) fn note_left_segment(&self, problem: String) {
         self.trouble().segment = Some(problem);
         self.segments_left.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Notes whether the file is where it belongs. True: that has changed.
+    pub(super) fn note_misplaced(&self, misplaced: Option<Misplaced>) -> bool {
+        let mut trouble = self.trouble();
+        let has_changed = trouble.misplaced != misplaced;
+        if has_changed && misplaced.is_some() {
+            self.note_failure();
+        }
+        trouble.misplaced = misplaced;
+        has_changed
     }
 
     /// Notes that the disk does it again. True: it had failed before.

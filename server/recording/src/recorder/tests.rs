@@ -3,6 +3,7 @@
 mod chat;
 mod disk;
 mod losses;
+mod misplaced;
 mod recovery;
 mod segments;
 

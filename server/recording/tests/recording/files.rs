@@ -122,7 +122,7 @@ fn a_live_recording_that_nobody_ended_is_read_to_its_last_record() {
 }
 
 /// Where the last chunk starts.
-fn last_chunk(bytes: &[u8]) -> usize {
+pub(crate) fn last_chunk(bytes: &[u8]) -> usize {
     let chunks = mcap::Summary::read(bytes).expect("sound").expect("a summary").chunk_indexes;
     chunks.iter().map(|chunk| chunk.chunk_start_offset).max().expect("chunks") as usize
 }
@@ -166,6 +166,9 @@ fn a_live_recording_that_is_damaged_in_its_midst_is_kept_when_it_is_finished() {
     assert_eq!(kept, directory.path().join("a.damaged.mcap"));
     assert_eq!(fs::read(kept).expect("readable"), bytes);
     assert!(!live.exists() && repaired.path.exists());
+    let state = Recording::open(&repaired.path).expect("a recording").summary().state;
+    let RecordingState::Incomplete { problem: Some(problem), .. } = state else { panic!("{state:?}") };
+    assert!(problem.starts_with("the file was damaged when it was repaired: "), "{problem}");
 }
 
 #[test]
@@ -240,6 +243,30 @@ fn a_live_file_that_ends_amid_a_record_is_unfinished() {
     assert!(!recording.lacks_indexes(), "a live file needs none");
 }
 
+#[test]
+fn a_finished_file_that_is_cut_off_was_not_killed_and_nobody_knows_what_it_lacks() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = finished_path(directory.path(), "a");
+    let bytes = play_match(150).bytes(Layout::Finished);
+    let last = last_chunk(&bytes);
+    // Amid the last chunk, and where it would begin.
+    for (length, problem) in [
+        (
+            last + 100,
+            "the file was damaged when it was repaired: the file ends in the middle of a record; its ticks up to 120 are readable",
+        ),
+        (last, "the end of the file was missing when it was repaired"),
+    ] {
+        put(&path, &bytes[..length]);
+        let repaired = repair(&path).expect("a repair");
+        assert_eq!((repaired.ticks, repaired.kept.is_some()), (120, true));
+        let recording = Recording::open(&path).expect("a recording");
+        let problem = Some(problem.to_owned());
+        assert_eq!(recording.summary().state, RecordingState::Incomplete { ticks_missing: 0, problem });
+        assert_eq!(recording.summary(), recording.scan());
+    }
+}
+
 /// How many ticks can be read, and the end.
 fn ticks_and_end(path: &Path) -> (usize, End) {
     let mut ticks = Recording::open(path).expect("a recording").ticks().expect("ticks");
@@ -297,6 +324,8 @@ fn a_list_tells_each_recordings_state() {
     assert_eq!((summary(2).ticks, &summary(3).state), (39, &RecordingState::Unfinished));
     let reason = "the file ends in the middle of a record; its ticks up to 120 are readable".to_owned();
     assert_eq!((summary(4).ticks, &summary(4).state), (120, &RecordingState::Damaged(reason)));
+    let lack_indexes: Vec<bool> = listed.iter().map(|listed| listed.lacks_indexes).collect();
+    assert_eq!(lack_indexes, [false, false, false, false, true, false]);
     assert!(matches!(listed[5].summary, Err(RecordingError::NotARecording(_) | RecordingError::Truncated { .. })));
     assert_eq!(listed.len(), 6);
 }

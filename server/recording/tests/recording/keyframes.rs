@@ -100,6 +100,7 @@ fn a_keyframe_that_is_damaged_is_passed_over_for_an_older_one() {
     let place = bytes.windows(data.len()).position(|window| window == data).expect("it is in there");
     bytes[place + data.len() / 2] ^= 4;
     let recording = Recording::from_bytes(bytes).expect("a recording");
+    assert_eq!((recording.scan().passed_over, recording.scan().keyframes), (1, 6));
     // Nothing else hangs on it.
     assert_eq!(verify(&recording, dots()).expect("the same match").ticks, 150);
     assert_seeks(&recording, 150);

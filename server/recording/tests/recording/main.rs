@@ -10,6 +10,7 @@ mod files;
 mod game;
 mod keyframes;
 mod minimise;
+mod names;
 mod recorder;
 mod recovery;
 mod replay;

@@ -315,6 +315,25 @@ fn records(live: &[u8], kind: u8) -> impl Iterator<Item = Range<usize>> + use<> 
 }
 
 #[test]
+fn a_copy_of_what_is_damaged_replaces_none_and_the_same_one_is_kept_once() {
+    let mut bytes = play_match(40).bytes_with(Layout::Live, None);
+    let place = bytes.len() - 700;
+    bytes[place] ^= 0x10;
+    let scene = Scene::new(&bytes);
+    let at = |name: &str| scene.directory.path().join(name);
+    fs::write(at("a.damaged-0.mcap"), b"an earlier one").expect("it can be written");
+    for _ in 0..2 {
+        // As where it was killed behind the copy.
+        fs::write(scene.live(), &bytes).expect("it can be written");
+        drop(scene.goes_on());
+        let read = ["a.damaged-0.mcap", "a.damaged-0-1.mcap"].map(|name| fs::read(at(name)).expect("it is there"));
+        assert_eq!(read, [b"an earlier one".to_vec(), bytes.clone()]);
+        let files = scene.files();
+        assert_eq!(files.iter().filter(|name| name.contains("damaged")).count(), 2, "{files:?}");
+    }
+}
+
+#[test]
 fn a_rest_that_a_wrong_length_makes_one_torn_record_is_kept() {
     let mut bytes = play_match(40).bytes_with(Layout::Live, None);
     bytes.push(5);

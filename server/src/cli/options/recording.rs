@@ -50,7 +50,8 @@ pub(super) struct RecordingFlags {
     #[arg(long, value_name = "N")]
     #[serde(skip_serializing_if = "Option::is_none")]
     keyframe_seconds: Option<u32>,
-    /// Bytes of recordings to keep: the oldest finished ones are deleted; 0: any [default: 17179869184]
+    /// Bytes of recordings to keep: the oldest finished ones are deleted, and what grows ends there; 65536 or more; 0: any
+    /// [default: 17179869184]
     #[arg(long, value_name = "N")]
     #[serde(skip_serializing_if = "Option::is_none")]
     retain_bytes: Option<u64>,
@@ -134,9 +135,11 @@ impl RecordingOptions {
                 return Err(layers.invalid("recording_bytes_max", bytes, problem));
             }
         };
-        if (1..RECORDING_BYTES_MIN).contains(&self.segment_bytes) {
-            let problem = format!("are too few: choose {RECORDING_BYTES_MIN} or more, or 0 for no limit");
-            return Err(layers.invalid("segment_bytes", self.segment_bytes, problem));
+        for (name, bytes) in [("segment_bytes", self.segment_bytes), ("retain_bytes", self.retain_bytes)] {
+            if (1..RECORDING_BYTES_MIN).contains(&bytes) {
+                let problem = format!("are too few: choose {RECORDING_BYTES_MIN} or more, or 0 for no limit");
+                return Err(layers.invalid(name, bytes, problem));
+            }
         }
         Ok(RecordingConfig {
             durability: self.durability.into(),

@@ -105,7 +105,7 @@ const TABLE: &[(&str, Takes)] = &[
     ("requests_per_connection_max", Number("7")),
     ("requests_per_second_max", Number("7")),
     ("resets_pending_max", Number("7")),
-    ("retain_bytes", Number("7")),
+    ("retain_bytes", Number("80000")),
     ("retain_count", Number("7")),
     ("retain_days", Number("7")),
     ("rewind_ms", Number("7")),

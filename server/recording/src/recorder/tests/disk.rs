@@ -29,6 +29,7 @@ pub(super) struct Troubled {
     remove: AtomicBool,
     directory: AtomicBool,
     cut: AtomicBool,
+    unreachable: AtomicBool,
     /// Writes wait for its end.
     stall: Mutex<Option<Receiver<()>>>,
     /// Files that a write to has waited for, or waits for still.
@@ -57,6 +58,7 @@ impl Troubled {
             remove: AtomicBool::new(false),
             directory: AtomicBool::new(false),
             cut: AtomicBool::new(false),
+            unreachable: AtomicBool::new(false),
             stall: Mutex::default(),
             stalled: Mutex::default(),
             steps: AtomicU64::new(u64::MAX),
@@ -118,6 +120,11 @@ impl Troubled {
         self.remove.store(refuse, Ordering::Relaxed);
     }
 
+    /// Has nobody see which files there are.
+    pub(super) fn hide(&self, hide: bool) {
+        self.unreachable.store(hide, Ordering::Relaxed);
+    }
+
     pub(super) fn refuse_cut(&self, refuse: bool) {
         self.cut.store(refuse, Ordering::Relaxed);
     }
@@ -157,6 +164,16 @@ impl Troubled {
         Ok(())
     }
 
+    fn move_file(&self, from: &Path, to: &Path, rename: impl FnOnce(&Path, &Path) -> io::Result<()>) -> io::Result<()> {
+        self.step(&self.rename, Some(format!("rename {}", name(to))))?;
+        rename(from, to)?;
+        let mut synced = lock(&self.synced);
+        if let Some(bytes) = synced.remove(from) {
+            synced.insert(to.to_owned(), bytes);
+        }
+        Ok(())
+    }
+
     fn file(&self, path: &Path, file: File) -> Arc<dyn Disk> {
         let disk = lock(&self.other).clone().or_else(|| lock(&self.own).upgrade()).expect("it is in use");
         Arc::new(TroubledFile { disk, path: path.to_owned(), file })
@@ -188,13 +205,11 @@ impl Storage for Troubled {
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        self.step(&self.rename, Some(format!("rename {}", name(to))))?;
-        FileSystem.rename(from, to)?;
-        let mut synced = lock(&self.synced);
-        if let Some(bytes) = synced.remove(from) {
-            synced.insert(to.to_owned(), bytes);
-        }
-        Ok(())
+        self.move_file(from, to, |from, to| FileSystem.rename(from, to))
+    }
+
+    fn rename_new(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.move_file(from, to, |from, to| FileSystem.rename_new(from, to))
     }
 
     fn remove(&self, path: &Path) -> io::Result<()> {
@@ -251,5 +266,12 @@ impl Disk for TroubledFile {
         let cut = self.file.metadata()?.len().saturating_sub(length);
         self.disk.room.fetch_add(cut, Ordering::Relaxed);
         self.file.cut(length)
+    }
+
+    fn is_at(&self, path: &Path) -> io::Result<bool> {
+        match self.disk.unreachable.load(Ordering::Relaxed) {
+            true => Err(io::ErrorKind::PermissionDenied.into()),
+            false => self.file.is_at(path),
+        }
     }
 }
