@@ -5,14 +5,15 @@ mod program;
 
 use std::{
     path::{Path, PathBuf},
-    process::Output,
+    process::{Output, Stdio},
 };
 
 use serde_json::Value;
 use tempfile::TempDir;
 use tickwire_recording::{Layout, RecordedTick, Recording, Writer};
+use tickwire_shared::Tick;
 
-use self::program::{run, stderr, stdout};
+use self::program::{command, run, stderr, stdout};
 
 const SHORT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/recordings/crowd-20hz.mcap");
 
@@ -22,13 +23,23 @@ fn json(output: &Output) -> Value {
 
 /// The short golden recording with its ticks changed.
 fn forged(change: impl Fn(&mut RecordedTick)) -> (TempDir, PathBuf) {
+    forged_from(Tick(1), change)
+}
+
+/// As a segment that begins with a tick, without the keyframe that it would begin with.
+fn forged_from(first: Tick, change: impl Fn(&mut RecordedTick)) -> (TempDir, PathBuf) {
     let golden = Recording::open(SHORT).expect("it is in the repository");
     let directory = tempfile::tempdir().expect("a directory");
     let path = directory.path().join("forged.mcap");
     let file = std::fs::File::create(&path).expect("it can be written");
-    let mut writer = Writer::new(file, golden.meta(), Layout::Finished).expect("it can be written");
+    let mut meta = golden.meta().clone();
+    meta.segment.first_tick = first;
+    let mut writer = Writer::new(file, &meta, Layout::Finished).expect("it can be written");
     for tick in golden.ticks().expect("it is readable") {
         let mut tick = tick.expect("it is whole");
+        if tick.input.tick < first {
+            continue;
+        }
         change(&mut tick);
         writer.tick_input(&tick.input).expect("it can be written");
         if let Some(result) = &tick.result {
@@ -147,4 +158,50 @@ fn fields_and_inputs_are_exported_as_tables_and_for_programs_that_plot() {
     assert!(two.status.code() == Some(2) && stderr(&two).contains("choose --only one"), "{}", stderr(&two));
     let wrong = run(&[some.as_slice(), &["--kind", "tank"]].concat());
     assert!(stderr(&wrong).contains("kind \"tank\" is not in the recording; it has player"), "{}", stderr(&wrong));
+}
+
+#[test]
+fn ticks_outside_of_a_recording_are_refused_alike_before_it_and_behind_it() {
+    let (_directory, path) = forged_from(Tick(61), |_| {});
+    let segment = text(&path);
+    let cases: [(&[&str], &str); 11] = [
+        (&["replay", "--verify", SHORT, "--from", "0"], "there is no tick 0: choose --from 1 to 200"),
+        (&["replay", "--verify", SHORT, "--from", "201"], "there is no tick 201: choose --from 1 to 200"),
+        (&["replay", "--verify", SHORT, "--to", "0"], "there is no tick 0: choose --to 1 to 200"),
+        (&["replay", "--verify", segment, "--to", "60"], "there is no tick 60: choose --to 61 to 200"),
+        (&["replay", "--verify", segment, "--from", "60"], "there is no tick 60: choose --from 61 to 200"),
+        (&["replay", "--verify", segment, "--from", "201"], "there is no tick 201: choose --from 61 to 200"),
+        (&["replay", segment, "--dump-tick", "60"], "there is no tick 60: choose --dump-tick 61 to 200"),
+        (&["recordings", "export", SHORT, "--to", "0"], "there is no tick 0: choose --to 1 to 200"),
+        (&["recordings", "export", segment, "--to", "60"], "there is no tick 60: choose --to 61 to 200"),
+        (&["recordings", "export", segment, "--from", "60"], "there is no tick 60: choose --from 61 to 200"),
+        (&["recordings", "export", SHORT, "--from", "201"], "there is no tick 201: choose --from 1 to 200"),
+    ];
+    for (arguments, said) in cases {
+        let refused = run(arguments);
+        assert_eq!((refused.status.code(), stdout(&refused).as_str()), (Some(2), ""), "{arguments:?}");
+        assert!(stderr(&refused).contains(said), "{arguments:?}: {}", stderr(&refused));
+    }
+    let last = run(&["replay", "--verify", SHORT, "--from", "200", "--to", "5000"]);
+    assert!(last.status.success() && stdout(&last).starts_with("verified 1 ticks\n"), "{}", stderr(&last));
+}
+
+#[test]
+fn what_has_nothing_to_compare_is_not_verified() {
+    let (_directory, path) = forged_from(Tick(1), |_| {});
+    let golden = Recording::open(SHORT).expect("it is in the repository");
+    let file = std::fs::File::create(&path).expect("it can be written");
+    Writer::new(file, golden.meta(), Layout::Finished).and_then(Writer::finish).expect("it can be written");
+    let empty = run(&["replay", "--verify", "--json", text(&path)]);
+    assert_eq!(empty.status.code(), Some(1));
+    assert!(stderr(&empty).contains("the recording has no outcome of any tick"), "{}", stderr(&empty));
+    assert_eq!(json(&empty)["verified"], false);
+
+    // What a pipe has given once it does not give again; and nobody waits for one to which nobody writes.
+    for command_line in [&["replay", "--verify"][..], &["recordings", "export"], &["recordings", "show"]] {
+        let piped = command().args(command_line).arg("/dev/stdin").stdin(Stdio::piped()).output();
+        let piped = piped.expect("the binary runs");
+        assert_eq!((piped.status.code(), stdout(&piped).as_str()), (Some(1), ""), "{command_line:?}");
+        assert!(stderr(&piped).contains("/dev/stdin: it is no file but a pipe"), "{}", stderr(&piped));
+    }
 }

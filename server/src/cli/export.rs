@@ -8,9 +8,9 @@ use std::{
 };
 
 use tickwire_recording::{ExportPart, Recording, Selection, export, export_csv, export_mcap};
-use tickwire_shared::{PlayerId, Tick};
+use tickwire_shared::PlayerId;
 
-use super::{CliError, output};
+use super::{CliError, output, ticks::AskedTicks};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct ExportArgs {
@@ -32,10 +32,10 @@ pub(super) struct ExportArgs {
     /// Inputs, seats, own events and chat of this player only
     #[arg(long = "player", value_name = "NUMBER", value_delimiter = ',')]
     players: Vec<u32>,
-    /// The first tick [default: 1]
+    /// The first tick [default: the recording's first]
     #[arg(long, value_name = "TICK")]
     from: Option<u64>,
-    /// The last tick [default: the recording's last]
+    /// The last tick [default: the recording's last, and no further where it ends before]
     #[arg(long, value_name = "TICK")]
     to: Option<u64>,
     /// Where it goes [default: standard output]; a file that is there is left alone
@@ -60,7 +60,8 @@ enum Part {
 
 /// Exports a recording. What is readable of a damaged one is written before the error.
 pub(super) fn run(arguments: &ExportArgs) -> Result<(), CliError> {
-    let selection = selection(arguments)?;
+    let asked = AskedTicks::new(arguments.from, arguments.to)?;
+    let mut selection = selection(arguments);
     let parts: Vec<ExportPart> = selection.parts.iter().copied().collect();
     let csv_part = match (arguments.format, arguments.only.as_slice(), parts.as_slice()) {
         (Format::Csv, [], _) => ExportPart::Fields,
@@ -71,6 +72,7 @@ pub(super) fn run(arguments: &ExportArgs) -> Result<(), CliError> {
     };
     let file = &arguments.file;
     let recording = Recording::open(file).map_err(CliError::of_recording(file))?;
+    selection.ticks = asked.of(file, &recording)?;
     let name = arguments.output.as_deref();
     match arguments.format {
         Format::Json => to(name, |out| export(&recording, &selection, out).map_err(CliError::at(file))),
@@ -83,12 +85,9 @@ pub(super) fn run(arguments: &ExportArgs) -> Result<(), CliError> {
     }
 }
 
-fn selection(arguments: &ExportArgs) -> Result<Selection, CliError> {
-    let ExportArgs { only, kinds, fields, players, from, to, .. } = arguments;
-    let (from, to) = (from.unwrap_or(1), to.unwrap_or(Tick::MAX.0));
-    if from > to {
-        return Err(CliError::Range { from, to });
-    }
+/// Of all ticks.
+fn selection(arguments: &ExportArgs) -> Selection {
+    let ExportArgs { only, kinds, fields, players, .. } = arguments;
     let all = Selection::default();
     let parts: BTreeSet<ExportPart> = only
         .iter()
@@ -99,13 +98,13 @@ fn selection(arguments: &ExportArgs) -> Result<Selection, CliError> {
             Part::Chat => ExportPart::Chat,
         })
         .collect();
-    Ok(Selection {
-        ticks: Tick(from)..=Tick(to),
+    Selection {
+        ticks: all.ticks,
         parts: if parts.is_empty() { all.parts } else { parts },
         kinds: kinds.clone(),
         fields: fields.clone(),
         players: players.iter().copied().map(PlayerId).collect(),
-    })
+    }
 }
 
 /// Writes to a new file of this name, or to standard output.

@@ -17,6 +17,7 @@ mod replay;
 mod serve;
 mod show;
 mod soak;
+mod ticks;
 mod tls_files;
 mod traces;
 mod unreadable;
@@ -102,8 +103,11 @@ enum CliError {
     Directory(#[from] DirectoryLockError),
     #[error("ticks {from} to {to}: choose --from no greater than --to")]
     Range { from: u64, to: u64 },
-    #[error("{}: there is no tick {tick}: choose {option} {}", .path.display(), range_words(*.last))]
-    BeyondEnd { path: PathBuf, option: &'static str, tick: u64, last: u64 },
+    #[error("{}: there is no tick {tick}: choose {option} {}", .path.display(), ticks::words(*.first, *.last))]
+    NoSuchTick { path: PathBuf, option: &'static str, tick: u64, first: u64, last: u64 },
+    /// A replay that has shown nothing.
+    #[error("{}: nothing was compared: the recording has no outcome of {}", .path.display(), .asked)]
+    NothingCompared { path: PathBuf, asked: ticks::AskedTicks },
     #[error("the recordings cannot be compared: {0}")]
     Diff(#[source] DiffError),
     #[error("the recordings differ from tick {tick} on")]
@@ -118,6 +122,16 @@ enum CliError {
     Usage(String),
     #[error("{game}: {source}")]
     Soak { game: String, source: SoakError },
+    #[error(
+        "--rebuild-every: {every} is not less than --ticks, {ticks}, so that no tick would be compared after a rebuild: \
+         choose 1 to {}, or 0 for none", ticks.saturating_sub(1)
+    )]
+    NoRebuild { every: u64, ticks: u64 },
+    #[error(
+        "{game} saves nothing, so that it has no keyframes, and nothing was rebuilt: see Game::saves; --rebuild-every 0 \
+         compares two sessions side by side alone"
+    )]
+    NothingSaved { game: String },
     #[error(transparent)]
     Admin(#[from] admin::AdminCliError),
     #[error("{failed} of {files} recordings do not replay")]
@@ -125,10 +139,6 @@ enum CliError {
     // Not transparent, so that it is its own source: see `output::is_broken_pipe`.
     #[error("{0}")]
     Io(#[from] std::io::Error),
-}
-
-fn range_words(last: u64) -> String {
-    if last == 0 { "of another recording, this one has no ticks".to_owned() } else { format!("1 to {last}") }
 }
 
 impl CliError {
@@ -162,7 +172,8 @@ impl CliError {
             | Self::Usage(_)
             | Self::Keys(_)
             | Self::Range { .. }
-            | Self::BeyondEnd { .. }
+            | Self::NoSuchTick { .. }
+            | Self::NoRebuild { .. }
             | Self::TwoTables
             | Self::DumpOfMany { .. } => ExitCode::from(USAGE),
             Self::Listen { .. }
@@ -175,6 +186,8 @@ impl CliError {
             | Self::Directory(_)
             | Self::SomeFailed { .. }
             | Self::Soak { .. }
+            | Self::NothingSaved { .. }
+            | Self::NothingCompared { .. }
             | Self::Io(_) => ExitCode::FAILURE,
             Self::Admin(error) => error.exit_code(),
         }

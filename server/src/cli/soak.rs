@@ -26,13 +26,13 @@ pub(super) struct SoakArgs {
     /// Bots, 1 to 10000
     #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=PLAYERS_MAX))]
     players: u32,
-    /// Ticks
-    #[arg(long, value_name = "N", default_value_t = 3600)]
+    /// Ticks, 1 or more
+    #[arg(long, value_name = "N", default_value_t = 3600, value_parser = clap::value_parser!(u64).range(1..))]
     ticks: u64,
     /// Where randomness starts
     #[arg(long, value_name = "N", default_value_t = 1)]
     seed: u64,
-    /// Ticks from one rebuild to the next; 0: none, only side by side
+    /// Ticks from one rebuild to the next, fewer than --ticks; 0: none, only side by side
     #[arg(long, value_name = "N", default_value_t = 7)]
     rebuild_every: u64,
     /// A setting of the game
@@ -47,6 +47,9 @@ pub(super) fn run(arguments: &SoakArgs, games: &[Arc<dyn Game>]) -> Result<(), C
     let wanted = |candidate: &&Arc<dyn Game>| game.as_ref().is_none_or(|name| candidate.name() == name);
     let unknown = || RunError::UnknownGame { name: game.clone().unwrap_or_default(), known: known() };
     let game = games.iter().find(wanted).ok_or_else(unknown)?;
+    if rebuild_every >= ticks {
+        return Err(CliError::NoRebuild { every: rebuild_every, ticks });
+    }
     // Half a second of grace, so that seats come and go.
     let limits = SessionLimits { max_players: players, grace_ticks: 30, ..SessionLimits::at(TickRate::DEFAULT) };
     let config = SessionConfig { seed, limits, named_settings: set.clone(), ..SessionConfig::default() };
@@ -65,9 +68,9 @@ pub(super) fn run(arguments: &SoakArgs, games: &[Arc<dyn Game>]) -> Result<(), C
         game.name()
     ))?;
     output::line(format_args!("last state hash {state_hash:016x}, last keyframe {keyframe_bytes} bytes"))?;
-    if rebuilds == 0 && rebuild_every > 0 && ticks >= rebuild_every {
-        output::note(format_args!("{} saves nothing, so that it has no keyframes: see Game::saves", game.name()));
-    }
     output::note(format_args!("{:.0} ticks a second", ticks as f64 / started.elapsed().as_secs_f64()));
+    if rebuilds == 0 && rebuild_every > 0 {
+        return Err(CliError::NothingSaved { game: game.name().to_owned() });
+    }
     Ok(())
 }
