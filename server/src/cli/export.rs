@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use tickwire_recording::{ExportPart, Recording, Selection, export, export_csv, export_mcap};
+use tickwire_recording::{ExportError, ExportPart, Recording, Selection, export, export_csv, export_mcap};
 use tickwire_shared::PlayerId;
 
 use super::{CliError, output, ticks::AskedTicks};
@@ -23,13 +23,13 @@ pub(super) struct ExportArgs {
     /// What is exported [default: all; as csv, whose tables have one of them: fields]
     #[arg(long, value_name = "PART", value_delimiter = ',')]
     only: Vec<Part>,
-    /// Entities of this kind only
+    /// Entities of this kind only; it narrows fields
     #[arg(long = "kind", value_name = "NAME", value_delimiter = ',')]
     kinds: Vec<String>,
-    /// This field only, of entities, inputs and events
+    /// This field only, of entities, inputs and events; it narrows whichever of them are exported
     #[arg(long = "field", value_name = "NAME", value_delimiter = ',')]
     fields: Vec<String>,
-    /// Inputs, seats, own events and chat of this player only
+    /// Inputs, seats, own events and chat of this player only; it does not narrow fields
     #[arg(long = "player", value_name = "NUMBER", value_delimiter = ',')]
     players: Vec<u32>,
     /// The first tick [default: the recording's first]
@@ -58,6 +58,17 @@ enum Part {
     Chat,
 }
 
+impl Part {
+    const fn of_recording(self) -> ExportPart {
+        match self {
+            Self::Fields => ExportPart::Fields,
+            Self::Inputs => ExportPart::Inputs,
+            Self::Events => ExportPart::Events,
+            Self::Chat => ExportPart::Chat,
+        }
+    }
+}
+
 /// Exports a recording. What is readable of a damaged one is written before the error.
 pub(super) fn run(arguments: &ExportArgs) -> Result<(), CliError> {
     let asked = AskedTicks::new(arguments.from, arguments.to)?;
@@ -67,6 +78,10 @@ pub(super) fn run(arguments: &ExportArgs) -> Result<(), CliError> {
         (Format::Csv, [], _) => ExportPart::Fields,
         (Format::Csv, _, [part]) => *part,
         (Format::Csv, ..) => return Err(CliError::TwoTables),
+        // It is left out unless somebody asks for it, who then is to know.
+        (Format::Mcap, [_, ..], parts) if parts.contains(&ExportPart::Chat) => {
+            return Err(CliError::Selection { path: arguments.file.clone(), source: ExportError::ChatInMcap });
+        }
         // It has no use for one.
         _ => ExportPart::Fields,
     };
@@ -75,13 +90,24 @@ pub(super) fn run(arguments: &ExportArgs) -> Result<(), CliError> {
     selection.ticks = asked.of(file, &recording)?;
     let name = arguments.output.as_deref();
     match arguments.format {
-        Format::Json => to(name, |out| export(&recording, &selection, out).map_err(CliError::at(file))),
-        Format::Csv => to(name, |out| export_csv(&recording, csv_part, &selection, out).map_err(CliError::at(file))),
+        Format::Json => to(name, |out| export(&recording, &selection, out).map_err(failed(file))),
+        Format::Csv => to(name, |out| export_csv(&recording, csv_part, &selection, out).map_err(failed(file))),
         // It is not written from its beginning to its end, as standard output is.
         Format::Mcap => to(name, |out| {
-            let bytes = export_mcap(&recording, &selection, Cursor::new(Vec::new())).map_err(CliError::at(file))?;
+            let bytes = export_mcap(&recording, &selection, Cursor::new(Vec::new())).map_err(failed(file))?;
             Ok(out.write_all(bytes.get_ref())?)
         }),
+    }
+}
+
+/// What of it was asked for is told apart from what is wrong with it.
+fn failed(path: &Path) -> impl Fn(ExportError) -> CliError + '_ {
+    move |source| match source {
+        ExportError::Unknown { .. } | ExportError::Idle { .. } | ExportError::ChatInMcap => {
+            CliError::Selection { path: path.to_owned(), source }
+        }
+        ExportError::Recording(source) => CliError::of_recording(path)(source),
+        source => CliError::at(path)(source),
     }
 }
 
@@ -89,15 +115,7 @@ pub(super) fn run(arguments: &ExportArgs) -> Result<(), CliError> {
 fn selection(arguments: &ExportArgs) -> Selection {
     let ExportArgs { only, kinds, fields, players, .. } = arguments;
     let all = Selection::default();
-    let parts: BTreeSet<ExportPart> = only
-        .iter()
-        .map(|part| match part {
-            Part::Fields => ExportPart::Fields,
-            Part::Inputs => ExportPart::Inputs,
-            Part::Events => ExportPart::Events,
-            Part::Chat => ExportPart::Chat,
-        })
-        .collect();
+    let parts: BTreeSet<ExportPart> = only.iter().copied().map(Part::of_recording).collect();
     Selection {
         ticks: all.ticks,
         parts: if parts.is_empty() { all.parts } else { parts },

@@ -34,7 +34,9 @@ use crate::{LogFilterError, RunError, admin::AdminError};
 use clap::Parser as _;
 use opentelemetry_otlp::ExporterBuildError;
 use options::OptionsError;
-use tickwire_recording::{DiffError, DirectoryLockError, RecordingError, SoakError, SystemFinding, VerifyError};
+use tickwire_recording::{
+    DiffError, DirectoryLockError, ExportError, RecordingError, SoakError, SystemFinding, VerifyError,
+};
 use tickwire_shared::{Game, Tick};
 use tickwire_simulation::SessionError;
 
@@ -114,6 +116,9 @@ enum CliError {
     Differ { tick: Tick },
     #[error("a table has fields, inputs or events: choose --only one of them for csv")]
     TwoTables,
+    /// What the recording has nothing of.
+    #[error("{}: {source}", .path.display())]
+    Selection { path: PathBuf, source: ExportError },
     #[error("--dump-tick shows a tick of one recording; {files} are given")]
     DumpOfMany { files: usize },
     #[error(transparent)]
@@ -175,6 +180,7 @@ impl CliError {
             | Self::NoSuchTick { .. }
             | Self::NoRebuild { .. }
             | Self::TwoTables
+            | Self::Selection { .. }
             | Self::DumpOfMany { .. } => ExitCode::from(USAGE),
             Self::Listen { .. }
             | Self::Run(_)
