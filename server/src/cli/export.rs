@@ -10,7 +10,12 @@ use std::{
 use tickwire_recording::{ExportError, ExportPart, Recording, Selection, export, export_csv, export_mcap};
 use tickwire_shared::PlayerId;
 
-use super::{CliError, output, ticks::AskedTicks};
+use super::{
+    CliError,
+    new_file::{self, NewFile},
+    output,
+    ticks::AskedTicks,
+};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct ExportArgs {
@@ -38,7 +43,8 @@ pub(super) struct ExportArgs {
     /// The last tick [default: the recording's last, and no further where it ends before]
     #[arg(long, value_name = "TICK")]
     to: Option<u64>,
-    /// Where it goes [default: standard output]; a file that is there is left alone
+    /// Where it goes [default: standard output]; a file that is there is left alone, and one that cannot be written whole is not
+    /// there
     #[arg(short, long, value_name = "OUT")]
     output: Option<PathBuf>,
 }
@@ -69,7 +75,7 @@ impl Part {
     }
 }
 
-/// Exports a recording. What is readable of a damaged one is written before the error.
+/// Exports a recording. What is readable of a damaged one comes on standard output, before the error.
 pub(super) fn run(arguments: &ExportArgs) -> Result<(), CliError> {
     let asked = AskedTicks::new(arguments.from, arguments.to)?;
     let mut selection = selection(arguments);
@@ -125,19 +131,30 @@ fn selection(arguments: &ExportArgs) -> Selection {
     }
 }
 
-/// Writes to a new file of this name, or to standard output.
+/// Writes to a new file of this name, which is there once all of it is; or to a pipe, or to standard output.
 fn to(name: Option<&Path>, write: impl FnOnce(&mut dyn io::Write) -> Result<(), CliError>) -> Result<(), CliError> {
     match name {
+        Some(name) if new_file::is_stream(name) => {
+            let stream = OpenOptions::new().write(true).open(name).map_err(CliError::at(name))?;
+            to_stream(stream, write)
+        }
         Some(name) => {
-            let file = OpenOptions::new().write(true).create_new(true).open(name).map_err(CliError::at(name))?;
-            let mut out = BufWriter::new(file);
+            let mut new = NewFile::create(name)?;
+            let mut out = BufWriter::new(new.file());
             write(&mut out)?;
-            out.flush().map_err(CliError::at(name))
+            out.flush().map_err(CliError::at(name))?;
+            drop(out);
+            new.keep()
         }
-        None => {
-            let mut out = BufWriter::new(output::pipe());
-            write(&mut out)?;
-            Ok(out.flush()?)
-        }
+        None => to_stream(output::pipe(), write),
     }
+}
+
+fn to_stream(
+    stream: impl io::Write,
+    write: impl FnOnce(&mut dyn io::Write) -> Result<(), CliError>,
+) -> Result<(), CliError> {
+    let mut out = BufWriter::new(stream);
+    write(&mut out)?;
+    Ok(out.flush()?)
 }

@@ -9,6 +9,7 @@ mod keys;
 mod limit_flags;
 mod log;
 mod minimise;
+mod new_file;
 mod options;
 mod output;
 mod recordings;
@@ -95,6 +96,8 @@ enum CliError {
     Run(#[from] RunError),
     #[error("{}: {source}", .path.display())]
     File { path: PathBuf, source: Box<dyn std::error::Error + Send + Sync> },
+    #[error("{}: there is a file already, which is left alone: choose another name", .path.display())]
+    FileThere { path: PathBuf },
     /// A replay that parts from its recording, and the system that made it.
     #[error("{}: {source}\n  system: {}\n  chance: {}", .path.display(), .finding.evidence, .finding.repeated)]
     Desync { path: PathBuf, source: Box<VerifyError>, finding: Box<SystemFinding> },
@@ -185,6 +188,7 @@ impl CliError {
             Self::Listen { .. }
             | Self::Run(_)
             | Self::File { .. }
+            | Self::FileThere { .. }
             | Self::Desync { .. }
             | Self::Recording(_)
             | Self::Diff(_)
