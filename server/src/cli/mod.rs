@@ -104,6 +104,8 @@ enum CliError {
     /// An error that names its file itself.
     #[error("{0}")]
     Recording(#[source] RecordingError),
+    #[error("data_dir: there is no directory {}: name a server's by --data-dir or TICKWIRE_DATA_DIR", .0.display())]
+    NoDataDir(PathBuf),
     #[error("{0}: end it first")]
     Directory(#[from] DirectoryLockError),
     #[error("ticks {from} to {to}: choose --from no greater than --to")]
@@ -117,6 +119,9 @@ enum CliError {
     Diff(#[source] DiffError),
     #[error("the recordings differ from tick {tick} on")]
     Differ { tick: Tick },
+    /// What keeps recordings from being compared.
+    #[error("{0}")]
+    Trouble(#[source] Box<Self>),
     #[error("a table has fields, inputs or events: choose --only one of them for csv")]
     TwoTables,
     /// What the recording has nothing of.
@@ -179,6 +184,7 @@ impl CliError {
             )
             | Self::Usage(_)
             | Self::Keys(_)
+            | Self::Trouble(_)
             | Self::Range { .. }
             | Self::NoSuchTick { .. }
             | Self::NoRebuild { .. }
@@ -189,6 +195,7 @@ impl CliError {
             | Self::Run(_)
             | Self::File { .. }
             | Self::FileThere { .. }
+            | Self::NoDataDir(_)
             | Self::Desync { .. }
             | Self::Recording(_)
             | Self::Diff(_)
