@@ -35,7 +35,7 @@ pub(super) fn watch(
             return ExitCode::from(EXIT_USAGE);
         }
     };
-    let (all, failed) = runtime.block_on(watch_all(url, session, (tickets, trust), count, length));
+    let (all, failed) = runtime.block_on(watch_all(url, session, (tickets, trust), count, length, quiet));
     let WatchStats { snapshots, hash_checks, desyncs, jumps: _ } = all;
     if !quiet {
         say(&format!("{count} spectators: {snapshots} snapshots, {hash_checks} hashes checked, {desyncs} differ"));
@@ -54,6 +54,7 @@ async fn watch_all(
     (tickets, trust): (&Tickets, &Trust),
     count: NonZeroUsize,
     length: Duration,
+    quiet: bool,
 ) -> (WatchStats, usize) {
     let mut spectators = JoinSet::new();
     for number in 1..=count.get() {
@@ -66,8 +67,8 @@ async fn watch_all(
             let options = WatchOptions { join, connect, ..WatchOptions::default() };
             let failed = |error: ClientError| error.to_string();
             let mut spectator = Spectator::connect(&url, &options).await.map_err(failed)?;
-            let is_first = number == 1;
-            watch_on(&mut spectator, length, is_first).await.map_err(failed)?;
+            let tells = number == 1 && !quiet;
+            watch_on(&mut spectator, length, tells).await.map_err(failed)?;
             Ok::<_, String>(*spectator.stats())
         });
     }
@@ -146,7 +147,7 @@ async fn watch_on(spectator: &mut Spectator, length: Duration, tells: bool) -> R
                 let delay = spectator.tick_rate().duration_of(spectator.state().delay_ticks);
                 if watching.is_told(delay) && tells {
                     let delay = humantime::format_duration(delay);
-                    complain(&format!(
+                    say(&format!(
                         "spectators of this session see it {delay} later: where it is younger, that is waited for"
                     ));
                 }
