@@ -157,7 +157,7 @@ impl Server {
     /// tick), and go at `speed`. It has no sessions, and records nothing.
     ///
     /// # Errors
-    /// Where the recording is of no game of `games`, or a thread cannot be created.
+    /// Where the recording is of no game of `games`, or has no tick `from`, or a thread cannot be created.
     pub fn of_recording(
         config: ServerConfig,
         games: Vec<Arc<dyn Game>>,
@@ -176,6 +176,10 @@ impl Server {
         let origin = recording.meta().segment.origin();
         if from > Tick::ZERO && from <= origin {
             return Err(unplayable(ReplayError::BeforeOrigin { tick: from, origin }));
+        }
+        let last = recording.summary().last_tick();
+        if from > last {
+            return Err(unplayable(ReplayError::BeyondEnd { tick: from, last }));
         }
         let hosted = Hosted { tape: Arc::new(Tape::finished(recording, game)), from, speed };
         let library = Library::of_file(path.to_owned(), games.into());

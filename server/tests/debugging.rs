@@ -5,14 +5,15 @@ mod program;
 
 use std::{
     path::{Path, PathBuf},
-    process::Output,
+    process::{Output, Stdio},
 };
 
 use serde_json::Value;
 use tempfile::TempDir;
 use tickwire_recording::{Layout, RecordedTick, Recording, Writer};
+use tickwire_shared::Tick;
 
-use self::program::{run, stderr, stdout};
+use self::program::{command, run, stderr, stdout};
 
 const SHORT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/recordings/crowd-20hz.mcap");
 
@@ -22,13 +23,23 @@ fn json(output: &Output) -> Value {
 
 /// The short golden recording with its ticks changed.
 fn forged(change: impl Fn(&mut RecordedTick)) -> (TempDir, PathBuf) {
+    forged_from(Tick(1), change)
+}
+
+/// As a segment that begins with a tick, without the keyframe that it would begin with.
+fn forged_from(first: Tick, change: impl Fn(&mut RecordedTick)) -> (TempDir, PathBuf) {
     let golden = Recording::open(SHORT).expect("it is in the repository");
     let directory = tempfile::tempdir().expect("a directory");
     let path = directory.path().join("forged.mcap");
     let file = std::fs::File::create(&path).expect("it can be written");
-    let mut writer = Writer::new(file, golden.meta(), Layout::Finished).expect("it can be written");
+    let mut meta = golden.meta().clone();
+    meta.segment.first_tick = first;
+    let mut writer = Writer::new(file, &meta, Layout::Finished).expect("it can be written");
     for tick in golden.ticks().expect("it is readable") {
         let mut tick = tick.expect("it is whole");
+        if tick.input.tick < first {
+            continue;
+        }
         change(&mut tick);
         writer.tick_input(&tick.input).expect("it can be written");
         if let Some(result) = &tick.result {
@@ -70,8 +81,16 @@ fn diff_names_the_first_tick_and_what_differs_and_says_it_with_its_exit_code() {
     assert_eq!((&said["tick"], &said["kind"], &said["net_id"]), (&50.into(), &"player".into(), &1.into()));
     assert!(said["a"].is_number() && said["a"] != said["b"] && said["inputs"][0].is_string(), "{said}");
 
+    // What cannot be told is another code than what differs.
     let nowhere = run(&["recordings", "diff", SHORT, "/nowhere.mcap"]);
-    assert!(nowhere.status.code() == Some(1) && stderr(&nowhere).contains("/nowhere.mcap"), "{}", stderr(&nowhere));
+    assert!(nowhere.status.code() == Some(2) && stderr(&nowhere).contains("/nowhere.mcap"), "{}", stderr(&nowhere));
+    let (_directory, path) = forged_from(Tick(61), |_| {});
+    let segments = run(&["recordings", "diff", SHORT, text(&path)]);
+    assert!(
+        segments.status.code() == Some(2) && stderr(&segments).contains("begins with tick"),
+        "{}",
+        stderr(&segments)
+    );
 }
 
 #[test]
@@ -110,6 +129,14 @@ fn a_recording_that_parts_from_its_replay_is_cut_and_comes_with_a_test() {
     let verified = run(&["replay", "--verify", text(&out)]);
     assert!(stderr(&verified).contains("diverges at tick 50"), "{}", stderr(&verified));
 
+    // Of one that is damaged, the part before that is what is made smaller; who asked is told.
+    let whole = std::fs::read(&path).expect("it is there");
+    std::fs::write(&path, &whole[..whole.len() / 2]).expect("it can be written");
+    let half = directory.path().join("half.mcap");
+    let made = run(&["recordings", "minimise", text(&path), "-o", text(&half)]);
+    let said = stderr(&made);
+    assert!(said.contains("; what is made smaller ends there\n") && said.contains("are readable; "), "{said}");
+
     // What is there stays.
     let again = run(&["recordings", "minimise", text(&path), "-o", text(&out)]);
     assert!(again.status.code() == Some(1) && stderr(&again).contains("small.mcap: "), "{}", stderr(&again));
@@ -147,4 +174,97 @@ fn fields_and_inputs_are_exported_as_tables_and_for_programs_that_plot() {
     assert!(two.status.code() == Some(2) && stderr(&two).contains("choose --only one"), "{}", stderr(&two));
     let wrong = run(&[some.as_slice(), &["--kind", "tank"]].concat());
     assert!(stderr(&wrong).contains("kind \"tank\" is not in the recording; it has player"), "{}", stderr(&wrong));
+}
+
+#[test]
+fn a_filter_of_an_export_that_narrows_nothing_is_refused() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let out = directory.path().join("out");
+    let cases: [(&[&str], &str); 6] = [
+        (&["--player", "99"], "player \"99\" is not in the recording; it has 1 to 24"),
+        (&["--only", "inputs", "--kind", "player"], "kind \"player\" narrows fields"),
+        (&["--format", "csv", "--player", "1"], "player \"1\" narrows inputs, events and chat"),
+        (&["--only", "chat", "--field", "x"], "field \"x\" narrows fields, inputs and events"),
+        (&["--format", "mcap", "--only", "chat"], "what was said is no part of MCAP"),
+        (&["--format", "mcap", "--only", "inputs,chat"], "what was said is no part of MCAP"),
+    ];
+    for (arguments, said) in cases {
+        let refused = run(&[&["recordings", "export", SHORT, "-o", text(&out)], arguments].concat());
+        assert_eq!(refused.status.code(), Some(2), "{arguments:?}: {}", stderr(&refused));
+        assert!(stderr(&refused).contains(said), "{arguments:?}: {}", stderr(&refused));
+        assert!(!out.exists(), "{arguments:?}");
+    }
+    let chat = stdout(&run(&["recordings", "export", SHORT, "--only", "chat"]));
+    assert!(!chat.contains(r#""type":"tick""#) && chat.lines().count() == 2, "{chat}");
+}
+
+#[test]
+fn an_export_that_fails_leaves_no_file_and_pipes_take_what_there_is() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let (damaged, out) = (directory.path().join("damaged.mcap"), directory.path().join("out.json"));
+    let mut bytes = std::fs::read(SHORT).expect("it is in the repository");
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(&damaged, bytes).expect("it can be written");
+    let failed = run(&["recordings", "export", text(&damaged), "-o", text(&out)]);
+    let said = stderr(&failed);
+    assert_eq!(failed.status.code(), Some(1), "{said}");
+    let left = std::fs::read_dir(directory.path()).expect("it is there").count();
+    assert_eq!(left, 1, "nothing but the recording: {said}");
+
+    let last = said.split("its ticks up to ").nth(1).and_then(|rest| rest.split(' ').next()).expect("it says which");
+    let readable = run(&["recordings", "export", text(&damaged), "--to", last, "-o", text(&out)]);
+    assert!(readable.status.success(), "{}", stderr(&readable));
+    let written = std::fs::read_to_string(&out).expect("it is there");
+    let piped = stdout(&run(&["recordings", "export", text(&damaged)]));
+    assert_eq!(written, piped, "what is readable goes to standard output before the error");
+    assert_eq!(written.matches(r#""type":"tick""#).count().to_string(), last);
+    let device = run(&["recordings", "export", SHORT, "--to", "3", "-o", "/dev/stdout"]);
+    assert!(device.status.success() && stdout(&device).lines().count() > 3, "{}", stderr(&device));
+}
+
+#[test]
+fn ticks_outside_of_a_recording_are_refused_alike_before_it_and_behind_it() {
+    let (_directory, path) = forged_from(Tick(61), |_| {});
+    let segment = text(&path);
+    let cases: [(&[&str], &str); 11] = [
+        (&["replay", "--verify", SHORT, "--from", "0"], "there is no tick 0: choose --from 1 to 200"),
+        (&["replay", "--verify", SHORT, "--from", "201"], "there is no tick 201: choose --from 1 to 200"),
+        (&["replay", "--verify", SHORT, "--to", "0"], "there is no tick 0: choose --to 1 to 200"),
+        (&["replay", "--verify", segment, "--to", "60"], "there is no tick 60: choose --to 61 to 200"),
+        (&["replay", "--verify", segment, "--from", "60"], "there is no tick 60: choose --from 61 to 200"),
+        (&["replay", "--verify", segment, "--from", "201"], "there is no tick 201: choose --from 61 to 200"),
+        (&["replay", segment, "--dump-tick", "60"], "there is no tick 60: choose --dump-tick 61 to 200"),
+        (&["recordings", "export", SHORT, "--to", "0"], "there is no tick 0: choose --to 1 to 200"),
+        (&["recordings", "export", segment, "--to", "60"], "there is no tick 60: choose --to 61 to 200"),
+        (&["recordings", "export", segment, "--from", "60"], "there is no tick 60: choose --from 61 to 200"),
+        (&["recordings", "export", SHORT, "--from", "201"], "there is no tick 201: choose --from 1 to 200"),
+    ];
+    for (arguments, said) in cases {
+        let refused = run(arguments);
+        assert_eq!((refused.status.code(), stdout(&refused).as_str()), (Some(2), ""), "{arguments:?}");
+        assert!(stderr(&refused).contains(said), "{arguments:?}: {}", stderr(&refused));
+    }
+    let last = run(&["replay", "--verify", SHORT, "--from", "200", "--to", "5000"]);
+    assert!(last.status.success() && stdout(&last).starts_with("verified 1 ticks\n"), "{}", stderr(&last));
+}
+
+#[test]
+fn what_has_nothing_to_compare_is_not_verified() {
+    let (_directory, path) = forged_from(Tick(1), |_| {});
+    let golden = Recording::open(SHORT).expect("it is in the repository");
+    let file = std::fs::File::create(&path).expect("it can be written");
+    Writer::new(file, golden.meta(), Layout::Finished).and_then(Writer::finish).expect("it can be written");
+    let empty = run(&["replay", "--verify", "--json", text(&path)]);
+    assert_eq!(empty.status.code(), Some(1));
+    assert!(stderr(&empty).contains("the recording has no outcome of any tick"), "{}", stderr(&empty));
+    assert_eq!(json(&empty)["verified"], false);
+
+    // What a pipe has given once it does not give again; and nobody waits for one to which nobody writes.
+    for command_line in [&["replay", "--verify"][..], &["recordings", "export"], &["recordings", "show"]] {
+        let piped = command().args(command_line).arg("/dev/stdin").stdin(Stdio::piped()).output();
+        let piped = piped.expect("the binary runs");
+        assert_eq!((piped.status.code(), stdout(&piped).as_str()), (Some(1), ""), "{command_line:?}");
+        assert!(stderr(&piped).contains("/dev/stdin: it is no file but a pipe"), "{}", stderr(&piped));
+    }
 }

@@ -137,6 +137,10 @@ fn a_server_says_where_to_go_and_ends_cleanly_and_its_recording_verifies() {
 
     let listed = stdout(&run(&["recordings", "list", "--data-dir", data.path().to_str().expect("UTF-8")]));
     assert!(listed.contains("arena-1-") && listed.contains("complete: the server was shut down"), "{listed}");
+    let listed = run(&["recordings", "list", "--json", "--data-dir", data.path().to_str().expect("UTF-8")]);
+    let listed: serde_json::Value = serde_json::from_str(&stdout(&listed)).expect("one line of JSON");
+    assert_eq!((&listed["file"], &listed["state"]), (&file.into(), &"complete".into()));
+    assert!(listed["bytes"].as_u64() > Some(0) && listed["ticks"].as_u64() > Some(0), "{listed}");
     let shown = stdout(&run(&["recordings", "show", file]));
     let shown_json: serde_json::Value =
         serde_json::from_str(&stdout(&run(&["recordings", "show", "--json", file]))).expect("JSON");
@@ -615,17 +619,36 @@ fn options_that_are_wrong_are_named_with_their_origin() {
 }
 
 #[test]
+fn recordings_are_listed_of_a_directory_that_is_there() {
+    let data = tempfile::tempdir().expect("a directory");
+    let path = data.path().to_str().expect("UTF-8");
+    let none = run(&["recordings", "list", "--data-dir", path]);
+    assert!(none.status.success() && stdout(&none).starts_with("no recordings in "), "{}", stderr(&none));
+    let none = run(&["recordings", "list", "--json", "--data-dir", path]);
+    assert_eq!((none.status.code(), stdout(&none).as_str()), (Some(0), ""));
+    let mistyped = run(&["recordings", "list", "--data-dir", &format!("{path}/typo")]);
+    assert_eq!((mistyped.status.code(), stdout(&mistyped).as_str()), (Some(1), ""));
+    assert!(stderr(&mistyped).contains("typo: name a server's by --data-dir"), "{}", stderr(&mistyped));
+}
+
+#[test]
 fn a_soak_compares_two_sessions_and_says_so() {
     let soaked = run(&["soak", "--determinism", "--players", "4", "--ticks", "60", "--rebuild-every", "10"]);
     assert!(soaked.status.success(), "{}", stderr(&soaked));
     let said = "arena: two sessions of 4 players were the same for 60 ticks, one of them rebuilt 6 times";
     assert_eq!(stdout(&soaked).lines().next(), Some(said));
+    let in_json = run(&["soak", "--determinism", "--players", "4", "--ticks", "60", "--rebuild-every", "10", "--json"]);
+    let in_json: serde_json::Value = serde_json::from_str(&stdout(&in_json)).expect("JSON");
+    assert_eq!((&in_json["passed"], &in_json["ticks"], &in_json["rebuilds"]), (&true.into(), &60.into(), &6.into()));
     let other = run(&["soak", "--determinism", "--players", "4", "--ticks", "60", "--set", "size=400", "--seed", "2"]);
     assert_ne!(stdout(&soaked).lines().nth(1), stdout(&other).lines().nth(1));
     for (arguments, problem) in [
         (&["soak"][..], "--determinism"),
         (&["soak", "--determinism", "--game", "chess"], "there is no \"chess\""),
         (&["soak", "--determinism", "--players", "0"], "0 is not in 1..=10000"),
+        (&["soak", "--determinism", "--ticks", "0"], "'--ticks <N>': 0 is not in 1.."),
+        (&["soak", "--determinism", "--ticks", "60", "--rebuild-every", "61"], "choose 1 to 59, or 0 for none"),
+        (&["soak", "--determinism", "--ticks", "7"], "--rebuild-every: 7 is not less than --ticks, 7"),
     ] {
         let refused = run(arguments);
         assert_eq!(refused.status.code(), Some(2), "{arguments:?}");

@@ -76,12 +76,14 @@ async fn a_recording_is_shown_to_whoever_watches_from_the_tick_and_at_the_speed_
 fn what_cannot_be_shown_is_said() {
     let golden = golden();
     let golden = golden.to_str().expect("a plain path");
-    let cases: [(&[&str], &str); 5] = [
+    let cases: [(&[&str], &str); 7] = [
         (&[golden, golden], "one recording"),
         (&[golden, "--speed", "100"], "0.1 to 64"),
         (&[golden, "--listen", "0.0.0.0:0"], "--insecure"),
         (&[golden, "--verify"], "--verify"),
-        (&["/nowhere/x.mcap", "--listen", "127.0.0.1:0"], "/nowhere/x.mcap"),
+        (&["/nowhere/x.mcap", "--listen", "127.0.0.1:0"], "error: /nowhere/x.mcap: No such file"),
+        (&[golden, "--from", "201", "--listen", "127.0.0.1:0"], "there is no tick 201: choose --from 1 to 200"),
+        (&[golden, "--from", "0", "--listen", "127.0.0.1:0"], "there is no tick 0: choose --from 1 to 200"),
     ];
     for (arguments, said) in cases {
         let output = refused(arguments);

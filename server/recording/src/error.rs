@@ -32,6 +32,11 @@ pub enum RecordingError {
         /// Why it is not replaced.
         problem: String,
     },
+    /// A pipe or a device, where a recording is read more than once.
+    #[error(
+        "it is no file but a pipe or a device, which can be read only once: write what comes of it to a file first"
+    )]
+    ReadOnce,
     /// Not an MCAP file, or not of Tickwire's making.
     #[error("not a Tickwire recording: {0}")]
     NotARecording(String),

@@ -4,6 +4,7 @@ mod chat;
 mod csv;
 mod json;
 mod mcap;
+mod players;
 
 use std::{
     collections::BTreeSet,
@@ -44,6 +45,21 @@ pub enum ExportError {
         /// Those that there are.
         known: String,
     },
+    /// A filter that nothing of what is exported goes through.
+    #[error(
+        "{filter} {value:?} narrows {narrows}, and none of them is exported: export some of them, or leave it away"
+    )]
+    Idle {
+        /// What narrows.
+        filter: &'static str,
+        /// To what.
+        value: String,
+        /// The parts that it narrows.
+        narrows: &'static str,
+    },
+    /// A file for programs that plot has no place for what was said.
+    #[error("what was said is no part of MCAP for programs that plot: export it as JSON or as a table")]
+    ChatInMcap,
     /// A segment behind the first one, of which the keyframe that it begins with cannot be read.
     #[error(transparent)]
     Origin(ReplayError),
@@ -59,11 +75,13 @@ pub struct Selection {
     pub ticks: RangeInclusive<Tick>,
     /// What of each.
     pub parts: BTreeSet<ExportPart>,
-    /// Which kinds of entities; none: all.
+    /// Which kinds of entities; none: all. They narrow [`Fields`](ExportPart::Fields).
     pub kinds: Vec<String>,
-    /// Which fields of entities, inputs and events; none: all.
+    /// Which fields of entities, inputs and events; none: all. They narrow all parts but [`Chat`](ExportPart::Chat), and must be
+    /// fields of the chosen ones, and of the chosen kinds.
     pub fields: Vec<String>,
-    /// Whose inputs and seats, and which players' own events; none: all.
+    /// Whose inputs and seats, which players' own events, and what was said by or to whom; none: all. They narrow all parts but
+    /// [`Fields`](ExportPart::Fields), and must be players of the recording.
     pub players: Vec<PlayerId>,
 }
 
@@ -109,12 +127,15 @@ impl Default for Selection {
 /// {"type":"end","reason":"shutdown","tick":9,"ticks_missing":0}
 /// ```
 ///
+/// Where nothing but [`Chat`](ExportPart::Chat) is chosen there are no lines of ticks and of recoveries.
+///
 /// A `recovered` says that a server was killed after that tick, and another one went on with the session. A segment behind the
 /// first one has in its header's `segment` and `first_tick` where it stands; what is there before its first tick is not in the
 /// export, only how it changes.
 ///
 /// # Errors
-/// Where the recording is damaged, or has nothing of a selected name, or `out` fails.
+/// Where the recording is damaged before the last of the ticks, or has nothing of a selected name, where a filter narrows nothing
+/// that is exported, or where `out` fails.
 pub fn export(
     recording: &Recording,
     selection: &Selection,
@@ -143,7 +164,7 @@ pub fn export_csv(
 /// start.
 ///
 /// # Errors
-/// As [`export`].
+/// As [`export`]; and where nothing but what was said is chosen.
 pub fn export_mcap<W: Write + Seek>(recording: &Recording, selection: &Selection, out: W) -> Result<W, ExportError> {
     mcap::export(recording, selection, out)
 }
@@ -152,22 +173,68 @@ pub fn export_mcap<W: Write + Seek>(recording: &Recording, selection: &Selection
 struct Chosen<'a> {
     schema: &'a Schema,
     selection: &'a Selection,
+    parts: BTreeSet<ExportPart>,
 }
 
 impl<'a> Chosen<'a> {
-    fn new(schema: &'a Schema, selection: &'a Selection) -> Result<Self, ExportError> {
-        let kinds: Vec<&str> = schema.kinds.iter().map(|kind| kind.name.as_str()).collect();
-        check("kind", &selection.kinds, &kinds)?;
-        let fields = schema.kinds.iter().flat_map(|kind| &kind.fields).map(|field| &field.name);
-        let fields = fields.chain(schema.inputs.iter().map(|field| &field.name));
-        let fields = fields.chain(schema.events.iter().flat_map(|event| &event.fields).map(|field| &field.name));
-        let fields: BTreeSet<&str> = fields.map(String::as_str).collect();
-        check("field", &selection.fields, &fields.into_iter().collect::<Vec<_>>())?;
-        Ok(Self { schema, selection })
+    /// `parts` are those that are exported.
+    fn new(
+        recording: &'a Recording,
+        selection: &'a Selection,
+        parts: BTreeSet<ExportPart>,
+    ) -> Result<Self, ExportError> {
+        let chosen = Self { schema: &recording.meta().schema, selection, parts };
+        chosen.check_kinds()?;
+        chosen.check_fields()?;
+        chosen.check_players(recording)?;
+        Ok(chosen)
+    }
+
+    fn check_kinds(&self) -> Result<(), ExportError> {
+        let Some(first) = self.selection.kinds.first() else { return Ok(()) };
+        let kinds: Vec<&str> = self.schema.kinds.iter().map(|kind| kind.name.as_str()).collect();
+        check("kind", &self.selection.kinds, &kinds)?;
+        if self.has(ExportPart::Fields) { Ok(()) } else { Err(idle("kind", first, "fields")) }
+    }
+
+    fn check_fields(&self) -> Result<(), ExportError> {
+        let Some(first) = self.selection.fields.first() else { return Ok(()) };
+        let mut known = BTreeSet::new();
+        if self.has(ExportPart::Fields) {
+            let kinds = self.schema.kinds.iter();
+            let chosen =
+                kinds.filter(|kind| self.selection.kinds.is_empty() || self.selection.kinds.contains(&kind.name));
+            known.extend(chosen.flat_map(|kind| &kind.fields).map(|field| field.name.as_str()));
+        }
+        if self.has(ExportPart::Inputs) {
+            known.extend(self.schema.inputs.iter().map(|field| field.name.as_str()));
+        }
+        if self.has(ExportPart::Events) {
+            known.extend(self.schema.events.iter().flat_map(|event| &event.fields).map(|field| field.name.as_str()));
+        }
+        if known.is_empty() {
+            return Err(idle("field", first, "fields, inputs and events"));
+        }
+        check("field", &self.selection.fields, &known.into_iter().collect::<Vec<_>>())
+    }
+
+    /// Reads the recording, since only that knows its players: as far as it can be read.
+    fn check_players(&self, recording: &Recording) -> Result<(), ExportError> {
+        let Some(first) = self.selection.players.first() else { return Ok(()) };
+        if !self.parts.iter().any(|part| *part != ExportPart::Fields) {
+            return Err(idle("player", &first.to_string(), "inputs, events and chat"));
+        }
+        let known = players::of(recording)?;
+        match self.selection.players.iter().find(|player| !known.contains(player)) {
+            None => Ok(()),
+            Some(player) => {
+                Err(ExportError::Unknown { what: "player", name: player.to_string(), known: players::words(&known) })
+            }
+        }
     }
 
     fn has(&self, part: ExportPart) -> bool {
-        self.selection.parts.contains(&part)
+        self.parts.contains(&part)
     }
 
     fn has_tick(&self, tick: Tick) -> bool {
@@ -215,6 +282,10 @@ fn check(what: &'static str, names: &[String], known: &[&str]) -> Result<(), Exp
     }
 }
 
+fn idle(filter: &'static str, value: &str, narrows: &'static str) -> ExportError {
+    ExportError::Idle { filter, value: value.to_owned(), narrows }
+}
+
 /// Hands over each tick up to the last one that is chosen, with the truth after it, and the recoveries before it; and those
 /// that have been read.
 fn each_tick(
@@ -224,9 +295,13 @@ fn each_tick(
 ) -> Result<Option<Ticks>, ExportError> {
     let mut truth = origin.truth(recording);
     let mut ticks = recording.ticks()?;
-    let mut told = 0;
+    let (mut told, mut newest) = (0, Tick::ZERO);
     while let Some(tick) = ticks.next() {
-        let tick = tick?;
+        let tick = match tick {
+            // What is behind the last one that is chosen is not asked for.
+            Err(_) if newest == *chosen.selection.ticks.end() => return Ok(None),
+            tick => tick?,
+        };
         let now = tick.input.tick;
         if now > *chosen.selection.ticks.end() {
             return Ok(None);
@@ -235,7 +310,7 @@ fn each_tick(
             truth.apply(&result.truth).map_err(|source| ExportError::Truth { tick: now, source })?;
         }
         each(&tick, &truth, &ticks.recovered()[told..])?;
-        told = ticks.recovered().len();
+        (told, newest) = (ticks.recovered().len(), now);
     }
     Ok(Some(ticks))
 }

@@ -80,9 +80,15 @@ impl Recording {
     /// Opens a recording by its path, finished or live.
     ///
     /// # Errors
-    /// Where the file cannot be read, or does not start as a recording does.
+    /// Where the file cannot be read, does not start as a recording does, or can be read only once, as a pipe.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, RecordingError> {
-        Self::read(Source::File(path.as_ref().to_owned()))
+        let path = path.as_ref();
+        // What follows the header is read from the file's start again. And a pipe would be waited for.
+        let found = fs::metadata(path).map_err(|source| RecordingError::Io { path: path.to_owned(), source })?;
+        if !found.is_file() && !found.is_dir() {
+            return Err(RecordingError::ReadOnce);
+        }
+        Self::read(Source::File(path.to_owned()))
     }
 
     /// A recording that is in memory.

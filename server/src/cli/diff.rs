@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
-use tickwire_recording::{Difference, OutcomeDiff, Recording, RecordingDiff, TickDiff, diff};
+use tickwire_recording::{DiffError, Difference, OutcomeDiff, Recording, RecordingDiff, TickDiff, diff};
 
 use super::{CliError, output};
 
@@ -20,8 +20,15 @@ pub(super) struct DiffArgs {
     json: bool,
 }
 
-/// Compares two recordings. Where they differ, the exit code is 1.
-pub(super) fn run(DiffArgs { a, b, json }: &DiffArgs) -> Result<(), CliError> {
+/// Compares two recordings. As with diff(1), the exit code is 1 where they differ, and 2 where that cannot be told.
+pub(super) fn run(arguments: &DiffArgs) -> Result<(), CliError> {
+    compare(arguments).map_err(|error| match error {
+        CliError::Differ { .. } | CliError::Diff(DiffError::Origins { .. }) => error,
+        trouble => CliError::Trouble(Box::new(trouble)),
+    })
+}
+
+fn compare(DiffArgs { a, b, json }: &DiffArgs) -> Result<(), CliError> {
     let open = |path: &Path| Recording::open(path).map_err(CliError::of_recording(path));
     let found = diff(&open(a)?, &open(b)?).map_err(CliError::Diff)?;
     if *json {

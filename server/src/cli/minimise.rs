@@ -1,7 +1,6 @@
 //! `recordings minimise`: makes of a recording that fails a small test case.
 
 use std::{
-    fs::OpenOptions,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -10,7 +9,7 @@ use serde_json::json;
 use tickwire_recording::{Failure, Minimised, Recording, game_of, minimise};
 use tickwire_shared::Game;
 
-use super::{CliError, output};
+use super::{CliError, new_file::NewFile, output};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct MinimiseArgs {
@@ -34,18 +33,14 @@ pub(super) fn run(arguments: &MinimiseArgs, games: &[Arc<dyn Game>]) -> Result<(
     let recording = Recording::open(file).map_err(CliError::of_recording(file))?;
     let game = game_of(&recording, games).map_err(CliError::at(file))?;
     // First, so that nothing is played in vain.
-    let written = OpenOptions::new().write(true).create_new(true).open(out).map_err(CliError::at(out))?;
+    let mut new = NewFile::create(out)?;
+    if let Some(error) = recording.ticks().map_err(CliError::of_recording(file))?.find_map(Result::err) {
+        output::note(format_args!("{}: {error}; what is made smaller ends there", file.display()));
+    }
     let small = quietly(|| minimise(&recording, &game, *runs_max, |size| output::note(format_args!("{size}"))));
-    let small = match small {
-        Ok(small) => small,
-        Err(error) => {
-            // Nothing is in it, and nobody else has it.
-            let _ = std::fs::remove_file(out);
-            return Err(CliError::at(file)(error));
-        }
-    };
-    let synced = small.write(written).and_then(|written| written.sync_all());
-    synced.map_err(CliError::at(out))?;
+    let small = small.map_err(CliError::at(file))?;
+    small.write(new.file()).map_err(CliError::at(out))?;
+    new.keep()?;
     if *json { print_json(out, &small) } else { print(out, &small) }.map_err(CliError::from)
 }
 

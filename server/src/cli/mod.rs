@@ -9,6 +9,7 @@ mod keys;
 mod limit_flags;
 mod log;
 mod minimise;
+mod new_file;
 mod options;
 mod output;
 mod recordings;
@@ -17,6 +18,7 @@ mod replay;
 mod serve;
 mod show;
 mod soak;
+mod ticks;
 mod tls_files;
 mod traces;
 mod unreadable;
@@ -33,7 +35,9 @@ use crate::{LogFilterError, RunError, admin::AdminError};
 use clap::Parser as _;
 use opentelemetry_otlp::ExporterBuildError;
 use options::OptionsError;
-use tickwire_recording::{DiffError, DirectoryLockError, RecordingError, SoakError, SystemFinding, VerifyError};
+use tickwire_recording::{
+    DiffError, DirectoryLockError, ExportError, RecordingError, SoakError, SystemFinding, VerifyError,
+};
 use tickwire_shared::{Game, Tick};
 use tickwire_simulation::SessionError;
 
@@ -92,6 +96,8 @@ enum CliError {
     Run(#[from] RunError),
     #[error("{}: {source}", .path.display())]
     File { path: PathBuf, source: Box<dyn std::error::Error + Send + Sync> },
+    #[error("{}: there is a file already, which is left alone: choose another name", .path.display())]
+    FileThere { path: PathBuf },
     /// A replay that parts from its recording, and the system that made it.
     #[error("{}: {source}\n  system: {}\n  chance: {}", .path.display(), .finding.evidence, .finding.repeated)]
     Desync { path: PathBuf, source: Box<VerifyError>, finding: Box<SystemFinding> },
@@ -100,18 +106,29 @@ enum CliError {
     Recording(#[source] RecordingError),
     #[error("{}: damaged: {problem}", .path.display())]
     Damaged { path: PathBuf, problem: String },
+    #[error("data_dir: there is no directory {}: name a server's by --data-dir or TICKWIRE_DATA_DIR", .0.display())]
+    NoDataDir(PathBuf),
     #[error("{0}: end it first")]
     Directory(#[from] DirectoryLockError),
     #[error("ticks {from} to {to}: choose --from no greater than --to")]
     Range { from: u64, to: u64 },
-    #[error("{}: there is no tick {tick}: choose {option} {}", .path.display(), range_words(*.last))]
-    BeyondEnd { path: PathBuf, option: &'static str, tick: u64, last: u64 },
+    #[error("{}: there is no tick {tick}: choose {option} {}", .path.display(), ticks::words(*.first, *.last))]
+    NoSuchTick { path: PathBuf, option: &'static str, tick: u64, first: u64, last: u64 },
+    /// A replay that has shown nothing.
+    #[error("{}: nothing was compared: the recording has no outcome of {}", .path.display(), .asked)]
+    NothingCompared { path: PathBuf, asked: ticks::AskedTicks },
     #[error("the recordings cannot be compared: {0}")]
     Diff(#[source] DiffError),
     #[error("the recordings differ from tick {tick} on")]
     Differ { tick: Tick },
+    /// What keeps recordings from being compared.
+    #[error("{0}")]
+    Trouble(#[source] Box<Self>),
     #[error("a table has fields, inputs or events: choose --only one of them for csv")]
     TwoTables,
+    /// What the recording has nothing of.
+    #[error("{}: {source}", .path.display())]
+    Selection { path: PathBuf, source: ExportError },
     #[error("--dump-tick shows a tick of one recording; {files} are given")]
     DumpOfMany { files: usize },
     #[error(transparent)]
@@ -120,6 +137,16 @@ enum CliError {
     Usage(String),
     #[error("{game}: {source}")]
     Soak { game: String, source: SoakError },
+    #[error(
+        "--rebuild-every: {every} is not less than --ticks, {ticks}, so that no tick would be compared after a rebuild: \
+         choose 1 to {}, or 0 for none", ticks.saturating_sub(1)
+    )]
+    NoRebuild { every: u64, ticks: u64 },
+    #[error(
+        "{game} saves nothing, so that it has no keyframes, and nothing was rebuilt: see Game::saves; --rebuild-every 0 \
+         compares two sessions side by side alone"
+    )]
+    NothingSaved { game: String },
     #[error(transparent)]
     Admin(#[from] admin::AdminCliError),
     #[error("{failed} of {files} recordings cannot be repaired")]
@@ -129,10 +156,6 @@ enum CliError {
     // Not transparent, so that it is its own source: see `output::is_broken_pipe`.
     #[error("{0}")]
     Io(#[from] std::io::Error),
-}
-
-fn range_words(last: u64) -> String {
-    if last == 0 { "of another recording, this one has no ticks".to_owned() } else { format!("1 to {last}") }
 }
 
 impl CliError {
@@ -167,13 +190,18 @@ impl CliError {
             )
             | Self::Usage(_)
             | Self::Keys(_)
+            | Self::Trouble(_)
             | Self::Range { .. }
-            | Self::BeyondEnd { .. }
+            | Self::NoSuchTick { .. }
+            | Self::NoRebuild { .. }
             | Self::TwoTables
+            | Self::Selection { .. }
             | Self::DumpOfMany { .. } => ExitCode::from(USAGE),
             Self::Listen { .. }
             | Self::Run(_)
             | Self::File { .. }
+            | Self::FileThere { .. }
+            | Self::NoDataDir(_)
             | Self::Desync { .. }
             | Self::Recording(_)
             | Self::Damaged { .. }
@@ -183,6 +211,8 @@ impl CliError {
             | Self::NotRepaired { .. }
             | Self::SomeFailed { .. }
             | Self::Soak { .. }
+            | Self::NothingSaved { .. }
+            | Self::NothingCompared { .. }
             | Self::Io(_) => ExitCode::FAILURE,
             Self::Admin(error) => error.exit_code(),
         }

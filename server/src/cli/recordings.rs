@@ -8,6 +8,7 @@ use std::{
 };
 
 use comfy_table::{Table, presets::NOTHING};
+use serde_json::{Value, json};
 use tickwire_recording::{
     DirectoryLock, EndReason, Listed, Recording, RecordingMeta, RecordingState, RecordingSummary, Recovered, Segment,
     describe, list, repair,
@@ -36,6 +37,9 @@ pub(super) enum RecordingsCommand {
         /// Where the server keeps its files [default: ./tickwire-data]
         #[arg(long, value_name = "DIR", env = "TICKWIRE_DATA_DIR")]
         data_dir: Option<PathBuf>,
+        /// Print JSON, an object per line
+        #[arg(long)]
+        json: bool,
     },
     /// Show what a recording is of, and whether it is all there
     ///
@@ -55,7 +59,7 @@ pub(super) enum RecordingsCommand {
     Export(ExportArgs),
     /// Find the first tick at which two recordings differ, and name what differs
     ///
-    /// Exits with code 1 where they do.
+    /// As diff(1), it exits with code 0 where they are the same, 1 where they differ, and 2 where that cannot be told.
     Diff(DiffArgs),
     /// Make a recording that fails as small as it can be, and write it with a test that needs it
     ///
@@ -75,8 +79,13 @@ pub(super) enum RecordingsCommand {
 /// Runs one of them.
 pub(super) fn run(command: &RecordingsCommand, games: &[Arc<dyn Game>]) -> Result<(), CliError> {
     match command {
-        RecordingsCommand::List { data_dir } => {
-            print_list(&recordings_dir(&data_dir.clone().unwrap_or_else(default_data_dir)))
+        RecordingsCommand::List { data_dir, json } => {
+            let data_dir = data_dir.clone().unwrap_or_else(default_data_dir);
+            if !data_dir.is_dir() {
+                return Err(CliError::NoDataDir(data_dir));
+            }
+            let directory = recordings_dir(&data_dir);
+            if *json { list_json(&directory) } else { print_list(&directory) }
         }
         RecordingsCommand::Show { file, bytes: true, json } => bytes::show(file, *json, games),
         RecordingsCommand::Show { file, json: true, .. } => show_json(file),
@@ -88,13 +97,16 @@ pub(super) fn run(command: &RecordingsCommand, games: &[Arc<dyn Game>]) -> Resul
     }
 }
 
+/// None where a server has recorded nothing.
+fn listed(directory: &Path) -> Result<Vec<Listed>, CliError> {
+    match list(directory) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        listed => listed.map_err(CliError::at(directory)),
+    }
+}
+
 fn print_list(directory: &Path) -> Result<(), CliError> {
-    let listed = match list(directory) {
-        Ok(listed) => listed,
-        // A server that has never run here.
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
-        Err(error) => return Err(CliError::at(directory)(error)),
-    };
+    let listed = listed(directory)?;
     if listed.is_empty() {
         output::line(format_args!("no recordings in {}", directory.display()))?;
         return Ok(());
@@ -143,6 +155,20 @@ fn damage(summary: &RecordingSummary, lacks_indexes: bool) -> Option<String> {
         }
         _ => None,
     }
+}
+
+fn list_json(directory: &Path) -> Result<(), CliError> {
+    for Listed { path, bytes, summary, lacks_indexes } in listed(directory)? {
+        let mut line = match summary {
+            Ok(summary) => summary_json(&summary),
+            Err(error) => json!({ "state": "unreadable", "state_text": error.to_string() }),
+        };
+        line["file"] = path.display().to_string().into();
+        line["bytes"] = bytes.into();
+        line["lacks_indexes"] = lacks_indexes.into();
+        output::line(line)?;
+    }
+    Ok(())
 }
 
 fn show(file: &Path) -> Result<(), CliError> {
@@ -216,24 +242,29 @@ fn sound(file: &Path, damage: Option<String>) -> Result<(), CliError> {
 fn show_json(file: &Path) -> Result<(), CliError> {
     let recording = Recording::open(file).map_err(CliError::of_recording(file))?;
     let summary = recording.scan();
-    let last_tick = summary.last_tick();
     let lacks_indexes = recording.lacks_indexes();
     let damage = damage(&summary, lacks_indexes);
-    let RecordingSummary { meta, ticks, length, keyframes, state, recovered, passed_over } = summary;
-    let mut line = describe(&meta);
+    let mut line = summary_json(&summary);
     line["file"] = file.display().to_string().into();
-    line["ticks"] = ticks.into();
-    line["keyframes"] = keyframes.into();
     line["chat_lines"] = chat_lines(&recording).into();
-    line["seconds"] = length.as_secs_f64().into();
-    line["state"] = state_name(&state).into();
-    line["last_tick"] = last_tick.0.into();
-    line["state_text"] = state_words(&state, last_tick).into();
-    line["recovered"] = recovered.iter().map(recovered_json).collect();
     line["lacks_indexes"] = lacks_indexes.into();
-    line["damaged_and_passed_over"] = passed_over.into();
+    line["damaged_and_passed_over"] = summary.passed_over.into();
     output::line(line)?;
     sound(file, damage)
+}
+
+fn summary_json(summary: &RecordingSummary) -> Value {
+    let last_tick = summary.last_tick();
+    let RecordingSummary { meta, ticks, length, keyframes, state, recovered, passed_over: _ } = summary;
+    let mut line = describe(meta);
+    line["ticks"] = (*ticks).into();
+    line["keyframes"] = (*keyframes).into();
+    line["seconds"] = length.as_secs_f64().into();
+    line["state"] = state_name(state).into();
+    line["last_tick"] = last_tick.0.into();
+    line["state_text"] = state_words(state, last_tick).into();
+    line["recovered"] = recovered.iter().map(recovered_json).collect();
+    line
 }
 
 /// How many lines that were said are readable.
@@ -241,9 +272,9 @@ fn chat_lines(recording: &Recording) -> usize {
     recording.chat().map_or(0, |lines| lines.filter(Result::is_ok).count())
 }
 
-fn recovered_json(Recovered { tick, epoch, time }: &Recovered) -> serde_json::Value {
+fn recovered_json(Recovered { tick, epoch, time }: &Recovered) -> Value {
     let seconds = time.duration_since(SystemTime::UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64());
-    serde_json::json!({ "tick": tick.0, "epoch": epoch, "unix_seconds": seconds })
+    json!({ "tick": tick.0, "epoch": epoch, "unix_seconds": seconds })
 }
 
 /// As in `3 of sessions/arena-1, ticks 108001 to 162000`; nothing of a recording that is in one file.

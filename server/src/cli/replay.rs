@@ -1,7 +1,6 @@
 //! `replay`: plays a recording again.
 
 use std::{
-    ops::RangeInclusive,
     path::{Path, PathBuf},
     sync::Arc,
     time::Instant,
@@ -9,8 +8,8 @@ use std::{
 
 use serde_json::json;
 use tickwire_recording::{
-    Difference, DumpError, Recording, Repeated, Replay, ReplayError, ReplayedTick, SystemFinding, Verified,
-    VerifyError, dump_tick, find_cause, find_panic, game_of,
+    Difference, Recording, Repeated, Replay, ReplayedTick, SystemFinding, Verified, VerifyError, dump_tick, find_cause,
+    find_panic, game_of,
 };
 use tickwire_shared::{Game, Tick};
 
@@ -18,6 +17,7 @@ use super::{
     CliError, output,
     recordings::NO_INDEXES,
     show::{ShowArgs, show},
+    ticks::{self, AskedTicks},
 };
 
 #[derive(Debug, clap::Args)]
@@ -32,7 +32,7 @@ pub(super) struct ReplayArgs {
     /// recording's first]
     #[arg(long, value_name = "TICK")]
     from: Option<u64>,
-    /// The last tick to play [default: the recording's last]
+    /// The last tick to play [default: the recording's last, and no further where it ends before]
     #[arg(long, value_name = "TICK")]
     to: Option<u64>,
     /// Show everything of one tick instead: seats, inputs, entities, events
@@ -57,22 +57,18 @@ pub(super) fn replay(arguments: &ReplayArgs, games: &[Arc<dyn Game>]) -> Result<
         };
     }
     if arguments.serve {
-        let from = Tick(arguments.from.unwrap_or(0));
-        return show(&arguments.files, from, &arguments.show, games);
+        return show(&arguments.files, arguments.from, &arguments.show, games);
     }
-    let (from, to) = (arguments.from.unwrap_or(1), arguments.to.unwrap_or(Tick::MAX.0));
-    if from > to {
-        return Err(CliError::Range { from, to });
-    }
+    let asked = AskedTicks::new(arguments.from, arguments.to)?;
     if let [file] = arguments.files.as_slice() {
-        return replay_one(file, from..=to, arguments, games);
+        return replay_one(file, asked, arguments, games);
     }
     let (mut failed, files) = (0, arguments.files.len());
     for file in &arguments.files {
         if !arguments.json {
             output::line(format_args!("{}:", file.display()))?;
         }
-        match replay_one(file, from..=to, arguments, games) {
+        match replay_one(file, asked, arguments, games) {
             Ok(()) => {}
             Err(error) if output::is_broken_pipe(&error) => return Err(error),
             Err(error) => {
@@ -87,41 +83,38 @@ pub(super) fn replay(arguments: &ReplayArgs, games: &[Arc<dyn Game>]) -> Result<
 /// Plays, prints each tick's state hash unless only the result is asked for, and compares.
 fn replay_one(
     file: &Path,
-    printed: RangeInclusive<u64>,
+    asked: AskedTicks,
     &ReplayArgs { verify, json, .. }: &ReplayArgs,
     games: &[Arc<dyn Game>],
 ) -> Result<(), CliError> {
     let recording = Recording::open(file).map_err(CliError::of_recording(file))?;
     let game = game_of(&recording, games).map_err(CliError::at(file))?;
-    let replay = match printed.start().saturating_sub(1) {
-        0 => Replay::new(&recording, Arc::clone(&game)),
-        before => match Replay::at(&recording, Arc::clone(&game), Tick(before)) {
-            Err(ReplayError::BeyondEnd { last, .. }) => {
-                let (path, tick) = (file.to_owned(), *printed.start());
-                return Err(CliError::BeyondEnd { path, option: "--from", tick, last: last.0 });
-            }
-            replay => replay,
-        },
+    let printed = asked.of(file, &recording)?;
+    let replay = match *printed.start() {
+        first if first == recording.meta().segment.first_tick => Replay::new(&recording, Arc::clone(&game)),
+        first => Replay::at(&recording, Arc::clone(&game), Tick(first.0 - 1)),
     };
-    let replay = replay.map_err(CliError::at(file))?.until(Tick(*printed.end()));
+    let replay = replay.map_err(CliError::at(file))?.until(*printed.end());
     if recording.lacks_indexes() {
         output::note(format_args!("{}: {NO_INDEXES}", file.display()));
     }
 
     let started = Instant::now();
-    let mut last = 0;
     let mut said = Ok(());
     let verified = replay.verify(|tick| {
-        last = tick.recorded.input.tick.0;
-        if !verify && said.is_ok() && printed.contains(&last) {
+        if !verify && said.is_ok() && printed.contains(&tick.recorded.input.tick) {
             said = print_tick(tick, json);
         }
     });
     said?;
     let played = started.elapsed();
     match verified {
-        Ok(_) if *printed.start() > last.max(1) => {
-            Err(CliError::BeyondEnd { path: file.to_owned(), option: "--from", tick: *printed.start(), last })
+        Ok(Verified { ticks: 0, panic: None, .. }) => {
+            let error = CliError::NothingCompared { path: file.to_owned(), asked };
+            if json {
+                output::line(failure(file, &error, verify))?;
+            }
+            Err(error)
         }
         Ok(verified) => {
             let finding = verified.panic.as_ref().and_then(|panic| find_panic(&recording, &game, panic).ok());
@@ -155,12 +148,8 @@ fn find(recording: &Recording, game: &Arc<dyn Game>, error: &VerifyError) -> Opt
 /// Prints all that is known of a tick.
 fn dump(file: &Path, tick: Tick, as_json: bool, games: &[Arc<dyn Game>]) -> Result<(), CliError> {
     let recording = Recording::open(file).map_err(CliError::of_recording(file))?;
-    let dump = dump_tick(&recording, game_of(&recording, games), tick).map_err(|error| match error {
-        DumpError::NoSuchTick { tick, last } => {
-            CliError::BeyondEnd { path: file.to_owned(), option: "--dump-tick", tick: tick.0, last: last.0 }
-        }
-        DumpError::Replay(error) => CliError::at(file)(error),
-    })?;
+    ticks::check(file, &recording, ("--dump-tick", tick))?;
+    let dump = dump_tick(&recording, game_of(&recording, games), tick).map_err(CliError::at(file))?;
     if as_json {
         output::line(dump.json())?;
     } else {
@@ -225,10 +214,7 @@ fn print_failure(
     finding: Option<&SystemFinding>,
     was_asked: bool,
 ) -> std::io::Result<()> {
-    let mut line = json!({ "file": file.display().to_string(), "error": error.to_string() });
-    if was_asked {
-        line["verified"] = false.into();
-    }
+    let mut line = failure(file, error, was_asked);
     if let VerifyError::Diverged(divergence) = error {
         line["tick"] = divergence.tick.0.into();
         match &divergence.difference {
@@ -256,4 +242,12 @@ fn print_failure(
         line["runs"] = finding.repeated.to_string().into();
     }
     output::line(line)
+}
+
+fn failure(file: &Path, error: &dyn std::error::Error, was_asked: bool) -> serde_json::Value {
+    let mut line = json!({ "file": file.display().to_string(), "error": error.to_string() });
+    if was_asked {
+        line["verified"] = false.into();
+    }
+    line
 }

@@ -2,6 +2,7 @@
 
 use std::{net::SocketAddr, path::PathBuf, sync::Arc};
 
+use tickwire_recording::Recording;
 use tickwire_shared::{Game, Tick};
 use tokio::{net::TcpListener, runtime::Builder};
 
@@ -10,6 +11,7 @@ use super::{
     options::LogFormat,
     output,
     serve::{Signals, until_interrupted},
+    ticks::AskedTicks,
 };
 use crate::{config::ServerConfig, net::is_loopback, server::Server};
 
@@ -32,7 +34,7 @@ pub(super) struct ShowArgs {
 /// Shows one recording until the first signal.
 pub(super) fn show(
     files: &[PathBuf],
-    from: Tick,
+    from: Option<u64>,
     arguments: &ShowArgs,
     games: &[Arc<dyn Game>],
 ) -> Result<(), CliError> {
@@ -49,6 +51,9 @@ pub(super) fn show(
              are: listen on 127.0.0.1 or [::1], or say --insecure where you trust the network"
         )));
     }
+    let recording = Recording::open(file).map_err(CliError::of_recording(file))?;
+    AskedTicks::new(from, None)?.of(file, &recording)?;
+    let from = Tick(from.unwrap_or(0));
     log::start(LogFormat::Text, &log::filter_of_environment(), None)?;
     Builder::new_current_thread().enable_all().build()?.block_on(async {
         let listener =

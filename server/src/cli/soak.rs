@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Instant};
 
+use serde_json::{Value, json};
 use tickwire_recording::{SoakOptions, Soaked, soak};
 use tickwire_shared::{Game, TickRate};
 use tickwire_simulation::{SessionConfig, SessionLimits};
@@ -26,27 +27,33 @@ pub(super) struct SoakArgs {
     /// Bots, 1 to 10000
     #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=PLAYERS_MAX))]
     players: u32,
-    /// Ticks
-    #[arg(long, value_name = "N", default_value_t = 3600)]
+    /// Ticks, 1 or more
+    #[arg(long, value_name = "N", default_value_t = 3600, value_parser = clap::value_parser!(u64).range(1..))]
     ticks: u64,
     /// Where randomness starts
     #[arg(long, value_name = "N", default_value_t = 1)]
     seed: u64,
-    /// Ticks from one rebuild to the next; 0: none, only side by side
+    /// Ticks from one rebuild to the next, fewer than --ticks; 0: none, only side by side
     #[arg(long, value_name = "N", default_value_t = 7)]
     rebuild_every: u64,
     /// A setting of the game
     #[arg(long, value_name = "NAME=VALUE", value_parser = read_setting)]
     set: Vec<(String, f64)>,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
 }
 
 /// Plays, and says how it went.
 pub(super) fn run(arguments: &SoakArgs, games: &[Arc<dyn Game>]) -> Result<(), CliError> {
-    let &SoakArgs { determinism: _, ref game, players, ticks, seed, rebuild_every, ref set } = arguments;
+    let &SoakArgs { determinism: _, ref game, players, ticks, seed, rebuild_every, ref set, json: as_json } = arguments;
     let known = || games.iter().map(|game| game.name()).collect::<Vec<_>>().join(", ");
     let wanted = |candidate: &&Arc<dyn Game>| game.as_ref().is_none_or(|name| candidate.name() == name);
     let unknown = || RunError::UnknownGame { name: game.clone().unwrap_or_default(), known: known() };
     let game = games.iter().find(wanted).ok_or_else(unknown)?;
+    if rebuild_every >= ticks {
+        return Err(CliError::NoRebuild { every: rebuild_every, ticks });
+    }
     // Half a second of grace, so that seats come and go.
     let limits = SessionLimits { max_players: players, grace_ticks: 30, ..SessionLimits::at(TickRate::DEFAULT) };
     let config = SessionConfig { seed, limits, named_settings: set.clone(), ..SessionConfig::default() };
@@ -58,16 +65,43 @@ pub(super) fn run(arguments: &SoakArgs, games: &[Arc<dyn Game>]) -> Result<(), C
             output::note(format_args!("tick {tick}"));
         }
     });
-    let Soaked { ticks, rebuilds, state_hash, keyframe_bytes } =
-        soaked.map_err(|source| CliError::Soak { game: game.name().to_owned(), source })?;
-    output::line(format_args!(
-        "{}: two sessions of {players} players were the same for {ticks} ticks, one of them rebuilt {rebuilds} times",
-        game.name()
-    ))?;
-    output::line(format_args!("last state hash {state_hash:016x}, last keyframe {keyframe_bytes} bytes"))?;
-    if rebuilds == 0 && rebuild_every > 0 && ticks >= rebuild_every {
-        output::note(format_args!("{} saves nothing, so that it has no keyframes: see Game::saves", game.name()));
+    let speed = ticks as f64 / started.elapsed().as_secs_f64();
+    let soaked = soaked.map_err(|source| CliError::Soak { game: game.name().to_owned(), source });
+    let result = soaked.and_then(|soaked| match soaked.rebuilds {
+        0 if rebuild_every > 0 => Err(CliError::NothingSaved { game: game.name().to_owned() }),
+        _ => Ok(soaked),
+    });
+    if as_json {
+        output::line(in_json(game.name(), arguments, &result))?;
     }
-    output::note(format_args!("{:.0} ticks a second", ticks as f64 / started.elapsed().as_secs_f64()));
+    let Soaked { ticks, rebuilds, state_hash, keyframe_bytes } = result?;
+    if !as_json {
+        output::line(format_args!(
+            "{}: two sessions of {players} players were the same for {ticks} ticks, one of them rebuilt {rebuilds} times",
+            game.name()
+        ))?;
+        output::line(format_args!("last state hash {state_hash:016x}, last keyframe {keyframe_bytes} bytes"))?;
+    }
+    output::note(format_args!("{speed:.0} ticks a second"));
     Ok(())
+}
+
+/// What was played, and how it went.
+fn in_json(game: &str, arguments: &SoakArgs, result: &Result<Soaked, CliError>) -> Value {
+    let SoakArgs { players, seed, rebuild_every, .. } = arguments;
+    let mut line = json!({ "game": game, "players": players, "seed": seed, "rebuild_every": rebuild_every });
+    match result {
+        Ok(Soaked { ticks, rebuilds, state_hash, keyframe_bytes }) => {
+            line["passed"] = true.into();
+            line["ticks"] = (*ticks).into();
+            line["rebuilds"] = (*rebuilds).into();
+            line["state_hash"] = format!("{state_hash:016x}").into();
+            line["keyframe_bytes"] = (*keyframe_bytes).into();
+        }
+        Err(error) => {
+            line["passed"] = false.into();
+            line["error"] = error.to_string().into();
+        }
+    }
+    line
 }

@@ -1,8 +1,11 @@
 //! Why a server does not start.
 
-use std::{io, path::PathBuf};
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
 
-use tickwire_recording::{DirectoryLockError, ReplayError};
+use tickwire_recording::{DirectoryLockError, RecordingError, ReplayError};
 
 use crate::{admin::AdminError, config::ConfigError, identity::IdentityError, metrics::MetricsError, net::TlsError};
 
@@ -50,7 +53,7 @@ pub enum RunError {
         source: DirectoryLockError,
     },
     /// A recording that cannot be shown.
-    #[error("{}: {source}", .path.display())]
+    #[error("{}", at_path(.path, .source))]
     Replay {
         /// The file.
         path: PathBuf,
@@ -75,4 +78,12 @@ pub enum RunError {
     /// Somebody wanted it to end before all of its sessions had started.
     #[error("told to end before all sessions had started")]
     Stopped,
+}
+
+/// With the file's name once: some errors have it.
+fn at_path(path: &Path, source: &ReplayError) -> String {
+    match source {
+        ReplayError::Recording(RecordingError::Io { .. } | RecordingError::InUse { .. }) => source.to_string(),
+        source => format!("{}: {source}", path.display()),
+    }
 }

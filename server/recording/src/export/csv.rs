@@ -18,7 +18,7 @@ pub(super) fn export(
     selection: &Selection,
     out: &mut (impl Write + ?Sized),
 ) -> Result<(), ExportError> {
-    let chosen = Chosen::new(&recording.meta().schema, selection)?;
+    let chosen = Chosen::new(recording, selection, [part].into())?;
     let mut table = Table { recording, columns: BTreeMap::new(), out: csv::Writer::from_writer(out) };
     match part {
         ExportPart::Fields => fields(&chosen, &mut table),

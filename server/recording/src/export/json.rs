@@ -14,7 +14,9 @@ pub(super) fn export(
     selection: &Selection,
     out: &mut (impl Write + ?Sized),
 ) -> Result<(), ExportError> {
-    let chosen = Chosen::new(&recording.meta().schema, selection)?;
+    let chosen = Chosen::new(recording, selection, selection.parts.clone())?;
+    // Of ticks there is nothing to say where only what was said is wanted.
+    let has_ticks = selection.parts != [ExportPart::Chat].into();
     let mut header = describe(recording.meta());
     header["type"] = json!("header");
     line(out, header)?;
@@ -33,7 +35,7 @@ pub(super) fn export(
             }
         }
         told += recovered.len();
-        if chosen.has_tick(tick.input.tick) {
+        if has_ticks && chosen.has_tick(tick.input.tick) {
             export_recovered(recovered, out)?;
             export_input(&chosen, &tick.input, out)?;
             if let Some(result) = &tick.result {
@@ -43,7 +45,7 @@ pub(super) fn export(
         Ok(())
     })?;
     // Behind the last tick.
-    let behind = ticks.as_ref().and_then(|ticks| ticks.recovered().get(told..));
+    let behind = ticks.as_ref().filter(|_| has_ticks).and_then(|ticks| ticks.recovered().get(told..));
     export_recovered(behind.unwrap_or_default(), out)?;
     // What is wrong with the rest has been told by the ticks.
     for said in lines.into_iter().flatten().map_while(Result::ok) {

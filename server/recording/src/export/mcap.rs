@@ -1,7 +1,7 @@
 //! An MCAP file of plain numeric fields, which programs that plot can show. In recordings themselves numbers are packed.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     io::{self, Seek, Write},
 };
 
@@ -13,7 +13,12 @@ use super::{Chosen, ExportError, ExportPart, Held, Selection, each_tick};
 use crate::{RecordedTick, Recording, origin::Origin, words};
 
 pub(super) fn export<W: Write + Seek>(recording: &Recording, selection: &Selection, out: W) -> Result<W, ExportError> {
-    let chosen = Chosen::new(&recording.meta().schema, selection)?;
+    let parts: BTreeSet<ExportPart> =
+        selection.parts.iter().copied().filter(|part| *part != ExportPart::Chat).collect();
+    if parts.is_empty() && selection.parts.contains(&ExportPart::Chat) {
+        return Err(ExportError::ChatInMcap);
+    }
+    let chosen = Chosen::new(recording, selection, parts)?;
     let options = WriteOptions::new()
         .profile("")
         .library(concat!("tickwire-recording/", env!("CARGO_PKG_VERSION")))

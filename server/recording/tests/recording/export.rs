@@ -128,6 +128,68 @@ fn names_that_are_not_there_are_refused_with_those_that_are() {
     );
 }
 
+#[test]
+fn a_filter_that_narrows_nothing_of_what_is_exported_is_refused() {
+    let played = play_match(30);
+    let recording = played.recording();
+    let error = |selection: &Selection| {
+        export(&recording, selection, &mut Vec::new()).expect_err("it has no use for it").to_string()
+    };
+    let only = |part: ExportPart| Selection { parts: [part].into(), ..Selection::default() };
+    let cases = [
+        (
+            Selection { kinds: vec!["dot".into()], ..only(ExportPart::Inputs) },
+            "kind \"dot\" narrows fields, and none of them is exported: export some of them, or leave it away",
+        ),
+        (
+            Selection { fields: vec!["x".into()], ..only(ExportPart::Chat) },
+            "field \"x\" narrows fields, inputs and events",
+        ),
+        (
+            Selection { players: vec![PlayerId(1)], ..only(ExportPart::Fields) },
+            "player \"1\" narrows inputs, events and",
+        ),
+        // A field of what is not exported.
+        (
+            Selection { fields: vec!["jump".into()], ..only(ExportPart::Events) },
+            "field \"jump\" is not in the recording; it has height, player",
+        ),
+        (
+            Selection { players: vec![PlayerId(2), PlayerId(99)], ..Selection::default() },
+            "player \"99\" is not in the recording; it has 1 to 3",
+        ),
+    ];
+    for (selection, said) in cases {
+        let error = error(&selection);
+        assert!(error.starts_with(said), "{error}");
+    }
+    // A table is of one part, whatever else is chosen.
+    let of_fields = Selection { players: vec![PlayerId(1)], ..Selection::default() };
+    let error =
+        export_csv(&recording, ExportPart::Fields, &of_fields, &mut Vec::new()).expect_err("it narrows nothing");
+    assert!(error.to_string().contains("narrows inputs, events and chat"), "{error}");
+    let error = export_mcap(&recording, &only(ExportPart::Chat), Cursor::new(Vec::new())).expect_err("it has no chat");
+    assert!(error.to_string().contains("what was said is no part of MCAP"), "{error}");
+}
+
+#[test]
+fn chat_alone_has_no_lines_of_ticks() {
+    let chat = Selection { parts: [ExportPart::Chat].into(), ..Selection::default() };
+    let found = lines_of(&play_match(30), &chat);
+    let types: Vec<&Value> = found.iter().map(|line| &line["type"]).collect();
+    assert_eq!(types, ["header", "end"]);
+}
+
+#[test]
+fn what_is_damaged_behind_the_last_tick_that_is_chosen_is_of_no_matter() {
+    let mut bytes = play_match(20).bytes_with(Layout::Live, None);
+    bytes.truncate(bytes.len() - 3);
+    let recording = Recording::from_bytes(bytes).expect("a recording");
+    let mut out = Vec::new();
+    export(&recording, &ticks(1, 19), &mut out).expect("all of it is readable");
+    assert_eq!(String::from_utf8_lossy(&out).matches("\"state_hash\"").count(), 19);
+}
+
 fn table(part: ExportPart, selection: &Selection) -> Vec<String> {
     table_of(&play_match(80), part, selection)
 }
