@@ -5,6 +5,7 @@ mod first_sessions;
 mod probe;
 mod services;
 mod shared;
+mod soundness;
 
 use std::{
     convert::Infallible,
@@ -31,9 +32,10 @@ pub use self::{
     probe::{Probe, SessionProgress},
 };
 pub(crate) use self::{
-    first_sessions::{check, random_seed},
+    first_sessions::random_seed,
     services::set_health,
     shared::{Phase, Serving, Shared},
+    soundness::check,
 };
 use self::{
     first_sessions::{choose_games, start_sessions},
@@ -119,6 +121,7 @@ impl Server {
         let hosted = choose_games(&config.games, &games)?;
         let tls = config.tls.clone().map(Tls::load).transpose()?;
         let identity = Identity::load(config.identity.clone())?;
+        let housekeeper = Housekeeper::new(&config)?;
         let bans = match &config.admin {
             Some(admin) => Bans::load(&admin.directory)?,
             None => Bans::default(),
@@ -126,7 +129,6 @@ impl Server {
         let cores = available_parallelism().unwrap_or(NonZeroUsize::MIN);
         let threads =
             NetworkThreads::start(config.network_threads.unwrap_or(cores).get()).map_err(RunError::Threads)?;
-        let housekeeper = Housekeeper::new(&config)?;
         let bound = match config.admin.as_ref().and_then(|admin| Some((admin, admin.listen?))) {
             Some((admin, listen)) => Some((BoundAdmin::bind(admin, listen)?, admin.directory.clone())),
             None => None,

@@ -158,6 +158,42 @@ fn options_that_are_wrong_leave_everything_as_it_was() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[test]
+fn what_needs_a_restart_that_would_fail_is_refused_in_the_words_of_that_start() {
+    let folder = tempfile::tempdir().expect("a directory");
+    let mut server = Server::start(folder.path(), "connections_max = 1\n", &[]);
+    for (options, problem) in [
+        ("set = { covr = 1 }", "set: covr: the game has no such setting; it has "),
+        ("set = { cover = 7 }", "set: cover: 7 is out of range: choose 0 to 1"),
+        ("game = \"chess\"", "game: there is no \"chess\"; this server was built with arena"),
+        ("auth = \"ticket\"\nticket_keys = \"nix\"", "ticket_keys: cannot read nix: "),
+        ("api_keys = \"nix\"", "api_keys: cannot read nix: "),
+        ("admin_tokens = \"nix\"", "admin_tokens: nix: "),
+        ("otlp = \"http://a b\"", "otlp: \"http://a b\" is no "),
+    ] {
+        let logged = server.reload(&format!("connections_max = 5\n{options}\n"), "everything stays as it was");
+        assert!(logged.contains(&format!("not reloaded: options: {problem}")), "no {problem:?} in {logged}");
+        assert!(!logged.contains("needs a restart"), "{logged}");
+        for mode in ["--print-config", "--insecure"] {
+            let mut command = command();
+            command.args(["--listen", "127.0.0.1:0", "--recordings", "off", "--data-dir"]);
+            command.arg(folder.path().join("other")).arg("--config").arg(&server.file).arg(mode);
+            let output = command.output().expect("the binary runs");
+            let said = String::from_utf8(output.stderr).expect("UTF-8");
+            let said = said.lines().find_map(|line| line.strip_prefix("error: ")).expect("it does not start");
+            assert!(said.starts_with(problem) && logged.contains(said), "{mode}: {said:?} is not in {logged}");
+            assert!(!output.status.success() && said.contains("server.toml)"), "{said}");
+        }
+    }
+    let _held = server.connect("").expect("one may be");
+    assert!(server.connect("connections_max is reached").is_none(), "nothing of it applies");
+    // What a start would take still waits for it.
+    let logged = server.reload("connections_max = 1\nset = { cover = 0 }\n", "set");
+    assert!(logged.contains("needs a restart: set: [] is [\"cover=0\"] now"), "{logged}");
+    server.signal("-TERM");
+    assert_eq!(server.child.wait().expect("it is a child").code(), Some(0));
+}
+
 async fn every_limit_of_chat_is_an_option_that_is_read_anew() {
     let folder = tempfile::tempdir().expect("a directory");
     let options = |more: u32| {
