@@ -83,7 +83,7 @@ impl SessionRecorder {
     pub(super) fn keyframe(&mut self, session: &Session) {
         let Some(recorder) = self.0.as_mut().filter(|recorder| recorder.wants_keyframe()) else { return };
         let keyframe = session.keyframe().unwrap_or_else(|error| {
-            warn!(tick = %session.tick(), "there is no keyframe: {error}");
+            warn!(tick = session.tick().0, "there is no keyframe: {error}");
             None
         });
         recorder.keyframe(keyframe);
