@@ -85,8 +85,9 @@ impl Server {
         let mut socket = TcpStream::connect(&self.address).expect("it listens");
         socket.set_read_timeout(Some(PATIENCE)).expect("it is open");
         let mut first = [0; 9];
-        socket.read_exact(&mut first).expect("settings come first, either way");
-        if first[..3] != [0; 3] {
+        socket.read_exact(&mut first).expect("either settings come first, or a GOAWAY");
+        const SETTINGS: u8 = 4;
+        if first[3] == SETTINGS {
             return Some(socket);
         }
         let mut rest = Vec::new();
