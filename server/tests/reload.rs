@@ -158,7 +158,6 @@ fn options_that_are_wrong_leave_everything_as_it_was() {
     assert_eq!(server.child.wait().expect("it is a child").code(), Some(0));
 }
 
-#[tokio::test(flavor = "multi_thread")]
 #[test]
 fn what_needs_a_restart_that_would_fail_is_refused_in_the_words_of_that_start() {
     let folder = tempfile::tempdir().expect("a directory");
@@ -195,6 +194,7 @@ fn what_needs_a_restart_that_would_fail_is_refused_in_the_words_of_that_start() 
     assert_eq!(server.child.wait().expect("it is a child").code(), Some(0));
 }
 
+#[tokio::test(flavor = "multi_thread")]
 async fn every_limit_of_chat_is_an_option_that_is_read_anew() {
     let folder = tempfile::tempdir().expect("a directory");
     let options = |more: u32| {
@@ -264,6 +264,21 @@ fn limits_and_times_that_cannot_change_while_a_server_runs_need_a_restart_and_ot
     ] {
         assert!(logged.contains(line), "no {line:?} in\n{logged}");
     }
+    server.signal("-TERM");
+    assert_eq!(server.child.wait().expect("it is a child").code(), Some(0));
+}
+
+#[test]
+fn an_api_keys_file_without_a_key_is_warned_of() {
+    let folder = tempfile::tempdir().expect("a directory");
+    let file = folder.path().join("api-keys");
+    fs::write(&file, format!("ada {}\n", "0".repeat(64))).expect("a disk");
+    let mut server = Server::start(folder.path(), "", &["--api-keys", file.to_str().expect("UTF-8")]);
+    fs::write(&file, "# nobody\n").expect("a disk");
+    server.signal("-HUP");
+    let logged = server.logged("0 API keys have been read again");
+    let warning = logged.lines().find(|line| line.contains("there is no API key in this file")).expect("it is told");
+    assert!(warning.contains("WARN") && warning.contains("nobody can create, join or end sessions"), "{warning}");
     server.signal("-TERM");
     assert_eq!(server.child.wait().expect("it is a child").code(), Some(0));
 }

@@ -241,6 +241,7 @@ async fn exit_at_once(signals: &mut Signals) -> Infallible {
     let first = Instant::now();
     let mut signal = signals.next().await;
     while first.elapsed() < SAME_SIGNAL {
+        info!(signal, "so soon, that is taken for the same signal once more: another one ends the program at once");
         signal = signals.next().await;
     }
     exit(signal)
