@@ -166,11 +166,17 @@ where
             }
             Err(refusal) => Err(refuse(&request, refusal)),
         };
+        let shared = Arc::clone(&site.shared);
         async move {
-            match answered {
+            let answer = match answered {
                 Ok(answer) => answer.await,
                 Err(refused) => Ok(refused),
+            };
+            let reason = answer.as_ref().ok().and_then(|answer| RefusalReason::of_headers(answer.headers()));
+            if let Some(reason) = reason {
+                shared.refusals.count(reason);
             }
+            answer
         }
     });
     let mut builder = Builder::new(TokioExecutor::new());
