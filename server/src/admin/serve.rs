@@ -138,7 +138,7 @@ async fn attend(stream: TcpStream, peer: SocketAddr, place: Place, site: Arc<Sit
     match answered {
         Ok(None) => {}
         Ok(Some(why)) => {
-            debug!(%peer, why = why.as_str(), "a connection of an admin, or of who asks for metrics, is closed")
+            debug!(%peer, why = why.as_str(), "a connection of an admin, or of who asks for metrics, is closed");
         }
         Err(error) => debug!(%peer, %error, "a connection of an admin, or of who asks for metrics, was lost"),
     }

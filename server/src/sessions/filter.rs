@@ -172,12 +172,12 @@ mod tests {
         };
         for (states, shown) in [(&[99][..], "99 is"), (&[1, 0], "0 is"), (&[3, -1], "-1 is")] {
             let (field, reason, message) = refused("", states).expect_err("it is no state");
-            assert_eq!((&*field, &*reason), ("filter.states", "OUT_OF_RANGE"));
+            assert_eq!((&*field, reason), ("filter.states", "OUT_OF_RANGE"));
             assert!(message.starts_with(shown), "{message}");
         }
         for game in ["Arena", "are na", "sessions/arena", &"a".repeat(65)] {
             let (field, reason, message) = refused(game, &[]).expect_err("no game has it");
-            assert_eq!((&*field, &*reason), ("game", "MALFORMED_NAME"));
+            assert_eq!((&*field, reason), ("game", "MALFORMED_NAME"));
             assert!(message.contains(&format!("{game:?}")), "{message}");
         }
         // A session that ends is in that state until its recording is closed; and a game that is hosted elsewhere has none here.
