@@ -25,8 +25,8 @@ use crate::{
         within_patience,
     },
     raw_http2::{
-        CONTINUATION, DATA, END_STREAM, ENHANCE_YOUR_CALM, Ending, GET_SESSION, HEADERS, PING, PRIORITY, RST_STREAM,
-        SETTINGS, WINDOW_UPDATE, frame, greeting, header_block, request, send_to_the_end,
+        CONTINUATION, DATA, END_STREAM, ENHANCE_YOUR_CALM, Ending, GET_SESSION, GOAWAY, HEADERS, PING, PRIORITY,
+        RST_STREAM, SETTINGS, WINDOW_UPDATE, frame, greeting, header_block, request, send_to_the_end,
     },
 };
 
@@ -70,7 +70,10 @@ async fn an_address_has_so_many_connections() {
     let mut third = TcpStream::connect(server.address).await.expect("the server accepts");
     let mut said = Vec::new();
     within_patience(third.read_to_end(&mut said)).await.expect("it is closed in order");
-    assert!(said.ends_with(b"connections_per_address_max is reached"), "{said:?}");
+    // Settings before it would have clients of gRPC come again at once: to them, that is a connection which was there.
+    let words = b"connections_per_address_max is reached";
+    let goaway = frame(GOAWAY, 0, 0, &[&[0, 0, 0, 0, 0, 0, 0, 11][..], words].concat());
+    assert_eq!(said, goaway, "a GOAWAY alone, with ENHANCE_YOUR_CALM");
     assert_eq!(count(&server, "CONNECTIONS_PER_ADDRESS"), 1);
     witness.plays_on().await;
     server.stop().await;
@@ -288,7 +291,12 @@ async fn more_requests_per_second_than_may_be_end_the_connection() {
         let stream = 1 + 2 * place;
         [request(stream, GET_SESSION), frame(DATA, END_STREAM, stream, &body)].concat()
     });
-    flood(&server, requests.collect(), "FRAME_FLOOD").await;
+    let ending = flood(&server, requests.collect(), "FRAME_FLOOD").await;
+    assert!(ending.goaway.is_none() || ending.words == "requests_per_second_max is exceeded", "{ending:?}");
+    // Nothing on its way back is overtaken by a reset where the client sends no more than what is too much.
+    let few = (0..60).flat_map(|place| request(1 + 2 * place, GET_SESSION));
+    let ending = send_to_the_end(&server, [greeting(), few.collect()].concat()).await;
+    assert_eq!((ending.goaway, &*ending.words), (Some(ENHANCE_YOUR_CALM), "requests_per_second_max is exceeded"));
     server.stop().await;
 }
 
@@ -304,7 +312,10 @@ async fn floods_of_frames_that_carry_nothing_end_the_connection() {
     let unknown = frame(0xee, 0, 0, b"whatever");
     for bytes in [ping, frame(SETTINGS, 0, 0, &[]), frame(PRIORITY, 0, 1, &[0; 5]), unknown, window] {
         let server = server(limits()).await;
-        flood(&server, bytes.repeat(5000), "FRAME_FLOOD").await;
+        let ending = flood(&server, bytes.repeat(5000), "FRAME_FLOOD").await;
+        let of_all = bytes[3] == WINDOW_UPDATE;
+        let limit = if of_all { "frames_per_second_max" } else { "control_frames_per_second_max" };
+        assert!(ending.goaway.is_none() || ending.words == format!("{limit} is exceeded"), "{ending:?}");
         server.stop().await;
     }
 }

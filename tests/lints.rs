@@ -123,6 +123,30 @@ fn sans_io_sources_name_no_clock_file_socket_or_thread() {
 }
 
 #[test]
+fn fields_of_log_lines_are_no_debug_output_and_numbers_are_numbers() {
+    const LEVELS: [&str; 5] = ["error!(", "warn!(", "info!(", "debug!(", "trace!("];
+    let mut wrong = Vec::new();
+    for folder in ["server/src", "server/recording/src", "bot-client/src"] {
+        for file in rust_files(&root().join(folder)) {
+            let text = fs::read_to_string(&file).expect("a source file");
+            // Fields stand before the message.
+            let calls =
+                LEVELS.iter().flat_map(|level| text.split(level).skip(1)).filter_map(|call| call.split('"').next());
+            for field in calls.flat_map(|fields| fields.split(',')) {
+                let value = field.rsplit_once('=').map_or(field, |(_, value)| value).trim();
+                let is_number =
+                    |text: &str| ["tick", "player"].iter().any(|word| text.trim_end_matches("()").ends_with(word));
+                // In JSON that makes text of anything.
+                if value.starts_with('?') || value.strip_prefix('%').is_some_and(is_number) {
+                    wrong.push(format!("{}: {}", file.display(), field.trim()));
+                }
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[test]
 fn every_library_forbids_unsafe_code() {
     let libraries = [
         "proto/lib.rs",

@@ -32,6 +32,8 @@ const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 pub(crate) struct Ending {
     /// The code of the server's GOAWAY, if the client got to read it: a reset overtakes it.
     pub(crate) goaway: Option<u32>,
+    /// What that says beside it.
+    pub(crate) words: String,
     /// The codes of streams that the server has reset.
     pub(crate) resets: Vec<u32>,
 }
@@ -118,7 +120,10 @@ fn ending(mut read: &[u8]) -> Ending {
         let Some(payload) = read.get(9..9 + length) else { break };
         let code = |place: usize| payload.get(place..place + 4).and_then(|code| code.try_into().ok());
         match kind {
-            GOAWAY => ending.goaway = code(4).map(u32::from_be_bytes),
+            GOAWAY => {
+                ending.goaway = code(4).map(u32::from_be_bytes);
+                ending.words = String::from_utf8_lossy(payload.get(8..).unwrap_or_default()).into_owned();
+            }
             RST_STREAM => ending.resets.extend(code(0).map(u32::from_be_bytes)),
             _ => {}
         }

@@ -12,6 +12,7 @@ use tracing::info;
 
 use crate::{
     housekeeping::close_sessions,
+    log_fields::millis,
     server::{Phase, Shared, set_health},
 };
 
@@ -122,7 +123,7 @@ pub(crate) async fn until_drained(shared: &Shared, health: &HealthReporter) {
 
 /// Nobody may join, and who plays is told by when streams are closed.
 async fn begin(shared: &Shared, health: &HealthReporter, order: DrainOrder) {
-    info!(within = ?order.within, "draining: nobody may join");
+    info!(within_ms = millis(order.within), "draining: nobody may join");
     if *shared.phase.borrow() == Phase::Serving {
         set_health(health, ServingStatus::NotServing).await;
         close_sessions(&shared.registry, health).await;

@@ -43,6 +43,7 @@ mod housekeeping;
 mod identity;
 mod limits;
 mod log_control;
+mod log_fields;
 mod metrics;
 mod net;
 mod notices;

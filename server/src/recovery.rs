@@ -28,6 +28,7 @@ use tracing::{error, error_span, info, warn};
 use crate::{
     chat,
     config::ServerConfig,
+    log_fields::millis,
     replay_command::{log_panic_command, replay_command},
     server::RunError,
     session::{RecoveredSession, SeatToken, SessionName, SessionTerms, grace_ticks, recorder_options},
@@ -147,7 +148,7 @@ impl Recoverer<'_> {
         }
         result?;
         if !sessions.is_empty() || gone > 0 {
-            info!(sessions = sessions.len(), not_recovered = gone, took = ?began.elapsed(), "recovered");
+            info!(sessions = sessions.len(), not_recovered = gone, took_ms = millis(began.elapsed()), "recovered");
         }
         Ok(sessions)
     }
@@ -327,7 +328,7 @@ impl Job {
             Ok(Recovery::GoesOn(resumable)) => resumable,
             Ok(Recovery::Over { finished, end }) => {
                 let file = finished.path.display();
-                info!(%session, %file, reason = ?end.reason, tick = %end.tick, "the session had ended");
+                info!(%session, %file, reason = end_word(&end.reason), tick = end.tick.0, "the session had ended");
                 if let EndReason::Failed { .. } = end.reason {
                     log_panic_command(&session, end.tick, &finished.path);
                 }
@@ -348,7 +349,8 @@ impl Job {
         match recorders.resume(*resumable, recorder_options(config, rate, &session)) {
             Ok((state, recorder)) => {
                 let (tick, epoch, seats) = (recovered.tick, recovered.epoch, state.seats_taken());
-                info!(%session, %tick, epoch, seats, took = ?began.elapsed(), "session recovered");
+                let took_ms = millis(began.elapsed());
+                info!(%session, tick = tick.0, epoch, seats, took_ms, "session recovered");
                 Outcome::GoesOn(Box::new(RecoveredSession {
                     session: state,
                     recorder,
@@ -376,6 +378,19 @@ fn finish(session: &SessionName, unfinished: &Unfinished, next: Option<&Recordin
         Err(error) => error!(%session, %error, "an older recording of the session cannot be finished"),
     }
     Outcome::Gone
+}
+
+/// For the log.
+fn end_word(reason: &EndReason) -> &'static str {
+    match reason {
+        EndReason::Shutdown => "shutdown",
+        EndReason::Ended { .. } => "ended",
+        EndReason::Failed { .. } => "failed",
+        EndReason::Killed => "killed",
+        EndReason::Limited => "limited",
+        EndReason::Stopped { .. } => "stopped",
+        EndReason::Continued => "continued",
+    }
 }
 
 fn put_aside(path: &Path, reason: &str) {

@@ -10,7 +10,7 @@ use crate::session::SessionName;
 /// Says how a panic is seen again that a recording ends with.
 pub(crate) fn log_panic_command(session: &SessionName, tick: Tick, recording: &Path) {
     let command = replay_command(recording);
-    error!(%session, %tick, "the panic comes again, and its system is named, by: {command}");
+    error!(%session, tick = tick.0, "the panic comes again, and its system is named, by: {command}");
 }
 
 /// What to type to play a recording again, from wherever.

@@ -5,6 +5,7 @@ mod first_sessions;
 mod probe;
 mod services;
 mod shared;
+mod soundness;
 
 use std::{
     convert::Infallible,
@@ -31,9 +32,10 @@ pub use self::{
     probe::{Probe, SessionProgress},
 };
 pub(crate) use self::{
-    first_sessions::{check, random_seed},
+    first_sessions::random_seed,
     services::set_health,
     shared::{Phase, Serving, Shared},
+    soundness::check,
 };
 use self::{
     first_sessions::{choose_games, start_sessions},

@@ -146,10 +146,14 @@ async fn log_lines_of_a_stream_name_connection_session_and_player() {
     let parted = lines.find(|line| line["fields"]["message"] == "parted").expect("it is logged");
     let spans = serde_json::json!([
         { "name": "connection", "connection": 1 },
-        { "name": "play", "session": "sessions/arena-1", "player": "1" },
+        { "name": "play", "session": "sessions/arena-1", "player": 1 },
     ]);
     assert_eq!(parted["spans"], spans, "{parted}");
+    assert_eq!(joined["fields"]["player"], 1, "{joined}");
     server.end();
+    // What is a number is one in JSON, too, with its unit in the name; and an address is one.
+    let ended = lines.find(|line| line["fields"]["message"] == "session ended").expect("it is logged");
+    assert!(ended["fields"]["ticks"].as_u64().is_some_and(|ticks| ticks > 0), "{ended}");
 }
 
 #[tokio::test]
@@ -180,7 +184,11 @@ async fn log_lines_of_watch_and_chat_name_theirs_too_in_either_format() {
                 let line: serde_json::Value = serde_json::from_str(&line).expect("JSON");
                 let spans = &line["spans"];
                 assert_eq!((&spans[0]["connection"], &spans[1]["name"]), (&connection.into(), &span.into()), "{line}");
-                assert!(fields.iter().all(|(name, value)| spans[1][name] == *value), "{line}");
+                let is = |name: &str, value: &str| match value.parse::<u64>() {
+                    Ok(number) => spans[1][name] == number,
+                    Err(_) => spans[1][name] == value,
+                };
+                assert!(fields.iter().all(|(name, value)| is(name, value)), "{line}");
             } else {
                 let fields: Vec<_> = fields.iter().map(|(name, value)| format!("{name}={value}")).collect();
                 let fields = if fields.is_empty() { String::new() } else { format!("{{{}}}", fields.join(" ")) };

@@ -582,7 +582,7 @@ fn options_that_are_wrong_are_named_with_their_origin() {
     let durability = command().env("TICKWIRE_DURABILITY", "always").output().expect("the binary runs");
     for (output, words) in [
         (from_file, ["tick_rat: there is no such option; did you mean tick_rate? (from ", "server.toml"]),
-        (no_number, ["tick_rate: string \"abc\" is no whole number", "(from TICKWIRE_TICK_RATE)"]),
+        (no_number, ["tick_rate: string \"abc\" does not do: it takes a whole number", "(from TICKWIRE_TICK_RATE)"]),
         (rate, ["tick_rate: 0 is out of range: choose 1 to 240", "(from TICKWIRE_TICK_RATE)"]),
         (sessions, ["sessions: 1001 are too many: choose 0 to 1000", "(from flag)"]),
         (capacity, ["sessions_max: 0 is out of range: choose 1 to 1000", "(from flag)"]),
@@ -596,9 +596,9 @@ fn options_that_are_wrong_are_named_with_their_origin() {
         (host, ["localhost:7777", "write it as IP:PORT"]),
         (filter, ["TICKWIRE_LOG", "\"xx=yy=zz\" is no filter"]),
         (infinite, ["\"inf\" is no number", "such as cover=0"]),
-        (unknown, ["settings.colour", "cover"]),
-        (too_much, ["settings.cover: 7 is out of range", "choose 0 to 1"]),
-        (strange, ["\"chess\"", "arena"]),
+        (unknown, ["set: colour: the game has no such setting; it has size", "(from flag)"]),
+        (too_much, ["set: cover: 7 is out of range: choose 0 to 1", "(from flag)"]),
+        (strange, ["game: there is no \"chess\"; this server was built with arena", "(from flag)"]),
         (misspelt, ["TICKWIRE_TICKRATE: ", "did you mean TICKWIRE_TICK_RATE?"]),
         (grace, ["grace_seconds: 86401 is out of range: choose 0 to 86400", "(from flag)"]),
         (idle, ["idle_seconds: 0 is out of range: choose 1 to 86400", "(from TICKWIRE_IDLE_SECONDS)"]),
@@ -629,6 +629,41 @@ fn recordings_are_listed_of_a_directory_that_is_there() {
     let mistyped = run(&["recordings", "list", "--data-dir", &format!("{path}/typo")]);
     assert_eq!((mistyped.status.code(), stdout(&mistyped).as_str()), (Some(1), ""));
     assert!(stderr(&mistyped).contains("typo: name a server's by --data-dir"), "{}", stderr(&mistyped));
+}
+
+#[test]
+fn what_a_file_has_that_no_option_takes_is_said_in_the_words_of_files_and_print_config_says_what_a_start_would() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = directory.path().join("server.toml");
+    for (option, said) in [
+        ("listen = \"localhost:7777\"", "listen: string \"localhost:7777\" does not do: it takes IP:PORT, such as "),
+        ("listen = 7777", "listen: 7777 does not do: it takes IP:PORT, such as 127.0.0.1:7777"),
+        ("metrics_listen = true", "metrics_listen: true does not do: it takes IP:PORT"),
+        ("admin_listen = 5", "admin_listen: 5 does not do: it takes IP:PORT, or off"),
+        ("connections_max = -5", "connections_max: -5 does not do: it takes a whole number of 0 or more"),
+        ("tick_rate = 5000000000", "tick_rate: 5000000000 does not do: it takes a whole number from 0 to 4294967295"),
+        ("tick_rate = 1.5", "tick_rate: 1.5 does not do: it takes a whole number"),
+        ("set = { cover = \"much\" }", "set.cover: string \"much\" does not do: it takes a number"),
+        ("set = { covr = 1 }", "set: covr: the game has no such setting"),
+        ("tls_cert = 5", "tls_cert: 5 does not do: it takes text"),
+        ("log_format = 3", "log_format: 3 does not do: it takes text or json"),
+        ("game = 5", "game: 5 does not do: it takes names, as a list or with commas between"),
+        ("otlp = \"http://\"", "otlp: \"http://\" is no address of a collector"),
+        ("otlp = \"http://otel:99999\"", "otlp: \"http://otel:99999\" is no address of a collector"),
+        ("data_dir = \"/dev/null/data\"", "data_dir: cannot record to /dev/null/data: not a directory"),
+    ] {
+        fs::write(&file, option).expect("it can be written");
+        let output = command().args(["--print-config", "--config"]).arg(&file).output().expect("the binary runs");
+        assert!(!output.status.success(), "{option}");
+        let (error, origin) = (stderr(&output), format!("(from {})", file.display()));
+        assert!(error.starts_with(&format!("error: {said}")) && error.contains(&origin), "{option}: {error}");
+    }
+    let unknown = command().env("TICKWIRE_NOPE", "1").output().expect("the binary runs");
+    assert!(
+        !stderr(&unknown).contains("did you mean") && stderr(&unknown).contains("unset it"),
+        "{}",
+        stderr(&unknown)
+    );
 }
 
 #[test]

@@ -85,8 +85,9 @@ impl Server {
         let mut socket = TcpStream::connect(&self.address).expect("it listens");
         socket.set_read_timeout(Some(PATIENCE)).expect("it is open");
         let mut first = [0; 9];
-        socket.read_exact(&mut first).expect("settings come first, either way");
-        if first[..3] != [0; 3] {
+        socket.read_exact(&mut first).expect("either settings come first, or a GOAWAY");
+        const SETTINGS: u8 = 4;
+        if first[3] == SETTINGS {
             return Some(socket);
         }
         let mut rest = Vec::new();
@@ -153,6 +154,42 @@ fn options_that_are_wrong_leave_everything_as_it_was() {
     let logged = server.reload("connections_max = 2\n", "connections_max");
     assert!(logged.contains("reloaded: connections_max: 1 is 2 now"), "{logged}");
     let _second = server.connect("").expect("two may be");
+    server.signal("-TERM");
+    assert_eq!(server.child.wait().expect("it is a child").code(), Some(0));
+}
+
+#[test]
+fn what_needs_a_restart_that_would_fail_is_refused_in_the_words_of_that_start() {
+    let folder = tempfile::tempdir().expect("a directory");
+    let mut server = Server::start(folder.path(), "connections_max = 1\n", &[]);
+    for (options, problem) in [
+        ("set = { covr = 1 }", "set: covr: the game has no such setting; it has "),
+        ("set = { cover = 7 }", "set: cover: 7 is out of range: choose 0 to 1"),
+        ("game = \"chess\"", "game: there is no \"chess\"; this server was built with arena"),
+        ("auth = \"ticket\"\nticket_keys = \"nix\"", "ticket_keys: cannot read nix: "),
+        ("api_keys = \"nix\"", "api_keys: cannot read nix: "),
+        ("admin_tokens = \"nix\"", "admin_tokens: nix: "),
+        ("otlp = \"http://a b\"", "otlp: \"http://a b\" is no "),
+    ] {
+        let logged = server.reload(&format!("connections_max = 5\n{options}\n"), "everything stays as it was");
+        assert!(logged.contains(&format!("not reloaded: options: {problem}")), "no {problem:?} in {logged}");
+        assert!(!logged.contains("needs a restart"), "{logged}");
+        for mode in ["--print-config", "--insecure"] {
+            let mut command = command();
+            command.args(["--listen", "127.0.0.1:0", "--recordings", "off", "--data-dir"]);
+            command.arg(folder.path().join("other")).arg("--config").arg(&server.file).arg(mode);
+            let output = command.output().expect("the binary runs");
+            let said = String::from_utf8(output.stderr).expect("UTF-8");
+            let said = said.lines().find_map(|line| line.strip_prefix("error: ")).expect("it does not start");
+            assert!(said.starts_with(problem) && logged.contains(said), "{mode}: {said:?} is not in {logged}");
+            assert!(!output.status.success() && said.contains("server.toml)"), "{said}");
+        }
+    }
+    let _held = server.connect("").expect("one may be");
+    assert!(server.connect("connections_max is reached").is_none(), "nothing of it applies");
+    // What a start would take still waits for it.
+    let logged = server.reload("connections_max = 1\nset = { cover = 0 }\n", "set");
+    assert!(logged.contains("needs a restart: set: [] is [\"cover=0\"] now"), "{logged}");
     server.signal("-TERM");
     assert_eq!(server.child.wait().expect("it is a child").code(), Some(0));
 }
@@ -227,6 +264,21 @@ fn limits_and_times_that_cannot_change_while_a_server_runs_need_a_restart_and_ot
     ] {
         assert!(logged.contains(line), "no {line:?} in\n{logged}");
     }
+    server.signal("-TERM");
+    assert_eq!(server.child.wait().expect("it is a child").code(), Some(0));
+}
+
+#[test]
+fn an_api_keys_file_without_a_key_is_warned_of() {
+    let folder = tempfile::tempdir().expect("a directory");
+    let file = folder.path().join("api-keys");
+    fs::write(&file, format!("ada {}\n", "0".repeat(64))).expect("a disk");
+    let mut server = Server::start(folder.path(), "", &["--api-keys", file.to_str().expect("UTF-8")]);
+    fs::write(&file, "# nobody\n").expect("a disk");
+    server.signal("-HUP");
+    let logged = server.logged("0 API keys have been read again");
+    let warning = logged.lines().find(|line| line.contains("there is no API key in this file")).expect("it is told");
+    assert!(warning.contains("WARN") && warning.contains("nobody can create, join or end sessions"), "{warning}");
     server.signal("-TERM");
     assert_eq!(server.child.wait().expect("it is a child").code(), Some(0));
 }

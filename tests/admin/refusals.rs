@@ -33,6 +33,7 @@ async fn who_guesses_tokens_is_told_so_and_who_has_one_is_let_in_all_the_same() 
     }
     assert_eq!(reasons.last().map(String::as_str), Some("TOO_MANY_ATTEMPTS"));
     assert!(reasons.len() > 10, "so many are told what is wrong: {}", reasons.len());
+    administered.server.counts("TOO_MANY_ATTEMPTS", 1).await;
     administered.admin().await.get_server_info(pb::GetServerInfoRequest {}).await.expect("it is the token");
     administered.server.stop().await;
 }
@@ -47,6 +48,7 @@ async fn there_are_so_many_streams_of_statistics_and_so_many_ticks_to_step() {
     }
     let status = admin.stream_stats(pb::StreamStatsRequest::default()).await.expect_err("there is none");
     assert_refused(&status, Code::ResourceExhausted, "STATS");
+    administered.server.counts("STATS", 1).await;
     drop(streams);
 
     admin.pause(pb::PauseRequest { session: ARENA_1.into() }).await.expect("it runs");
@@ -58,6 +60,7 @@ async fn there_are_so_many_streams_of_statistics_and_so_many_ticks_to_step() {
         answer = other.step(all()) => answer,
     };
     assert_refused(&first_answer.expect_err("one of them waits"), Code::ResourceExhausted, "TOO_MANY_STEPS");
+    administered.server.counts("TOO_MANY_STEPS", 1).await;
     administered.server.stop().await;
 }
 
@@ -76,6 +79,7 @@ async fn there_are_so_many_bans_and_none_that_cannot_be_written_down() {
     let mut admin = administered.admin().await;
     let status = admin.ban(ban("203.0.113.0/24")).await.expect_err("there are as many as may be");
     assert_refused(&status, Code::ResourceExhausted, "BANS");
+    administered.server.counts("BANS", 1).await;
 
     let file = administered.data.path().join("bans.json");
     fs::remove_file(&file).expect("a disk");

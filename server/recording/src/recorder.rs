@@ -598,7 +598,7 @@ impl Open {
                 let closer = RecorderCloser { open };
                 let Closed { path, end, problem } = closer.close(EndReason::Limited);
                 let (path, tick) = (path.display(), end.tick);
-                tracing::info!(%path, %tick, problem, "the recording is closed, at its limit of size");
+                tracing::info!(%path, tick = tick.0, problem, "the recording is closed, at its limit of size");
             });
         }
     }

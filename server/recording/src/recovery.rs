@@ -387,7 +387,7 @@ impl Unfinished {
         let tick = replay.session().tick();
         match self.replay(replay, sound.begun, options, attempt) {
             Err(RecoveryError::Replay(error)) if tick > self.recording.origin_tick() => {
-                tracing::warn!(%tick, "a keyframe is of no use, all is played again: {error}");
+                tracing::warn!(tick = tick.0, "a keyframe is of no use, all is played again: {error}");
                 None
             }
             replayed => Some(replayed),
@@ -418,7 +418,7 @@ impl Unfinished {
                     if source.kind() == io::ErrorKind::NotFound && tries < before.len() => {}
                 // It may be the fault of those before.
                 Err(RecoveryError::Replay(error)) => {
-                    tracing::warn!(tick = %began, "a segment before this one is of no use to begin with: {error}");
+                    tracing::warn!(tick = began.0, "a segment before this one is of no use to begin with: {error}");
                     return None;
                 }
                 replayed => return Some(replayed),

@@ -139,7 +139,9 @@ impl Replay {
         recording.keyframes_until(tick).skip(passed_over).find_map(|(keyframe, ticks)| {
             let game = (Arc::clone(game), config.clone());
             let replay = Self::from_keyframe(recording, game, &keyframe, ticks, &mut restoring);
-            replay.inspect_err(|error| tracing::warn!(tick = %keyframe.tick, "a keyframe is passed over: {error}")).ok()
+            replay
+                .inspect_err(|error| tracing::warn!(tick = keyframe.tick.0, "a keyframe is passed over: {error}"))
+                .ok()
         })
     }
 

@@ -125,7 +125,7 @@ pub(super) async fn ban(shared: Arc<Shared>, caller: Caller, request: pb::BanReq
     let answer = describe(&ban);
     let ousted = ban.ousted();
     let changing = Arc::clone(&shared);
-    change_bans(move || changing.bans.add(ban)).await?;
+    let replaced = change_bans(move || changing.bans.add(ban)).await?;
     // From now on nobody new is let in; now for those who are there.
     for session in shared.registry.all().iter() {
         for seat in session.control.seats.all() {
@@ -137,7 +137,20 @@ pub(super) async fn ban(shared: Arc<Shared>, caller: Caller, request: pb::BanReq
     for thread in &shared.network {
         thread.end_those_of(|peer| bans::has(&network, peer.ip()));
     }
-    Ok(answer)
+    Ok(pb::Ban { replaced: replaced.map(|replaced| Box::new(describe(&replaced))), ..answer })
+}
+
+/// What a ban has come to beside itself, for the audit log.
+pub(super) fn ban_result(ban: &pb::Ban) -> Option<Json> {
+    let replaced = ban.replaced.as_deref()?;
+    Some(json!({
+        "replaced": {
+            "by": replaced.by,
+            "reason": replaced.reason,
+            "created": replaced.create_time.map(|time| time.to_string()),
+            "expires": replaced.expire_time.map(|time| time.to_string()),
+        },
+    }))
 }
 
 pub(super) async fn unban(
@@ -146,8 +159,14 @@ pub(super) async fn unban(
     request: pb::UnbanRequest,
 ) -> Result<pb::UnbanResponse, Refusal> {
     let network = parse_network(&request.network)?;
-    change_bans(move || shared.bans.remove(network)).await?;
-    Ok(pb::UnbanResponse {})
+    let wider = change_bans(move || shared.bans.remove(network)).await?;
+    Ok(pb::UnbanResponse { still_banned_by: wider.iter().map(|ban| describe(ban)).collect() })
+}
+
+/// The same of what was lifted.
+pub(super) fn unban_result(response: &pb::UnbanResponse) -> Option<Json> {
+    let wider: Vec<&str> = response.still_banned_by.iter().map(|ban| &*ban.network).collect();
+    (!wider.is_empty()).then(|| json!({"still_banned_by": wider}))
 }
 
 /// A page of all bans.
@@ -350,14 +369,16 @@ fn running(shared: &Shared, name: &str) -> Result<Arc<SessionHandle>, Refusal> {
     if session.has_ended() { Err(players::ended(&session.name)) } else { Ok(session) }
 }
 
-async fn change_bans(change: impl FnOnce() -> Result<(), BanError> + Send + 'static) -> Result<(), Refusal> {
+async fn change_bans<T: Send + 'static>(
+    change: impl FnOnce() -> Result<T, BanError> + Send + 'static,
+) -> Result<T, Refusal> {
     let changed = spawn_blocking(change)
         .await
         .map_err(|error| Refusal::new(Code::Internal, "FAILED", format!("changing the bans failed: {error}")))?;
     changed.map_err(|error| {
         let (code, reason) = match &error {
             BanError::Full => (Code::ResourceExhausted, "BANS"),
-            BanError::NotFound(_) => (Code::NotFound, "NOT_FOUND"),
+            BanError::NotFound { .. } => (Code::NotFound, "NOT_FOUND"),
             BanError::File(_) => (Code::Unavailable, "BANS_FILE"),
         };
         Refusal::new(code, reason, error.to_string())
@@ -371,6 +392,7 @@ fn describe(ban: &Ban) -> pb::Ban {
         by: ban.by.clone(),
         create_time: Some(ban.created.into()),
         expire_time: ban.expires.map(Into::into),
+        replaced: None,
     }
 }
 

@@ -62,6 +62,9 @@ struct Line<'a> {
     outcome: &'static str,
     #[serde(skip_serializing_if = "str::is_empty")]
     problem: &'a str,
+    /// What it has come to, beside that it is done.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    result: Option<Json>,
 }
 
 #[derive(Debug)]
@@ -84,7 +87,7 @@ impl Audit {
     pub(super) async fn begin(&self, caller: Caller, name: &'static str, arguments: Json) -> Result<Action, Refusal> {
         let number = self.number.fetch_add(1, Ordering::Relaxed);
         let action = Action::new(number, caller, name, arguments);
-        self.write(&action.line("begun", "")).await.map_err(|problem| {
+        self.write(&action.line("begun", "", None)).await.map_err(|problem| {
             error!(problem, action = name, "an admin's action is refused, since the audit log cannot be written");
             let message = format!("nothing was done: the audit log cannot be written: {problem}");
             Refusal::new(Code::Unavailable, "AUDIT_LOG", message)
@@ -92,20 +95,20 @@ impl Audit {
         Ok(action)
     }
 
-    /// Writes what came of it.
-    pub(super) async fn end(&self, action: &Action, result: Result<(), &Refusal>) {
-        let (outcome, problem) = match result {
-            Ok(()) => ("done", ""),
-            Err(refusal) => ("failed", refusal.message.as_str()),
+    /// Writes what came of it; what it has come to, where that is more than that it is done.
+    pub(super) async fn end(&self, action: &Action, result: Result<Option<Json>, &Refusal>) {
+        let (outcome, problem, result) = match result {
+            Ok(result) => ("done", "", result),
+            Err(refusal) => ("failed", refusal.message.as_str(), None),
         };
-        self.write_if_possible(&action.line(outcome, problem)).await;
+        self.write_if_possible(&action.line(outcome, problem, result)).await;
     }
 
     /// Writes that somebody wanted what they may not.
     pub(super) async fn deny(&self, caller: Caller, name: &'static str, arguments: Json, refusal: &Refusal) {
         let number = self.number.fetch_add(1, Ordering::Relaxed);
         let action = Action::new(number, caller, name, arguments);
-        self.write_if_possible(&action.line("denied", &refusal.message)).await;
+        self.write_if_possible(&action.line("denied", &refusal.message, None)).await;
     }
 
     async fn write_if_possible(&self, line: &str) {
@@ -131,7 +134,7 @@ impl Action {
         Self { number, caller, name, arguments }
     }
 
-    fn line(&self, outcome: &'static str, problem: &str) -> String {
+    fn line(&self, outcome: &'static str, problem: &str, result: Option<Json>) -> String {
         let line = Line {
             time: humantime::format_rfc3339_millis(SystemTime::now()).to_string(),
             action: self.number,
@@ -141,6 +144,7 @@ impl Action {
             arguments: &self.arguments,
             outcome,
             problem,
+            result,
         };
         serde_json::to_string(&line).expect("it is text and numbers")
     }

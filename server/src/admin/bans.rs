@@ -63,10 +63,17 @@ struct Index {
 pub(super) enum BanError {
     #[error("there are {BANS_MAX} bans, which is the most: unban some, or ban whole networks")]
     Full,
-    #[error("there is no ban of {0}")]
-    NotFound(IpNet),
+    #[error("there is no ban of {network}{}", wider_words(wider))]
+    NotFound { network: IpNet, wider: Vec<IpNet> },
     #[error("the list of bans cannot be written: {0}")]
     File(#[from] io::Error),
+}
+
+fn wider_words(wider: &[IpNet]) -> String {
+    match wider {
+        [] => String::new(),
+        [first, ..] => format!("; what keeps it out is that of {first}: unban that"),
+    }
 }
 
 impl Bans {
@@ -106,34 +113,43 @@ impl Bans {
         self.current.load().bans.values().filter(|ban| !ban.is_over(now)).cloned().collect()
     }
 
-    /// Bans a network: a ban of the same one gives way to it.
-    pub(super) fn add(&self, ban: Ban) -> Result<(), BanError> {
+    /// Bans a network: a ban of the same one gives way to it, which is returned.
+    pub(super) fn add(&self, ban: Ban) -> Result<Option<Arc<Ban>>, BanError> {
         self.change(|bans| {
-            bans.insert(ban.network, Arc::new(ban));
-            if bans.len() > BANS_MAX { Err(BanError::Full) } else { Ok(()) }
+            let replaced = bans.insert(ban.network, Arc::new(ban));
+            if bans.len() > BANS_MAX { Err(BanError::Full) } else { Ok(replaced) }
         })
     }
 
-    /// Lets a network in again.
-    pub(super) fn remove(&self, network: IpNet) -> Result<(), BanError> {
-        self.change(|bans| bans.remove(&network).map(drop).ok_or(BanError::NotFound(network)))
+    /// Lifts the ban of a network: the bans of wider ones, by which it stays out all the same, the widest first.
+    pub(super) fn remove(&self, network: IpNet) -> Result<Vec<Arc<Ban>>, BanError> {
+        self.change(|bans| {
+            let removed = bans.remove(&network);
+            let mut wider: Vec<Arc<Ban>> =
+                bans.values().filter(|ban| ban.network.contains(&network)).cloned().collect();
+            wider.sort_by_key(|ban| ban.network.prefix_len());
+            match removed {
+                Some(_) => Ok(wider),
+                None => Err(BanError::NotFound { network, wider: wider.iter().map(|ban| ban.network).collect() }),
+            }
+        })
     }
 
-    fn change(
+    fn change<T>(
         &self,
-        change: impl FnOnce(&mut BTreeMap<IpNet, Arc<Ban>>) -> Result<(), BanError>,
-    ) -> Result<(), BanError> {
+        change: impl FnOnce(&mut BTreeMap<IpNet, Arc<Ban>>) -> Result<T, BanError>,
+    ) -> Result<T, BanError> {
         let _changing = self.lock();
         let now = SystemTime::now();
         let mut bans = Index::of(self.current.load().bans.values().cloned(), now).bans;
-        change(&mut bans)?;
+        let changed = change(&mut bans)?;
         let index = Index::of(bans.into_values(), now);
         // First: what was not written would be forgotten at the next start.
         if let Some(file) = &self.file {
             index.write(file)?;
         }
         self.current.store(Arc::new(index));
-        Ok(())
+        Ok(changed)
     }
 
     fn lock(&self) -> MutexGuard<'_, ()> {
@@ -293,7 +309,30 @@ mod tests {
         }
         bans.remove(parse("10.1.77.0/16").expect("a network")).expect("it is the same one");
         assert_eq!(bans.find(address("10.1.2.3")), None);
-        assert!(matches!(bans.remove(parse("10.1.0.0/16").expect("valid")), Err(BanError::NotFound(_))));
+        let error = bans.remove(parse("10.1.0.0/16").expect("valid")).expect_err("it has been lifted");
+        assert_eq!(error.to_string(), "there is no ban of 10.1.0.0/16");
+    }
+
+    #[test]
+    fn a_ban_gives_way_to_another_of_its_network_and_one_that_is_lifted_says_which_wider_ones_still_hold() {
+        let bans = Bans::default();
+        let network = |text| parse(text).expect("a network");
+        let first = ban("192.0.2.7", None);
+        assert_eq!(bans.add(first.clone()).expect("there is room"), None);
+        let again = Ban { reason: "spam".into(), ..first.clone() };
+        assert_eq!(bans.add(again.clone()).expect("there is room"), Some(Arc::new(first)));
+        for wider in ["192.0.2.0/24", "192.0.0.0/16", "192.0.3.0/24", "::/0"] {
+            assert_eq!(bans.add(ban(wider, None)).expect("there is room"), None, "it is another network");
+        }
+        let networks = |bans: Vec<Arc<Ban>>| bans.iter().map(|ban| ban.network.to_string()).collect::<Vec<_>>();
+        let holding = bans.remove(again.network).expect("it is there");
+        assert_eq!(networks(holding), ["192.0.0.0/16", "192.0.2.0/24"]);
+        let error = bans.remove(again.network).expect_err("it has been lifted").to_string();
+        assert_eq!(error, "there is no ban of 192.0.2.7/32; what keeps it out is that of 192.0.0.0/16: unban that");
+        assert_eq!(networks(bans.remove(network("192.0.0.0/16")).expect("it is there")), [""; 0]);
+        // What is over holds nothing.
+        assert_eq!(bans.add(ban("192.0.0.0/8", Some(SystemTime::UNIX_EPOCH))).expect("there is room"), None);
+        assert_eq!(networks(bans.remove(network("192.0.2.0/24")).expect("it is there")), [""; 0]);
     }
 
     #[test]

@@ -51,6 +51,17 @@ enum Leave {
     Evicted,
 }
 
+impl Leave {
+    /// For the log.
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::End => "the server ends",
+            Self::Idle(reason) => reason.label(),
+            Self::Evicted => RefusalReason::AdminConnections.label(),
+        }
+    }
+}
+
 /// Answers until it is told to stop.
 pub(crate) async fn serve(listener: TcpListener, site: Site, stopped: oneshot::Receiver<()>) {
     let (site, visits) = (Arc::new(site), Visits::new(CONNECTIONS_MAX));
@@ -126,7 +137,9 @@ async fn attend(stream: TcpStream, peer: SocketAddr, place: Place, site: Arc<Sit
     };
     match answered {
         Ok(None) => {}
-        Ok(Some(why)) => debug!(%peer, ?why, "a connection of an admin, or of who asks for metrics, is closed"),
+        Ok(Some(why)) => {
+            debug!(%peer, why = why.as_str(), "a connection of an admin, or of who asks for metrics, is closed");
+        }
         Err(error) => debug!(%peer, %error, "a connection of an admin, or of who asks for metrics, was lost"),
     }
 }
@@ -153,11 +166,17 @@ where
             }
             Err(refusal) => Err(refuse(&request, refusal)),
         };
+        let shared = Arc::clone(&site.shared);
         async move {
-            match answered {
+            let answer = match answered {
                 Ok(answer) => answer.await,
                 Err(refused) => Ok(refused),
+            };
+            let reason = answer.as_ref().ok().and_then(|answer| RefusalReason::of_headers(answer.headers()));
+            if let Some(reason) = reason {
+                shared.refusals.count(reason);
             }
+            answer
         }
     });
     let mut builder = Builder::new(TokioExecutor::new());

@@ -7,7 +7,7 @@ use serde_json::{Value as Json, json};
 use tickwire_proto::v1::{self as pb, admin_service_server};
 use tokio::sync::Semaphore;
 use tonic::{Code, Request, Response, Status, async_trait};
-use tracing::{info, warn};
+use tracing::{field, info, warn};
 
 use super::{
     actions::{self, Action},
@@ -50,7 +50,7 @@ impl Admin {
                 if !unknown.is_flood {
                     let from = request.remote_addr();
                     warn!(
-                        ?from,
+                        from = from.map(field::display),
                         what,
                         has_token = unknown.has_token,
                         "somebody without a good token has asked as an admin"
@@ -85,15 +85,30 @@ impl Admin {
         R: Send + 'static,
         F: Future<Output = Result<R, Refusal>> + Send,
     {
+        self.act_noting(request, act, |_| None).await
+    }
+
+    /// The same, where the audit log is to have what it has come to, too.
+    async fn act_noting<M, R, F>(
+        &self,
+        request: Request<M>,
+        act: impl FnOnce(Arc<Shared>, Caller, M) -> F + Send + 'static,
+        result_of: fn(&R) -> Option<Json>,
+    ) -> Result<Response<R>, Status>
+    where
+        M: Action + Send + 'static,
+        R: Send + 'static,
+        F: Future<Output = Result<R, Refusal>> + Send,
+    {
         let arguments = request.get_ref().arguments();
         let caller = self.caller(&request, M::ROLE, M::NAME, || arguments.clone()).await?;
         let held = held(&request);
         let (shared, audit, request) = (Arc::clone(&self.shared), self.audit.clone(), request.into_inner());
         let done = tokio::spawn(async move {
-            info!(admin = caller.name, from = ?caller.from, action = M::NAME, %arguments, "an admin acts");
+            info!(admin = caller.name, from = caller.from.map(field::display), action = M::NAME, %arguments, "an admin acts");
             let action = audit.begin(caller.clone(), M::NAME, arguments).await?;
             let result = act(shared, caller, request).await;
-            audit.end(&action, result.as_ref().map(drop)).await;
+            audit.end(&action, result.as_ref().map(result_of)).await;
             drop(held);
             result
         });
@@ -153,11 +168,11 @@ impl admin_service_server::AdminService for Admin {
     }
 
     async fn ban(&self, request: Request<pb::BanRequest>) -> Result<Response<pb::Ban>, Status> {
-        self.act(request, actions::ban).await
+        self.act_noting(request, actions::ban, actions::ban_result).await
     }
 
     async fn unban(&self, request: Request<pb::UnbanRequest>) -> Result<Response<pb::UnbanResponse>, Status> {
-        self.act(request, actions::unban).await
+        self.act_noting(request, actions::unban, actions::unban_result).await
     }
 
     async fn mute(&self, request: Request<pb::MuteRequest>) -> Result<Response<pb::MuteResponse>, Status> {

@@ -170,7 +170,11 @@ impl Pool {
             if !answer.is_closed() {
                 let verdict = catch_unwind(AssertUnwindSafe(|| self.moderator.judge(&line))).ok();
                 if verdict.is_none() {
-                    error!(session = line.session, player = %line.player, "the moderator panicked: the line does not pass");
+                    error!(
+                        session = line.session,
+                        player = line.player.0,
+                        "the moderator panicked: the line does not pass"
+                    );
                 }
                 // Where nobody waits any more it is too late.
                 let _ = answer.send(verdict);

@@ -109,7 +109,7 @@ async fn attend(
     let span = Span::current();
     span.record("session", display(&session.name));
     if let Some(player) = listener.player() {
-        span.record("player", display(player));
+        span.record("player", player.0);
     }
     debug!("a chat stream is let in");
     // Before anything is handed out, so that none of it comes too late to be noticed.

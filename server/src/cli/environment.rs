@@ -37,8 +37,10 @@ pub(super) fn check(names: impl Iterator<Item = OsString>, options: &[&str]) -> 
         .collect();
     strange.sort();
     let Some(name) = strange.into_iter().next() else { return Ok(()) };
-    let advice = match nearest(known.iter().map(String::as_str), &name) {
-        Some(nearest) => format!("did you mean {nearest}?"),
+    // What they all begin with makes none of them like another.
+    let rest = |name| str::strip_prefix(name, ENV_PREFIX).unwrap_or_default();
+    let advice = match nearest(known.iter().map(|known| rest(known)), rest(&name)) {
+        Some(nearest) => format!("did you mean {ENV_PREFIX}{nearest}?"),
         None => "unset it; --help lists the options, each of which has one".to_owned(),
     };
     Err(EnvironmentError::Unknown { name, advice })
@@ -125,7 +127,10 @@ mod tests {
         assert!(said("TICKWIRE_TICKRATE").ends_with("did you mean TICKWIRE_TICK_RATE?"));
         assert!(said("tickwire_max_player").starts_with("TICKWIRE_MAX_PLAYER: "));
         assert!(said("tickwire_max_player").ends_with("did you mean TICKWIRE_MAX_PLAYERS?"));
-        assert!(said("TICKWIRE_ABRACADABRA").contains("--help"), "{}", said("TICKWIRE_ABRACADABRA"));
+        for nothing in ["TICKWIRE_ABRACADABRA", "TICKWIRE_NOPE", "TICKWIRE_LAG"] {
+            let advice = "unset it; --help lists the options, each of which has one";
+            assert!(said(nothing).ends_with(advice), "{}", said(nothing));
+        }
         assert!(said("TICKWIRE_").starts_with("TICKWIRE_: "));
     }
 }

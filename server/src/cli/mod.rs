@@ -18,6 +18,7 @@ mod replay;
 mod serve;
 mod show;
 mod soak;
+mod soundness;
 mod ticks;
 mod tls_files;
 mod traces;
@@ -43,6 +44,8 @@ use tickwire_simulation::SessionError;
 
 /// What was asked for makes no sense: the code that clap exits with, too.
 const USAGE: u8 = 2;
+/// What was asked for cannot be done.
+const FAILURE: u8 = 1;
 /// An interrupted command ends with this code, as shells expect.
 const INTERRUPTED: i32 = 130;
 
@@ -94,6 +97,9 @@ enum CliError {
     Listen { address: std::net::SocketAddr, source: std::io::Error },
     #[error(transparent)]
     Run(#[from] RunError),
+    /// The same, of an option.
+    #[error("{0}")]
+    Unsound(soundness::Unsound),
     #[error("{}: {source}", .path.display())]
     File { path: PathBuf, source: Box<dyn std::error::Error + Send + Sync> },
     #[error("{}: there is a file already, which is left alone: choose another name", .path.display())]
@@ -177,17 +183,12 @@ impl CliError {
     /// What a program that fails so exits with.
     fn exit_code(&self) -> ExitCode {
         match self {
+            Self::Run(error) => ExitCode::from(run_code(error)),
+            Self::Unsound(unsound) => ExitCode::from(run_code(&unsound.source)),
             Self::Options(_)
             | Self::LogFilter(_)
             | Self::Otlp { .. }
             | Self::NoCertificate { .. }
-            | Self::Run(
-                RunError::Config(_)
-                | RunError::UnknownGame { .. }
-                | RunError::Admin(AdminError::Tokens { .. })
-                | RunError::GameTwice(_)
-                | RunError::Session { source: SessionError::Settings(_), .. },
-            )
             | Self::Usage(_)
             | Self::Keys(_)
             | Self::Trouble(_)
@@ -198,7 +199,6 @@ impl CliError {
             | Self::Selection { .. }
             | Self::DumpOfMany { .. } => ExitCode::from(USAGE),
             Self::Listen { .. }
-            | Self::Run(_)
             | Self::File { .. }
             | Self::FileThere { .. }
             | Self::NoDataDir(_)
@@ -216,6 +216,18 @@ impl CliError {
             | Self::Io(_) => ExitCode::FAILURE,
             Self::Admin(error) => error.exit_code(),
         }
+    }
+}
+
+/// What a program exits with whose server does not start.
+fn run_code(error: &RunError) -> u8 {
+    match error {
+        RunError::Config(_)
+        | RunError::UnknownGame { .. }
+        | RunError::Admin(AdminError::Tokens { .. })
+        | RunError::GameTwice(_)
+        | RunError::Session { source: SessionError::Settings(_), .. } => USAGE,
+        _ => FAILURE,
     }
 }
 

@@ -282,6 +282,7 @@ impl AllOptions {
 /// Who may come in, and what peers may take, as it is written.
 #[derive(Debug, Serialize, Deserialize)]
 struct Options {
+    #[serde(deserialize_with = "values::address")]
     listen: SocketAddr,
     #[serde(deserialize_with = "values::flag")]
     insecure: bool,
@@ -311,6 +312,7 @@ struct Options {
     max_replays: usize,
     #[serde(deserialize_with = "values::flag")]
     recordings_public: bool,
+    #[serde(default, deserialize_with = "values::maybe_address")]
     metrics_listen: Option<SocketAddr>,
     connections_max: usize,
     connections_per_address_max: usize,

@@ -1,11 +1,16 @@
-//! Reads the options anew while the server runs: limits and log level apply, of everything else it is said what differs.
+//! Reads the options anew while the server runs: limits and log level apply, of everything else it is said what differs, if a server
+//! could be started with it.
 
 use std::sync::{Arc, Mutex};
 
 use serde_json::{Map, Value as Json};
+use tickwire_shared::Game;
 use tracing::warn;
 
-use super::options::{Layers, RELOADABLE, ServeFlags};
+use super::{
+    options::{Layers, RELOADABLE, ServeFlags},
+    soundness,
+};
 use crate::{
     LogControl, log_control,
     reload::{Control, Staged},
@@ -23,9 +28,10 @@ struct Differences {
     needs_restart: Vec<String>,
 }
 
-/// What reads the options anew, with the flags that the server was started with. `running` is what it runs with.
+/// What reads the options anew, with the flags and the games that the server was started with. `running` is what it runs with.
 pub(super) fn of_options(
     flags: ServeFlags,
+    games: Vec<Arc<dyn Game>>,
     running: Values,
     control: Control,
     log: LogControl,
@@ -37,10 +43,15 @@ pub(super) fn of_options(
         let config = layers.resolve().map_err(|error| in_words(&error))?;
         log_control::parse(&config.log).map_err(|error| in_words(&error))?;
         let values = layers.values().map_err(|error| in_words(&error))?;
-        let limits = config.server.limits.with_those_that_stay(&control.limits());
+        let limits = config.server.limits.clone().with_those_that_stay(&control.limits());
         limits.check().map_err(|error| in_words(&error))?;
         let known = running.lock().expect("no holder of this lock panics").clone();
         let Differences { changed, needs_restart } = differences(&known, &values, &layers);
+        if !needs_restart.is_empty() {
+            // Nobody is told to restart a server that would not start. Where nothing asks for it, a disk or a game that fails by now
+            // does not keep limits from changing.
+            soundness::check(&layers, &config, &games).map_err(|error| in_words(&error))?;
+        }
         let (running, control, log) = (Arc::clone(&running), control.clone(), log.clone());
         let apply = move || {
             if let Err(error) = control.set_limits(limits) {

@@ -25,7 +25,7 @@ use tracing::{error, info, warn};
 use super::{
     CliError, INTERRUPTED, log,
     options::{Layers, ServeConfig, ServeFlags},
-    output, reload,
+    output, reload, soundness,
     traces::Traces,
 };
 use crate::{
@@ -33,7 +33,7 @@ use crate::{
     config::ServerConfig,
     ending::Step,
     reload::{Control, Staged},
-    server::{self, Server},
+    server::Server,
 };
 
 /// Hosts until the first signal, and ends cleanly then.
@@ -44,17 +44,25 @@ pub(super) fn serve(flags: &ServeFlags, games: Vec<Arc<dyn Game>>) -> Result<(),
         for line in layers.describe()? {
             output::line(line)?;
         }
-        return Ok(server::check(&layers.resolve()?.server, games)?);
     }
     let mut config = layers.resolve()?;
     // Network threads and sessions have their own threads; this one accepts, and sends traces.
     let runtime = Builder::new_current_thread().enable_all().build()?;
+    if flags.print_config {
+        let _entered = runtime.enter();
+        return soundness::check(&layers, &config, &games);
+    }
     let served = runtime.block_on(async {
         let traces = config.otlp.as_deref().map(Traces::start).transpose()?;
         config.server.log = log::start(config.log_format, &config.log, traces.as_ref())?;
         let log = config.server.log.clone();
-        let reload = |control| Ok::<_, CliError>(reload::of_options(flags.clone(), layers.values()?, control, log));
-        let hosted = host(config, games, reload).await;
+        let reload = |control| {
+            Ok::<_, CliError>(reload::of_options(flags.clone(), games.clone(), layers.values()?, control, log))
+        };
+        let hosted = host(config.clone(), games.clone(), reload).await.map_err(|error| match error {
+            CliError::Run(source) => soundness::blame(&layers, &config, source),
+            error => error,
+        });
         if let Some(traces) = traces {
             // A panic in there has been reported by the panic hook.
             let _ = task::spawn_blocking(move || traces.finish()).await;
@@ -233,6 +241,7 @@ async fn exit_at_once(signals: &mut Signals) -> Infallible {
     let first = Instant::now();
     let mut signal = signals.next().await;
     while first.elapsed() < SAME_SIGNAL {
+        info!(signal, "so soon, that is taken for the same signal once more: another one ends the program at once");
         signal = signals.next().await;
     }
     exit(signal)

@@ -60,10 +60,7 @@ impl Traces {
     /// # Errors
     /// Where the URL is none, or there are no certificates to trust for one with encryption.
     pub(super) fn start(url: &str) -> Result<Self, CliError> {
-        let wrong = |source| CliError::Otlp { url: url.to_owned(), source };
-        let exporter = OtlpExporter::builder().with_tonic().with_endpoint(url).with_timeout(SEND_TIMEOUT);
-        let exporter = if url.starts_with("https://") { exporter.with_tls_config(trust()?) } else { exporter };
-        let exporter = Told { exporter: exporter.build().map_err(wrong)?, failures: Arc::default() };
+        let exporter = Told { exporter: exporter(url)?, failures: Arc::default() };
         let batches =
             BatchConfigBuilder::default().with_max_queue_size(SPANS_MAX).with_scheduled_delay(SEND_INTERVAL).build();
         let processor = BatchSpanProcessor::builder(exporter).with_batch_config(batches).build();
@@ -73,6 +70,14 @@ impl Traces {
             None => resource.with_service_name("tickwire-server"),
         };
         Ok(Self(SdkTracerProvider::builder().with_span_processor(processor).with_resource(resource.build()).build()))
+    }
+
+    /// Whether traces could be sent to the collector at `url`, which is not asked. Within a tokio runtime.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start).
+    pub(super) fn check(url: &str) -> Result<(), CliError> {
+        exporter(url).map(drop)
     }
 
     /// What turns spans of the program into spans of a trace.
@@ -93,6 +98,14 @@ impl Traces {
             warn!(%error, "the last traces were not sent");
         }
     }
+}
+
+/// What sends to the collector at `url`.
+fn exporter(url: &str) -> Result<OtlpExporter, CliError> {
+    let wrong = |source| CliError::Otlp { url: url.to_owned(), source };
+    let exporter = OtlpExporter::builder().with_tonic().with_endpoint(url).with_timeout(SEND_TIMEOUT);
+    let exporter = if url.starts_with("https://") { exporter.with_tls_config(trust()?) } else { exporter };
+    exporter.build().map_err(wrong)
 }
 
 /// Whose certificates a collector may show.

@@ -1,6 +1,9 @@
 //! Options that cannot be read at all, in the words of the options rather than of the library that reads them.
 
-use figment::{Metadata, Source, error::Kind};
+use figment::{
+    Metadata, Source,
+    error::{Actual, Kind},
+};
 
 use super::{environment::nearest, options::ENV_PREFIX};
 
@@ -37,8 +40,9 @@ fn line(error: &figment::Error, options: &[&str]) -> String {
             let meant = nearest(options.iter().copied(), name).map(|near| format!("; did you mean {near}?"));
             format!("there is no such option{}", meant.unwrap_or_default())
         }
-        Kind::InvalidType(found, expected) => format!("{found} is no {}", in_words(expected)),
-        Kind::InvalidValue(found, expected) => format!("{found} does not do: it takes {}", in_words(expected)),
+        Kind::InvalidType(found, expected) | Kind::InvalidValue(found, expected) => {
+            format!("{} does not do: it takes {}", shown(found), in_words(expected))
+        }
         Kind::UnknownVariant(found, known) => format!("{found:?} does not do: choose {}", known.join(" or ")),
         // Above all of files that are no TOML: the library says where.
         kind => kind.to_string(),
@@ -47,11 +51,31 @@ fn line(error: &figment::Error, options: &[&str]) -> String {
     if option.is_empty() { format!("{origin}: {problem}") } else { format!("{option}: {problem} (from {origin})") }
 }
 
+/// What was found, as it is written.
+fn shown(found: &Actual) -> String {
+    match found {
+        Actual::Bool(is) => is.to_string(),
+        Actual::Unsigned(number) => number.to_string(),
+        Actual::Signed(number) => number.to_string(),
+        Actual::Float(number) => number.to_string(),
+        Actual::Seq => "a list".to_owned(),
+        Actual::Map => "a table".to_owned(),
+        other => other.to_string(),
+    }
+}
+
 /// What serde calls a type.
 fn in_words(expected: &str) -> &str {
     match expected {
-        "u16" | "u32" | "u64" | "usize" => "whole number of 0 or more",
+        "u16" => "a whole number from 0 to 65535",
+        "u32" => "a whole number from 0 to 4294967295",
+        "u64" | "usize" => "a whole number of 0 or more",
+        "f64" => "a number",
         "a boolean" => "true or false",
-        other => other.trim_start_matches("a "),
+        "a string" | "path string" => "text",
+        "enum LogFormat" => "text or json",
+        "enum AuthOption" => "open or ticket",
+        "enum DurabilityOption" => "none, flush or sync",
+        other => other,
     }
 }

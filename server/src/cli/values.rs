@@ -74,6 +74,52 @@ impl<'de> Deserialize<'de> for Listen {
     }
 }
 
+/// An address to listen at.
+pub(super) fn address<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SocketAddr, D::Error> {
+    deserializer.deserialize_any(AddressText)
+}
+
+/// The same, where there may be none.
+pub(super) fn maybe_address<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<SocketAddr>, D::Error> {
+    deserializer.deserialize_option(MaybeAddress)
+}
+
+struct AddressText;
+
+impl Visitor<'_> for AddressText {
+    type Value = SocketAddr;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("IP:PORT, such as 127.0.0.1:7777 or [::1]:7777")
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<SocketAddr, E> {
+        text.parse().map_err(|_| E::invalid_value(Unexpected::Str(text), &self))
+    }
+}
+
+struct MaybeAddress;
+
+impl<'de> Visitor<'de> for MaybeAddress {
+    type Value = Option<SocketAddr>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        AddressText.expecting(f)
+    }
+
+    fn visit_none<E: Error>(self) -> Result<Self::Value, E> {
+        Ok(None)
+    }
+
+    fn visit_unit<E: Error>(self) -> Result<Self::Value, E> {
+        Ok(None)
+    }
+
+    fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        address(deserializer).map(Some)
+    }
+}
+
 /// True or false, or 1 or 0.
 pub(super) fn flag<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
     deserializer.deserialize_any(Switch { on: &["true", "1", "on"], off: &["false", "0", "off"] })

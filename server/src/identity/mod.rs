@@ -220,6 +220,9 @@ fn read_keys(config: &IdentityConfig) -> Result<(Option<KeyRing>, Option<ApiKeys
         (Auth::Ticket, Some(path)) => Some(read_ticket_keys(path)?),
     };
     let api_keys = config.api_keys.as_deref().map(files::read_api_keys).transpose()?;
+    if let (Some(path), Some(0)) = (&config.api_keys, api_keys.as_ref().map(ApiKeys::len)) {
+        warn!(path = %path.display(), "there is no API key in this file: nobody can create, join or end sessions by calls");
+    }
     Ok((tickets, api_keys))
 }
 

@@ -37,6 +37,14 @@ reasons! {
     ConnectionsPerAddress = "CONNECTIONS_PER_ADDRESS",
     /// As many connections of admins, or of who asks for metrics, as may be: one was closed for the newest, or the newest.
     AdminConnections = "ADMIN_CONNECTIONS",
+    /// As many streams of statistics for admins as may be.
+    Stats = "STATS",
+    /// More ticks for a paused session to step than may wait.
+    TooManySteps = "TOO_MANY_STEPS",
+    /// As many bans as may be.
+    Bans = "BANS",
+    /// Too many wrong tokens of admins.
+    TooManyAttempts = "TOO_MANY_ATTEMPTS",
     /// A connection on which TLS was not agreed on in time.
     NoHandshake = "NO_HANDSHAKE",
     /// A connection without a request.

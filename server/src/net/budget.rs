@@ -37,16 +37,22 @@ impl FrameBudget {
         }
     }
 
-    /// Whether so many more are within it.
-    pub(super) fn allows(&mut self, more: FrameCounts) -> bool {
+    /// Takes so many more.
+    ///
+    /// # Errors
+    /// The limit that they are beyond.
+    pub(super) fn take(&mut self, more: FrameCounts) -> Result<(), &'static str> {
         let FrameCounts { all, control } = &mut self.uncounted;
         (*all, *control) = (*all + more.all, *control + more.control);
-        *all < BATCH.all && *control < BATCH.control || self.allows_at(self.started.elapsed())
+        if *all < BATCH.all && *control < BATCH.control { Ok(()) } else { self.take_at(self.started.elapsed()) }
     }
 
-    fn allows_at(&mut self, now: Duration) -> bool {
+    fn take_at(&mut self, now: Duration) -> Result<(), &'static str> {
         let FrameCounts { all, control } = std::mem::take(&mut self.uncounted);
-        self.all.allows_many(all, now) && self.control.allows_many(control, now)
+        if !self.all.allows_many(all, now) {
+            return Err("frames_per_second_max");
+        }
+        if self.control.allows_many(control, now) { Ok(()) } else { Err("control_frames_per_second_max") }
     }
 }
 
@@ -72,15 +78,20 @@ mod tests {
         let at = Duration::from_secs(1);
         for _ in 0..4 {
             budget.uncounted = FrameCounts { all: 1000, control: 10 };
-            assert!(budget.allows_at(at));
+            assert_eq!(budget.take_at(at), Ok(()));
         }
         budget.uncounted = FrameCounts { all: 1, control: 0 };
-        assert!(!budget.allows_at(at));
+        assert_eq!(budget.take_at(at), Err("frames_per_second_max"));
         budget.uncounted = FrameCounts { all: 1, control: 1 };
-        assert!(!budget.allows_at(at + Duration::from_millis(50)), "there is room for frames, but not of that kind");
+        let soon = at + Duration::from_millis(50);
+        assert_eq!(
+            budget.take_at(soon),
+            Err("control_frames_per_second_max"),
+            "there is room for frames of other kinds"
+        );
         budget.uncounted = FrameCounts { all: 1, control: 1 };
-        assert!(budget.allows_at(at + Duration::from_millis(100)));
-        assert!(budget.allows(FrameCounts { all: 255, control: 31 }));
+        assert_eq!(budget.take_at(at + Duration::from_millis(100)), Ok(()));
+        assert_eq!(budget.take(FrameCounts { all: 255, control: 31 }), Ok(()));
         assert_eq!(budget.uncounted, FrameCounts { all: 255, control: 31 });
     }
 }

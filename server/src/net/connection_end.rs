@@ -23,8 +23,9 @@ pub(super) enum ConnectionError {
     Dead,
     #[error("the client sends more than it has room for")]
     FlowControl,
-    #[error("the client sends more frames or requests per second than it may")]
-    FrameFlood,
+    /// With the limit's name.
+    #[error("the client sends more frames or requests per second than it may: {0} is exceeded")]
+    FrameFlood(&'static str),
     #[error("cut off")]
     Aborted,
 }
@@ -52,7 +53,7 @@ impl ConnectionError {
             Self::NoRequest => Some(RefusalReason::NoRequest),
             Self::Dead => Some(RefusalReason::Dead),
             Self::FlowControl => Some(RefusalReason::FlowControl),
-            Self::FrameFlood => Some(RefusalReason::FrameFlood),
+            Self::FrameFlood(_) => Some(RefusalReason::FrameFlood),
             Self::Http2(error) if error.is_library() => Some(match error.reason() {
                 Some(Reason::ENHANCE_YOUR_CALM) => RefusalReason::Http2Flood,
                 Some(Reason::FLOW_CONTROL_ERROR) => RefusalReason::FlowControl,

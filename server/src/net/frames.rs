@@ -78,15 +78,13 @@ pub(super) fn window_update(stream: u32, increment: u32) -> [u8; HEAD_BYTES + 4]
     frame
 }
 
-/// What a client gets that is not served: settings, without which nothing may come first, and a GOAWAY that asks it to calm
-/// down.
-pub(super) fn turned_away(why: &str) -> Vec<u8> {
+/// A GOAWAY that asks the client to calm down, and says why. Of the client's streams, those after `last_stream` have not been
+/// looked at.
+pub(super) fn calm_down(last_stream: u32, why: &str) -> Vec<u8> {
     let length = 8 + why.len();
-    let mut bytes = Vec::with_capacity(2 * HEAD_BYTES + length);
-    bytes.extend_from_slice(&Head { length: 0, kind: SETTINGS, flags: 0, stream: 0 }.bytes());
+    let mut bytes = Vec::with_capacity(HEAD_BYTES + length);
     bytes.extend_from_slice(&Head { length, kind: GOAWAY, flags: 0, stream: 0 }.bytes());
-    // No stream of the client's has been looked at.
-    bytes.extend_from_slice(&0_u32.to_be_bytes());
+    bytes.extend_from_slice(&last_stream.to_be_bytes());
     bytes.extend_from_slice(&u32::from(Reason::ENHANCE_YOUR_CALM).to_be_bytes());
     bytes.extend_from_slice(why.as_bytes());
     bytes

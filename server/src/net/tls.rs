@@ -42,6 +42,8 @@ const ANY_HTTP: &[&[u8]] = &[b"h2", b"http/1.1"];
 pub(crate) struct Tls {
     files: TlsFiles,
     protocols: &'static [&'static [u8]],
+    /// Whom it is for, for the log.
+    listener: &'static str,
     held: ArcSwap<Loaded>,
 }
 
@@ -91,19 +93,19 @@ impl TlsError {
 }
 
 impl Tls {
-    /// Reads the files, for HTTP/2 alone.
+    /// Reads the files, for HTTP/2 alone, as players have it.
     pub(crate) fn load(files: TlsFiles) -> Result<Self, TlsError> {
-        Self::of(files, HTTP2)
+        Self::of(files, HTTP2, "players")
     }
 
-    /// Reads the files, for HTTP/1.1, too.
+    /// Reads the files, for HTTP/1.1, too, as admins have it.
     pub(crate) fn load_for_any_http(files: TlsFiles) -> Result<Self, TlsError> {
-        Self::of(files, ANY_HTTP)
+        Self::of(files, ANY_HTTP, "admins")
     }
 
-    fn of(files: TlsFiles, protocols: &'static [&'static [u8]]) -> Result<Self, TlsError> {
+    fn of(files: TlsFiles, protocols: &'static [&'static [u8]], listener: &'static str) -> Result<Self, TlsError> {
         let held = ArcSwap::from_pointee(read(&files, protocols)?);
-        Ok(Self { files, protocols, held })
+        Ok(Self { files, protocols, listener, held })
     }
 
     /// Reads the files again. Nothing changes by it.
@@ -151,11 +153,12 @@ impl Tls {
             match self.read_again() {
                 Ok(loaded) => {
                     self.adopt(loaded);
-                    info!(certificates = %self.files.certificates.display(), "TLS certificates are read again");
+                    let certificates = self.files.certificates.display();
+                    info!(listener = self.listener, %certificates, "TLS certificates are read again");
                 }
                 // One of two may have been replaced before the other.
                 Err(error) => {
-                    error!(%error, "TLS goes on with the certificates of before");
+                    error!(listener = self.listener, %error, "TLS goes on with the certificates of before");
                     failed = Some(stamps);
                 }
             }

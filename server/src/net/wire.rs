@@ -52,6 +52,8 @@ struct State {
     http_is_blocked: bool,
     /// Nothing more comes, or can be written.
     has_ended: bool,
+    /// Nothing more of HTTP/2's is written.
+    has_said_last: bool,
     /// Why, until HTTP/2 has been told.
     error: Option<io::Error>,
     task: Arc<Task>,
@@ -80,8 +82,8 @@ pub(crate) struct Framed(Vec<u8>);
 pub(super) enum TooMuch {
     /// Bytes beyond its windows.
     Bytes,
-    /// Frames beyond its budget.
-    Frames,
+    /// Frames beyond its budget: the limit's name.
+    Frames(&'static str),
 }
 
 impl From<FlowControlError> for TooMuch {
@@ -101,6 +103,7 @@ impl Wire {
             http: Follower::default(),
             http_is_blocked: false,
             has_ended: false,
+            has_said_last: false,
             error: None,
             task: Arc::clone(task),
             waker: Bell::new(task, Calls::SOCKET).waker(),
@@ -144,6 +147,14 @@ impl Wire {
         state.lanes.take_calls()
     }
 
+    /// Writes a last frame, as far as that can be done at once. What HTTP/2 says from here on goes nowhere.
+    pub(super) fn write_last(&self, frame: &[u8]) {
+        let mut state = self.lock();
+        state.pending.extend_from_slice(frame);
+        state.flush();
+        state.has_said_last = true;
+    }
+
     /// The connection has ended: its streams ask HTTP/2 how.
     pub(super) fn close_lanes(&self) {
         self.lock().lanes.close_all();
@@ -175,9 +186,7 @@ impl State {
                     Poll::Ready(Ok(())) => {
                         self.task.note_received();
                         self.lanes.receive(buffer.filled())?;
-                        if !self.budget.allows(self.lanes.take_frames()) {
-                            return Err(TooMuch::Frames);
-                        }
+                        self.budget.take(self.lanes.take_frames()).map_err(TooMuch::Frames)?;
                     }
                     Poll::Ready(Err(error)) => {
                         self.has_ended = true;
@@ -290,6 +299,9 @@ impl State {
         if self.has_ended && !self.pending.is_empty() {
             // It never goes out, and nothing can before it.
             return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
+        }
+        if self.has_said_last {
+            return Poll::Ready(Ok(parts.iter().map(|part| part.len()).sum()));
         }
         self.http_is_blocked = false;
         self.flush();

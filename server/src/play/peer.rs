@@ -120,7 +120,7 @@ impl Peer {
         let mut stage = self.lock();
         if matches!(*stage, Stage::Arriving) {
             self.span.record("session", display(&session.name));
-            self.span.record("player", display(playing.stripe.player()));
+            self.span.record("player", playing.stripe.player().0);
             // A stream arrives once.
             let _ = self.session.set(session);
             self.shared.peer_counters.joins.note((self.arrived_by(), LET_IN));

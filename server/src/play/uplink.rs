@@ -440,7 +440,7 @@ async fn arrive(peer: Arc<Peer>, hello: FirstHello) -> Result<Seated, End> {
             let admitted = take_seat(&session, hello.player_name.clone(), reservation).await?;
             let playing = sit_down(shared, &session, admitted, &hello);
             let (player, subject, from) = (playing.stripe.player(), admission.subject(), peer.connection.peer);
-            info!(session = %session.name, %player, subject, %from, "joined");
+            info!(session = %session.name, player = player.0, subject, %from, "joined");
             admission.admitted();
             (session, playing)
         }
@@ -449,7 +449,7 @@ async fn arrive(peer: Arc<Peer>, hello: FirstHello) -> Result<Seated, End> {
             session.counters.seats_resumed.fetch_add(1, Ordering::Relaxed);
             let (player, resumes) = (playing.stripe.player(), playing.stripe.sitting());
             let from = peer.connection.peer;
-            info!(session = %session.name, %player, resumes, %from, "resumed");
+            info!(session = %session.name, player = player.0, resumes, %from, "resumed");
             (session, playing)
         }
         FirstHello::Attach(hello) => {
@@ -457,7 +457,7 @@ async fn arrive(peer: Arc<Peer>, hello: FirstHello) -> Result<Seated, End> {
             session.counters.stripes_attached.fetch_add(1, Ordering::Relaxed);
             let (player, stripe) = (playing.stripe.player(), playing.stripe.number());
             let from = peer.connection.peer;
-            info!(session = %session.name, %player, stripe, %from, "attached");
+            info!(session = %session.name, player = player.0, stripe, %from, "attached");
             (session, playing)
         }
     };

@@ -12,14 +12,10 @@ use tickwire_shared::Game;
 
 use super::RunError;
 use crate::{
-    admin,
-    config::ServerConfig,
-    identity,
-    net::Tls,
     recovery::RecoveredSessions,
     session::{
-        self, Host, Origin, Place, RecoveredSession, SessionHandle, SessionName, SessionOrder, SessionShape,
-        SessionTerms, StartError,
+        Host, Origin, Place, RecoveredSession, SessionHandle, SessionName, SessionOrder, SessionShape, SessionTerms,
+        StartError,
     },
 };
 
@@ -41,20 +37,6 @@ pub(super) fn choose_games(names: &[String], games: &[Arc<dyn Game>]) -> Result<
         })
     };
     names.iter().map(find).collect()
-}
-
-/// Whether the sessions that are asked for can be created: as far as that can be said without hosting them.
-pub(crate) fn check(config: &ServerConfig, games: Vec<Arc<dyn Game>>) -> Result<(), RunError> {
-    config.check()?;
-    config.tls.clone().map(Tls::load).transpose()?;
-    identity::check(&config.identity)?;
-    config.admin.as_ref().map(admin::check).transpose()?;
-    for game in choose_games(&config.games, &games)? {
-        let name = game.name().to_owned();
-        session::create(game, config, SessionShape::of(config), config.seed.unwrap_or(0))
-            .map_err(|source| RunError::Session { name, source })?;
-    }
-    Ok(())
 }
 
 fn first_repeated<'a>(names: impl Iterator<Item = &'a str>) -> Option<&'a str> {

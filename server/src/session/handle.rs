@@ -23,7 +23,7 @@ use super::{
     recording::RecordingWatch,
     threads::{TaskHandle, Watched},
 };
-use crate::{chat::Room, net::Relay, notices::Notices};
+use crate::{chat::Room, log_fields::micros, net::Relay, notices::Notices};
 
 /// What all threads share of a session. Its world belongs to the one that steps it.
 #[derive(Debug)]
@@ -251,16 +251,18 @@ impl SessionHandle {
     pub(super) fn note_overrun(&self, tick: Tick, late: Duration, took: Duration) {
         let overruns = self.counters.overruns.fetch_add(1, Ordering::Relaxed) + 1;
         if overruns.is_power_of_two() {
-            warn!(%tick, overruns, ?late, ?took, "a tick overran its time");
+            let (late_us, took_us) = (micros(late), micros(took));
+            warn!(tick = tick.0, overruns, late_us, took_us, "a tick overran its time");
         }
     }
 
     /// As [`note_overrun`](Self::note_overrun): the clock has slipped by so much, and in all.
     pub(super) fn note_slip(&self, tick: Tick, by: Duration, in_all: Duration) {
         let slips = self.counters.slips.fetch_add(1, Ordering::Relaxed) + 1;
-        self.counters.slip_us.store(u64::try_from(in_all.as_micros()).unwrap_or(u64::MAX), Ordering::Relaxed);
+        let (by_us, in_all_us) = (micros(by), micros(in_all));
+        self.counters.slip_us.store(in_all_us, Ordering::Relaxed);
         if slips.is_power_of_two() {
-            warn!(%tick, slips, ?by, ?in_all, "the tick loop is late; its clock slips");
+            warn!(tick = tick.0, slips, by_us, in_all_us, "the tick loop is late; its clock slips");
         }
     }
 
@@ -312,7 +314,7 @@ impl Watched for SessionHandle {
     fn report(&self, stuck: bool) {
         let tick = self.clock.tick().next();
         if stuck {
-            error!(session = %self.name, %tick, "the game does not come back from a tick: others take over its thread");
+            error!(session = %self.name, tick = tick.0, "the game does not come back from a tick: others take over its thread");
         } else {
             warn!(session = %self.name, "the game has come back from a tick at last: its session goes on");
         }

@@ -97,8 +97,8 @@ impl SessionRecorder {
         // Once, and not as often as one is due.
         if problem != self.keyframe_problem {
             match &problem {
-                Some(problem) => warn!(tick = %session.tick(), "there are no keyframes: {problem}"),
-                None => info!(tick = %session.tick(), "there are keyframes again"),
+                Some(problem) => warn!(tick = session.tick().0, "there are no keyframes: {problem}"),
+                None => info!(tick = session.tick().0, "there are keyframes again"),
             }
             self.keyframe_problem = problem;
         }

@@ -166,7 +166,7 @@ pub(super) fn start(
         stands: false,
     };
     host.meters.add(&handle);
-    info!(session = %handle.name, %rate, "session started");
+    info!(session = %handle.name, rate_hz = rate.hz(), "session started");
     let task = host.threads.add(due, Box::new(runner), Arc::clone(&handle) as _).map_err(StartError::Thread)?;
     let _ = handle.task.set(task);
     Ok(RunningSession { handle, recording, closer, ended: Some(ended) })
@@ -279,7 +279,7 @@ impl Runner {
         };
         self.read_letters(false);
         if let Err(TickPanic { tick, message }) = self.step() {
-            error!(%tick, message, "the game panicked; its session ends");
+            error!(tick = tick.0, message, "the game panicked; its session ends");
             return Err(EndReason::Failed { message });
         }
         self.answer_admitted();
@@ -308,7 +308,7 @@ impl Runner {
             error!(session = %self.handle.name, %error, "the game has ended the match with what is no JSON: it is left out");
             result_json.clear();
         }
-        info!(session = %self.handle.name, tick = %self.session.tick(), result_json, "the game has ended the match");
+        info!(session = %self.handle.name, tick = self.session.tick().0, result_json, "the game has ended the match");
         self.handle.finish(SessionEnding { result_json, ..SessionEnding::of(pb::SessionEndCause::Game) });
         Err(EndReason::Ended { result_json: self.handle.result_json().to_owned() })
     }
@@ -320,7 +320,7 @@ impl Runner {
         }
         if self.handle.control.pause.note(true) {
             self.tell(pb::NoticeKind::Paused, "the session is paused");
-            info!(session = %self.handle.name, tick = %self.session.tick(), "paused");
+            info!(session = %self.handle.name, tick = self.session.tick().0, "paused");
         }
         self.read_letters(true);
         let frame = Arc::clone(self.session.frame());
@@ -340,7 +340,7 @@ impl Runner {
         }
         if turn == Turn::Go && self.handle.control.pause.note(false) {
             self.tell(pb::NoticeKind::Resumed, "the session goes on");
-            info!(session = %self.handle.name, tick = %self.session.tick(), "resumed");
+            info!(session = %self.handle.name, tick = self.session.tick().0, "resumed");
         }
     }
 
@@ -489,7 +489,7 @@ fn log_totals(session: &Session, handle: &SessionHandle) {
         ..
     } = &*handle.counters;
     info!(
-        ticks = %session.tick(),
+        ticks = session.tick().0,
         overruns = overruns.load(Ordering::Relaxed),
         slips = slips.load(Ordering::Relaxed),
         stuck = stuck.load(Ordering::Relaxed),

@@ -22,6 +22,18 @@ pub(super) enum Action {
     Join,
 }
 
+impl Action {
+    /// For the log.
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Create => "create",
+            Self::End => "end",
+            Self::Delete => "delete",
+            Self::Join => "join",
+        }
+    }
+}
+
 /// Who calls.
 #[derive(Clone, Debug)]
 pub(super) struct Authorised {
@@ -44,6 +56,6 @@ pub(super) fn authorise<T>(shared: &Shared, request: &Request<T>, action: Action
         }
     };
     let creator = Creator::new(creator);
-    debug!(%creator, ?action, "a call");
+    debug!(%creator, action = action.as_str(), "a call");
     Ok(Authorised { creator, address })
 }

@@ -21,6 +21,8 @@ use crate::{
 const PAGE_SIZE_DEFAULT: usize = 50;
 const PAGE_SIZE_MAX: usize = 1000;
 const STATES_MAX: usize = 16;
+/// As schemas have it.
+const GAME_NAME_BYTES_MAX: usize = 64;
 /// What a page's token says of its filter.
 const FILTER_HASH_BYTES: usize = 8;
 
@@ -37,6 +39,19 @@ impl Filter {
         if filter.states.len() > STATES_MAX {
             let message = format!("{} states: name up to {STATES_MAX}", filter.states.len());
             return Err(Refusal::new(Code::InvalidArgument, "OUT_OF_RANGE", message).field("filter.states"));
+        }
+        if let Some(none) = filter.states.iter().find(|state| !is_state(**state)) {
+            let message =
+                format!("{none} is no state of a session: name one of SessionState but UNSPECIFIED, or leave it out");
+            return Err(Refusal::new(Code::InvalidArgument, "OUT_OF_RANGE", message).field("filter.states"));
+        }
+        // A game's name is part of those of its sessions.
+        if !game.is_empty() && (game.len() > GAME_NAME_BYTES_MAX || SessionName::of_id(&game).is_err()) {
+            let shown: String = game.chars().take(80).collect();
+            let message = format!(
+                "{shown:?} is no game's name: lower-case letters, digits, '_' and '-', up to {GAME_NAME_BYTES_MAX}"
+            );
+            return Err(Refusal::new(Code::InvalidArgument, "MALFORMED_NAME", message).field("game"));
         }
         request::check_attributes(&filter.attributes, "filter.attributes")?;
         Ok(Self { game, filter })
@@ -91,6 +106,11 @@ impl Filter {
     }
 }
 
+/// Whether a session can be in it, and somebody can say so.
+fn is_state(number: i32) -> bool {
+    pb::SessionState::try_from(number).is_ok_and(|state| state != pb::SessionState::Unspecified)
+}
+
 /// Reads a session's name.
 pub(super) fn name_of(name: &str) -> Result<SessionName, Refusal> {
     let malformed = |error: SessionNameError| {
@@ -139,6 +159,31 @@ mod tests {
     fn filter(game: &str, min_free_seats: u32) -> Filter {
         let filter = pb::SessionFilter { min_free_seats, ..pb::SessionFilter::default() };
         Filter::new(game.to_owned(), Some(filter)).expect("valid")
+    }
+
+    #[test]
+    fn states_that_are_none_and_names_that_no_game_has_are_refused_by_their_values() {
+        let refused = |game: &str, states: &[i32]| {
+            let filter = pb::SessionFilter { states: states.to_vec(), ..pb::SessionFilter::default() };
+            Filter::new(game.to_owned(), Some(filter)).map(drop).map_err(|refusal| {
+                assert_eq!(refusal.code, Code::InvalidArgument);
+                (refusal.field.unwrap_or_default().into_owned(), refusal.reason, refusal.message)
+            })
+        };
+        for (states, shown) in [(&[99][..], "99 is"), (&[1, 0], "0 is"), (&[3, -1], "-1 is")] {
+            let (field, reason, message) = refused("", states).expect_err("it is no state");
+            assert_eq!((&*field, reason), ("filter.states", "OUT_OF_RANGE"));
+            assert!(message.starts_with(shown), "{message}");
+        }
+        for game in ["Arena", "are na", "sessions/arena", &"a".repeat(65)] {
+            let (field, reason, message) = refused(game, &[]).expect_err("no game has it");
+            assert_eq!((&*field, reason), ("game", "MALFORMED_NAME"));
+            assert!(message.contains(&format!("{game:?}")), "{message}");
+        }
+        // A session that ends is in that state until its recording is closed; and a game that is hosted elsewhere has none here.
+        for (game, states) in [("", &[1, 2, 3, 4, 5][..]), ("chess", &[]), ("arena", &[3])] {
+            assert_eq!(refused(game, states), Ok(()));
+        }
     }
 
     #[test]

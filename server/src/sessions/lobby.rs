@@ -20,6 +20,7 @@ use tracing::info;
 use super::{attempts::Attempts, callers::Callers, catalogue::Catalogue, describe::describe};
 use crate::{
     limits::Permit,
+    log_fields::millis,
     server::{Phase, Shared},
     session::{
         Creator, Host, RequestKey, Reservation, ReservationState, SessionEnding, SessionHandle, SessionName,
@@ -153,7 +154,7 @@ impl Lobby {
                 && session.seats.close_if_empty(timeout, now)
                 && session.finish(SessionEnding::of(pb::SessionEndCause::Empty))
             {
-                info!(session = %session.name, ?timeout, "nobody was in the session for so long: it ends");
+                info!(session = %session.name, timeout_ms = millis(timeout), "nobody was in the session for so long: it ends");
             }
             // One that was started with the server, and has failed, stays to be seen.
             let goes = session.terms.creation.is_some() || session.state() == SessionState::Ended;

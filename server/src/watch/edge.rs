@@ -94,7 +94,7 @@ fn play(session: &Arc<SessionHandle>, path: &Path, runtime: &Handle) -> Result<(
 
 /// Has live spectators go on at a frame that does not follow those before.
 fn jump(session: &SessionHandle, frame: &Arc<Frame>) -> Arc<Replicator> {
-    warn!(session = %session.name, tick = %frame.tick, "spectators go on here: what was before cannot be played");
+    warn!(session = %session.name, tick = frame.tick.0, "spectators go on here: what was before cannot be played");
     let before = session.live.late().expect("what is played is late");
     let game = Arc::clone(before.game());
     let late = Arc::new(Replicator::new(game, &session.schema, *before.config(), Arc::clone(frame)));

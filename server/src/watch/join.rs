@@ -179,7 +179,7 @@ fn let_in(
     }
     // Of the highest level, so that its lines name it whatever the filter. The request's span is around it.
     let span = error_span!("watch", session = %source.name());
-    span.in_scope(|| info!(%tick, "a spectator has come"));
+    span.in_scope(|| info!(tick = tick.0, "a spectator has come"));
     let welcome = welcome(&source, tick, &granted, token);
     Ok(SpectatorStream::new(spectator, welcome, (listing, seat, place), span).messages())
 }

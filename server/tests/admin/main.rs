@@ -146,6 +146,42 @@ async fn an_operator_looks_after_a_server_from_the_shell() {
     assert!(!log.contains(fs::read_to_string(server.data.path().join("admin.token")).expect("it is there").trim()));
 }
 
+#[test]
+fn a_ban_says_which_one_it_replaces_and_an_unban_which_wider_one_still_holds() {
+    let log = tempfile::NamedTempFile::new().expect("there is room");
+    let server = Running::start_logging(&["--log-format", "json"], log.path());
+    let first = server.admin(&["ban", "192.0.2.7", "--for", "1h30m", "--reason", "cheats"]);
+    assert!(first.status.success() && !stderr(&first).contains("replaces"), "{}", stderr(&first));
+    let second = server.json(&["ban", "192.0.2.7", "--reason", "spam"]);
+    assert_eq!((&second["expire_time"], &second["replaced"]["reason"]), (&Json::Null, &Json::from("cheats")));
+    assert!(second["replaced"]["expire_time"].is_string(), "{second}");
+    let third = server.admin(&["ban", "192.0.2.7", "--for", "2days"]);
+    let said = "this replaces a ban of 192.0.2.7/32 for good, by operator, for \"spam\"";
+    assert!(stderr(&third).contains(said), "{}", stderr(&third));
+
+    assert!(server.admin(&["ban", "192.0.2.0/24"]).status.success());
+    let lifted = stdout(&server.admin(&["unban", "192.0.2.7"]));
+    assert_eq!(lifted.trim(), "192.0.2.7 has no ban of its own any more, and stays out by that of 192.0.2.0/24");
+    let none = server.admin(&["unban", "192.0.2.7"]);
+    assert_eq!(none.status.code(), Some(1));
+    let said = "there is no ban of 192.0.2.7/32; what keeps it out is that of 192.0.2.0/24: unban that";
+    assert!(stderr(&none).contains(said), "{}", stderr(&none));
+    assert_eq!(stdout(&server.admin(&["unban", "192.0.2.0/24"])).trim(), "192.0.2.0/24 may come again");
+
+    let audit = fs::read_to_string(server.data.path().join("audit.jsonl")).expect("it is there");
+    let lines: Vec<Json> = audit.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    let results: Vec<&Json> = lines.iter().map(|line| &line["result"]).filter(|result| !result.is_null()).collect();
+    let [cheats, spam, wider] = results[..] else { panic!("{audit}") };
+    assert_eq!([&cheats["replaced"]["reason"], &spam["replaced"]["reason"]], ["cheats", "spam"]);
+    assert_eq!(wider["still_banned_by"], serde_json::json!(["192.0.2.0/24"]));
+
+    let log = fs::read_to_string(log.path()).expect("it is there");
+    let acts = log.lines().find(|line| line.contains("an admin acts")).expect("it is logged");
+    let acts: Json = serde_json::from_str(acts).expect("JSON");
+    let from = acts["fields"]["from"].as_str().expect("it is text");
+    assert!(from.parse::<std::net::SocketAddr>().is_ok(), "an address, and no Some(…): {from}");
+}
+
 /// What takes no player to be there.
 const COMMANDS: &[&[&str]] = &[
     &["info"],

@@ -198,9 +198,9 @@ impl Recorders {
         let error = match files::finalize(&*self.storage(), &ended.path, Some(&ended.end)) {
             Ok(finished) => {
                 self.note_live_bytes(ended.counted_bytes, 0);
-                let (path, last_tick) = (finished.path.display(), ended.end.tick);
+                let (path, last_tick) = (finished.path.display(), ended.end.tick.0);
                 let lost = finished.lost.map(|lost| lost.to_string());
-                tracing::info!(%path, %last_tick, lost, "a segment of a recording is finished; its session goes on");
+                tracing::info!(%path, last_tick, lost, "a segment of a recording is finished; its session goes on");
                 return None;
             }
             Err(error) => error,

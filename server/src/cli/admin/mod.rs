@@ -99,7 +99,7 @@ enum AdminCommand {
         target: String,
         /// The player's number in that session
         player: Option<u32>,
-        /// For how long, such as 2h or 7days [default: for good]
+        /// For how long, such as 90s, 2h, 1h30m or 7days, up to 100 years [default: for good]
         #[arg(long = "for", value_name = "TIME", value_parser = humantime::parse_duration)]
         duration: Option<Duration>,
         /// What the player is told
@@ -119,7 +119,7 @@ enum AdminCommand {
         session: String,
         /// The player's number in it
         player: u32,
-        /// For how long, such as 10m [default: until `unmute`]
+        /// For how long, such as 90s, 10m or 1h30m [default: until `unmute`]
         #[arg(long = "for", value_name = "TIME", value_parser = humantime::parse_duration)]
         duration: Option<Duration>,
     },
@@ -304,11 +304,14 @@ impl Desk {
                 };
                 let (duration, reason) = (duration.map(wire_duration), reason.clone());
                 let ban = service.ban(pb::BanRequest { target: Some(target), duration, reason }).await?.into_inner();
+                if let Some(replaced) = &ban.replaced {
+                    output::note(words::replaced(replaced));
+                }
                 self.print(|| words::bans(std::slice::from_ref(&ban)), || words::ban_json(&ban))
             }
             AdminCommand::Unban { network } => {
-                service.unban(pb::UnbanRequest { network: network.clone() }).await?;
-                self.done(format!("{network} may come again"))
+                let unbanned = service.unban(pb::UnbanRequest { network: network.clone() }).await?.into_inner();
+                self.done(words::unbanned(network, &unbanned.still_banned_by))
             }
             AdminCommand::Bans => self.bans().await,
             AdminCommand::Mute { session, player, duration } => {

@@ -216,6 +216,24 @@ fn round_trip_ms(player: &Player) -> Option<f64> {
     seconds(player.round_trip.as_ref()).map(|seconds| seconds * 1e3)
 }
 
+/// What a new ban has taken the place of.
+pub(super) fn replaced(ban: &Ban) -> String {
+    let Ban { network, by, reason, .. } = ban;
+    let until = ban.expire_time.map_or_else(|| "for good".to_owned(), |time| format!("until {time}"));
+    format!("this replaces a ban of {network} {until}, by {by}, for {reason:?}")
+}
+
+/// That a network is not banned any more, and by what it stays out all the same.
+pub(super) fn unbanned(network: &str, still_banned_by: &[Ban]) -> String {
+    match still_banned_by {
+        [] => format!("{network} may come again"),
+        wider => {
+            let wider: Vec<&str> = wider.iter().map(|ban| &*ban.network).collect();
+            format!("{network} has no ban of its own any more, and stays out by that of {}", wider.join(" and "))
+        }
+    }
+}
+
 /// A row for each ban.
 pub(super) fn bans(bans: &[Ban]) -> Table {
     let mut table = Table::new();
@@ -234,5 +252,6 @@ pub(super) fn ban_json(ban: &Ban) -> Json {
         "by": ban.by,
         "create_time": ban.create_time.map(|time| time.to_string()),
         "expire_time": ban.expire_time.map(|time| time.to_string()),
+        "replaced": ban.replaced.as_deref().map(ban_json),
     })
 }

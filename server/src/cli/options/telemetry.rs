@@ -1,5 +1,6 @@
 //! The options of what a server tells of itself: log lines and traces.
 
+use http::uri::{Authority, Uri};
 use serde::{Deserialize, Serialize};
 
 use super::{OptionsError, layers::Layers};
@@ -55,7 +56,6 @@ impl Default for TelemetryOptions {
 impl TelemetryOptions {
     /// Whether they make sense.
     pub(super) fn check(&self, layers: &Layers) -> Result<(), OptionsError> {
-        let is_collector = |url: &&String| url.starts_with("http://") || url.starts_with("https://");
         if let Some(url) = self.otlp.as_ref().filter(|url| !is_collector(url)) {
             let problem = "is no address of a collector that can be spoken to: write http://HOST:PORT or https://HOST:PORT, \
                            such as http://127.0.0.1:4317";
@@ -71,5 +71,43 @@ impl TelemetryOptions {
             return Err(layers.invalid("log", format!("{:?}", self.log), problem));
         }
         Ok(())
+    }
+}
+
+/// Whether it is an address of HTTP, with a host, and with a port that there can be, if any.
+fn is_collector(url: &str) -> bool {
+    let Ok(uri) = url.parse::<Uri>() else { return false };
+    let has_port = |authority: &Authority| {
+        let host = authority.as_str().rsplit('@').next().unwrap_or_default();
+        authority.port().is_some() || host == authority.host()
+    };
+    matches!(uri.scheme_str(), Some("http" | "https"))
+        && uri.authority().is_some_and(|authority| !authority.host().is_empty() && has_port(authority))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn collectors_have_a_host_and_a_port_that_there_can_be() {
+        for url in
+            ["http://127.0.0.1:4317", "https://otel.example", "http://[::1]:4317", "http://otel/v1", "http://a@b:1"]
+        {
+            assert!(is_collector(url), "{url}");
+        }
+        for url in [
+            "",
+            "otel:4317",
+            "ftp://otel",
+            "http://",
+            "http://a b",
+            "http://:::",
+            "http://otel:99999",
+            "http://otel:x",
+            "http://:1",
+        ] {
+            assert!(!is_collector(url), "{url}");
+        }
     }
 }

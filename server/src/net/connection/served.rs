@@ -18,7 +18,7 @@ use super::{
         Bell, Lane, Outgoing,
         budget::{self, FrameBudget},
         connection_end::ConnectionError,
-        frames::Resets,
+        frames::{self, Resets},
         requests,
         transport::Transport,
         wake::{Calls, Task},
@@ -60,6 +60,8 @@ pub(super) struct Served {
     /// It has been told to end, and is cut off then.
     end_due: Option<Instant>,
     timer: Timer,
+    /// The newest request that has been looked at; 0: none has.
+    last_stream: u32,
     /// Requests of `Play` that have come.
     plays: usize,
     task: Arc<Task>,
@@ -130,6 +132,7 @@ impl Served {
             is_asked_to_go: false,
             end_due: None,
             timer: Timer::new(&connection.task, first_request_due),
+            last_stream: 0,
             plays: 0,
             task: Arc::clone(&connection.task),
             connection,
@@ -161,9 +164,9 @@ impl Served {
                     self.shut_down(Reason::FLOW_CONTROL_ERROR);
                     return ControlFlow::Break(Err(ConnectionError::FlowControl));
                 }
-                Err(TooMuch::Frames) => {
-                    self.shut_down(Reason::ENHANCE_YOUR_CALM);
-                    return ControlFlow::Break(Err(ConnectionError::FrameFlood));
+                Err(TooMuch::Frames(limit)) => {
+                    self.calm_down(limit);
+                    return ControlFlow::Break(Err(ConnectionError::FrameFlood(limit)));
                 }
             }
         }
@@ -186,8 +189,8 @@ impl Served {
     /// Has HTTP/2 do what it can: what else there is to do then.
     fn serve_http(&mut self, calls: Calls) -> ControlFlow<Result<(), ConnectionError>, Calls> {
         if let Poll::Ready(result) = self.poll_http() {
-            if let Err(ConnectionError::FrameFlood) = result {
-                self.shut_down(Reason::ENHANCE_YOUR_CALM);
+            if let Err(ConnectionError::FrameFlood(limit)) = result {
+                self.calm_down(limit);
             }
             // What came before the end still counts.
             self.wire.close_lanes();
@@ -234,7 +237,7 @@ impl Served {
     fn poll_requests(&mut self) -> Poll<Result<(), ConnectionError>> {
         while let Some((request, respond)) = ready!(self.poll_request())? {
             if !self.requests.allows(self.started.elapsed()) {
-                return Poll::Ready(Err(ConnectionError::FrameFlood));
+                return Poll::Ready(Err(ConnectionError::FrameFlood("requests_per_second_max")));
             }
             (self.first_request_due, self.idle_since) = (None, None);
             self.take(request, respond);
@@ -259,6 +262,7 @@ impl Served {
 
     fn take(&mut self, mut request: Request<RecvStream>, respond: SendResponse<Outgoing>) {
         let stream = request.body().stream_id();
+        self.last_stream = stream.into();
         let shared = &self.server.shared;
         if let Err(refusal) = shared.identity.check_request(&request) {
             debug!(reason = refusal.reason, "a request was refused");
@@ -376,6 +380,15 @@ impl Served {
         if let Http::Open(http) = &mut self.http {
             http.abrupt_shutdown(reason);
             let _ = self.poll_http();
+        }
+    }
+
+    /// The same, with the name of the limit that the client is beyond, for which HTTP/2 itself has no place.
+    fn calm_down(&mut self, limit: &str) {
+        // Before it has sent its settings, nothing may come.
+        if let Http::Open(_) = self.http {
+            self.wire.write_last(&frames::calm_down(self.last_stream, &format!("{limit} is exceeded")));
+            self.shut_down(Reason::ENHANCE_YOUR_CALM);
         }
     }
 
