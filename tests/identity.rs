@@ -28,11 +28,11 @@ pub(crate) const API_KEY_HASH: &str = "a0ac2993367135d93e6897e8d59c41693b659d6e8
 /// A server that asks for tickets, and who issues them.
 pub(crate) struct Gate {
     pub(crate) server: TestServer,
-    keys: KeyRing,
-    directory: TempDir,
+    pub(crate) keys: KeyRing,
+    pub(crate) directory: TempDir,
 }
 
-fn now() -> u64 {
+pub(crate) fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).expect("it is later than 1970").as_secs()
 }
 
@@ -85,7 +85,7 @@ impl Gate {
     }
 }
 
-fn with_ticket(ticket: &Secret) -> pb::Hello {
+pub(crate) fn with_ticket(ticket: &Secret) -> pb::Hello {
     pb::Hello { ticket: ticket.reveal().to_owned(), ..hello() }
 }
 

@@ -5,16 +5,25 @@ mod hellos;
 mod http2;
 mod messages;
 mod passed_over;
+mod sessions;
+mod talk;
+mod watching;
+
+use std::future::poll_fn;
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
+use h2::Reason;
 use http::Request;
 use prost::Message as _;
 use tickwire_proto::v1::{self as pb, client_message::Kind};
 use tokio::net::TcpStream;
 use tonic::{Code, Status};
 
-use self::{grpc::GRPC, hellos::HELLOS, http2::HTTP2, messages::MESSAGES, passed_over::PASSED_OVER};
+use self::{
+    grpc::GRPC, hellos::HELLOS, http2::HTTP2, messages::MESSAGES, passed_over::PASSED_OVER, sessions::SESSIONS,
+    talk::TALK, watching::WATCHING,
+};
 use crate::{
     harness::{RawClient, TestServer, hello, play_bytes, reason_of, within_patience},
     raw_http2::{greeting, send_to_the_end},
@@ -31,6 +40,8 @@ pub(super) enum Verdict {
     Closed,
     /// HTTP refuses the request.
     Http(u16),
+    /// HTTP/2 resets the stream.
+    Reset(Reason),
     /// It is passed over, or costs nobody but the client.
     PassedOver,
 }
@@ -48,6 +59,7 @@ enum Expected {
     Status(Code, &'static str),
     Closed,
     Http(u16),
+    Reset(Reason),
     PassedOver,
 }
 
@@ -70,7 +82,7 @@ enum Act {
 
 /// All of them.
 pub(super) fn all() -> impl Iterator<Item = &'static Misbehaviour> {
-    [HELLOS, MESSAGES, PASSED_OVER, GRPC, HTTP2].into_iter().flatten()
+    [HELLOS, MESSAGES, PASSED_OVER, GRPC, HTTP2, TALK, WATCHING, SESSIONS].into_iter().flatten()
 }
 
 impl Misbehaviour {
@@ -98,7 +110,7 @@ impl Misbehaviour {
                     }
                 }
             }
-            Act::Body(bytes) => verdict(&call(server, PLAY, None, bytes()).await),
+            Act::Body(bytes) => verdict(&call(server, PLAY, None, bytes(), true).await),
             Act::Frames(bytes) => {
                 send_to_the_end(server, [greeting(), bytes()].concat()).await;
                 Verdict::Closed
@@ -111,11 +123,21 @@ impl Misbehaviour {
         }
     }
 
+    /// What it is counted as; none where no status says so.
+    pub(super) fn reason(&self) -> Option<&'static str> {
+        match self.expected {
+            Expected::Status(_, "") | Expected::Closed | Expected::Http(_) | Expected::PassedOver => None,
+            Expected::Status(_, reason) => Some(reason),
+            Expected::Reset(_) => Some("NOT_READING"),
+        }
+    }
+
     pub(super) fn expected(&self) -> Verdict {
         match self.expected {
             Expected::Status(code, reason) => Verdict::Status(code, reason.to_owned()),
             Expected::Closed => Verdict::Closed,
             Expected::Http(status) => Verdict::Http(status),
+            Expected::Reset(reason) => Verdict::Reset(reason),
             Expected::PassedOver => Verdict::PassedOver,
         }
     }
@@ -125,8 +147,8 @@ fn verdict(status: &Status) -> Verdict {
     Verdict::Status(status.code(), reason_of(status))
 }
 
-/// A request of HTTP/2 without gRPC's help, closed at once: its status.
-async fn call(server: &TestServer, path: &str, header: Option<(&str, &str)>, body: Vec<u8>) -> Status {
+/// A request of HTTP/2 without gRPC's help, with the whole of its body or the start of it: its status.
+async fn call(server: &TestServer, path: &str, header: Option<(&str, &str)>, body: Vec<u8>, is_whole: bool) -> Status {
     let socket = TcpStream::connect(server.address).await.expect("the server accepts");
     let (requests, connection) = h2::client::handshake(socket).await.expect("it speaks HTTP/2");
     let connection = tokio::spawn(connection);
@@ -137,7 +159,7 @@ async fn call(server: &TestServer, path: &str, header: Option<(&str, &str)>, bod
     let mut requests = requests.ready().await.expect("it takes requests");
     let (response, mut up) = requests.send_request(request.body(()).expect("a request"), false).expect("it goes out");
     // An error says that the answer has come already.
-    let _ = up.send_data(body.into(), true);
+    let _ = up.send_data(body.into(), is_whole);
     let (head, mut body) = within_patience(response).await.expect("it is answered").into_parts();
     let status = match Status::from_header_map(&head.headers) {
         Some(status) => status,
@@ -153,10 +175,35 @@ async fn call(server: &TestServer, path: &str, header: Option<(&str, &str)>, bod
     status
 }
 
+/// Sends that as the body of a request, whole or not, and takes next to nothing of the answer, until the server resets it.
+async fn nobody_reads(server: &TestServer, path: &str, body: Vec<u8>, is_whole: bool) -> Verdict {
+    let socket = TcpStream::connect(server.address).await.expect("the server accepts");
+    let handshake = h2::client::Builder::new().initial_window_size(16).handshake::<_, Bytes>(socket);
+    let (requests, connection) = handshake.await.expect("it speaks HTTP/2");
+    let connection = tokio::spawn(connection);
+    let request = Request::post(format!("http://localhost{path}")).header("content-type", "application/grpc");
+    let mut requests = requests.ready().await.expect("it takes requests");
+    let (response, mut up) = requests.send_request(request.body(()).expect("a request"), false).expect("it goes out");
+    up.send_data(body.into(), is_whole).expect("it is open");
+    let _unread = within_patience(response).await.expect("it is answered");
+    let reset = within_patience(poll_fn(|context| up.poll_reset(context))).await;
+    connection.abort();
+    // An error says that the connection is closed instead.
+    reset.map_or(Verdict::Closed, Verdict::Reset)
+}
+
+/// A message of gRPC.
+fn framed(message: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(message.len()).expect("short").to_be_bytes();
+    [&[0][..], &length, message].concat()
+}
+
 fn inputs(inputs: Vec<pb::Input>) -> Vec<Kind> {
     vec![Kind::Inputs(pb::Inputs { epoch: 0, newest_tick: 0, inputs })]
 }
 
+/// Not even a status goes through.
+const NOT_READ: Expected = Expected::Reset(Reason::CANCEL);
 const OUT_OF_RANGE: Expected = Expected::Status(Code::InvalidArgument, "OUT_OF_RANGE");
 
 const fn it(name: &'static str, act: Act, expected: Expected) -> Misbehaviour {

@@ -1,5 +1,6 @@
 //! Spectators: live, late, in the past, and of recordings.
 
+mod beside;
 mod by_code;
 mod gaps;
 mod recordings;

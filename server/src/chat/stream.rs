@@ -129,6 +129,8 @@ async fn attend(
 async fn next(up: &mut Streaming<pb::ChatMessage>) -> Result<Option<pb::ChatMessage>, Refusal> {
     up.message().await.map_err(|status| match status.code() {
         Code::OutOfRange => Refusal::new(Code::ResourceExhausted, "MESSAGE_TOO_LONG", status.message()),
+        // One that has begun does not come to its end.
+        Code::DeadlineExceeded => Refusal::new(Code::DeadlineExceeded, "NO_MESSAGE", status.message()),
         code => Refusal::new(code, "MALFORMED", status.message()),
     })
 }

@@ -1,5 +1,7 @@
 //! Clients that come and vanish leave nothing behind.
 
+mod mixed;
+
 use std::{fs, num::NonZeroU32, pin::pin, sync::Arc, time::Duration};
 
 use tickwire_client::{Client, Event, JoinOptions};
@@ -19,6 +21,10 @@ const AT_ONCE: usize = 50;
 const SNAPSHOTS: usize = 2;
 /// Of those that are to play together, so many join at once.
 const JOINING: usize = 200;
+/// Of so many players who are gone the server knows that they have been, so that it can tell them; of older ones it does not.
+const REMEMBERED: usize = 4096;
+/// Of so many rounds memory is judged.
+const LAST: usize = 15;
 
 fn with_room() -> ServerConfig {
     ServerConfig {
@@ -157,29 +163,40 @@ async fn rounds_of_clients_that_play_and_are_cut_leave_no_file_open() {
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "takes minutes and 2,000 files, and prints what is held: --release -- --ignored --nocapture churn"]
 async fn twenty_rounds_of_a_thousand_clients_leave_files_and_memory_as_they_were() {
-    const LAST: usize = 15;
-    /// Of so many players who are gone the server knows that they have been, so that it can tell them; of older ones it
-    /// does not.
-    const REMEMBERED: usize = 4096;
     // A busy machine has no time for so many.
     let clients = std::env::var("CHURN_CLIENTS").map_or(JOINS, |clients| clients.parse().expect("a number"));
-    let first = REMEMBERED.div_ceil(clients);
     let server = slow_server().await;
     let before = counts(&server);
-    let mut rounds = Vec::new();
-    for round in 1..=first + LAST {
-        let held = a_round(&server, clients, before).await.expect("it runs on Linux");
-        say(&format!("round {round:2}: {} files, {} KiB", held.files, held.memory_kib));
-        rounds.push(held);
+    let mut rounds = Rounds::default();
+    for _ in 0..REMEMBERED.div_ceil(clients) + LAST {
+        rounds.note(a_round(&server, clients, before).await);
     }
-    let last = &rounds[first..];
-    let slope = slope(&last.iter().map(|held| held.memory_kib as f64).collect::<Vec<_>>());
-    say(&format!("slope over the last {LAST} rounds: {slope:.1} KiB per round"));
-    assert!(last.iter().all(|held| held.files == last[0].files), "{rounds:?}");
     // Less than a quarter of a KiB of each client would stay.
-    assert!(slope < clients as f64 / 4.0, "{slope} KiB per round: {rounds:?}");
+    rounds.judge(clients as f64 / 4.0);
     let server = Arc::into_inner(server).expect("all clients are gone");
     server.stop().await;
+}
+
+/// What was held after each round.
+#[derive(Default)]
+struct Rounds(Vec<Held>);
+
+impl Rounds {
+    /// Notes what is held now.
+    fn note(&mut self, held: Option<Held>) {
+        let held = held.expect("it runs on Linux");
+        self.0.push(held);
+        say(&format!("round {:2}: {} files, {} KiB", self.0.len(), held.files, held.memory_kib));
+    }
+
+    /// That the last ones have left no file open, and less than so much memory each.
+    fn judge(&self, kib_per_round_max: f64) {
+        let last = &self.0[self.0.len() - LAST..];
+        let slope = slope(&last.iter().map(|held| held.memory_kib as f64).collect::<Vec<_>>());
+        say(&format!("slope over the last {LAST} rounds: {slope:.1} KiB per round"));
+        assert!(last.iter().all(|held| held.files == last[0].files), "{:?}", self.0);
+        assert!(slope < kib_per_round_max, "{slope} KiB per round: {:?}", self.0);
+    }
 }
 
 /// By how much values rise from one to the next: the line of the least squares.
