@@ -22,6 +22,8 @@ use tonic::{Code, Request, Status};
 use crate::harness::{ARENA_1, RawClient, TestServer, config, eventually, field_of, hello, reason_of, within_patience};
 
 pub(crate) const API_KEY: &str = "twk_a-key-of-a-test-and-of-nothing-else";
+const OTHER_API_KEY: &str = "twk_another-key-of-a-test";
+const OTHER_API_KEY_HASH: &str = "9edb80b98b8dbcf018018e18b22f74603a1611615a7e2293fa84be5a182f472a";
 /// As `sha256sum` has it.
 pub(crate) const API_KEY_HASH: &str = "a0ac2993367135d93e6897e8d59c41693b659d6e850737840099d0d02225062a";
 
@@ -36,7 +38,7 @@ fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).expect("it is later than 1970").as_secs()
 }
 
-/// Of a directory with one key of tickets, and one API key.
+/// Of a directory with one key of tickets, and two API keys.
 fn identity(directory: &Path) -> IdentityConfig {
     IdentityConfig {
         auth: Auth::Ticket,
@@ -52,7 +54,8 @@ impl Gate {
         let directory = tempfile::tempdir().expect("a directory");
         let keys = new_key("first", Algorithm::EdDsa).expect("randomness");
         fs::write(directory.path().join("ticket-keys.json"), &keys).expect("written");
-        fs::write(directory.path().join("api-keys"), format!("# One.\nbackend {API_KEY_HASH}\n")).expect("written");
+        let api_keys = format!("# Two.\nbackend {API_KEY_HASH}\nother {OTHER_API_KEY_HASH}\n");
+        fs::write(directory.path().join("api-keys"), api_keys).expect("written");
         let mut config = ServerConfig { identity: identity(directory.path()), ..config() };
         change(&mut config);
         let server = TestServer::arena(config).await;
@@ -400,7 +403,16 @@ async fn who_has_an_api_key_changes_sessions_and_gets_tickets_for_others() {
 
     // Whoever signs tickets may let others into a session that is joined by its code.
     let create = bearing(create(pb::SessionVisibility::ByCode), &key);
-    let hidden = sessions.create_session(create).await.expect("the key is good").into_inner().name;
+    let pb::Session { name: hidden, join_code, .. } =
+        sessions.create_session(create).await.expect("the key is good").into_inner();
+    let mut code = async |authorization: &str| {
+        let request = bearing(pb::GetSessionRequest { name: hidden.clone() }, authorization);
+        sessions.get_session(request).await.expect("anybody may").into_inner().join_code
+    };
+    assert!(!join_code.is_empty() && code(&key).await == join_code, "it is for its creator");
+    for other in ["Basic QQ==".to_owned(), format!("{key}x"), format!("Bearer {OTHER_API_KEY}")] {
+        assert_eq!(code(&other).await, "", "{other}");
+    }
     let named = gate.ticket(|claims| claims.session = Some(hidden.clone()));
     assert_eq!(gate.join(&named).await.expect("it is for that session").1.session, hidden);
     let any = gate.ticket(|claims| (claims.session, claims.game) = (None, Some("arena".into())));

@@ -36,6 +36,15 @@ impl Identity {
         }
     }
 
+    /// Who asks for something that anybody may ask for; none, and no refusal, where they do not show it.
+    pub(crate) fn recognise(&self, headers: &HeaderMap) -> Option<Caller> {
+        match (&self.api_keys, self.config.auth) {
+            (Some(keys), _) => keys.load().find(bearer(headers)?.reveal()).map(Caller::Key),
+            (None, Auth::Open) => Some(Caller::Anyone),
+            (None, Auth::Ticket) => None,
+        }
+    }
+
     /// Whether somebody may have recordings that are not everybody's: by an API key, or by an operator's ticket, which is used
     /// then.
     pub(crate) async fn admit_to_recordings(&self, headers: &HeaderMap) -> Result<(), Refusal> {

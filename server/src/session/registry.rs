@@ -90,6 +90,7 @@ pub(crate) struct Listing {
 #[derive(Debug)]
 struct Buried {
     name: SessionName,
+    /// As its creator is told.
     session: pb::Session,
     creator: Option<Creator>,
     at: Instant,
@@ -130,7 +131,7 @@ impl Registry {
         self.news.send_replace(());
     }
 
-    /// Keeps what is told of a session that has ended.
+    /// Keeps what its creator is told of a session that has ended.
     pub(crate) fn bury(&self, handle: &SessionHandle, session: pb::Session, now: Instant) {
         let mut buried = self.lock_buried();
         if buried.len() == BURIED_MAX {
@@ -140,10 +141,18 @@ impl Registry {
         buried.push_back(Buried { name: handle.name.clone(), session, creator, at: now });
     }
 
-    /// What is told of the session of this name that has ended lately.
+    /// What anybody is told of the session of this name that has ended lately.
     pub(crate) fn buried(&self, name: &SessionName) -> Option<pb::Session> {
+        self.buried_for(name, None)
+    }
+
+    /// What a caller is told of it: how it was joined, only if they have created it.
+    pub(crate) fn buried_for(&self, name: &SessionName, caller: Option<&Creator>) -> Option<pb::Session> {
         let buried = self.lock_buried();
-        buried.iter().rev().find(|buried| buried.name == *name).map(|buried| buried.session.clone())
+        let Buried { session, creator, .. } = buried.iter().rev().find(|buried| buried.name == *name)?;
+        let is_theirs = caller.is_some() && creator.as_ref() == caller;
+        let join_code = if is_theirs { session.join_code.clone() } else { String::new() };
+        Some(pb::Session { join_code, ..session.clone() })
     }
 
     /// Forgets that there was a session of this name, for who has created it. False: it is another's; none: it was forgotten.
