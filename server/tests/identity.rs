@@ -225,7 +225,8 @@ async fn no_secret_stands_in_what_a_server_says_or_leaves() {
     set["keys"] = both.to_vec().into();
     write(Path::new(&keys.path("ticket-keys.json")), &set.to_string());
     let server = Running::start(&keys, data.path());
-    let session = ["--session", "sessions/arena-1"];
+    // Whole, or as it is typed.
+    let session = ["--session", "arena-1"];
     let good = keys.ticket(&session);
     let mut client = join(&server.url, &good).await.expect("the ticket is good");
     play_a_little(&mut client).await;
@@ -435,6 +436,7 @@ fn keys_and_tickets_that_cannot_be_made_are_told_why() {
     assert!(ticket(&[]).contains("session"), "{}", ticket(&[]));
     assert!(ticket(&["--game", "arena", "--valid", "1h"]).contains("1s to 5m"));
     assert!(ticket(&["--game", "arena", "--role", "root"]).contains("choose player"));
+    assert!(ticket(&["--session", "Arena 1"]).contains("is not a session's name"));
     let public = stdout(&["keys", "public-ticket-keys", &file]);
     write(Path::new(&file), &public);
     assert!(!public.contains("\"d\"") && ticket(&["--game", "arena"]).contains("no private key"));

@@ -5,7 +5,10 @@ use std::{path::PathBuf, time::Duration};
 use tickwire_ticket::{Algorithm, Claims, MintError, NoRandomness, Role, new_key};
 
 use super::{CliError, output};
-use crate::identity::{self, ApiKeyName, IdentityError, new_api_key};
+use crate::{
+    identity::{self, ApiKeyName, IdentityError, new_api_key},
+    session::SessionName,
+};
 
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum KeysCommand {
@@ -56,9 +59,9 @@ pub(super) struct TicketArgs {
     /// Who its bearer is to the game's own accounts
     #[arg(long, value_name = "ID")]
     subject: String,
-    /// The session that it is for, such as sessions/arena-1
-    #[arg(long, value_name = "NAME")]
-    session: Option<String>,
+    /// The session that it is for, such as arena-1 or sessions/arena-1
+    #[arg(long, value_name = "NAME", value_parser = SessionName::typed)]
+    session: Option<SessionName>,
     /// The game of whose sessions it is for any
     #[arg(long, value_name = "NAME")]
     game: Option<String>,
@@ -132,7 +135,7 @@ fn ticket(arguments: &TicketArgs) -> Result<String, KeysError> {
     let claims = Claims::new(&arguments.audience, &arguments.subject, arguments.role, now)?;
     let claims = Claims {
         expires_at: now + arguments.valid.as_secs(),
-        session: arguments.session.clone(),
+        session: arguments.session.as_ref().map(SessionName::to_string),
         game: arguments.game.clone(),
         name: arguments.name.clone(),
         ..claims

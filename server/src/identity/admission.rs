@@ -9,6 +9,9 @@ use super::{
 };
 use crate::{play::Hello, session::SessionName, status::Refusal};
 
+const NO_SESSION_NAME: &str =
+    "its session is no session's name: that is \"sessions/\" and an id, such as \"sessions/arena-1\"";
+
 /// What somebody wants to come in for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Purpose {
@@ -45,7 +48,7 @@ impl Identity {
         hello.ticket = claims.reservation.clone().map(Secret::from);
         if let Some(named) = &claims.session {
             let Ok(named) = named.parse::<SessionName>() else {
-                return Err(self.refuse_saying(IdentityReason::TicketClaims, "its session is no session's name"));
+                return Err(self.refuse_saying(IdentityReason::TicketClaims, NO_SESSION_NAME));
             };
             if hello.session.get_or_insert_with(|| named.clone()) != &named {
                 return Err(self.refuse(IdentityReason::TicketSession));

@@ -44,6 +44,11 @@ impl SessionName {
         self.id().strip_prefix(game)?.strip_prefix('-')?.parse().ok()
     }
 
+    /// A name as people type it: with `sessions/`, or the id alone. On the wire, and in tickets, it is always whole.
+    pub(crate) fn typed(word: &str) -> Result<Self, SessionNameError> {
+        if word.starts_with(COLLECTION) { word.parse() } else { Self::of_id(word) }
+    }
+
     /// The part after `sessions/`.
     pub(crate) fn id(&self) -> &str {
         &self.0[COLLECTION.len()..]
@@ -227,6 +232,12 @@ mod tests {
         assert_eq!((name.id(), name.number("arena"), name.number("are")), ("arena-1", Some(1), None));
         for wrong in ["", "arena-1", "sessions/", "sessions/Arena", "sessions/a/b", "sessions/../x"] {
             assert!(wrong.parse::<SessionName>().is_err(), "{wrong:?} is a name");
+        }
+        for typed in ["arena-1", "sessions/arena-1"] {
+            assert_eq!(SessionName::typed(typed), Ok(name.clone()));
+        }
+        for wrong in ["", "sessions/", "Arena 1", "sessions/sessions/a", "recordings/a"] {
+            assert!(SessionName::typed(wrong).is_err(), "{wrong:?} is a name");
         }
         let long = "x".repeat(10_000).parse::<SessionName>().expect_err("too long");
         assert!(long.to_string().len() < 300);

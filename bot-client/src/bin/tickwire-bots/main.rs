@@ -56,8 +56,8 @@ struct Options {
     /// How long they all play, once the last one has joined.
     #[arg(long, value_name = "S", default_value = "30", value_parser = seconds)]
     seconds: Duration,
-    /// The session's name, such as sessions/arena-1; without it the server's first.
-    #[arg(long, value_name = "NAME", default_value = "", hide_default_value = true)]
+    /// The session, such as arena-1 or sessions/arena-1; without it the server's first.
+    #[arg(long, value_name = "NAME", default_value = "", hide_default_value = true, value_parser = session)]
     session: String,
     /// What bots do: idle, wander, chase, chaos, or trace:FILE with a Doom demo (.lmp) of recorded human input. Of several,
     /// separated by commas or in options of their own, bots take one each in turn: "wander,trace:FILE" is half and half,
@@ -126,6 +126,14 @@ struct Options {
     /// Prints errors only.
     #[arg(long)]
     quiet: bool,
+}
+
+/// Whole names have this in front, which need not be typed.
+const SESSIONS: &str = "sessions/";
+
+fn session(word: &str) -> Result<String, Infallible> {
+    let is_whole = word.is_empty() || word.starts_with(SESSIONS);
+    Ok(if is_whole { word.to_owned() } else { format!("{SESSIONS}{word}") })
 }
 
 fn secret(word: &str) -> Result<Secret, Infallible> {
@@ -352,6 +360,13 @@ mod tests {
         {
             assert!(parse(words).is_err(), "{words}");
         }
+    }
+
+    #[test]
+    fn a_session_may_be_named_by_its_id_alone() {
+        let of = |words: &str| parse(words).unwrap().session;
+        assert_eq!([of("--session arena-1"), of("--session sessions/arena-1")], ["sessions/arena-1"; 2]);
+        assert_eq!(of(""), "");
     }
 
     #[test]

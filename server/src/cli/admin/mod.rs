@@ -12,7 +12,10 @@ use tokio::runtime::Builder;
 use tonic::{Code, Status};
 
 use super::{CliError, USAGE, output};
-use crate::net::TlsError;
+use crate::{
+    net::TlsError,
+    session::{SessionName, SessionNameError},
+};
 use connect::AdminClient;
 
 /// What all of the commands take.
@@ -80,12 +83,14 @@ enum AdminCommand {
     /// List who plays
     Players {
         /// Only those of this session, such as arena-1
-        session: Option<String>,
+        #[arg(value_parser = SessionName::typed)]
+        session: Option<SessionName>,
     },
     /// Take a player out; they may come again
     Kick {
         /// The session, such as arena-1
-        session: String,
+        #[arg(value_parser = SessionName::typed)]
+        session: SessionName,
         /// The player's number in it
         player: u32,
         /// What the player is told
@@ -116,7 +121,8 @@ enum AdminCommand {
     /// Have a player not talk in the chat, for as long as they keep the seat
     Mute {
         /// The session, such as arena-1
-        session: String,
+        #[arg(value_parser = SessionName::typed)]
+        session: SessionName,
         /// The player's number in it
         player: u32,
         /// For how long, such as 10m [default: until `unmute`]
@@ -126,24 +132,28 @@ enum AdminCommand {
     /// Let a player talk again
     Unmute {
         /// The session, such as arena-1
-        session: String,
+        #[arg(value_parser = SessionName::typed)]
+        session: SessionName,
         /// The player's number in it
         player: u32,
     },
     /// Have a session stand still
     Pause {
         /// The session, such as arena-1
-        session: String,
+        #[arg(value_parser = SessionName::typed)]
+        session: SessionName,
     },
     /// Have a paused session go on
     Resume {
         /// The session, such as arena-1
-        session: String,
+        #[arg(value_parser = SessionName::typed)]
+        session: SessionName,
     },
     /// Have a paused session step some ticks
     Step {
         /// The session, such as arena-1
-        session: String,
+        #[arg(value_parser = SessionName::typed)]
+        session: SessionName,
         /// How many, 1 to 10000
         #[arg(default_value_t = 1)]
         ticks: u32,
@@ -153,13 +163,14 @@ enum AdminCommand {
         /// What
         text: String,
         /// Only to those of this session, such as arena-1
-        #[arg(long)]
-        session: Option<String>,
+        #[arg(long, value_parser = SessionName::typed)]
+        session: Option<SessionName>,
     },
     /// End a session; its recording is closed
     Terminate {
         /// The session, such as arena-1
-        session: String,
+        #[arg(value_parser = SessionName::typed)]
+        session: SessionName,
         /// What players are told
         #[arg(long, default_value = "")]
         reason: String,
@@ -201,6 +212,8 @@ pub(super) enum AdminCliError {
     NotEncrypted { address: String },
     #[error("a certificate is shown with its private key: give --tls-cert and --tls-key, or neither")]
     HalfShown,
+    #[error(transparent)]
+    Session(#[from] SessionNameError),
     #[error(transparent)]
     Tls(#[from] TlsError),
     #[error(
@@ -247,7 +260,9 @@ impl AdminCliError {
         const NOT_ALLOWED: u8 = 4;
         match self {
             Self::NoServer(_) | Self::Connect { .. } | Self::Untrusted { .. } => ExitCode::from(NOBODY),
-            Self::Address { .. } | Self::NotEncrypted { .. } | Self::HalfShown => ExitCode::from(USAGE),
+            Self::Address { .. } | Self::NotEncrypted { .. } | Self::HalfShown | Self::Session(_) => {
+                ExitCode::from(USAGE)
+            }
             Self::NotAgreed { .. } => ExitCode::from(NOT_ALLOWED),
             Self::File { .. } | Self::Token { .. } | Self::Tls(_) => ExitCode::FAILURE,
             Self::Refused(status) => match status.code() {
@@ -288,16 +303,16 @@ impl Desk {
                 self.print(|| words::info(&info), || words::info_json(&info))
             }
             AdminCommand::Stats { watch, interval } => self.stats(*watch, *interval).await,
-            AdminCommand::Players { session } => self.players(session.as_deref()).await,
+            AdminCommand::Players { session } => self.players(session.as_ref()).await,
             AdminCommand::Kick { session, player, reason } => {
-                let (session, reason) = (session_name(session), reason.clone());
+                let (session, reason) = (session.to_string(), reason.clone());
                 service.kick(pb::KickRequest { session: session.clone(), player: *player, reason }).await?;
                 self.done(format!("player {player} of {session} is out"))
             }
             AdminCommand::Ban { target, player, duration, reason } => {
                 let target = match player {
                     Some(player) => pb::ban_request::Target::Player(pb::PlayerReference {
-                        session: session_name(target),
+                        session: SessionName::typed(target).map_err(AdminCliError::from)?.to_string(),
                         player: *player,
                     }),
                     None => pb::ban_request::Target::Network(target.clone()),
@@ -312,38 +327,38 @@ impl Desk {
             }
             AdminCommand::Bans => self.bans().await,
             AdminCommand::Mute { session, player, duration } => {
-                let (session, duration) = (session_name(session), duration.map(wire_duration));
+                let (session, duration) = (session.to_string(), duration.map(wire_duration));
                 service.mute(pb::MuteRequest { session: session.clone(), player: *player, duration }).await?;
                 self.done(format!("player {player} of {session} is not heard any more"))
             }
             AdminCommand::Unmute { session, player } => {
-                let session = session_name(session);
+                let session = session.to_string();
                 service.unmute(pb::UnmuteRequest { session: session.clone(), player: *player }).await?;
                 self.done(format!("player {player} of {session} may talk again"))
             }
             AdminCommand::Pause { session } => {
-                let session = session_name(session);
+                let session = session.to_string();
                 let progress = service.pause(pb::PauseRequest { session: session.clone() }).await?.into_inner();
                 self.progress(&session, "is paused", progress)
             }
             AdminCommand::Resume { session } => {
-                let session = session_name(session);
+                let session = session.to_string();
                 let progress = service.resume(pb::ResumeRequest { session: session.clone() }).await?.into_inner();
                 self.progress(&session, "goes on", progress)
             }
             AdminCommand::Step { session, ticks } => {
-                let session = session_name(session);
+                let session = session.to_string();
                 let request = pb::StepRequest { session: session.clone(), ticks: *ticks };
                 let progress = service.step(request).await?.into_inner();
                 self.progress(&session, "has stepped", progress)
             }
             AdminCommand::Broadcast { text, session } => {
-                let session = session.as_deref().map(session_name).unwrap_or_default();
+                let session = session_or_all(session.as_ref());
                 service.broadcast(pb::BroadcastRequest { session, text: text.clone() }).await?;
                 self.done("it is said".to_owned())
             }
             AdminCommand::Terminate { session, reason } => {
-                let (session, reason) = (session_name(session), reason.clone());
+                let (session, reason) = (session.to_string(), reason.clone());
                 service.terminate_session(pb::TerminateSessionRequest { session: session.clone(), reason }).await?;
                 self.done(format!("{session} ends"))
             }
@@ -383,8 +398,8 @@ impl Desk {
         Ok(())
     }
 
-    async fn players(&mut self, session: Option<&str>) -> Result<(), CliError> {
-        let session = session.map(session_name).unwrap_or_default();
+    async fn players(&mut self, session: Option<&SessionName>) -> Result<(), CliError> {
+        let session = session_or_all(session);
         let (mut players, mut page_token) = (Vec::new(), String::new());
         loop {
             let request = pb::ListPlayersRequest { session: session.clone(), page_size: 1000, page_token };
@@ -438,9 +453,9 @@ impl Desk {
     }
 }
 
-/// A session as it is typed: with `sessions/`, or without.
-fn session_name(typed: &str) -> String {
-    if typed.starts_with("sessions/") { typed.to_owned() } else { format!("sessions/{typed}") }
+/// As a call names it: none is all.
+fn session_or_all(session: Option<&SessionName>) -> String {
+    session.map(SessionName::to_string).unwrap_or_default()
 }
 
 fn wire_duration(duration: Duration) -> prost_types::Duration {
