@@ -176,7 +176,7 @@ impl CliError {
             | Self::SomeFailed { .. }
             | Self::Soak { .. }
             | Self::Io(_) => ExitCode::FAILURE,
-            Self::Admin(error) => error.exit_code(),
+            Self::Admin(error) => ExitCode::from(error.exit_code()),
         }
     }
 }

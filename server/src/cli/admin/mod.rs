@@ -4,7 +4,7 @@ mod connect;
 mod encrypted;
 mod words;
 
-use std::{path::PathBuf, process::ExitCode, time::Duration};
+use std::{path::PathBuf, time::Duration};
 
 use serde_json::{Value as Json, json};
 use tickwire_proto::v1 as pb;
@@ -17,6 +17,9 @@ use crate::{
     session::{SessionName, SessionNameError},
 };
 use connect::AdminClient;
+
+/// Why a wrong token is refused, in place of anything else, when too many were wrong before.
+const TOO_MANY_ATTEMPTS: &str = "TOO_MANY_ATTEMPTS";
 
 /// What all of the commands take.
 #[derive(Debug, clap::Args)]
@@ -254,21 +257,21 @@ impl AdminCliError {
     }
 
     /// 2: what was asked for makes no sense, as elsewhere; 3: there is nobody to ask; 4: not with this token or
-    /// certificate; 1: all else.
-    pub(super) fn exit_code(&self) -> ExitCode {
+    /// certificate, also where so many were wrong before that nobody is told so any more; 1: all else.
+    pub(super) fn exit_code(&self) -> u8 {
+        const FAILURE: u8 = 1;
         const NOBODY: u8 = 3;
         const NOT_ALLOWED: u8 = 4;
         match self {
-            Self::NoServer(_) | Self::Connect { .. } | Self::Untrusted { .. } => ExitCode::from(NOBODY),
-            Self::Address { .. } | Self::NotEncrypted { .. } | Self::HalfShown | Self::Session(_) => {
-                ExitCode::from(USAGE)
-            }
-            Self::NotAgreed { .. } => ExitCode::from(NOT_ALLOWED),
-            Self::File { .. } | Self::Token { .. } | Self::Tls(_) => ExitCode::FAILURE,
+            Self::NoServer(_) | Self::Connect { .. } | Self::Untrusted { .. } => NOBODY,
+            Self::Address { .. } | Self::NotEncrypted { .. } | Self::HalfShown | Self::Session(_) => USAGE,
+            Self::NotAgreed { .. } => NOT_ALLOWED,
+            Self::File { .. } | Self::Token { .. } | Self::Tls(_) => FAILURE,
             Self::Refused(status) => match status.code() {
-                Code::InvalidArgument => ExitCode::from(USAGE),
-                Code::Unauthenticated | Code::PermissionDenied => ExitCode::from(NOT_ALLOWED),
-                _ => ExitCode::FAILURE,
+                Code::InvalidArgument => USAGE,
+                Code::Unauthenticated | Code::PermissionDenied => NOT_ALLOWED,
+                _ if words::reason(status) == TOO_MANY_ATTEMPTS => NOT_ALLOWED,
+                _ => FAILURE,
             },
         }
     }
@@ -461,4 +464,23 @@ fn session_or_all(session: Option<&SessionName>) -> String {
 fn wire_duration(duration: Duration) -> prost_types::Duration {
     // What is beyond all bounds is refused as that.
     prost_types::Duration::try_from(duration).unwrap_or(prost_types::Duration { seconds: i64::MAX, nanos: 0 })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::status::Refusal;
+
+    #[test]
+    fn a_wrong_token_exits_with_the_same_code_however_often_it_was_tried() {
+        let code = |code, reason| {
+            let status = Status::from(Refusal::new(code, reason, "no"));
+            AdminCliError::from(status).exit_code()
+        };
+        assert_eq!(code(Code::Unauthenticated, "UNKNOWN_ADMIN_TOKEN"), 4);
+        assert_eq!(code(Code::ResourceExhausted, TOO_MANY_ATTEMPTS), 4);
+        assert_eq!(code(Code::PermissionDenied, "ROLE"), 4);
+        assert_eq!(code(Code::ResourceExhausted, "STATS"), 1);
+        assert_eq!(code(Code::InvalidArgument, "MALFORMED_NAME"), 2);
+    }
 }
