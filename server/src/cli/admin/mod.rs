@@ -230,6 +230,11 @@ pub(super) enum AdminCliError {
     NotAgreed { address: String, reason: String },
     #[error("nobody answers at {address}: {reason}{hint}")]
     Connect { address: String, reason: String, hint: &'static str },
+    #[error(
+        "{address} answers, but no admins: it is where players connect, or a server that does not know this command; that for \
+         admins is in admin.address in the data directory, and in what a server prints when it starts"
+    )]
+    NotForAdmins { address: String },
     #[error("{}", words::status(.0))]
     Refused(Box<Status>),
 }
@@ -263,7 +268,7 @@ impl AdminCliError {
         const NOBODY: u8 = 3;
         const NOT_ALLOWED: u8 = 4;
         match self {
-            Self::NoServer(_) | Self::Connect { .. } | Self::Untrusted { .. } => NOBODY,
+            Self::NoServer(_) | Self::Connect { .. } | Self::NotForAdmins { .. } | Self::Untrusted { .. } => NOBODY,
             Self::Address { .. } | Self::NotEncrypted { .. } | Self::HalfShown | Self::Session(_) => USAGE,
             Self::NotAgreed { .. } => NOT_ALLOWED,
             Self::File { .. } | Self::Token { .. } | Self::Tls(_) => FAILURE,
