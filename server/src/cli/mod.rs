@@ -1,6 +1,7 @@
 //! The command line: `serve`, `replay`, `recordings`, `admin`, `keys`, `soak`.
 
 mod admin;
+mod banner;
 mod bytes;
 mod diff;
 mod environment;
