@@ -140,6 +140,21 @@ fn secret(word: &str) -> Result<Secret, Infallible> {
     Ok(word.to_owned().into())
 }
 
+/// Whom bots take for the server.
+fn trust(options: &Options) -> Result<Trust, String> {
+    const HTTPS: &str = "https://";
+    let Some(file) = &options.tls_ca else { return Ok(Trust::System) };
+    let is_encrypted = options.connect.get(..HTTPS.len()).is_some_and(|scheme| scheme.eq_ignore_ascii_case(HTTPS));
+    if !is_encrypted {
+        let url = &options.connect;
+        return Err(format!(
+            "tls_ca: nothing is encrypted with {url}: name the server by {HTTPS}, or leave --tls-ca out"
+        ));
+    }
+    let read = fs::read(file).map(Trust::Certificates);
+    read.map_err(|error| format!("tls_ca: {} cannot be read: {error}", file.display()))
+}
+
 /// What lets bots in.
 fn tickets(options: &Options) -> Result<Tickets, String> {
     if let Some(ticket) = &options.ticket {
@@ -200,15 +215,8 @@ fn threads_for(bots: usize) -> usize {
 
 fn main() -> ExitCode {
     let options = Options::parse();
-    let trust = match options.tls_ca.as_deref().map(fs::read).transpose() {
-        Ok(certificates) => certificates.map_or(Trust::System, Trust::Certificates),
-        Err(error) => {
-            complain(&format!("tls_ca: the file cannot be read: {error}"));
-            return EXIT_USAGE.into();
-        }
-    };
-    let tickets = match tickets(&options) {
-        Ok(tickets) => tickets,
+    let (trust, tickets) = match trust(&options).and_then(|trust| Ok((trust, tickets(&options)?))) {
+        Ok(both) => both,
         Err(error) => {
             complain(&error);
             return EXIT_USAGE.into();
@@ -347,6 +355,15 @@ mod tests {
         let words: Vec<String> = options.behaviours.iter().map(ToString::to_string).collect();
         assert_eq!(words, ["wander", "trace:a.lmp", "idle"]);
         assert_eq!(parse("").unwrap().behaviours, [BehaviourChoice::Wander]);
+    }
+
+    #[test]
+    fn certificates_are_for_servers_that_encrypt() {
+        let refused = |words: &str| trust(&parse(words).unwrap()).unwrap_err();
+        let plain = refused("--tls-ca server.pem");
+        assert!(plain.contains("http://127.0.0.1:7777") && plain.contains("name the server by https://"), "{plain}");
+        assert!(refused("--connect HTTPS://a:1 --tls-ca no-such-file").contains("no-such-file cannot be read"));
+        assert_eq!(trust(&parse("--connect https://a:1").unwrap()), Ok(Trust::System));
     }
 
     #[test]
