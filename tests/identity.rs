@@ -22,6 +22,8 @@ use tonic::{Code, Request, Status};
 use crate::harness::{ARENA_1, RawClient, TestServer, config, eventually, field_of, hello, reason_of, within_patience};
 
 pub(crate) const API_KEY: &str = "twk_a-key-of-a-test-and-of-nothing-else";
+const OTHER_API_KEY: &str = "twk_another-key-of-a-test";
+const OTHER_API_KEY_HASH: &str = "9edb80b98b8dbcf018018e18b22f74603a1611615a7e2293fa84be5a182f472a";
 /// As `sha256sum` has it.
 pub(crate) const API_KEY_HASH: &str = "a0ac2993367135d93e6897e8d59c41693b659d6e850737840099d0d02225062a";
 
@@ -36,7 +38,7 @@ pub(crate) fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).expect("it is later than 1970").as_secs()
 }
 
-/// Of a directory with one key of tickets, and one API key.
+/// Of a directory with one key of tickets, and two API keys.
 fn identity(directory: &Path) -> IdentityConfig {
     IdentityConfig {
         auth: Auth::Ticket,
@@ -52,7 +54,8 @@ impl Gate {
         let directory = tempfile::tempdir().expect("a directory");
         let keys = new_key("first", Algorithm::EdDsa).expect("randomness");
         fs::write(directory.path().join("ticket-keys.json"), &keys).expect("written");
-        fs::write(directory.path().join("api-keys"), format!("# One.\nbackend {API_KEY_HASH}\n")).expect("written");
+        let api_keys = format!("# Two.\nbackend {API_KEY_HASH}\nother {OTHER_API_KEY_HASH}\n");
+        fs::write(directory.path().join("api-keys"), api_keys).expect("written");
         let mut config = ServerConfig { identity: identity(directory.path()), ..config() };
         change(&mut config);
         let server = TestServer::arena(config).await;
@@ -329,18 +332,36 @@ async fn recordings_are_for_api_keys_and_operators() {
         service.list_recordings(request).await.map(|listed| listed.into_inner().recordings.len())
     };
     assert_eq!(list(&format!("Bearer {API_KEY}")).await.expect("it is good"), 2);
-    let ticket = operator(None);
-    assert_eq!(list(&format!("bearer {}", ticket.reveal())).await.expect("it is good"), 2);
-    for (authorization, code, reason) in [
-        (format!("Bearer {}", ticket.reveal()), Code::Unauthenticated, "TICKET_USED"),
-        (format!("Bearer {}", gate.ticket(|_| {}).reveal()), Code::PermissionDenied, "TICKET_ROLE"),
-        (format!("Bearer {API_KEY}x"), Code::Unauthenticated, "API_KEY_UNKNOWN"),
-        ("Bearer anything".to_owned(), Code::Unauthenticated, "API_KEY_UNKNOWN"),
-        (format!("Basic {API_KEY}"), Code::PermissionDenied, "RECORDINGS_PRIVATE"),
+    for (authorization, code, reason, field) in [
+        (format!("Bearer {}", gate.ticket(|_| {}).reveal()), Code::PermissionDenied, "TICKET_ROLE", "authorization"),
+        (
+            format!("Bearer {}", operator(Some(ARENA_1)).reveal()),
+            Code::PermissionDenied,
+            "TICKET_ROLE",
+            "authorization",
+        ),
+        ("Bearer a.b.c".to_owned(), Code::Unauthenticated, "TICKET_MALFORMED", "authorization"),
+        (format!("Bearer {API_KEY}x"), Code::Unauthenticated, "API_KEY_UNKNOWN", ""),
+        ("Bearer anything".to_owned(), Code::Unauthenticated, "API_KEY_UNKNOWN", ""),
+        (format!("Basic {API_KEY}"), Code::PermissionDenied, "RECORDINGS_PRIVATE", ""),
     ] {
-        let status = list(&authorization).await.expect_err("it is refused");
-        assert_eq!((status.code(), reason_of(&status).as_str()), (code, reason), "{status:?}");
+        assert_refused(&list(&authorization).await.expect_err("it is refused"), code, reason, field);
     }
+    // By calls a ticket is not used up; by a Hello it is, for calls, too.
+    let ticket = operator(None);
+    let bearer = format!("bearer {}", ticket.reveal());
+    for _ in 0..3 {
+        assert_eq!(list(&bearer).await.expect("it is good until it expires"), 2);
+    }
+    let mut downloads = RecordingServiceClient::new(gate.server.channel().await);
+    let download = pb::DownloadRecordingRequest { name: "recordings/golden".into() };
+    let mut parts = downloads.download_recording(bearing(download, &bearer)).await.expect("it is good").into_inner();
+    assert!(parts.message().await.expect("it is sent").is_some_and(|part| !part.data.is_empty()));
+    let url = format!("http://{}", gate.server.address);
+    let join = JoinOptions { ticket, ..JoinOptions::default() };
+    Spectator::connect(&url, &WatchOptions { join, ..WatchOptions::default() }).await.expect("it has let nobody in");
+    let used = list(&bearer).await.expect_err("it has let somebody in");
+    assert_refused(&used, Code::Unauthenticated, "TICKET_USED", "authorization");
 
     let mut replay = async |ticket: &Secret, authorization: Option<&str>| {
         let hello = Some(with_ticket(ticket));
@@ -400,7 +421,16 @@ async fn who_has_an_api_key_changes_sessions_and_gets_tickets_for_others() {
 
     // Whoever signs tickets may let others into a session that is joined by its code.
     let create = bearing(create(pb::SessionVisibility::ByCode), &key);
-    let hidden = sessions.create_session(create).await.expect("the key is good").into_inner().name;
+    let pb::Session { name: hidden, join_code, .. } =
+        sessions.create_session(create).await.expect("the key is good").into_inner();
+    let mut code = async |authorization: &str| {
+        let request = bearing(pb::GetSessionRequest { name: hidden.clone() }, authorization);
+        sessions.get_session(request).await.expect("anybody may").into_inner().join_code
+    };
+    assert!(!join_code.is_empty() && code(&key).await == join_code, "it is for its creator");
+    for other in ["Basic QQ==".to_owned(), format!("{key}x"), format!("Bearer {OTHER_API_KEY}")] {
+        assert_eq!(code(&other).await, "", "{other}");
+    }
     let named = gate.ticket(|claims| claims.session = Some(hidden.clone()));
     assert_eq!(gate.join(&named).await.expect("it is for that session").1.session, hidden);
     let any = gate.ticket(|claims| (claims.session, claims.game) = (None, Some("arena".into())));
@@ -467,8 +497,10 @@ async fn who_has_an_api_key_gets_tickets_for_spectators_and_operators_which_take
     assert_eq!(watch(&ticket, "").await.expect("to watch it is good"), hidden.name);
     let (ticket, _) = pass(pb::TicketRole::Operator, None).await.expect("for all");
     let mut recordings = RecordingServiceClient::new(gate.server.channel().await);
-    let list = bearing(pb::ListRecordingsRequest::default(), &format!("Bearer {}", ticket.reveal()));
-    recordings.list_recordings(list).await.expect("operators may");
+    for _ in 0..2 {
+        let list = bearing(pb::ListRecordingsRequest::default(), &format!("Bearer {}", ticket.reveal()));
+        recordings.list_recordings(list).await.expect("operators may");
+    }
 
     let refused = pass(pb::TicketRole::Spectator, None).await.map(drop).expect_err("it says no session");
     assert_refused(&refused, Code::InvalidArgument, "NO_TARGET", "target");

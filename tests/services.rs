@@ -112,9 +112,17 @@ async fn health_is_told_for_the_server_and_for_each_service() {
 }
 
 #[tokio::test]
-async fn both_versions_of_reflection_list_all_services() {
+async fn both_versions_of_reflection_list_the_services_of_their_port_and_no_others() {
     let server = TestServer::arena(config()).await;
-    let expected = ["grpc.health.v1.Health", "tickwire.v1.GameService", "tickwire.v1.SessionService"];
+    let expected = BTreeSet::from([
+        "grpc.health.v1.Health",
+        "grpc.reflection.v1.ServerReflection",
+        "grpc.reflection.v1alpha.ServerReflection",
+        "tickwire.v1.ChatService",
+        "tickwire.v1.GameService",
+        "tickwire.v1.RecordingService",
+        "tickwire.v1.SessionService",
+    ]);
 
     let request = v1::ServerReflectionRequest {
         host: String::new(),
@@ -128,7 +136,7 @@ async fn both_versions_of_reflection_list_all_services() {
         panic!("{answer:?} is no list");
     };
     let listed: BTreeSet<&str> = list.service.iter().map(|service| service.name.as_str()).collect();
-    assert!(expected.iter().all(|name| listed.contains(name)), "{listed:?}");
+    assert_eq!(listed, expected);
 
     let request = v1alpha::ServerReflectionRequest {
         host: String::new(),
@@ -142,7 +150,7 @@ async fn both_versions_of_reflection_list_all_services() {
         panic!("{answer:?} is no list");
     };
     let listed: BTreeSet<&str> = list.service.iter().map(|service| service.name.as_str()).collect();
-    assert!(expected.iter().all(|name| listed.contains(name)), "{listed:?}");
+    assert_eq!(listed, expected);
     server.stop().await;
 }
 

@@ -84,7 +84,7 @@ async fn who_does_not_trust_the_server_or_speaks_otherwise_is_told() {
     assert!(matches!(error, ClientError::Connect { .. } | ClientError::Tls { .. }), "{error}");
     let plain = server.url().replace("https", "http");
     let error = Client::connect(&plain, &join).await.expect_err("it does not encrypt");
-    assert!(matches!(error, ClientError::Lost { .. }), "{error}");
+    assert!(matches!(&error, ClientError::Lost { reason } if reason.contains("begin it with https://")), "{error}");
 
     let unencrypted = TestServer::arena(config()).await;
     let encrypted = unencrypted.url().replace("http", "https");

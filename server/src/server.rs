@@ -20,6 +20,7 @@ use std::{
 
 use tickwire_recording::{Recording, Replay, ReplayError, game_of};
 use tickwire_shared::{Game, Tick};
+use tickwire_ticket::Role;
 use tokio::{
     net::TcpListener,
     time::{timeout, timeout_at},
@@ -256,6 +257,11 @@ impl Server {
     #[must_use]
     pub fn admin_address(&self) -> Option<SocketAddr> {
         self.admin.as_ref().map(AdminListener::address)
+    }
+
+    /// Whether the keys of its tickets sign, too.
+    pub(crate) fn signs_tickets(&self) -> bool {
+        self.serving.shared.identity.check_can_issue(Role::Operator).is_ok()
     }
 
     /// Where metrics are answered to whoever asks, where they are.

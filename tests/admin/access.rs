@@ -2,8 +2,12 @@
 
 use std::fs;
 
-use tickwire_proto::v1::{GetServerInfoRequest, RecordingState, ServerPhase, admin_service_client::AdminServiceClient};
-use tonic::Code;
+use http::uri::PathAndQuery;
+use tickwire_proto::v1::{
+    GetServerInfoRequest, GetServerInfoResponse, RecordingState, ServerPhase, admin_service_client::AdminServiceClient,
+};
+use tonic::{Code, Request};
+use tonic_prost::ProstCodec;
 
 use super::administrator::{Administered, Bearer, get};
 use crate::harness::{RawClient, config, reason_of};
@@ -36,8 +40,20 @@ async fn who_has_no_token_or_a_wrong_one_is_told_nothing_and_counted() {
         let status = client.get_server_info(GetServerInfoRequest {}).await.expect_err("it is no token");
         assert_eq!((status.code(), reason_of(&status).as_str()), (Code::Unauthenticated, "UNKNOWN_ADMIN_TOKEN"));
     }
+    // Also where there is nothing in the call to read, or no such method.
+    let call = async |path: &'static str| {
+        let mut grpc = tonic::client::Grpc::new(administered.endpoint().connect().await.expect("the server accepts"));
+        grpc.ready().await.expect("it is connected");
+        let nothing = Request::new(tokio_stream::empty::<GetServerInfoRequest>());
+        let codec = ProstCodec::<GetServerInfoRequest, GetServerInfoResponse>::default();
+        grpc.client_streaming(nothing, PathAndQuery::from_static(path), codec).await.map(drop)
+    };
+    for path in ["/tickwire.v1.AdminService/GetServerInfo", "/tickwire.v1.AdminService/Unheard"] {
+        let status = call(path).await.expect_err("there is no token");
+        assert_eq!((status.code(), reason_of(&status).as_str()), (Code::Unauthenticated, "UNKNOWN_ADMIN_TOKEN"));
+    }
     let info = administered.admin().await.get_server_info(GetServerInfoRequest {}).await.expect("it is the token");
-    assert_eq!(info.into_inner().failed_attempts, 2);
+    assert_eq!(info.into_inner().failed_attempts, 4);
     administered.server.stop().await;
 }
 

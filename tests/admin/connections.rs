@@ -133,13 +133,14 @@ async fn a_connection_without_another_request_is_closed_unless_statistics_are_se
     assert!(answer.starts_with("HTTP/1.1 200 OK"), "{answer}");
     assert_eq!(count(&administered.server, "IDLE"), 1);
 
-    // A call whose message does not come is nobody's.
+    // A call whose message does not come has no place, whoever makes it.
     let (requests, connection) =
         h2::client::handshake(connect(administered.address).await).await.expect("it speaks HTTP/2");
     let connection = tokio::spawn(connection);
     let mut requests = requests.ready().await.expect("it takes requests");
     let call = http::Request::post("http://localhost/tickwire.v1.AdminService/StreamStats")
-        .header("content-type", "application/grpc");
+        .header("content-type", "application/grpc")
+        .header("authorization", format!("Bearer {}", administered.token()));
     let (response, _body) = requests.send_request(call.body(()).expect("a request"), false).expect("it can be sent");
     within_patience(response).await.expect_err("it is never whole");
     let _ = within_patience(connection).await;

@@ -86,6 +86,31 @@ async fn nobody_ends_what_another_has_started() {
 }
 
 #[tokio::test]
+async fn who_has_created_a_session_and_nobody_else_is_told_its_code_again() {
+    let (server, mut client) = beads(empty()).await;
+    let hidden = NewSession { visibility: pb::SessionVisibility::ByCode.into(), ..NewSession::default() };
+    let pb::Session { name, join_code, .. } = create(&mut client, "ours", hidden).await;
+    let elsewhere = server.endpoint().local_address(Some([127, 0, 0, 2].into())).connect().await.expect("it accepts");
+    let mut other = SessionServiceClient::new(elsewhere);
+    assert!(!join_code.is_empty());
+    assert_eq!(get(&mut client, &name).await.expect("it runs").join_code, join_code);
+    assert_eq!(get(&mut other, &name).await.expect("it runs").join_code, "");
+    let (_, ticket) = join(&mut other, Target::JoinCode(join_code.clone()), "").await.expect("it is the code");
+    assert!(!ticket.is_empty());
+
+    let refused = end(&mut other, &name, "").await.map(drop).expect_err("it is another's");
+    assert_refused(&refused, Code::PermissionDenied, "NOT_CREATOR", "name");
+    for _ in 0..2 {
+        assert_eq!(end(&mut client, &name, "").await.expect("it is theirs").join_code, join_code);
+    }
+    eventually("it is let go", || server.probe.sessions().is_empty()).await;
+    assert_eq!(get(&mut client, &name).await.expect("it is known").join_code, join_code);
+    assert_eq!(get(&mut other, &name).await.expect("it is known").join_code, "");
+    assert_eq!(end(&mut other, &name, "").await.expect("it has ended").join_code, "");
+    server.stop().await;
+}
+
+#[tokio::test]
 async fn a_session_that_nobody_is_in_ends_and_one_that_came_with_the_server_does_not() {
     let (server, mut client) = beads(config()).await;
     let short = || NewSession {

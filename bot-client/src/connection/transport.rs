@@ -1,7 +1,7 @@
 //! The connection under a client, plain or encrypted: it counts its bytes, which only the transport sees.
 
 use std::{
-    io,
+    io, mem,
     net::IpAddr,
     pin::Pin,
     sync::{
@@ -29,6 +29,9 @@ use super::{
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// The ports of addresses that name none, of `http` and of `https`.
 const DEFAULT_PORTS: [u16; 2] = [80, 443];
+
+/// What TLS begins its answer with to who does not speak it. No HTTP/2 connection begins so: its first frame is not as long.
+const TLS_ALERT: u8 = 21;
 
 /// How a client connects. All of it may stay as it is by default.
 #[derive(Clone, Debug, PartialEq)]
@@ -114,7 +117,7 @@ pub(super) async fn connect(uri: &Uri, options: &ConnectOptions, wire: &Arc<Wire
         true => Transport::Plain(socket),
         false => Transport::Conditioned(Conditioned::new(socket, &options.conditions)),
     };
-    let counted = Counted { stream, wire: Arc::clone(wire) };
+    let counted = Counted { stream, wire: Arc::clone(wire), awaits_plain: !is_encrypted };
     if !is_encrypted {
         return Ok(Connection::Plain(counted));
     }
@@ -150,6 +153,8 @@ pub(super) enum Connection {
 pub(super) struct Counted {
     stream: Transport,
     wire: Arc<Wire>,
+    /// Nothing has come yet, and what comes is to be HTTP/2 as it is.
+    awaits_plain: bool,
 }
 
 #[derive(Debug)]
@@ -173,6 +178,11 @@ impl AsyncRead for Counted {
         let before = buf.filled().len();
         ready!(on_stream!(self, poll_read(cx, buf)))?;
         self.wire.received.fetch_add((buf.filled().len() - before) as u64, Ordering::Relaxed);
+        let is_first = mem::take(&mut self.awaits_plain);
+        if is_first && buf.filled().get(before) == Some(&TLS_ALERT) {
+            let reason = "the server encrypts, and the address does not say so: begin it with https://";
+            return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, reason)));
+        }
         Poll::Ready(Ok(()))
     }
 }

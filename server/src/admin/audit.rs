@@ -4,6 +4,7 @@
 //! without an end is of a server that was killed in between, or of a disk that failed then.
 
 use std::{
+    borrow::Cow,
     fs::{self, File, OpenOptions},
     io::{self, Write as _},
     path::{Path, PathBuf},
@@ -46,7 +47,7 @@ pub(super) struct Action {
     /// Of this server's run.
     number: u64,
     caller: Caller,
-    name: &'static str,
+    name: Cow<'static, str>,
     arguments: Json,
 }
 
@@ -86,7 +87,7 @@ impl Audit {
     /// Where it cannot be written: the action is not to be done then.
     pub(super) async fn begin(&self, caller: Caller, name: &'static str, arguments: Json) -> Result<Action, Refusal> {
         let number = self.number.fetch_add(1, Ordering::Relaxed);
-        let action = Action::new(number, caller, name, arguments);
+        let action = Action::new(number, caller, name.into(), arguments);
         self.write(&action.line("begun", "", None)).await.map_err(|problem| {
             error!(problem, action = name, "an admin's action is refused, since the audit log cannot be written");
             let message = format!("nothing was done: the audit log cannot be written: {problem}");
@@ -105,9 +106,15 @@ impl Audit {
     }
 
     /// Writes that somebody wanted what they may not.
-    pub(super) async fn deny(&self, caller: Caller, name: &'static str, arguments: Json, refusal: &Refusal) {
+    pub(super) async fn deny(
+        &self,
+        caller: Caller,
+        name: impl Into<Cow<'static, str>>,
+        arguments: Json,
+        refusal: &Refusal,
+    ) {
         let number = self.number.fetch_add(1, Ordering::Relaxed);
-        let action = Action::new(number, caller, name, arguments);
+        let action = Action::new(number, caller, name.into(), arguments);
         self.write_if_possible(&action.line("denied", &refusal.message, None)).await;
     }
 
@@ -129,7 +136,7 @@ impl Audit {
 }
 
 impl Action {
-    fn new(number: u64, caller: Caller, name: &'static str, mut arguments: Json) -> Self {
+    fn new(number: u64, caller: Caller, name: Cow<'static, str>, mut arguments: Json) -> Self {
         cut_texts(&mut arguments);
         Self { number, caller, name, arguments }
     }
@@ -140,7 +147,7 @@ impl Action {
             action: self.number,
             who: &self.caller.name,
             from: self.caller.from.map(|from| from.to_string()),
-            what: self.name,
+            what: &self.name,
             arguments: &self.arguments,
             outcome,
             problem,

@@ -13,14 +13,11 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use figment::{
-    Figment,
-    providers::{Format as _, Toml},
-};
+use http::{HeaderMap, header::AUTHORIZATION};
 use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
 use subtle::{Choice, ConditionallySelectable as _, ConstantTimeEq as _};
-use tonic::{Code, Request, metadata::MetadataMap};
+use tonic::Code;
 
 use super::AdminError;
 use crate::{reload::Staged, status::Refusal};
@@ -104,6 +101,8 @@ pub(super) struct Caller {
 pub(super) struct Unknown {
     /// Whether a token came at all.
     pub(super) has_token: bool,
+    /// Whether the tokens that are good stand in a file of the operator's.
+    pub(super) is_file: bool,
     /// It is one of so many that nobody is told of it any more.
     pub(super) is_flood: bool,
 }
@@ -127,6 +126,7 @@ struct Failures {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct TokensFile {
+    #[serde(default)]
     token: Vec<TokenEntry>,
 }
 
@@ -170,10 +170,11 @@ impl Tokens {
     fn parse(text: &str) -> Result<Vec<Known>, String> {
         const FORM: &str = "write for each: [[token]], name = \"…\", role = \"observer\", \"moderator\" or \"operator\", \
                             token = \"…\"";
-        let TokensFile { token: entries } = Figment::from(Toml::string(text)).extract().map_err(|error| {
-            // Not the library's whole words: they may hold a token.
-            let places: Vec<String> = error.into_iter().map(|error| error.path.join(".")).collect();
-            format!("it is no file of tokens ({}): {FORM}", places.join(", "))
+        let TokensFile { token: entries } = toml::from_str(text).map_err(|error| {
+            // Not the library's words: they may hold a token.
+            let before = error.span().and_then(|span| text.get(..span.start));
+            let line = before.map_or_else(String::new, |before| format!("line {}: ", 1 + before.matches('\n').count()));
+            format!("{line}this does not belong into a file of tokens: {FORM}")
         })?;
         if entries.is_empty() || entries.len() > TOKENS_MAX {
             return Err(format!("it has {} tokens: give it 1 to {TOKENS_MAX}; {FORM}", entries.len()));
@@ -204,13 +205,15 @@ impl Tokens {
     }
 
     /// Who asks, by `authorization: Bearer`.
-    pub(super) fn identify<T>(&self, request: &Request<T>) -> Result<Caller, Unknown> {
-        let token = bearer(request.metadata());
+    pub(super) fn identify(&self, headers: &HeaderMap, from: Option<SocketAddr>) -> Result<Caller, Unknown> {
+        let token = bearer(headers);
         match token.and_then(|token| self.find(token)) {
-            Some(Known { name, role, hash }) => {
-                Ok(Caller { name, role, from: request.remote_addr(), token: Some(hash) })
-            }
-            None => Err(Unknown { has_token: token.is_some(), is_flood: self.failures.note(Instant::now()) }),
+            Some(Known { name, role, hash }) => Ok(Caller { name, role, from, token: Some(hash) }),
+            None => Err(Unknown {
+                has_token: token.is_some(),
+                is_file: self.path.is_some(),
+                is_flood: self.failures.note(Instant::now()),
+            }),
         }
     }
 
@@ -294,22 +297,24 @@ impl Caller {
 }
 
 impl From<Unknown> for Refusal {
-    fn from(Unknown { has_token, is_flood }: Unknown) -> Self {
+    fn from(Unknown { has_token, is_file, is_flood }: Unknown) -> Self {
         if is_flood {
             let message = "too many attempts with a wrong token, or none";
             return Self::new(Code::ResourceExhausted, "TOO_MANY_ATTEMPTS", message).retry_after(FAILURE_INTERVAL);
         }
-        let message = if has_token {
-            "the token is not one of this server's: that of a running server is in admin.token in its data directory"
-        } else {
-            "send the token of an admin: authorization: Bearer TOKEN"
+        let message = match (has_token, is_file) {
+            (false, _) => "send the token of an admin: authorization: Bearer TOKEN",
+            (true, false) => {
+                "the token is not one of this server's: that of a running server is in admin.token in its data directory"
+            }
+            (true, true) => "the token is not one of this server's: those are in the file of its --admin-tokens",
         };
         Self::new(Code::Unauthenticated, "UNKNOWN_ADMIN_TOKEN", message)
     }
 }
 
-fn bearer(metadata: &MetadataMap) -> Option<&str> {
-    let value = metadata.get("authorization")?.to_str().ok()?;
+fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let value = headers.get(AUTHORIZATION)?.to_str().ok()?;
     let (scheme, token) = value.split_at_checked(SCHEME.len())?;
     (scheme.eq_ignore_ascii_case(SCHEME) && token.len() <= TOKEN_CHARS_MAX).then_some(token)
 }
@@ -342,20 +347,16 @@ mod tests {
         Tokens::new(None, Tokens::parse(FILE).expect("valid"))
     }
 
-    fn request(authorization: Option<&str>) -> Request<()> {
-        let mut request = Request::new(());
-        if let Some(value) = authorization {
-            request.metadata_mut().insert("authorization", value.parse().expect("ASCII"));
-        }
-        request
+    fn headers(authorization: Option<&str>) -> HeaderMap {
+        authorization.map(|value| (AUTHORIZATION, value.parse().expect("ASCII"))).into_iter().collect()
     }
 
     #[test]
     fn a_token_says_who_asks_and_what_they_may() {
         let tokens = tokens();
-        let caller = tokens.identify(&request(Some("Bearer fedcba9876543210fedcba9876543210"))).expect("known");
+        let caller = tokens.identify(&headers(Some("Bearer fedcba9876543210fedcba9876543210")), None).expect("known");
         assert_eq!((caller.name.as_str(), caller.role), ("ada", Role::Operator));
-        let caller = tokens.identify(&request(Some("bearer 0123456789abcdef0123456789abcdef"))).expect("known");
+        let caller = tokens.identify(&headers(Some("bearer 0123456789abcdef0123456789abcdef")), None).expect("known");
         assert_eq!(caller.needs(Role::Observer).map_err(|refusal| refusal.code), Ok(()));
         let refusal = caller.needs(Role::Moderator).expect_err("an observer only reads");
         assert_eq!((refusal.code, refusal.reason), (Code::PermissionDenied, "ROLE"));
@@ -365,20 +366,30 @@ mod tests {
     #[test]
     fn who_has_no_token_or_a_wrong_one_is_counted() {
         let tokens = tokens();
-        let unknown = |has_token| Err(Unknown { has_token, is_flood: false });
-        assert_eq!(tokens.identify(&request(None)), unknown(false));
-        assert_eq!(tokens.identify(&request(Some("Basic YWRhOg=="))), unknown(false));
-        assert_eq!(tokens.identify(&request(Some("Bearer "))), unknown(true));
-        assert_eq!(tokens.identify(&request(Some("Bearer fedcba9876543210fedcba987654321"))), unknown(true));
+        let unknown = |has_token| Err(Unknown { has_token, is_file: false, is_flood: false });
+        assert_eq!(tokens.identify(&headers(None), None), unknown(false));
+        assert_eq!(tokens.identify(&headers(Some("Basic YWRhOg==")), None), unknown(false));
+        assert_eq!(tokens.identify(&headers(Some("Bearer ")), None), unknown(true));
+        assert_eq!(tokens.identify(&headers(Some("Bearer fedcba9876543210fedcba987654321")), None), unknown(true));
         assert_eq!(tokens.failures(), 4);
+    }
+
+    #[test]
+    fn who_comes_with_a_wrong_token_is_told_where_the_right_ones_are() {
+        let of_file = Tokens { path: Some("tokens.toml".into()), ..tokens() };
+        for (tokens, place) in [(tokens(), "admin.token"), (of_file, "--admin-tokens")] {
+            let unknown = tokens.identify(&headers(Some("Bearer fedcba9876543210fedcba987654321")), None);
+            let refusal = Refusal::from(unknown.expect_err("it is none"));
+            assert!(refusal.message.contains(place), "{}", refusal.message);
+        }
     }
 
     #[test]
     fn of_a_flood_of_attempts_few_are_told_of_and_a_right_token_still_is_good() {
         let tokens = tokens();
-        let told = (0..100).filter(|_| !tokens.identify(&request(None)).expect_err("unknown").is_flood).count();
+        let told = (0..100).filter(|_| !tokens.identify(&headers(None), None).expect_err("unknown").is_flood).count();
         assert!((FAILURES_TOLD_MAX as usize..100).contains(&told), "{told}");
-        tokens.identify(&request(Some("Bearer fedcba9876543210fedcba9876543210"))).expect("known");
+        tokens.identify(&headers(Some("Bearer fedcba9876543210fedcba9876543210")), None).expect("known");
         // They leave who may less than they try their own.
         let told = (0..100).filter(|_| tokens.tells_of_denial()).count();
         assert!((FAILURES_TOLD_MAX as usize..100).contains(&told), "{told}");
@@ -396,7 +407,7 @@ mod tests {
         let path = directory.path().join("tokens.toml");
         std::fs::write(&path, FILE).expect("there is room");
         let tokens = Arc::new(Tokens::read(&path).expect("valid"));
-        let identify = |token: &str| tokens.identify(&request(Some(&format!("Bearer {token}"))));
+        let identify = |token: &str| tokens.identify(&headers(Some(&format!("Bearer {token}"))), None);
         let [old, new] = ["fedcba9876543210fedcba9876543210", "another-one-0123456789"];
         let ada = identify(old).expect("it is hers");
         let grafana = identify("0123456789abcdef0123456789abcdef").expect("it is its");
@@ -422,17 +433,21 @@ mod tests {
     fn each_made_token_is_another_and_long() {
         let [(tokens, first), (_, second)] = [(); 2].map(|()| Tokens::generate().expect("random bytes"));
         assert_eq!((first.len(), first == second), (64, false));
-        tokens.identify(&request(Some(&format!("Bearer {first}")))).expect("it is good");
-        tokens.identify(&request(Some(&format!("Bearer {second}")))).expect_err("it is another server's");
+        tokens.identify(&headers(Some(&format!("Bearer {first}"))), None).expect("it is good");
+        tokens.identify(&headers(Some(&format!("Bearer {second}"))), None).expect_err("it is another server's");
     }
 
     #[test]
     fn a_wrong_file_is_refused_without_its_tokens_in_the_words() {
         let refused = |text: &str| Tokens::parse(text).expect_err("it is wrong");
-        assert!(refused("").contains("[[token]]"));
+        assert!(refused("").contains("0 tokens") && refused("").contains("[[token]]"));
         assert!(refused("token = []").contains("0 tokens"));
         let said = refused(&FILE.replace("\"operator\"", "\"king\""));
-        assert!(said.contains("role") && !said.contains("fedcba"), "{said}");
+        assert!(said.starts_with("line 8: ") && said.contains("role") && !said.contains("king"), "{said}");
+        let said = refused(&FILE.replace("token = \"fedcba", "token = fedcba"));
+        assert!(said.starts_with("line 9: ") && !said.contains("fedcba"), "{said}");
+        let said = refused(&format!("{FILE}\ncolour = \"hunter2\"\n"));
+        assert!(said.starts_with("line 11: ") && !said.contains("hunter2"), "{said}");
         assert!(refused(&FILE.replace("\"ada\"", "\"grafana\"")).contains("\"grafana\""));
         let said = refused(&FILE.replace("fedcba9876543210fedcba9876543210", "hunter2"));
         assert!(said.contains("\"ada\" can be guessed") && !said.contains("hunter2"), "{said}");

@@ -2,7 +2,6 @@
 
 use std::{net::SocketAddr, path::Path, sync::Arc, thread};
 
-use tickwire_proto::v1::admin_service_server::AdminServiceServer;
 use tokio::{net::TcpListener, runtime::Builder, sync::oneshot};
 use tonic::service::Routes;
 use tracing::info;
@@ -87,11 +86,8 @@ impl BoundAdmin {
             TcpListener::from_std(listener).map_err(AdminError::Thread)?
         };
         register_files(shared, tls.as_ref(), &tokens);
-        let admin = Admin::new(Arc::clone(shared), tokens, Audit::new(directory));
-        let service = AdminServiceServer::new(admin);
-        let routes = Routes::from(http::http_routes(shared))
-            .add_service(service.max_decoding_message_size(MESSAGE_BYTES_MAX))
-            .prepare();
+        let admin = Admin::service(Arc::clone(shared), tokens, Audit::new(directory), MESSAGE_BYTES_MAX);
+        let routes = Routes::from(http::http_routes(shared)).add_service(admin).prepare();
         let site = Site { shared: Arc::clone(shared), routes, tls: tls.clone() };
         let is_encrypted = tls.is_some();
         let (stop, stopped) = oneshot::channel::<()>();

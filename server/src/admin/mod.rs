@@ -8,6 +8,7 @@ mod audit;
 mod auth;
 mod bans;
 mod files;
+mod gate;
 mod http;
 mod info;
 mod listener;

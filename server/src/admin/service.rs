@@ -4,15 +4,19 @@ use std::{pin::Pin, sync::Arc};
 
 use futures_util::Stream;
 use serde_json::{Value as Json, json};
-use tickwire_proto::v1::{self as pb, admin_service_server};
+use tickwire_proto::v1::{
+    self as pb,
+    admin_service_server::{self, AdminServiceServer},
+};
 use tokio::sync::Semaphore;
 use tonic::{Code, Request, Response, Status, async_trait};
-use tracing::{field, info, warn};
+use tracing::{field, info};
 
 use super::{
     actions::{self, Action},
     audit::Audit,
     auth::{Caller, Role, Tokens},
+    gate::Gate,
     info as server_info, players, stats,
     visits::{Held, Visit},
 };
@@ -31,11 +35,19 @@ pub(super) struct Admin {
 }
 
 impl Admin {
-    pub(super) fn new(shared: Arc<Shared>, tokens: Arc<Tokens>, audit: Audit) -> Self {
-        Self { shared, tokens, audit, stats: Arc::new(Semaphore::new(STATS_STREAMS_MAX)) }
+    /// The service, behind its gate.
+    pub(super) fn service(
+        shared: Arc<Shared>,
+        tokens: Arc<Tokens>,
+        audit: Audit,
+        message_bytes_max: usize,
+    ) -> Gate<AdminServiceServer<Self>> {
+        let stats = Arc::new(Semaphore::new(STATS_STREAMS_MAX));
+        let admin = Self { shared, tokens: Arc::clone(&tokens), audit: audit.clone(), stats };
+        Gate::new(AdminServiceServer::new(admin).max_decoding_message_size(message_bytes_max), tokens, audit)
     }
 
-    /// Who asks, where they may. Attempts of others are written down.
+    /// Who asks, where they may. Attempts at more are written down.
     async fn caller<T>(
         &self,
         request: &Request<T>,
@@ -43,24 +55,7 @@ impl Admin {
         what: &'static str,
         arguments: impl FnOnce() -> Json,
     ) -> Result<Caller, Refusal> {
-        let caller = match self.tokens.identify(request) {
-            Ok(caller) => caller,
-            Err(unknown) => {
-                let refusal = Refusal::from(unknown);
-                if !unknown.is_flood {
-                    let from = request.remote_addr();
-                    warn!(
-                        from = from.map(field::display),
-                        what,
-                        has_token = unknown.has_token,
-                        "somebody without a good token has asked as an admin"
-                    );
-                    // What they have sent is nobody's.
-                    self.audit.deny(Caller::nobody(from), what, json!({}), &refusal).await;
-                }
-                return Err(refusal);
-            }
-        };
+        let caller = request.extensions().get::<Caller>().cloned().expect("the gate lets nobody in without");
         if let Err(refusal) = caller.needs(role) {
             if self.tokens.tells_of_denial() {
                 self.audit.deny(caller, what, arguments(), &refusal).await;

@@ -56,7 +56,7 @@ pub(super) fn stream(
             _ = phase.wait_for(|phase| *phase == Phase::Ending) => return None,
         }
         if !may_ask() {
-            let status = Refusal::from(Unknown { has_token: true, is_flood: false }).into();
+            let status = Refusal::from(Unknown { has_token: true, is_file: true, is_flood: false }).into();
             return Some((Err(status), (shared, None, places, may_ask)));
         }
         let stats = stats(&shared);

@@ -2,10 +2,16 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use tickwire_ticket::{Algorithm, Claims, MintError, NoRandomness, Role, new_key};
+use tickwire_ticket::{Algorithm, Claims, KeyRing, MintError, NoRandomness, Role, new_key, random_id};
 
 use super::{CliError, output};
-use crate::identity::{self, ApiKeyName, IdentityError, new_api_key};
+use crate::{
+    identity::{self, ApiKeyName, IdentityError, new_api_key},
+    session::SessionName,
+};
+
+/// Of 6 bits each.
+const KID_RANDOM_CHARS: usize = 8;
 
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum KeysCommand {
@@ -17,7 +23,7 @@ pub(super) enum KeysCommand {
     },
     /// Print a new key of tickets, as a JSON Web Key Set for the file of --ticket-keys; it is secret
     NewTicketKey {
-        /// What tickets call it [default: key- and the time in seconds]
+        /// What tickets call it [default: key-, the time in seconds, and random characters]
         #[arg(long, value_name = "NAME")]
         kid: Option<String>,
         /// How it signs: EdDSA, whose public half can be given to servers; or HS256, one secret for all
@@ -56,9 +62,9 @@ pub(super) struct TicketArgs {
     /// Who its bearer is to the game's own accounts
     #[arg(long, value_name = "ID")]
     subject: String,
-    /// The session that it is for, such as sessions/arena-1
-    #[arg(long, value_name = "NAME")]
-    session: Option<String>,
+    /// The session that it is for, such as arena-1 or sessions/arena-1
+    #[arg(long, value_name = "NAME", value_parser = SessionName::typed)]
+    session: Option<SessionName>,
     /// The game of whose sessions it is for any
     #[arg(long, value_name = "NAME")]
     game: Option<String>,
@@ -106,13 +112,13 @@ pub(super) fn run(command: &KeysCommand) -> Result<(), CliError> {
             Ok(output::line(line)?)
         }
         KeysCommand::NewTicketKey { kid, algorithm } => {
-            let kid = kid.clone().unwrap_or_else(|| format!("key-{}", identity::unix_now()));
+            let kid = kid.clone().map_or_else(new_kid, Ok).map_err(KeysError::from)?;
             let algorithm = match algorithm {
                 AlgorithmOption::EdDsa => Algorithm::EdDsa,
                 AlgorithmOption::Hs256 => Algorithm::Hs256,
             };
             let set = new_key(&kid, algorithm).map_err(KeysError::from)?;
-            if tickwire_ticket::KeyRing::from_jwks(&set).is_err() {
+            if KeyRing::from_jwks(&set).is_err() {
                 return Err(KeysError::Kid(kid).into());
             }
             Ok(output::line(set.trim_end())?)
@@ -126,16 +132,40 @@ pub(super) fn run(command: &KeysCommand) -> Result<(), CliError> {
     }
 }
 
+/// A name that no other key of a set has: the older of two sorts before the newer.
+fn new_kid() -> Result<String, NoRandomness> {
+    let random = random_id()?;
+    let (random, _) = random.split_at_checked(KID_RANDOM_CHARS).expect("an id is longer, and ASCII");
+    Ok(format!("key-{}-{random}", identity::unix_now()))
+}
+
 fn ticket(arguments: &TicketArgs) -> Result<String, KeysError> {
     let keys = identity::read_ticket_keys(&arguments.ticket_keys)?;
     let now = identity::unix_now();
     let claims = Claims::new(&arguments.audience, &arguments.subject, arguments.role, now)?;
     let claims = Claims {
         expires_at: now + arguments.valid.as_secs(),
-        session: arguments.session.clone(),
+        session: arguments.session.as_ref().map(SessionName::to_string),
         game: arguments.game.clone(),
         name: arguments.name.clone(),
         ..claims
     };
     Ok(keys.sign(&claims)?.reveal().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn keys_that_are_made_in_one_moment_have_names_of_their_own() {
+        let kids: BTreeSet<String> = (0..100).map(|_| new_kid().expect("randomness")).collect();
+        assert_eq!(kids.len(), 100);
+        for kid in kids {
+            let set = new_key(&kid, Algorithm::EdDsa).expect("randomness");
+            assert!(KeyRing::from_jwks(&set).is_ok(), "{kid} is no name");
+        }
+    }
 }

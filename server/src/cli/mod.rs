@@ -1,6 +1,7 @@
 //! The command line: `serve`, `replay`, `recordings`, `admin`, `keys`, `soak`.
 
 mod admin;
+mod banner;
 mod bytes;
 mod diff;
 mod environment;
@@ -214,7 +215,7 @@ impl CliError {
             | Self::NothingSaved { .. }
             | Self::NothingCompared { .. }
             | Self::Io(_) => ExitCode::FAILURE,
-            Self::Admin(error) => error.exit_code(),
+            Self::Admin(error) => ExitCode::from(error.exit_code()),
         }
     }
 }

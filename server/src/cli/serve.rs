@@ -2,9 +2,9 @@
 
 use std::{
     convert::Infallible,
-    io, panic,
-    path::Path,
-    process,
+    io,
+    net::SocketAddr,
+    panic, process,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -23,7 +23,9 @@ use tokio::{
 use tracing::{error, info, warn};
 
 use super::{
-    CliError, INTERRUPTED, log,
+    CliError, INTERRUPTED,
+    banner::{Banner, Started},
+    log,
     options::{Layers, ServeConfig, ServeFlags},
     output, reload, soundness,
     traces::Traces,
@@ -85,9 +87,8 @@ where
     let ServeConfig { listen, drain, server: config, .. } = config;
     // Before anything is created on disk: most often it is the port that is taken.
     let listener = TcpListener::bind(listen).await.map_err(|source| CliError::Listen { address: listen, source })?;
-    let recordings = config.recordings.clone();
+    let banner = Banner::of(&config);
     let patience = Patience { drain, interrupted: config.timeouts.drain, close: config.timeouts.close };
-    let scheme = if config.tls.is_some() { "https" } else { "http" };
     let signals = Signals::new()?;
     let hangups = Hangups::new()?;
     let Some((server, mut signals)) = start(config, games, signals, patience).await? else { return Ok(()) };
@@ -95,7 +96,7 @@ where
     server.reloads().register("options", reload(server.control())?);
     task::spawn(reload_at(hangups, server.control()));
     // A server goes on though nobody reads what it prints.
-    let _ = greet(&format!("{scheme}://{}", listener.local_addr()?), &server, recordings.as_deref());
+    let _ = greet(&banner, listener.local_addr()?, &server);
     let shutdown = async move {
         let signal = signals.next().await;
         info!(signal, "ending");
@@ -118,22 +119,15 @@ async fn reload_at(mut hangups: Hangups, control: Control) {
 }
 
 /// Says where to go.
-fn greet(url: &str, server: &Server, recordings: Option<&Path>) -> io::Result<()> {
-    output::line(format_args!("Tickwire {} on {url} (gRPC)", env!("CARGO_PKG_VERSION")))?;
-    for session in server.sessions() {
-        output::line(format_args!("  session     {session}"))?;
-    }
-    if let Some(directory) = recordings {
-        output::line(format_args!("  recordings  {}", directory.display()))?;
-    }
-    if let Some(address) = server.admin_address() {
-        output::line(format_args!("  admin       {address}: tickwire-server admin info"))?;
-    }
-    if let Some(address) = server.metrics_address() {
-        output::line(format_args!("  metrics     http://{address}/metrics"))?;
-    }
-    output::line(format_args!("  play        tickwire-bots --connect {url} --bots 64 --seconds 30"))?;
-    output::line("  stop        Ctrl-C; twice to stop without a clean end")
+fn greet(banner: &Banner, address: SocketAddr, server: &Server) -> io::Result<()> {
+    let started = Started {
+        address,
+        sessions: server.sessions().collect(),
+        admin: server.admin_address(),
+        metrics: server.metrics_address(),
+        signs_tickets: server.signs_tickets(),
+    };
+    banner.lines(&started).into_iter().try_for_each(output::line)
 }
 
 /// Waits for the first signal; from then on another one ends the program at once.

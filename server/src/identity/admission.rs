@@ -9,6 +9,9 @@ use super::{
 };
 use crate::{play::Hello, session::SessionName, status::Refusal};
 
+const NO_SESSION_NAME: &str =
+    "its session is no session's name: that is \"sessions/\" and an id, such as \"sessions/arena-1\"";
+
 /// What somebody wants to come in for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Purpose {
@@ -45,7 +48,7 @@ impl Identity {
         hello.ticket = claims.reservation.clone().map(Secret::from);
         if let Some(named) = &claims.session {
             let Ok(named) = named.parse::<SessionName>() else {
-                return Err(self.refuse_saying(IdentityReason::TicketClaims, "its session is no session's name"));
+                return Err(self.refuse_saying(IdentityReason::TicketClaims, NO_SESSION_NAME));
             };
             if hello.session.get_or_insert_with(|| named.clone()) != &named {
                 return Err(self.refuse(IdentityReason::TicketSession));
@@ -74,24 +77,44 @@ impl Identity {
                 Ok(admission)
             }
             _ => {
-                self.admit_to_recordings(headers).await?;
+                self.admit_to_recordings(headers)?;
                 Ok(Admission { identity: self, pass: None })
             }
         }
     }
 
-    /// Whether a ticket that is no Hello's lets its bearer have recordings. It is used then.
-    pub(super) async fn admit_operator(&self, ticket: &Secret) -> Result<(), Refusal> {
+    /// Whether a ticket that a call bears lets it have recordings. It lets nobody in, so that it stays good for further calls
+    /// until it expires; once it has let somebody in by a Hello, it is good for none.
+    pub(super) fn admit_operator(&self, ticket: &Secret) -> Result<(), Refusal> {
+        self.look_at_operator(ticket).map_err(|refusal| refusal.field(AUTHORIZATION.as_str()))
+    }
+
+    fn look_at_operator(&self, ticket: &Secret) -> Result<(), Refusal> {
         let Some(tickets) = &self.tickets else { return Err(self.refuse(IdentityReason::ApiKeyUnknown)) };
         let claims = self.look_at(tickets, Some(ticket), Purpose::Recordings)?;
         if claims.session.is_some() || claims.game.is_some() {
             let problem = "recordings of all sessions take a ticket that is for no session or game in particular";
             return Err(self.refuse_saying(IdentityReason::TicketRole, problem));
         }
-        let mut admission = Admission { identity: self, pass: Some(Pass { tickets, claims, claim: None }) };
-        admission.record().await?;
-        admission.admitted();
-        Ok(())
+        let checked = tickets.used.check(TicketId::new(&claims.id), kept_until(&claims), unix_now());
+        checked.map_err(|error| self.not_claimed(error))
+    }
+
+    fn not_claimed(&self, error: NotClaimed) -> Refusal {
+        let reason = match error {
+            NotClaimed::Used => IdentityReason::TicketUsed,
+            NotClaimed::Forgotten => IdentityReason::TicketExpired,
+            NotClaimed::Full => IdentityReason::TicketsFull,
+            NotClaimed::Unwritten => IdentityReason::TicketsUnrecorded,
+            NotClaimed::Late => {
+                let message = format!(
+                    "the server's disk has not taken within {WRITE_TIME_MAX:?} that the ticket is used, so that it is not taken; \
+                     it stays good"
+                );
+                return self.refuse_saying(IdentityReason::TicketsUnrecorded, message);
+            }
+        };
+        self.refuse(reason)
     }
 
     /// Signature, time, audience and role. It has not been looked at whether the ticket was used.
@@ -112,6 +135,11 @@ impl Identity {
             Some(problem) => Err(self.refuse_saying(IdentityReason::TicketRole, problem)),
         }
     }
+}
+
+/// For as long as it would be taken.
+fn kept_until(claims: &Claims) -> u64 {
+    claims.expires_at.saturating_add(LEEWAY_SECONDS)
 }
 
 impl Admission<'_> {
@@ -138,24 +166,9 @@ impl Admission<'_> {
     /// Uses the ticket, which is on the disk then.
     pub(crate) async fn record(&mut self) -> Result<(), Refusal> {
         let Some(pass) = &mut self.pass else { return Ok(()) };
-        // For as long as it would be taken.
-        let until = pass.claims.expires_at.saturating_add(LEEWAY_SECONDS);
-        let claimed = pass.tickets.used.claim(TicketId::new(&pass.claims.id), until, unix_now()).await;
-        pass.claim = Some(claimed.map_err(|error| {
-            self.identity.refuse(match error {
-                NotClaimed::Used => IdentityReason::TicketUsed,
-                NotClaimed::Forgotten => IdentityReason::TicketExpired,
-                NotClaimed::Full => IdentityReason::TicketsFull,
-                NotClaimed::Unwritten => IdentityReason::TicketsUnrecorded,
-                NotClaimed::Late => {
-                    let message = format!(
-                        "the server's disk has not taken within {WRITE_TIME_MAX:?} that the ticket is used, so that it is not \
-                         taken; it stays good"
-                    );
-                    return self.identity.refuse_saying(IdentityReason::TicketsUnrecorded, message);
-                }
-            })
-        })?);
+        let claimed =
+            pass.tickets.used.claim(TicketId::new(&pass.claims.id), kept_until(&pass.claims), unix_now()).await;
+        pass.claim = Some(claimed.map_err(|error| self.identity.not_claimed(error))?);
         Ok(())
     }
 

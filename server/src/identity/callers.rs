@@ -36,14 +36,23 @@ impl Identity {
         }
     }
 
-    /// Whether somebody may have recordings that are not everybody's: by an API key, or by an operator's ticket, which is used
-    /// then.
-    pub(crate) async fn admit_to_recordings(&self, headers: &HeaderMap) -> Result<(), Refusal> {
+    /// Who asks for something that anybody may ask for; none, and no refusal, where they do not show it.
+    pub(crate) fn recognise(&self, headers: &HeaderMap) -> Option<Caller> {
+        match (&self.api_keys, self.config.auth) {
+            (Some(keys), _) => keys.load().find(bearer(headers)?.reveal()).map(Caller::Key),
+            (None, Auth::Open) => Some(Caller::Anyone),
+            (None, Auth::Ticket) => None,
+        }
+    }
+
+    /// Whether somebody may have recordings that are not everybody's: by an API key, or by an operator's ticket, which
+    /// stays good.
+    pub(crate) fn admit_to_recordings(&self, headers: &HeaderMap) -> Result<(), Refusal> {
         let bearer = bearer(headers).ok_or_else(|| self.refuse(IdentityReason::RecordingsPrivate))?;
         if bearer.reveal().starts_with(PREFIX) || !bearer.reveal().contains('.') {
             return self.caller_by(&bearer).map(drop);
         }
-        self.admit_operator(&bearer).await
+        self.admit_operator(&bearer)
     }
 
     fn caller_by(&self, key: &Secret) -> Result<Caller, Refusal> {

@@ -2,10 +2,12 @@ use std::fs;
 
 use http::{HeaderMap, HeaderValue, header::AUTHORIZATION};
 use tempfile::TempDir;
-use tickwire_ticket::{Claims, Role};
+use tickwire_proto::{PROTOCOL_VERSION, v1 as pb};
+use tickwire_ticket::{Claims, Role, Secret};
 use tonic::Code;
 
 use super::*;
+use crate::play::{FirstHello, read_hello};
 
 fn bearing(authorization: &str) -> HeaderMap {
     let value = HeaderValue::from_str(authorization).expect("it is ASCII");
@@ -91,13 +93,28 @@ async fn a_disk_that_hangs_lets_nobody_in_and_their_ticket_stays_good() {
     let claims = Claims::new("tickwire", "ann", Role::Operator, unix_now()).expect("randomness");
     let ticket = keys.sign(&claims).expect("it has a private key");
 
-    let refusal = identity.admit_operator(&ticket).await.expect_err("it is not on the disk");
+    let refusal = let_in(&identity, &ticket).await.expect_err("it is not on the disk");
     assert_eq!((refusal.code, refusal.reason), (Code::Unavailable, "TICKETS_UNRECORDED"));
     assert!(refusal.retry_after.is_some() && refusal.message.contains("within 2s"), "{refusal:?}");
     assert_eq!(identity.counters.refusals(IdentityReason::TicketsUnrecorded), 1);
+    identity.admit_operator(&ticket).expect("calls let nobody in, and wait for no disk");
 
-    let (admitted, text) = tokio::join!(identity.admit_operator(&ticket), async { disk.write() });
+    let (admitted, text) = tokio::join!(let_in(&identity, &ticket), async { disk.write() });
     admitted.expect("the disk writes again");
-    assert_eq!(identity.admit_operator(&ticket).await.expect_err("it is good for once").reason, "TICKET_USED");
+    assert_eq!(let_in(&identity, &ticket).await.expect_err("it is good for once").reason, "TICKET_USED");
+    let refusal = identity.admit_operator(&ticket).expect_err("it has let somebody in");
+    assert_eq!((refusal.reason, refusal.field.as_deref()), ("TICKET_USED", Some("authorization")));
     assert_eq!(text.lines().filter_map(|line| line.chars().next()).collect::<String>(), "+-+");
+}
+
+/// Lets somebody in by a Hello.
+async fn let_in(identity: &Identity, ticket: &Secret) -> Result<(), Refusal> {
+    let ticket = ticket.reveal().to_owned();
+    let hello = pb::Hello { protocol_version: PROTOCOL_VERSION, ticket, ..pb::Hello::default() };
+    let message = pb::ClientMessage { kind: Some(pb::client_message::Kind::Hello(hello)) };
+    let FirstHello::Join(mut hello) = read_hello(message)? else { panic!("it asks for a seat") };
+    let mut admission = identity.admit(&mut hello, Purpose::Watch)?;
+    admission.record().await?;
+    admission.admitted();
+    Ok(())
 }

@@ -179,6 +179,11 @@ impl UsedTickets {
         }
     }
 
+    /// Whether a ticket that is good until `until` has let nobody in. It stays as it is.
+    pub(super) fn check(&self, id: TicketId, until: u64, now: u64) -> Result<(), NotClaimed> {
+        self.lock().check(id, until, now)
+    }
+
     /// Claims a ticket for this process, and has that noted, if there is a file: with what will be told of it.
     fn begin_claim(
         self: &Arc<Self>,
@@ -235,14 +240,16 @@ impl Drop for UsedTickets {
 }
 
 impl State {
-    fn insert(&mut self, id: TicketId, until: u64, now: u64) -> Result<(), NotClaimed> {
+    fn check(&mut self, id: TicketId, until: u64, now: u64) -> Result<(), NotClaimed> {
         self.forget(now);
         if self.until.contains_key(&id) {
             return Err(NotClaimed::Used);
         }
-        if until <= self.forgotten {
-            return Err(NotClaimed::Forgotten);
-        }
+        if until <= self.forgotten { Err(NotClaimed::Forgotten) } else { Ok(()) }
+    }
+
+    fn insert(&mut self, id: TicketId, until: u64, now: u64) -> Result<(), NotClaimed> {
+        self.check(id, until, now)?;
         if self.until.len() >= TICKETS_MAX {
             return Err(NotClaimed::Full);
         }

@@ -74,6 +74,10 @@ pub(super) enum TlsProblem {
     Pem { wanted: &'static str, source: pem::Error },
     #[error("holds no {0}: name the PEM file that does")]
     Empty(&'static str),
+    #[error(
+        "begins with no certificate that TLS can be done with: {0}; make one of X.509 version 3, as docs/tls.md and docs/admin.md have it"
+    )]
+    Certificate(rustls::CertificateError),
     #[error("is no private key that TLS can be done with: {0}")]
     Key(rustls::Error),
     #[error("is not the private key of the first certificate of {}: name the two that belong together", .0.display())]
@@ -215,6 +219,7 @@ pub(super) fn read_key(certificates: &Path, key: &Path, provider: &CryptoProvide
     })?;
     CertifiedKey::from_der(chain, private, provider).map_err(|error| match error {
         rustls::Error::InconsistentKeys(_) => at_key(TlsProblem::OtherKey(certificates.to_owned())),
+        rustls::Error::InvalidCertificate(error) => TlsError::new(certificates, TlsProblem::Certificate(error)),
         error => at_key(TlsProblem::Key(error)),
     })
 }
@@ -323,6 +328,25 @@ mod tests {
         ] {
             assert!(error.contains(named) && error.contains(problem), "{error}");
         }
+    }
+
+    /// As `openssl x509 -req` makes them of version 1, where it is told of no extensions.
+    const VERSION_1: &str = "-----BEGIN CERTIFICATE-----
+MIHbMIGOAhR3O0wkgm/srk6K+PMj1RL5XawBpjAFBgMrZXAwETEPMA0GA1UEAwwG
+YWRtaW5zMCAXDTI2MTEyMzExMDYwNVoYDzIxMjYxMDMwMTEwNjA1WjAOMQwwCgYD
+VQQDDANhZGEwKjAFBgMrZXADIQBVdMbPV1s69H6MoDnK2L3lazGmlkkvUi2yjvAe
+II2L+TAFBgMrZXADQQDnOM2wwI7kPYGhMOnRAUMEBnEfSn2d/PYsQWwJUtDqIusF
+9lTcdGRDiHXw2b3vPslvBAfK2Ydx1KQdWLdlNg8G
+-----END CERTIFICATE-----
+";
+
+    #[test]
+    fn a_certificate_of_version_1_is_to_blame_itself_and_not_its_key() {
+        let directory = tempfile::tempdir().expect("there is room");
+        let files = files(directory.path(), &(VERSION_1.to_owned(), pair().1));
+        let error = Tls::load(files).expect_err("it is of no use").to_string();
+        assert!(error.contains("server.pem: begins with no certificate") && error.contains("version 3"), "{error}");
+        assert!(!error.contains("server.key"), "{error}");
     }
 
     #[test]

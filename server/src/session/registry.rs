@@ -44,6 +44,11 @@ impl SessionName {
         self.id().strip_prefix(game)?.strip_prefix('-')?.parse().ok()
     }
 
+    /// A name as people type it: with `sessions/`, or the id alone. On the wire, and in tickets, it is always whole.
+    pub(crate) fn typed(word: &str) -> Result<Self, SessionNameError> {
+        if word.starts_with(COLLECTION) { word.parse() } else { Self::of_id(word) }
+    }
+
     /// The part after `sessions/`.
     pub(crate) fn id(&self) -> &str {
         &self.0[COLLECTION.len()..]
@@ -90,6 +95,7 @@ pub(crate) struct Listing {
 #[derive(Debug)]
 struct Buried {
     name: SessionName,
+    /// As its creator is told.
     session: pb::Session,
     creator: Option<Creator>,
     at: Instant,
@@ -130,7 +136,7 @@ impl Registry {
         self.news.send_replace(());
     }
 
-    /// Keeps what is told of a session that has ended.
+    /// Keeps what its creator is told of a session that has ended.
     pub(crate) fn bury(&self, handle: &SessionHandle, session: pb::Session, now: Instant) {
         let mut buried = self.lock_buried();
         if buried.len() == BURIED_MAX {
@@ -140,10 +146,18 @@ impl Registry {
         buried.push_back(Buried { name: handle.name.clone(), session, creator, at: now });
     }
 
-    /// What is told of the session of this name that has ended lately.
+    /// What anybody is told of the session of this name that has ended lately.
     pub(crate) fn buried(&self, name: &SessionName) -> Option<pb::Session> {
+        self.buried_for(name, None)
+    }
+
+    /// What a caller is told of it: how it was joined, only if they have created it.
+    pub(crate) fn buried_for(&self, name: &SessionName, caller: Option<&Creator>) -> Option<pb::Session> {
         let buried = self.lock_buried();
-        buried.iter().rev().find(|buried| buried.name == *name).map(|buried| buried.session.clone())
+        let Buried { session, creator, .. } = buried.iter().rev().find(|buried| buried.name == *name)?;
+        let is_theirs = caller.is_some() && creator.as_ref() == caller;
+        let join_code = if is_theirs { session.join_code.clone() } else { String::new() };
+        Some(pb::Session { join_code, ..session.clone() })
     }
 
     /// Forgets that there was a session of this name, for who has created it. False: it is another's; none: it was forgotten.
@@ -218,6 +232,12 @@ mod tests {
         assert_eq!((name.id(), name.number("arena"), name.number("are")), ("arena-1", Some(1), None));
         for wrong in ["", "arena-1", "sessions/", "sessions/Arena", "sessions/a/b", "sessions/../x"] {
             assert!(wrong.parse::<SessionName>().is_err(), "{wrong:?} is a name");
+        }
+        for typed in ["arena-1", "sessions/arena-1"] {
+            assert_eq!(SessionName::typed(typed), Ok(name.clone()));
+        }
+        for wrong in ["", "sessions/", "Arena 1", "sessions/sessions/a", "recordings/a"] {
+            assert!(SessionName::typed(wrong).is_err(), "{wrong:?} is a name");
         }
         let long = "x".repeat(10_000).parse::<SessionName>().expect_err("too long");
         assert!(long.to_string().len() < 300);

@@ -46,16 +46,28 @@ pub(super) struct Authorised {
 /// Who the caller is, if it may change sessions and have seats: who has an API key, where the server asks for
 /// one; else whoever reaches the port. With sessions of others they may do only what everybody may.
 pub(super) fn authorise<T>(shared: &Shared, request: &Request<T>, action: Action) -> Result<Authorised, Refusal> {
-    let (creator, address) = match shared.identity.caller(request.metadata().as_ref())? {
+    let caller = shared.identity.caller(request.metadata().as_ref())?;
+    let authorised = authorised(caller, request).ok_or_else(|| {
+        Refusal::new(Code::Unavailable, "DISCONNECTED", "the connection of this call is gone: connect again")
+    })?;
+    debug!(creator = %authorised.creator, action = action.as_str(), "a call");
+    Ok(authorised)
+}
+
+/// Who the caller of what anybody may call is, where they show it: whose sessions they are told more of.
+pub(super) fn recognise<T>(shared: &Shared, request: &Request<T>) -> Option<Creator> {
+    let caller = shared.identity.recognise(request.metadata().as_ref())?;
+    authorised(caller, request).map(|authorised| authorised.creator)
+}
+
+/// None where the connection is gone.
+fn authorised<T>(caller: Caller, request: &Request<T>) -> Option<Authorised> {
+    let (creator, address) = match caller {
         Caller::Key(name) => (format!("key {}", name.as_str()), None),
         Caller::Anyone => {
-            let address = request.extensions().get::<PeerAddress>().ok_or_else(|| {
-                Refusal::new(Code::Unavailable, "DISCONNECTED", "the connection of this call is gone: connect again")
-            })?;
-            (format!("address {}", customer_of(address.0).addr()), Some(address.0))
+            let address = request.extensions().get::<PeerAddress>()?.0;
+            (format!("address {}", customer_of(address).addr()), Some(address))
         }
     };
-    let creator = Creator::new(creator);
-    debug!(%creator, action = action.as_str(), "a call");
-    Ok(Authorised { creator, address })
+    Some(Authorised { creator: Creator::new(creator), address })
 }

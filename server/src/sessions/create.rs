@@ -12,7 +12,7 @@ use tonic::Code;
 use tracing::{error, info};
 
 use super::{
-    describe::{describe, describe_to_creator},
+    describe::describe_to_creator,
     filter::{name_of, not_found},
     lobby::{Awaited, Creation, CreationOutcome, Lobby, Pending, State, Waiting, awaited, check_serving},
     request::{self, Wanted},
@@ -268,11 +268,11 @@ impl Lobby {
         let name = name_of(&request.name)?;
         request::check_result(&request.result_json)?;
         let Some(session) = shared.registry.get(&name) else {
-            return shared.registry.buried(&name).ok_or_else(|| not_found(&name));
+            return shared.registry.buried_for(&name, Some(caller)).ok_or_else(|| not_found(&name));
         };
         check_creator(&session, caller)?;
         finish(&session, request.result_json).await;
-        Ok(describe(shared, &session))
+        Ok(describe_to_creator(shared, &session))
     }
 
     /// Ends a session where it runs, for who has created it, and forgets it.

@@ -7,7 +7,7 @@ use tickwire_recording::{RecorderState, RecorderStatus};
 
 use crate::{
     server::{Phase, Shared},
-    session::{SessionHandle, SessionState, Visibility},
+    session::{Creator, SessionHandle, SessionState, Visibility},
 };
 
 /// A session as it is now.
@@ -49,6 +49,15 @@ pub(super) fn describe(shared: &Shared, session: &SessionHandle) -> pb::Session 
             cause: ending.cause.into(),
             result_json: ending.result_json,
         }),
+    }
+}
+
+/// A session as it is now, for a caller; who has created it is told how others join, too.
+pub(super) fn describe_to(shared: &Shared, session: &SessionHandle, caller: Option<&Creator>) -> pb::Session {
+    let creator = session.terms.creation.as_ref().map(|creation| &creation.creator);
+    match caller {
+        Some(caller) if creator == Some(caller) => describe_to_creator(shared, session),
+        _ => describe(shared, session),
     }
 }
 

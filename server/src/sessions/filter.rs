@@ -9,12 +9,12 @@ use tickwire_proto::v1 as pb;
 use tonic::Code;
 
 use super::{
-    describe::{self, describe, state_of},
+    describe::{self, describe, describe_to, state_of},
     request,
 };
 use crate::{
     server::Shared,
-    session::{SessionHandle, SessionName, SessionNameError},
+    session::{Creator, SessionHandle, SessionName, SessionNameError},
     status::Refusal,
 };
 
@@ -123,11 +123,16 @@ pub(super) fn not_found(name: &SessionName) -> Refusal {
     Refusal::new(Code::NotFound, "NOT_FOUND", format!("there is no {name} on this server")).field("name")
 }
 
-pub(super) fn get(shared: &Shared, request: &pb::GetSessionRequest) -> Result<pb::Session, Refusal> {
+/// A session, as far as its `caller` may know of it.
+pub(super) fn get(
+    shared: &Shared,
+    caller: Option<&Creator>,
+    request: &pb::GetSessionRequest,
+) -> Result<pb::Session, Refusal> {
     let name = name_of(&request.name)?;
     let hosted = || describe::hosted(shared).filter(|hosted| hosted.name == name.to_string());
-    let running = shared.registry.get(&name).map(|session| describe(shared, &session));
-    running.or_else(|| shared.registry.buried(&name)).or_else(hosted).ok_or_else(|| not_found(&name))
+    let running = shared.registry.get(&name).map(|session| describe_to(shared, &session, caller));
+    running.or_else(|| shared.registry.buried_for(&name, caller)).or_else(hosted).ok_or_else(|| not_found(&name))
 }
 
 pub(super) fn list(shared: &Shared, request: pb::ListSessionsRequest) -> Result<pb::ListSessionsResponse, Refusal> {

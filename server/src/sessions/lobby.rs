@@ -17,7 +17,7 @@ use tokio::{
 use tonic::Code;
 use tracing::info;
 
-use super::{attempts::Attempts, callers::Callers, catalogue::Catalogue, describe::describe};
+use super::{attempts::Attempts, callers::Callers, catalogue::Catalogue, describe::describe_to_creator};
 use crate::{
     limits::Permit,
     log_fields::millis,
@@ -187,7 +187,7 @@ impl Lobby {
     fn bury(&self, shared: &Shared, session: &Arc<SessionHandle>) {
         let _state = self.lock();
         if self.host.registry.get(&session.name).is_some_and(|held| Arc::ptr_eq(&held, session)) {
-            self.host.registry.bury(session, describe(shared, session), Instant::now());
+            self.host.registry.bury(session, describe_to_creator(shared, session), Instant::now());
             self.host.forget(session);
         }
     }

@@ -22,7 +22,7 @@ use tickwire_proto::v1::{
 };
 use tonic::{Request, Response, Status, async_trait};
 
-use self::authorise::{Action, authorise};
+use self::authorise::{Action, authorise, recognise};
 pub(crate) use self::{
     describe::{describe_recording, state_of},
     lobby::Lobby,
@@ -56,7 +56,8 @@ impl session_service_server::SessionService for Sessions {
     }
 
     async fn get_session(&self, request: Request<GetSessionRequest>) -> Result<Response<Session>, Status> {
-        Ok(Response::new(filter::get(&self.shared, request.get_ref())?))
+        let caller = recognise(&self.shared, &request);
+        Ok(Response::new(filter::get(&self.shared, caller.as_ref(), request.get_ref())?))
     }
 
     async fn list_sessions(

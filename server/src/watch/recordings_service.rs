@@ -68,7 +68,7 @@ impl Methods for RecordingService {
         match request.uri().path() {
             "/tickwire.v1.RecordingService/GetRecording" => {
                 let get = async move |request: pb::GetRecordingRequest| {
-                    permit(&shared, &headers).await?;
+                    permit(&shared, &headers)?;
                     let described = blocking(&shared, move |shared| {
                         let found = find(&shared.library, &request.name)?;
                         Ok(found.describe(&shared.registry))
@@ -79,14 +79,14 @@ impl Methods for RecordingService {
             }
             "/tickwire.v1.RecordingService/ListRecordings" => {
                 let list = async move |request| {
-                    permit(&shared, &headers).await?;
+                    permit(&shared, &headers)?;
                     Ok(blocking(&shared, move |shared| list(shared, &request)).await?)
                 };
                 rpc::unary(request, bytes_max, gzip, list).await
             }
             "/tickwire.v1.RecordingService/DownloadRecording" => {
                 let download = async move |request: pb::DownloadRecordingRequest| {
-                    permit(&shared, &headers).await?;
+                    permit(&shared, &headers)?;
                     download(&shared, &headers, request.name).await
                 };
                 rpc::streaming(request, bytes_max, gzip, download).await
@@ -148,8 +148,8 @@ async fn replay(
 }
 
 /// Lets those go on who may know of recordings.
-async fn permit(shared: &Shared, headers: &HeaderMap) -> Result<(), Refusal> {
-    if shared.library.is_public { Ok(()) } else { shared.identity.admit_to_recordings(headers).await }
+fn permit(shared: &Shared, headers: &HeaderMap) -> Result<(), Refusal> {
+    if shared.library.is_public { Ok(()) } else { shared.identity.admit_to_recordings(headers) }
 }
 
 /// Asks the disk, where nobody waits but the caller.
@@ -216,7 +216,7 @@ async fn download(
     let (found, is_by_code) = found.await?;
     // What is everybody's is still not the match of those who have its code.
     if is_by_code {
-        shared.identity.admit_to_recordings(headers).await?;
+        shared.identity.admit_to_recordings(headers)?;
     }
     let file = blocking(shared, move |shared| {
         let most = shared.limits().downloads_max;

@@ -239,6 +239,11 @@ fn what_goes_wrong_is_said_in_words_and_by_the_exit_code() {
     let unknown_token = server.admin(&["info", "--token-file", wrong_token]);
     let no_address = server.admin(&["info", "--address", "localhost"]);
     let closed = server.admin(&["info", "--address", "127.0.0.1:1"]);
+    let players = server.url.trim_start_matches("http://");
+    let token = server.data.path().join("admin.token");
+    let token = token.to_str().expect("UTF-8");
+    let of_players = server.admin(&["info", "--address", players, "--token-file", token]);
+    let of_players_too = server.admin(&["kick", "arena-1", "1", "--address", &server.url, "--token-file", token]);
     let no_session = server.admin(&["pause", "chess-1"]);
     let not_paused = server.admin(&["step", "arena-1"]);
     let not_draining = server.admin(&["cancel-drain"]);
@@ -251,6 +256,8 @@ fn what_goes_wrong_is_said_in_words_and_by_the_exit_code() {
         (unknown_token, 4, "the token is not one of this server's"),
         (no_address, 2, "\"localhost\" is no address"),
         (closed, 3, "nobody answers at 127.0.0.1:1: "),
+        (of_players, 3, "is where players connect"),
+        (of_players_too, 3, "admin.address in the data directory"),
         (not_paused, 1, "sessions/arena-1 is not paused: pause it first (NOT_PAUSED)"),
         (not_draining, 1, "the server does not drain (NOT_DRAINING)"),
         (of_a_spectator, 1, "there is no player 0 in sessions/arena-1 (NOT_FOUND)"),

@@ -126,7 +126,7 @@ impl Claims {
         let claims = Self {
             audience: read.audience()?,
             subject: read.required("sub", SUBJECT_BYTES_MAX)?,
-            role: role.parse().map_err(|problem| TicketError::Claim { claim: "role", problem })?,
+            role: role.parse().map_err(|_| TicketError::Claim { claim: "role", problem: NO_ROLE })?,
             id: read.required("jti", SUBJECT_BYTES_MAX)?,
             issued_at: read.time("iat")?.ok_or(MISSING("iat"))?,
             not_before: read.time("nbf")?,
@@ -137,12 +137,15 @@ impl Claims {
             reservation: read.text("rsv", TEXT_BYTES_MAX)?,
         };
         if claims.role != Role::Operator && claims.session.is_none() && claims.game.is_none() {
-            let problem = "a player's or a spectator's ticket is for a session, or for any of a game";
+            let problem =
+                "is missing, and so is game: a player's or a spectator's ticket is for a session, or for any of a game";
             return Err(TicketError::Claim { claim: "session", problem });
         }
         Ok(claims)
     }
 }
+
+const NO_ROLE: &str = "is none: choose player, spectator or operator";
 
 const MISSING: fn(&'static str) -> TicketError = |claim| TicketError::Claim { claim, problem: "is missing" };
 

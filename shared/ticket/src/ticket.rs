@@ -25,6 +25,9 @@ pub enum TicketError {
     /// It is no signed token at all.
     #[error("this is no ticket: it is a JSON Web Token of three parts, {TICKET_BYTES_MAX} bytes at most")]
     Malformed,
+    /// Its header has `crit`: it is not to be taken by who does not understand what that names.
+    #[error("its header has crit, and nothing that it could name is understood here: leave it out")]
+    Critical,
     /// Its header names no key of the ring.
     #[error("its kid is none of this server's keys")]
     UnknownKey,
@@ -43,7 +46,7 @@ pub enum TicketError {
         problem: &'static str,
     },
     /// It is for other servers.
-    #[error("its aud is another server")]
+    #[error("its aud names other servers, not this one: see the server's --ticket-audience")]
     Audience,
     /// Its time is over.
     #[error("it has expired: ask for a new one")]
@@ -121,7 +124,7 @@ impl KeyRing {
             header.and_then(|json| serde_json::from_slice(&json).ok()).ok_or(TicketError::Malformed)?;
         // Who does not understand what is critical must not go on.
         if header.contains_key("crit") {
-            return Err(TicketError::Malformed);
+            return Err(TicketError::Critical);
         }
         let text = |member| header.get(member).and_then(Value::as_str);
         let key = text("kid").and_then(|kid| self.get(kid)).ok_or(TicketError::UnknownKey)?;

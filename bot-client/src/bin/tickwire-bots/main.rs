@@ -56,8 +56,8 @@ struct Options {
     /// How long they all play, once the last one has joined.
     #[arg(long, value_name = "S", default_value = "30", value_parser = seconds)]
     seconds: Duration,
-    /// The session's name, such as sessions/arena-1; without it the server's first.
-    #[arg(long, value_name = "NAME", default_value = "", hide_default_value = true)]
+    /// The session, such as arena-1 or sessions/arena-1; without it the server's first.
+    #[arg(long, value_name = "NAME", default_value = "", hide_default_value = true, value_parser = session)]
     session: String,
     /// What bots do: idle, wander, chase, chaos, or trace:FILE with a Doom demo (.lmp) of recorded human input. Of several,
     /// separated by commas or in options of their own, bots take one each in turn: "wander,trace:FILE" is half and half,
@@ -128,8 +128,31 @@ struct Options {
     quiet: bool,
 }
 
+/// Whole names have this in front, which need not be typed.
+const SESSIONS: &str = "sessions/";
+
+fn session(word: &str) -> Result<String, Infallible> {
+    let is_whole = word.is_empty() || word.starts_with(SESSIONS);
+    Ok(if is_whole { word.to_owned() } else { format!("{SESSIONS}{word}") })
+}
+
 fn secret(word: &str) -> Result<Secret, Infallible> {
     Ok(word.to_owned().into())
+}
+
+/// Whom bots take for the server.
+fn trust(options: &Options) -> Result<Trust, String> {
+    const HTTPS: &str = "https://";
+    let Some(file) = &options.tls_ca else { return Ok(Trust::System) };
+    let is_encrypted = options.connect.get(..HTTPS.len()).is_some_and(|scheme| scheme.eq_ignore_ascii_case(HTTPS));
+    if !is_encrypted {
+        let url = &options.connect;
+        return Err(format!(
+            "tls_ca: nothing is encrypted with {url}: name the server by {HTTPS}, or leave --tls-ca out"
+        ));
+    }
+    let read = fs::read(file).map(Trust::Certificates);
+    read.map_err(|error| format!("tls_ca: {} cannot be read: {error}", file.display()))
 }
 
 /// What lets bots in.
@@ -192,15 +215,8 @@ fn threads_for(bots: usize) -> usize {
 
 fn main() -> ExitCode {
     let options = Options::parse();
-    let trust = match options.tls_ca.as_deref().map(fs::read).transpose() {
-        Ok(certificates) => certificates.map_or(Trust::System, Trust::Certificates),
-        Err(error) => {
-            complain(&format!("tls_ca: the file cannot be read: {error}"));
-            return EXIT_USAGE.into();
-        }
-    };
-    let tickets = match tickets(&options) {
-        Ok(tickets) => tickets,
+    let (trust, tickets) = match trust(&options).and_then(|trust| Ok((trust, tickets(&options)?))) {
+        Ok(both) => both,
         Err(error) => {
             complain(&error);
             return EXIT_USAGE.into();
@@ -342,6 +358,15 @@ mod tests {
     }
 
     #[test]
+    fn certificates_are_for_servers_that_encrypt() {
+        let refused = |words: &str| trust(&parse(words).unwrap()).unwrap_err();
+        let plain = refused("--tls-ca server.pem");
+        assert!(plain.contains("http://127.0.0.1:7777") && plain.contains("name the server by https://"), "{plain}");
+        assert!(refused("--connect HTTPS://a:1 --tls-ca no-such-file").contains("no-such-file cannot be read"));
+        assert_eq!(trust(&parse("--connect https://a:1").unwrap()), Ok(Trust::System));
+    }
+
+    #[test]
     fn conditions_are_written_with_their_units() {
         let options = parse("--simulate-latency 100ms --simulate-stalls 2s:200ms --bind 127.0.0.2,::1").unwrap();
         assert_eq!((options.simulate_latency, options.simulate_jitter), (Some(Duration::from_millis(100)), None));
@@ -352,6 +377,13 @@ mod tests {
         {
             assert!(parse(words).is_err(), "{words}");
         }
+    }
+
+    #[test]
+    fn a_session_may_be_named_by_its_id_alone() {
+        let of = |words: &str| parse(words).unwrap().session;
+        assert_eq!([of("--session arena-1"), of("--session sessions/arena-1")], ["sessions/arena-1"; 2]);
+        assert_eq!(of(""), "");
     }
 
     #[test]

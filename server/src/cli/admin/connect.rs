@@ -15,7 +15,7 @@ use rustls::pki_types::ServerName;
 
 use tickwire_proto::v1::admin_service_client::AdminServiceClient;
 use tonic::{
-    Request, Status,
+    Code, Request, Status,
     metadata::{Ascii, MetadataValue},
     service::{Interceptor, interceptor::InterceptedService},
     transport::{Channel, Endpoint, Uri},
@@ -104,6 +104,9 @@ impl AdminClient {
     pub(super) fn explain(&self, status: Box<Status>) -> AdminCliError {
         if let Some(objection) = self.objection.get() {
             return AdminCliError::objection(&self.address, objection);
+        }
+        if status.code() == Code::Unimplemented {
+            return AdminCliError::NotForAdmins { address: self.address.clone() };
         }
         // What a server has sent has none.
         let Some(lost) = status.source() else { return AdminCliError::Refused(status) };

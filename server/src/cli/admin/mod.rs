@@ -4,7 +4,7 @@ mod connect;
 mod encrypted;
 mod words;
 
-use std::{path::PathBuf, process::ExitCode, time::Duration};
+use std::{path::PathBuf, time::Duration};
 
 use serde_json::{Value as Json, json};
 use tickwire_proto::v1 as pb;
@@ -12,8 +12,14 @@ use tokio::runtime::Builder;
 use tonic::{Code, Status};
 
 use super::{CliError, USAGE, output};
-use crate::net::TlsError;
+use crate::{
+    net::TlsError,
+    session::{SessionName, SessionNameError},
+};
 use connect::AdminClient;
+
+/// Why a wrong token is refused, in place of anything else, when too many were wrong before.
+const TOO_MANY_ATTEMPTS: &str = "TOO_MANY_ATTEMPTS";
 
 /// What all of the commands take.
 #[derive(Debug, clap::Args)]
@@ -80,12 +86,14 @@ enum AdminCommand {
     /// List who plays
     Players {
         /// Only those of this session, such as arena-1
-        session: Option<String>,
+        #[arg(value_parser = SessionName::typed)]
+        session: Option<SessionName>,
     },
     /// Take a player out; they may come again
     Kick {
         /// The session, such as arena-1
-        session: String,
+        #[arg(value_parser = SessionName::typed)]
+        session: SessionName,
         /// The player's number in it
         player: u32,
         /// What the player is told
@@ -116,7 +124,8 @@ enum AdminCommand {
     /// Have a player not talk in the chat, for as long as they keep the seat
     Mute {
         /// The session, such as arena-1
-        session: String,
+        #[arg(value_parser = SessionName::typed)]
+        session: SessionName,
         /// The player's number in it
         player: u32,
         /// For how long, such as 90s, 10m or 1h30m [default: until `unmute`]
@@ -126,24 +135,28 @@ enum AdminCommand {
     /// Let a player talk again
     Unmute {
         /// The session, such as arena-1
-        session: String,
+        #[arg(value_parser = SessionName::typed)]
+        session: SessionName,
         /// The player's number in it
         player: u32,
     },
     /// Have a session stand still
     Pause {
         /// The session, such as arena-1
-        session: String,
+        #[arg(value_parser = SessionName::typed)]
+        session: SessionName,
     },
     /// Have a paused session go on
     Resume {
         /// The session, such as arena-1
-        session: String,
+        #[arg(value_parser = SessionName::typed)]
+        session: SessionName,
     },
     /// Have a paused session step some ticks
     Step {
         /// The session, such as arena-1
-        session: String,
+        #[arg(value_parser = SessionName::typed)]
+        session: SessionName,
         /// How many, 1 to 10000
         #[arg(default_value_t = 1)]
         ticks: u32,
@@ -153,13 +166,14 @@ enum AdminCommand {
         /// What
         text: String,
         /// Only to those of this session, such as arena-1
-        #[arg(long)]
-        session: Option<String>,
+        #[arg(long, value_parser = SessionName::typed)]
+        session: Option<SessionName>,
     },
     /// End a session; its recording is closed
     Terminate {
         /// The session, such as arena-1
-        session: String,
+        #[arg(value_parser = SessionName::typed)]
+        session: SessionName,
         /// What players are told
         #[arg(long, default_value = "")]
         reason: String,
@@ -202,6 +216,8 @@ pub(super) enum AdminCliError {
     #[error("a certificate is shown with its private key: give --tls-cert and --tls-key, or neither")]
     HalfShown,
     #[error(transparent)]
+    Session(#[from] SessionNameError),
+    #[error(transparent)]
     Tls(#[from] TlsError),
     #[error(
         "{address} does not prove to be the server that is meant: {reason}; name who signs its certificate by --tls-ca"
@@ -214,6 +230,11 @@ pub(super) enum AdminCliError {
     NotAgreed { address: String, reason: String },
     #[error("nobody answers at {address}: {reason}{hint}")]
     Connect { address: String, reason: String, hint: &'static str },
+    #[error(
+        "{address} answers, but no admins: it is where players connect, or a server that does not know this command; that for \
+         admins is in admin.address in the data directory, and in what a server prints when it starts"
+    )]
+    NotForAdmins { address: String },
     #[error("{}", words::status(.0))]
     Refused(Box<Status>),
 }
@@ -241,19 +262,21 @@ impl AdminCliError {
     }
 
     /// 2: what was asked for makes no sense, as elsewhere; 3: there is nobody to ask; 4: not with this token or
-    /// certificate; 1: all else.
-    pub(super) fn exit_code(&self) -> ExitCode {
+    /// certificate, also where so many were wrong before that nobody is told so any more; 1: all else.
+    pub(super) fn exit_code(&self) -> u8 {
+        const FAILURE: u8 = 1;
         const NOBODY: u8 = 3;
         const NOT_ALLOWED: u8 = 4;
         match self {
-            Self::NoServer(_) | Self::Connect { .. } | Self::Untrusted { .. } => ExitCode::from(NOBODY),
-            Self::Address { .. } | Self::NotEncrypted { .. } | Self::HalfShown => ExitCode::from(USAGE),
-            Self::NotAgreed { .. } => ExitCode::from(NOT_ALLOWED),
-            Self::File { .. } | Self::Token { .. } | Self::Tls(_) => ExitCode::FAILURE,
+            Self::NoServer(_) | Self::Connect { .. } | Self::NotForAdmins { .. } | Self::Untrusted { .. } => NOBODY,
+            Self::Address { .. } | Self::NotEncrypted { .. } | Self::HalfShown | Self::Session(_) => USAGE,
+            Self::NotAgreed { .. } => NOT_ALLOWED,
+            Self::File { .. } | Self::Token { .. } | Self::Tls(_) => FAILURE,
             Self::Refused(status) => match status.code() {
-                Code::InvalidArgument => ExitCode::from(USAGE),
-                Code::Unauthenticated | Code::PermissionDenied => ExitCode::from(NOT_ALLOWED),
-                _ => ExitCode::FAILURE,
+                Code::InvalidArgument => USAGE,
+                Code::Unauthenticated | Code::PermissionDenied => NOT_ALLOWED,
+                _ if words::reason(status) == TOO_MANY_ATTEMPTS => NOT_ALLOWED,
+                _ => FAILURE,
             },
         }
     }
@@ -288,16 +311,16 @@ impl Desk {
                 self.print(|| words::info(&info), || words::info_json(&info))
             }
             AdminCommand::Stats { watch, interval } => self.stats(*watch, *interval).await,
-            AdminCommand::Players { session } => self.players(session.as_deref()).await,
+            AdminCommand::Players { session } => self.players(session.as_ref()).await,
             AdminCommand::Kick { session, player, reason } => {
-                let (session, reason) = (session_name(session), reason.clone());
+                let (session, reason) = (session.to_string(), reason.clone());
                 service.kick(pb::KickRequest { session: session.clone(), player: *player, reason }).await?;
                 self.done(format!("player {player} of {session} is out"))
             }
             AdminCommand::Ban { target, player, duration, reason } => {
                 let target = match player {
                     Some(player) => pb::ban_request::Target::Player(pb::PlayerReference {
-                        session: session_name(target),
+                        session: SessionName::typed(target).map_err(AdminCliError::from)?.to_string(),
                         player: *player,
                     }),
                     None => pb::ban_request::Target::Network(target.clone()),
@@ -315,38 +338,38 @@ impl Desk {
             }
             AdminCommand::Bans => self.bans().await,
             AdminCommand::Mute { session, player, duration } => {
-                let (session, duration) = (session_name(session), duration.map(wire_duration));
+                let (session, duration) = (session.to_string(), duration.map(wire_duration));
                 service.mute(pb::MuteRequest { session: session.clone(), player: *player, duration }).await?;
                 self.done(format!("player {player} of {session} is not heard any more"))
             }
             AdminCommand::Unmute { session, player } => {
-                let session = session_name(session);
+                let session = session.to_string();
                 service.unmute(pb::UnmuteRequest { session: session.clone(), player: *player }).await?;
                 self.done(format!("player {player} of {session} may talk again"))
             }
             AdminCommand::Pause { session } => {
-                let session = session_name(session);
+                let session = session.to_string();
                 let progress = service.pause(pb::PauseRequest { session: session.clone() }).await?.into_inner();
                 self.progress(&session, "is paused", progress)
             }
             AdminCommand::Resume { session } => {
-                let session = session_name(session);
+                let session = session.to_string();
                 let progress = service.resume(pb::ResumeRequest { session: session.clone() }).await?.into_inner();
                 self.progress(&session, "goes on", progress)
             }
             AdminCommand::Step { session, ticks } => {
-                let session = session_name(session);
+                let session = session.to_string();
                 let request = pb::StepRequest { session: session.clone(), ticks: *ticks };
                 let progress = service.step(request).await?.into_inner();
                 self.progress(&session, "has stepped", progress)
             }
             AdminCommand::Broadcast { text, session } => {
-                let session = session.as_deref().map(session_name).unwrap_or_default();
+                let session = session_or_all(session.as_ref());
                 service.broadcast(pb::BroadcastRequest { session, text: text.clone() }).await?;
                 self.done("it is said".to_owned())
             }
             AdminCommand::Terminate { session, reason } => {
-                let (session, reason) = (session_name(session), reason.clone());
+                let (session, reason) = (session.to_string(), reason.clone());
                 service.terminate_session(pb::TerminateSessionRequest { session: session.clone(), reason }).await?;
                 self.done(format!("{session} ends"))
             }
@@ -386,8 +409,8 @@ impl Desk {
         Ok(())
     }
 
-    async fn players(&mut self, session: Option<&str>) -> Result<(), CliError> {
-        let session = session.map(session_name).unwrap_or_default();
+    async fn players(&mut self, session: Option<&SessionName>) -> Result<(), CliError> {
+        let session = session_or_all(session);
         let (mut players, mut page_token) = (Vec::new(), String::new());
         loop {
             let request = pb::ListPlayersRequest { session: session.clone(), page_size: 1000, page_token };
@@ -441,12 +464,31 @@ impl Desk {
     }
 }
 
-/// A session as it is typed: with `sessions/`, or without.
-fn session_name(typed: &str) -> String {
-    if typed.starts_with("sessions/") { typed.to_owned() } else { format!("sessions/{typed}") }
+/// As a call names it: none is all.
+fn session_or_all(session: Option<&SessionName>) -> String {
+    session.map(SessionName::to_string).unwrap_or_default()
 }
 
 fn wire_duration(duration: Duration) -> prost_types::Duration {
     // What is beyond all bounds is refused as that.
     prost_types::Duration::try_from(duration).unwrap_or(prost_types::Duration { seconds: i64::MAX, nanos: 0 })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::status::Refusal;
+
+    #[test]
+    fn a_wrong_token_exits_with_the_same_code_however_often_it_was_tried() {
+        let code = |code, reason| {
+            let status = Status::from(Refusal::new(code, reason, "no"));
+            AdminCliError::from(status).exit_code()
+        };
+        assert_eq!(code(Code::Unauthenticated, "UNKNOWN_ADMIN_TOKEN"), 4);
+        assert_eq!(code(Code::ResourceExhausted, TOO_MANY_ATTEMPTS), 4);
+        assert_eq!(code(Code::PermissionDenied, "ROLE"), 4);
+        assert_eq!(code(Code::ResourceExhausted, "STATS"), 1);
+        assert_eq!(code(Code::InvalidArgument, "MALFORMED_NAME"), 2);
+    }
 }

@@ -11,9 +11,14 @@ use tonic_types::StatusExt as _;
 
 /// A status in words.
 pub(super) fn status(status: &Status) -> String {
-    let details = status.get_error_details();
-    let reason = details.error_info().map_or_else(String::new, |info| format!(" ({})", info.reason));
+    let reason = reason(status);
+    let reason = if reason.is_empty() { reason } else { format!(" ({reason})") };
     format!("the server answers: {}{reason}", status.message())
+}
+
+/// For programs; empty where a status says none.
+pub(super) fn reason(status: &Status) -> String {
+    status.get_error_details().error_info().map_or_else(String::new, |info| info.reason.clone())
 }
 
 /// Name and value of each row.

@@ -115,6 +115,17 @@ fn claims_that_are_missing_or_of_another_sort_are_named() {
 }
 
 #[test]
+fn what_is_said_of_a_claim_is_a_sentence() {
+    let said = |claim: &'static str, value: Value| {
+        verify_claims(|claims| claims[claim] = value).expect_err("it is wrong").to_string()
+    };
+    assert_eq!(said("role", json!("root")), "its role is none: choose player, spectator or operator");
+    assert_eq!(said("sub", Value::Null), "its sub is missing");
+    assert!(said("session", Value::Null).starts_with("its session is missing, and so is game: "));
+    assert!(said("aud", json!("elsewhere")).starts_with("its aud names other servers"));
+}
+
+#[test]
 fn a_ticket_for_others_or_for_too_long_is_refused() {
     assert_eq!(verify_claims(|claims| claims["aud"] = json!("elsewhere")), Err(TicketError::Audience));
     assert_eq!(verify_claims(|claims| claims["aud"] = json!([])), Err(TicketError::Audience));
@@ -215,7 +226,7 @@ fn what_is_longer_than_a_ticket_is_none() {
 fn what_is_critical_to_others_is_refused() {
     let header = json!({ "alg": "HS256", "kid": "h", "crit": ["b64"], "b64": false });
     let ticket = token(&header, &claims().to_json(), hmac(&SECRET));
-    assert_eq!(hmac_ring().verify(&ticket, "tickwire", NOW), Err(TicketError::Malformed));
+    assert_eq!(hmac_ring().verify(&ticket, "tickwire", NOW), Err(TicketError::Critical));
 }
 
 #[test]
