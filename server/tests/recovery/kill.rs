@@ -119,7 +119,7 @@ async fn torment(Plan { kills, recovering, bots, seed, arguments }: Plan) -> usi
         server = next.listening().await;
         listening.push(began.elapsed());
         assert_nothing_is_lost(&server.server);
-        let tick: u64 = recovered["tick"].as_str().and_then(|tick| tick.parse().ok()).expect("a tick");
+        let tick: u64 = recovered["tick"].as_u64().expect("a tick");
         let epoch = recovered["epoch"].as_u64().expect("an epoch") as u32;
         assert!(before.epoch < epoch, "{before:?} before epoch {epoch}");
         assert!(tick >= promised, "tick {tick}, where {promised} had been recorded: {before:?}");

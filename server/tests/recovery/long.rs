@@ -43,7 +43,7 @@ async fn a_session_of_half_an_hour_goes_on() {
         let mut server = Server::spawn(data.path(), &["--listen", "127.0.0.1:0"]).listening().await;
         times_ms.push(began.elapsed().as_millis());
         let line = server.server.logs("session recovered").expect("it says so");
-        let tick: u64 = line["tick"].as_str().and_then(|tick| tick.parse().ok()).expect("a tick");
+        let tick: u64 = line["tick"].as_u64().expect("a tick");
         assert!(tick >= ticks, "{tick} of {ticks}");
         let session = server.session(ARENA_1).await;
         assert_eq!((session.epoch, session.players as usize), (epoch, PLAYERS));

@@ -41,7 +41,7 @@ async fn a_session_goes_on_after_a_kill_and_holds_its_seats_for_the_grace_period
     // What the recording says counts, whatever is said now.
     let mut second = Listening::start(data.path(), &["--tick-rate", "60"]).await;
     let line = second.server.logs("session recovered").expect("it says so");
-    let recovered = line["tick"].as_str().expect("a tick").parse::<u64>().expect("a tick");
+    let recovered = line["tick"].as_u64().expect("a tick");
     assert!(recovered + 1 >= seen, "tick {recovered}, where the player had seen {seen}");
     assert_eq!((line["session"].as_str(), line["epoch"].as_u64()), (Some(ARENA_1), Some(1)));
     let session = second.session(ARENA_1).await;
