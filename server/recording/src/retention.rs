@@ -130,15 +130,16 @@ pub fn tidy(directory: &Path) -> io::Result<Tidied> {
     let mut tidied = Tidied::default();
     for entry in fs::read_dir(directory)? {
         let path = entry?.path();
-        // Somebody else's pipe, or link to elsewhere.
-        if !files::is_own_file(&path) {
+        // Somebody else's pipe, or directory.
+        if fs::metadata(&path).is_ok_and(|metadata| !metadata.is_file()) {
             continue;
         }
-        let is_left = match files::attempted(&path) {
+        let is_of_no_use = || match files::attempted(&path) {
             Some(live) => !live.exists(),
             None if files::is_partial(&path) => is_left_partial(&path),
             None => is_left_live(&path),
         };
+        let is_left = files::is_own_file(&path) && is_of_no_use();
         if is_left {
             match fs::remove_file(&path) {
                 Ok(()) => tidied.removed.push(path),
