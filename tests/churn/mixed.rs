@@ -71,7 +71,8 @@ async fn rounds_of_hundreds_who_play_talk_and_watch_leave_files_and_memory_as_th
         venue.a_round(Crowd { players, ..MANY }).await;
         rounds.note(held());
     }
-    // Of each client less than a KiB would stay; the recording's index, which grows with its length, is in that.
+    // Less than a KiB of each client would stay. In that are the recording's index, which grows with its length, and used
+    // tickets, which are kept in mind until they expire.
     rounds.judge((players + MANY.spectators) as f64);
     eventually("no seat is kept for anybody", || venue.gate.server.probe.seats_reserved() == 0).await;
     venue.close().await;
