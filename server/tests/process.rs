@@ -325,8 +325,8 @@ fn a_data_directory_that_cannot_be_had_is_named_itself() {
     let started = run(&["--listen", "127.0.0.1:0", "--data-dir", file.to_str().expect("UTF-8")]);
     assert_eq!(started.status.code(), Some(1));
     let said = stderr(&started);
-    assert!(said.contains(&format!("error: cannot record to {}: ", file.display())), "{said}");
-    assert!(said.ends_with("; choose a data directory that can be written to\n"), "{said}");
+    assert!(said.contains(&format!("error: data_dir: cannot record to {}: ", file.display())), "{said}");
+    assert!(said.ends_with("; choose a data directory that can be written to (from flag)\n"), "{said}");
 }
 
 #[test]

@@ -257,7 +257,8 @@ pub(crate) fn take_back(storage: &dyn Storage, path: &Path, disk: &dyn Disk) {
 }
 
 pub(crate) fn is_empty(path: &Path) -> io::Result<bool> {
-    fs::metadata(path).map(|metadata| metadata.len() == 0)
+    // A file of which the length is not known has none either.
+    Ok(fs::metadata(path)?.len() == 0 && File::open(path)?.read(&mut [0])? == 0)
 }
 
 /// Leaves a damaged file where no server takes it up: where to.
