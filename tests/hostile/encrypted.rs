@@ -17,7 +17,7 @@ use tonic::Code;
 
 use super::{BOTS_FEW, play_as};
 use crate::{
-    harness::{ARENA_1, RawClient, TestServer, config, eventually, hello, reason_of, within_patience},
+    harness::{ARENA_1, RawClient, TestServer, eventually, hello, patient, reason_of, within_patience},
     identity::{Gate, now, with_ticket},
     tls::self_signed,
 };
@@ -34,7 +34,7 @@ async fn handshakes_that_stall_and_forged_tickets_cost_no_player_anything() {
     let directory = tempfile::tempdir().expect("a directory");
     let tls = self_signed(directory.path());
     let trust = Trust::Certificates(fs::read(&tls.certificates).expect("it was written"));
-    let timeouts = Timeouts { hello: Duration::from_secs(3), ..config().timeouts };
+    let timeouts = Timeouts { hello: Duration::from_secs(3), ..patient() };
     let Gate { server, keys, directory: _keys } =
         Gate::with(|config| (config.tls, config.timeouts) = (Some(tls), timeouts)).await;
     let keys = Arc::new(keys);

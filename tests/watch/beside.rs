@@ -13,7 +13,7 @@ use super::{
     finished, newest, recording_server,
     spectator::{Spectator, watch_request},
 };
-use crate::harness::{TestServer, eventually};
+use crate::harness::{TestServer, eventually, patient};
 
 const BOTS: usize = 8;
 const LIVE: usize = 6;
@@ -27,7 +27,7 @@ const TICKS: u64 = 180;
 #[expect(clippy::print_stderr, reason = "how late a tick may be is for people")]
 async fn live_spectators_and_those_who_race_through_the_past_cost_no_player_a_tick() {
     let limits = Limits { replays_max: PAST, ..Limits::default() };
-    let (server, directory) = recording_server(|config| config.limits = limits).await;
+    let (server, directory) = recording_server(|config| (config.limits, config.timeouts) = (limits, patient())).await;
     let (handle, bots) = play(&server);
     eventually("the bots play", || handle.playing() == BOTS as u64).await;
     eventually("there is a past", || newest(&server) > 120).await;
