@@ -83,12 +83,12 @@ pub(super) struct Stretch {
 }
 
 impl Past {
-    /// Begins at `tick`. `permit` is held for as long as the thread runs; `open` is called there.
+    /// Begins at `tick`. `place` is held for as long as the thread runs; `open` is called there.
     pub(super) fn begin(
         tick: Tick,
         speed: f64,
         paused: bool,
-        permit: Permit,
+        place: Arc<Permit>,
         open: impl FnOnce() -> Result<Tape, String> + Send + 'static,
     ) -> io::Result<Arc<Self>> {
         let state = PastState {
@@ -113,7 +113,7 @@ impl Past {
                 Ok(tape) => Player::new(player, tape).play(),
                 Err(error) => player.state.send_modify(|state| state.outcome = Outcome::Failed(error)),
             }
-            drop(permit);
+            drop(place);
         })?;
         Ok(past)
     }

@@ -2,7 +2,7 @@
 
 use std::{
     collections::VecDeque,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
     time::{Duration, Instant},
 };
 
@@ -16,12 +16,15 @@ use super::{
     source::Source,
     words::{self, Control, Word},
 };
-use crate::{play::MessageRate, server::Shared, session::Granted, status::Refusal};
+use crate::{limits::Permit, play::MessageRate, server::Shared, session::Granted, status::Refusal};
 
 /// Pings that wait for their pong; of more, the newest.
 const PINGS_MAX: usize = 8;
 /// When somebody who finds all replays taken may try again.
 const REPLAYS_RETRY: Duration = Duration::from_secs(5);
+
+/// As many times may one spectator be leaving the past at once: a replay's thread ends when its tick does.
+const LEAVING_MAX: usize = 4;
 
 /// A spectator.
 #[derive(Debug)]
@@ -44,6 +47,8 @@ pub(super) struct State {
     pub(super) stand: Stand,
     /// Where the spectator is, or is going; none: live.
     pub(super) past: Option<Arc<Past>>,
+    /// The spectator's place among those in the past: for as long as it is there, or is leaving.
+    place: Weak<Permit>,
     pub(super) jumps: u32,
     /// The spectator is to be told where the stream stands.
     pub(super) is_untold: bool,
@@ -94,6 +99,7 @@ impl Spectator {
             view: View::of_spectator(view, followed(follow)),
             stand: Stand::Nowhere,
             past: None,
+            place: Weak::new(),
             jumps: 0,
             is_untold: true,
             problem: String::new(),
@@ -229,16 +235,31 @@ impl Spectator {
             let message = format!("{} is not recorded: only its live edge can be watched", self.source.name());
             Refusal::new(Code::FailedPrecondition, "NOT_RECORDED", message)
         })?;
-        let most = self.shared.limits().replays_max;
-        let permit = self.shared.replays.take(most).ok_or_else(|| {
-            let message = format!("{most} spectators of this server are in the past, which is the most");
-            Refusal::new(Code::ResourceExhausted, "REPLAYS", message).retry_after(REPLAYS_RETRY)
-        })?;
-        let past = Past::begin(tick.max(Tick(1)), speed, paused, permit, open).map_err(|error| {
+        let place = self.place(state)?;
+        state.place = Arc::downgrade(&place);
+        let past = Past::begin(tick.max(Tick(1)), speed, paused, place, open).map_err(|error| {
             Refusal::new(Code::ResourceExhausted, "THREADS", format!("no thread for a replay: {error}"))
         })?;
         state.past = Some(Arc::clone(&past));
         Ok(past)
+    }
+
+    /// A place in the past: its own, where the spectator is only just leaving it.
+    fn place(&self, state: &State) -> Result<Arc<Permit>, Refusal> {
+        let refused = |message| Refusal::new(Code::ResourceExhausted, "REPLAYS", message).retry_after(REPLAYS_RETRY);
+        if let Some(place) = state.place.upgrade() {
+            // Each of the others is a thread that has not ended yet.
+            return if Arc::strong_count(&place) - 1 < LEAVING_MAX {
+                Ok(place)
+            } else {
+                Err(refused(format!("this spectator is still leaving the past, {LEAVING_MAX} times over")))
+            };
+        }
+        let most = self.shared.limits().replays_max;
+        let place = self.shared.replays.take(most);
+        place
+            .map(Arc::new)
+            .ok_or_else(|| refused(format!("{most} spectators of this server are in the past, which is the most")))
     }
 }
 
