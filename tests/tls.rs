@@ -92,7 +92,8 @@ async fn who_does_not_trust_the_server_or_speaks_otherwise_is_told() {
     assert!(matches!(error, ClientError::Tls { .. } | ClientError::Connect { .. }), "{error}");
 
     // It was no more than them.
-    Witness::join(&server).await.plays_on().await;
+    let mut witness = Witness::join(&server).await;
+    witness.plays_on().await;
     assert_eq!(server.probe.streams(), 1);
     unencrypted.stop().await;
     server.stop().await;
