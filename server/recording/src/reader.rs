@@ -59,11 +59,9 @@ impl Source {
             Self::Bytes(bytes) => (PathBuf::from("memory"), Box::new(Cursor::new(Arc::clone(bytes)))),
             Self::File(path) => {
                 let at = |source| RecordingError::Io { path: path.clone(), source };
-                // To open a pipe would wait for whoever writes it.
+                // A recording is read from its start again and again; and to open a pipe would wait for whoever writes it.
                 if !is_file_or_directory(&fs::metadata(path).map_err(at)?) {
-                    return Err(RecordingError::NotARecording(
-                        "it is no file, but a pipe, a socket or a device".to_owned(),
-                    ));
+                    return Err(RecordingError::ReadOnce);
                 }
                 let file = File::open(path).map_err(at)?;
                 (path.clone(), Box::new(BufReader::with_capacity(1 << 16, file)))
@@ -82,13 +80,7 @@ impl Recording {
     /// # Errors
     /// Where the file cannot be read, does not start as a recording does, or can be read only once, as a pipe.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, RecordingError> {
-        let path = path.as_ref();
-        // What follows the header is read from the file's start again. And a pipe would be waited for.
-        let found = fs::metadata(path).map_err(|source| RecordingError::Io { path: path.to_owned(), source })?;
-        if !found.is_file() && !found.is_dir() {
-            return Err(RecordingError::ReadOnce);
-        }
-        Self::read(Source::File(path.to_owned()))
+        Self::read(Source::File(path.as_ref().to_owned()))
     }
 
     /// A recording that is in memory.
