@@ -19,10 +19,10 @@ use std::{
 };
 
 use tickwire_recording::{
-    EndReason, Recorders, RecordingError, RecordingMeta, Recovery, RecoveryError, RecoveryOptions, Unfinished, game_of,
-    is_lost, remove_stillborn, set_aside,
+    EndReason, Recorders, Recording, RecordingError, RecordingMeta, Recovery, RecoveryError, RecoveryOptions,
+    Unfinished, game_of, is_lost, remove_stillborn, set_aside,
 };
-use tickwire_shared::{Game, TickRate};
+use tickwire_shared::{Game, Tick, TickRate};
 use tracing::{error, error_span, info, warn};
 
 use crate::{
@@ -164,8 +164,15 @@ impl Recoverer<'_> {
         for path in &paths {
             jobs.extend(self.job(path, patience).map_err(fails)?);
         }
-        let age = |meta: &RecordingMeta| Reverse((meta.created, meta.segment.number));
-        jobs.sort_by_key(|job| (job.session.clone(), age(job.unfinished.meta())));
+        let age = |job: &Job| {
+            let meta = job.unfinished.meta();
+            (job.session.clone(), Reverse((meta.created, meta.segment.number)))
+        };
+        jobs.sort_by_key(age);
+        // Copies of one file: the one with which the match has gone on furthest.
+        for copies in jobs.chunk_by_mut(|a, b| age(a) == age(b)).filter(|copies| copies.len() > 1) {
+            copies.sort_by_cached_key(|job| Reverse(reach(job.unfinished.recording())));
+        }
         for i in (0..jobs.len()).rev() {
             let newer = i.checked_sub(1).map(|newer| &jobs[newer]).filter(|newer| newer.session == jobs[i].session);
             let next = newer.map(|newer| newer.unfinished.meta().clone());
@@ -378,6 +385,12 @@ fn finish(session: &SessionName, unfinished: &Unfinished, next: Option<&Recordin
         Err(error) => error!(%session, %error, "an older recording of the session cannot be finished"),
     }
     Outcome::Gone
+}
+
+/// In how many servers' lives a match has gone on in this file, and up to which tick.
+fn reach(recording: &Recording) -> (usize, Tick) {
+    let summary = recording.scan();
+    (summary.recovered.len(), summary.last_tick())
 }
 
 /// For the log.

@@ -165,6 +165,35 @@ async fn nothing_goes_on_where_recovery_is_off_and_later_the_newest_does() {
 }
 
 #[tokio::test]
+async fn of_copies_of_a_live_file_the_one_that_has_gone_furthest_goes_on_whatever_it_is_called() {
+    let data = data();
+    let path = |name| live_path(&data.path().join("recordings"), name);
+    let mut first = Listening::start(data.path(), &[]).await;
+    first.until(ARENA_1, |session| session.tick > 10).await;
+    let live = only_recording(data.path());
+    for name in ["aa", "zz"] {
+        fs::copy(&live, path(name)).expect("a disk");
+    }
+    first.until(ARENA_1, |session| session.tick > 40).await;
+    first.server.kill();
+    let there = Recording::open(&live).expect("a recording").scan().last_tick();
+    let before = fs::read(&live).expect("a disk");
+
+    let mut second = Listening::start(data.path(), &[]).await;
+    let line = second.server.logs("session recovered").expect("it says so");
+    let recovered = line["tick"].as_u64().expect("a tick");
+    assert!(recovered >= there.0, "tick {recovered}, where {there} was on record");
+    second.until(ARENA_1, |session| session.tick > recovered).await;
+    second.server.kill();
+
+    // One with as many ticks as another server has gone on from.
+    fs::write(path("ab"), before).expect("a disk");
+    let third = Listening::start(data.path(), &[]).await;
+    let line = third.server.logs("session recovered").expect("it says so");
+    assert!(line["tick"].as_u64() >= Some(recovered) && line["epoch"].as_u64() == Some(2), "{line}");
+}
+
+#[tokio::test]
 async fn what_cannot_go_on_is_set_aside_and_the_server_starts_all_the_same() {
     let data = data();
     let directory = data.path().join("recordings");
