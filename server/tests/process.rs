@@ -683,6 +683,7 @@ fn a_soak_compares_two_sessions_and_says_so() {
         (&["soak", "--determinism", "--players", "0"], "0 is not in 1..=10000"),
         (&["soak", "--determinism", "--ticks", "0"], "'--ticks <N>': 0 is not in 1.."),
         (&["soak", "--determinism", "--ticks", "60", "--rebuild-every", "61"], "choose 1 to 59, or 0 for none"),
+        (&["soak", "--determinism", "--set", "nope=1"], "nope: the game has no such setting"),
         (&["soak", "--determinism", "--ticks", "7"], "--rebuild-every: 7 is not less than --ticks, 7"),
     ] {
         let refused = run(arguments);

@@ -199,7 +199,7 @@ pub struct Repaired {
 /// does not. Where it holds all that is to be finished, that goes, and it stays.
 ///
 /// # Errors
-/// Where a session is still writing the file, its header cannot be read, or the disk fails; and where a finished recording of
+/// Where a session is still writing the file, its header or no tick of it can be read, or the disk fails; and where a finished recording of
 /// its name is in the way.
 pub fn repair(path: impl AsRef<Path>) -> Result<Repaired, RecordingError> {
     let (path, storage) = (path.as_ref(), &FileSystem);
@@ -216,6 +216,9 @@ pub fn repair(path: impl AsRef<Path>) -> Result<Repaired, RecordingError> {
     let scan = list::scan(&recording);
     let indexes = list::indexes(recording.source());
     let sound = scan.broken.is_none() && indexes.is_some();
+    if let (0, Some(nothing_readable)) = (scan.ticks, scan.broken) {
+        return Err(nothing_readable);
+    }
     if sound && scan.end.is_some() {
         return Ok(Repaired { path: path.to_owned(), ticks: scan.ticks, lost: None, kept: None });
     }

@@ -191,6 +191,7 @@ impl CliError {
             | Self::Otlp { .. }
             | Self::NoCertificate { .. }
             | Self::Usage(_)
+            | Self::Soak { source: SoakError::Session(SessionError::Settings(_)), .. }
             | Self::Keys(_)
             | Self::Trouble(_)
             | Self::Range { .. }
@@ -200,6 +201,7 @@ impl CliError {
             | Self::Selection { .. }
             | Self::DumpOfMany { .. } => ExitCode::from(USAGE),
             Self::Listen { .. }
+            | Self::Soak { .. }
             | Self::File { .. }
             | Self::FileThere { .. }
             | Self::NoDataDir(_)
@@ -211,7 +213,6 @@ impl CliError {
             | Self::Directory(_)
             | Self::NotRepaired { .. }
             | Self::SomeFailed { .. }
-            | Self::Soak { .. }
             | Self::NothingSaved { .. }
             | Self::NothingCompared { .. }
             | Self::Io(_) => ExitCode::FAILURE,

@@ -26,7 +26,7 @@ use super::{
 
 /// Of a finished file whose end is cut off, or damaged.
 pub(super) const NO_INDEXES: &str =
-    "the end of the file, with its indexes, is missing; `recordings repair` restores it";
+    "the end of the file, with its indexes, is missing or damaged; `recordings repair` restores it";
 
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum RecordingsCommand {
@@ -137,9 +137,9 @@ fn print_list(directory: &Path) -> Result<(), CliError> {
 
 /// What is known without reading all of a file.
 fn listed_state(summary: &RecordingSummary, lacks_indexes: bool) -> String {
-    let state = state_words(&summary.state, summary.last_tick());
+    let state = state_words(&summary.state, summary.last_tick(), lacks_indexes);
     match &summary.state {
-        RecordingState::Damaged(_) => format!("{state}; `recordings repair` saves the rest"),
+        RecordingState::Damaged(_) => format!("{state}; {}", saved_by_repair(summary)),
         _ if lacks_indexes => format!("{state}; {NO_INDEXES}"),
         _ => state,
     }
@@ -148,7 +148,7 @@ fn listed_state(summary: &RecordingSummary, lacks_indexes: bool) -> String {
 /// What is damaged of a recording that has been read from end to end.
 fn damage(summary: &RecordingSummary, lacks_indexes: bool) -> Option<String> {
     match &summary.state {
-        RecordingState::Damaged(reason) => Some(format!("{reason}; `recordings repair` saves the rest")),
+        RecordingState::Damaged(reason) => Some(format!("{reason}; {}", saved_by_repair(summary))),
         _ if lacks_indexes => Some(NO_INDEXES.to_owned()),
         _ if summary.passed_over > 0 => {
             Some(format!("{} keyframes or lines of chat are damaged; all ticks are there", summary.passed_over))
@@ -157,10 +157,14 @@ fn damage(summary: &RecordingSummary, lacks_indexes: bool) -> Option<String> {
     }
 }
 
+fn saved_by_repair(summary: &RecordingSummary) -> &'static str {
+    if summary.ticks > 0 { "`recordings repair` saves the rest" } else { "nothing can be saved" }
+}
+
 fn list_json(directory: &Path) -> Result<(), CliError> {
     for Listed { path, bytes, summary, lacks_indexes } in listed(directory)? {
         let mut line = match summary {
-            Ok(summary) => summary_json(&summary),
+            Ok(summary) => summary_json(&summary, lacks_indexes),
             Err(error) => json!({ "state": "unreadable", "state_text": error.to_string() }),
         };
         line["file"] = path.display().to_string().into();
@@ -176,7 +180,8 @@ fn show(file: &Path) -> Result<(), CliError> {
     // All of it is read: the indexes of a finished file know nothing of damage before them.
     let summary = recording.scan();
     let last_tick = summary.last_tick();
-    let damage = damage(&summary, recording.lacks_indexes());
+    let lacks_indexes = recording.lacks_indexes();
+    let damage = damage(&summary, lacks_indexes);
     let RecordingSummary { meta, ticks, length, keyframes, state, recovered, passed_over: _ } = summary;
     let RecordingMeta {
         session,
@@ -210,7 +215,7 @@ fn show(file: &Path) -> Result<(), CliError> {
         ("length", format!("{:.1} s, {ticks} ticks", length.as_secs_f64())),
         ("keyframes", keyframes.to_string()),
         ("chat", format!("{chat_lines} lines")),
-        ("state", state_words(&state, last_tick)),
+        ("state", state_words(&state, last_tick, lacks_indexes)),
     ];
     for (name, value) in rows {
         table.add_row([name.to_owned(), value]);
@@ -244,7 +249,7 @@ fn show_json(file: &Path) -> Result<(), CliError> {
     let summary = recording.scan();
     let lacks_indexes = recording.lacks_indexes();
     let damage = damage(&summary, lacks_indexes);
-    let mut line = summary_json(&summary);
+    let mut line = summary_json(&summary, lacks_indexes);
     line["file"] = file.display().to_string().into();
     line["chat_lines"] = chat_lines(&recording).into();
     line["lacks_indexes"] = lacks_indexes.into();
@@ -253,7 +258,7 @@ fn show_json(file: &Path) -> Result<(), CliError> {
     sound(file, damage)
 }
 
-fn summary_json(summary: &RecordingSummary) -> Value {
+fn summary_json(summary: &RecordingSummary, lacks_indexes: bool) -> Value {
     let last_tick = summary.last_tick();
     let RecordingSummary { meta, ticks, length, keyframes, state, recovered, passed_over: _ } = summary;
     let mut line = describe(meta);
@@ -262,7 +267,7 @@ fn summary_json(summary: &RecordingSummary) -> Value {
     line["seconds"] = length.as_secs_f64().into();
     line["state"] = state_name(state).into();
     line["last_tick"] = last_tick.0.into();
-    line["state_text"] = state_words(state, last_tick).into();
+    line["state_text"] = state_words(state, last_tick, lacks_indexes).into();
     line["recovered"] = recovered.iter().map(recovered_json).collect();
     line
 }
@@ -311,7 +316,7 @@ const fn state_name(state: &RecordingState) -> &'static str {
     }
 }
 
-fn state_words(state: &RecordingState, last_tick: Tick) -> String {
+fn state_words(state: &RecordingState, last_tick: Tick, lacks_indexes: bool) -> String {
     match state {
         RecordingState::Complete(EndReason::Shutdown) => "complete: the server was shut down".into(),
         RecordingState::Complete(EndReason::Ended { result_json }) if result_json.is_empty() => {
@@ -343,6 +348,10 @@ fn state_words(state: &RecordingState, last_tick: Tick) -> String {
             )
         }
         RecordingState::Live => "live: the session is running".into(),
+        // A live file needs no indexes.
+        RecordingState::Unfinished if lacks_indexes => {
+            "unfinished, and under a name that no start goes on with: `recordings repair` finishes it".into()
+        }
         RecordingState::Unfinished => {
             "unfinished: the server was killed; its next start goes on with it, or `recordings repair` finishes it"
                 .into()

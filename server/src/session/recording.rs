@@ -177,6 +177,9 @@ impl RecordingCloser {
         let ticks_missing = end.ticks_missing;
         match problem {
             None => info!(%session, path = %path.display(), "recording closed"),
+            Some(problem) if ticks_missing == 0 && !matches!(end.reason, EndReason::Stopped { .. }) => {
+                error!(%session, path = %path.display(), problem, "the recording has all ticks, and is not finished");
+            }
             Some(problem) => {
                 error!(%session, path = %path.display(), ticks_missing, problem, "the recording is not complete");
             }

@@ -193,13 +193,36 @@ fn a_damaged_recording_is_kept_beside_its_readable_part() {
 }
 
 #[test]
+fn a_recording_of_which_no_tick_is_readable_is_left_as_it_is() {
+    let whole = play_match(50).bytes(Layout::Finished);
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("a.mcap");
+    let mut without_ticks = 0;
+    for at in (60..whole.len()).step_by(100) {
+        let mut bytes = whole.clone();
+        bytes[at] ^= 0x41;
+        put(&path, &bytes);
+        let summary = Recording::open(&path).map(|recording| recording.scan());
+        if summary.is_ok_and(|summary| summary.ticks == 0) {
+            without_ticks += 1;
+            let error = repair(&path).expect_err("nothing can be saved");
+            assert!(error.to_string().contains("no tick is readable"), "{error}");
+            assert_eq!(fs::read(&path).expect("it is there"), bytes);
+            assert_eq!(fs::read_dir(directory.path()).expect("a directory").count(), 1);
+        }
+    }
+    assert!(without_ticks > 0, "some damage leaves the header alone");
+}
+
+#[test]
 fn what_damage_amid_a_recording_costs_is_counted() {
     let directory = tempfile::tempdir().expect("a directory");
     let path = finished_path(directory.path(), "a");
     let mut bytes = play_match(200).bytes(Layout::Finished);
     let chunks = mcap::Summary::read(&bytes).expect("sound").expect("a summary").chunk_indexes;
-    let second = chunks.iter().map(|chunk| chunk.chunk_start_offset).nth(1).expect("chunks") as usize;
-    bytes[second + 200] ^= 1;
+    // Behind those of the header and of the first ticks.
+    let third = chunks.iter().map(|chunk| chunk.chunk_start_offset).nth(2).expect("chunks") as usize;
+    bytes[third + 200] ^= 1;
     put(&path, &bytes);
     let recording = Recording::open(&path).expect("a recording");
     assert_eq!(
@@ -213,6 +236,7 @@ fn what_damage_amid_a_recording_costs_is_counted() {
 
     let repaired = repair(&path).expect("a repair");
     let summary = Recording::open(&path).expect("a recording").scan();
+    assert!(repaired.ticks > 0);
     let ticks_missing = 200 - repaired.ticks;
     assert_eq!(
         (summary.ticks, summary.state),
