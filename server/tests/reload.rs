@@ -167,6 +167,8 @@ fn what_needs_a_restart_that_would_fail_is_refused_in_the_words_of_that_start() 
         ("set = { cover = 7 }", "set: cover: 7 is out of range: choose 0 to 1"),
         ("game = \"chess\"", "game: there is no \"chess\"; this server was built with arena"),
         ("auth = \"ticket\"\nticket_keys = \"nix\"", "ticket_keys: cannot read nix: "),
+        ("ticket_keys = \"nix\"", "ticket_keys: nix would count for nothing, as anybody may come in without a ticket"),
+        ("ticket_audience = \"eu-1\"", "ticket_audience: \"eu-1\" would count for nothing"),
         ("api_keys = \"nix\"", "api_keys: cannot read nix: "),
         ("admin_tokens = \"nix\"", "admin_tokens: nix: "),
         ("otlp = \"http://a b\"", "otlp: \"http://a b\" is no "),
