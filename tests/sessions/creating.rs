@@ -105,6 +105,20 @@ async fn what_cannot_be_is_refused_by_the_name_of_the_field() {
             "NOT_RECORDED",
             "session.spectator_delay",
         ),
+        (
+            "",
+            NewSession { label: "a\u{202e}b".into(), ..new() },
+            Code::InvalidArgument,
+            "OUT_OF_RANGE",
+            "session.label",
+        ),
+        (
+            "",
+            NewSession { attributes: attributes(&[("map", "a\u{200b}b")]), ..new() },
+            Code::InvalidArgument,
+            "OUT_OF_RANGE",
+            "session.attributes",
+        ),
         ("", negative, Code::InvalidArgument, "OUT_OF_RANGE", "session.empty_timeout"),
     ] {
         let status = client.create_session(request(id, session)).await.expect_err("it cannot be");

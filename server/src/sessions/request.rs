@@ -12,6 +12,7 @@ use tracing::error;
 
 use super::catalogue::Catalogue;
 use crate::{
+    chat::check_characters,
     config::{EMPTY_TIMEOUT_MAX, EMPTY_TIMEOUT_MIN, SPECTATOR_DELAY_MAX, ServerConfig},
     session::{DELAY_IN_MEMORY_MAX, RequestKey, SessionName, SessionShape, StartError},
     status::Refusal,
@@ -106,10 +107,7 @@ fn check_text(text: &str, chars_max: usize) -> Result<(), String> {
     if text.chars().nth(chars_max).is_some() {
         return Err(format!("it has more than {chars_max} characters"));
     }
-    match text.chars().find(|c| c.is_control()) {
-        Some(c) => Err(format!("{c:?} is a control character")),
-        None => Ok(()),
-    }
+    check_characters(text)
 }
 
 /// Whether a session can have these attributes.
@@ -225,7 +223,15 @@ mod tests {
         for (key, value) in [("a", ""), ("map.name_2-x", &*"ö".repeat(64))] {
             check_attributes(&of(key, value), "f").expect("it is within");
         }
-        for (key, value) in [("", "v"), ("Mode", "v"), (&*"k".repeat(33), "v"), ("k", &*"v".repeat(65)), ("k", "a\n")] {
+        for (key, value) in [
+            ("", "v"),
+            ("Mode", "v"),
+            (&*"k".repeat(33), "v"),
+            ("k", &*"v".repeat(65)),
+            ("k", "a\n"),
+            ("k", "a\u{202e}b"),
+            ("k", "\u{200b}"),
+        ] {
             assert_eq!(field(check_attributes(&of(key, value), "f").expect_err("it is beyond")), "f");
         }
         let many = (0..17).map(|i| (i.to_string(), String::new())).collect();
