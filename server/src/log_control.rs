@@ -54,6 +54,12 @@ impl LogControl {
         handle.reload(parsed).map_err(|_| LogFilterError::NotOurs)
     }
 
+    /// Whether another filter than this one is in force; false where the program logs by other means, or it is none.
+    pub(crate) fn differs_from(&self, filter: &str) -> bool {
+        let wanted = parse(filter).map(|filter| filter.to_string());
+        matches!((self.filter(), wanted), (Some(current), Ok(wanted)) if current != wanted)
+    }
+
     /// What lines are written by now; none where the program logs by other means.
     #[must_use]
     pub fn filter(&self) -> Option<String> {
@@ -79,6 +85,9 @@ fn silent_directive(filter: &str) -> Option<String> {
     // Spans may have commas of their own.
     if filter.contains('[') {
         return None;
+    }
+    if filter.split(',').all(|directive| directive.trim().is_empty()) {
+        return Some("it names no level, and would silence the log, as off is for".to_owned());
     }
     filter.split(',').filter(|directive| !directive.is_empty()).find_map(|directive| match directive.split_once('=') {
         None if directive.parse::<LevelFilter>().is_err() => {
@@ -110,12 +119,18 @@ mod tests {
             assert!(told.starts_with("\"tickwire_server=loud\" is no filter of log lines"), "{told}");
             assert!(enabled!(Level::DEBUG));
             assert_eq!(control.filter().as_deref(), Some("tickwire_server=debug,warn"));
+            assert!(control.differs_from("info") && control.differs_from("off"));
+            assert!(
+                !control.differs_from("warn,tickwire_server=debug") && !control.differs_from("tickwire_server=loud")
+            );
         });
     }
 
     #[test]
     fn what_would_silence_the_log_by_a_slip_is_no_filter() {
         for (filter, problem) in [
+            ("", "names no level, and would silence the log, as off is for"),
+            (" ,,", "names no level"),
             ("inof", "\"inof\" is no level"),
             ("info;debug", "\"info;debug\" is no level"),
             ("warn,h2", "\"h2\" is no level"),
@@ -133,6 +148,6 @@ mod tests {
     fn the_log_of_another_program_is_left_alone() {
         let control = LogControl::default();
         assert!(matches!(control.set("debug"), Err(LogFilterError::NotOurs)));
-        assert_eq!(control.filter(), None);
+        assert_eq!((control.filter(), control.differs_from("debug")), (None, false));
     }
 }

@@ -449,6 +449,7 @@ fn keys_and_tickets_that_cannot_be_made_are_told_why() {
     assert!(ticket(&[]).contains("session"), "{}", ticket(&[]));
     assert!(ticket(&["--game", "arena", "--valid", "1h"]).contains("1s to 5m"));
     assert!(ticket(&["--game", "arena", "--role", "root"]).contains("choose player"));
+    assert!(ticket(&["--game", "BAD G"]).contains("no game has this name: write 1 to 64 lower-case letters"));
     assert!(ticket(&["--session", "Arena 1"]).contains("is not a session's name"));
     let public = stdout(&["keys", "public-ticket-keys", &file]);
     write(Path::new(&file), &public);

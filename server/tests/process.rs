@@ -503,7 +503,11 @@ fn flags_go_before_the_environment_and_that_before_the_file() {
 
 #[test]
 fn the_environment_says_on_and_off_in_any_way_and_text_that_looks_like_a_number_is_text() {
+    let keys = tempfile::NamedTempFile::new().expect("a file");
+    fs::write(&keys, run(&["keys", "new-ticket-key"]).stdout).expect("it can be written");
     let output = command()
+        .env("TICKWIRE_AUTH", "ticket")
+        .env("TICKWIRE_TICKET_KEYS", keys.path())
         .env("TICKWIRE_RECORDINGS_PUBLIC", "1")
         .env("TICKWIRE_LIMIT_LOOPBACK", "on")
         .env("TICKWIRE_RECOVERY", "0")

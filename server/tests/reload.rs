@@ -128,6 +128,34 @@ fn a_hangup_has_limits_and_log_level_read_anew_and_says_what_needs_a_restart() {
 }
 
 #[test]
+fn a_hangup_has_the_configured_log_filter_back_in_force() {
+    let folder = tempfile::tempdir().expect("a directory");
+    let options = "log = \"info,h2=warn\"\n";
+    let mut server = Server::start(folder.path(), options, &[]);
+    let set = |filter: &str| {
+        let output =
+            command().args(["admin", "log-filter", filter, "--data-dir"]).arg(folder.path().join("data")).output();
+        output.expect("the binary runs")
+    };
+    assert!(set("off").status.success());
+    let again =
+        format!("reloaded: log: \"off\", set since, is \"info,h2=warn\" again (from {})", server.file.display());
+    server.reload(options, &again);
+    server.reload(options, "nothing has changed");
+    // The same in other words, and what is refused, need not be put right.
+    assert!(set("h2=warn,info").status.success());
+    let refused = set("");
+    let said = String::from_utf8(refused.stderr).expect("UTF-8");
+    assert!(
+        refused.status.code() == Some(2) && said.contains("\"\" is no filter of log lines: it names no level"),
+        "{said}"
+    );
+    server.reload(options, "nothing has changed");
+    server.signal("-TERM");
+    assert_eq!(server.child.wait().expect("it is a child").code(), Some(0));
+}
+
+#[test]
 fn options_that_are_wrong_leave_everything_as_it_was() {
     let folder = tempfile::tempdir().expect("a directory");
     let mut server = Server::start(folder.path(), "connections_max = 1\n", &[]);
@@ -135,6 +163,7 @@ fn options_that_are_wrong_leave_everything_as_it_was() {
         ("connections_max = 5\nmessages_per_second_max = 0\n", "messages_per_second_max: 0 is too few"),
         ("connections_max = 0\n", "connections_max: 0 is out of range: choose 1 or more"),
         ("connections_max = 5\nlog = \"xx=yy=zz\"\n", "log: \"xx=yy=zz\" is no filter of log lines"),
+        ("connections_max = 5\nlog = \"\"\n", "log: \"\" is no filter of log lines: it names no level"),
         ("connections_max = 5\nreceived_bytes_burst_max = 9\n", "received_bytes_burst_max: 9 is less than one message"),
         ("connection_max = 5\n", "connection_max: there is no such option; did you mean connections_max?"),
         ("connections_max = \n", "server.toml"),
@@ -167,6 +196,8 @@ fn what_needs_a_restart_that_would_fail_is_refused_in_the_words_of_that_start() 
         ("set = { cover = 7 }", "set: cover: 7 is out of range: choose 0 to 1"),
         ("game = \"chess\"", "game: there is no \"chess\"; this server was built with arena"),
         ("auth = \"ticket\"\nticket_keys = \"nix\"", "ticket_keys: cannot read nix: "),
+        ("ticket_keys = \"nix\"", "ticket_keys: nix would count for nothing, as anybody may come in without a ticket"),
+        ("ticket_audience = \"eu-1\"", "ticket_audience: \"eu-1\" would count for nothing"),
         ("api_keys = \"nix\"", "api_keys: cannot read nix: "),
         ("admin_tokens = \"nix\"", "admin_tokens: nix: "),
         ("otlp = \"http://a b\"", "otlp: \"http://a b\" is no "),

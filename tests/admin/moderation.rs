@@ -264,6 +264,10 @@ async fn what_is_said_reaches_who_is_there_and_nobody_later() {
     }
     let status = admin.broadcast(pb::BroadcastRequest::default()).await.expect_err("there is nothing to say");
     assert_eq!(status.code(), Code::InvalidArgument);
+    let turned = pb::BroadcastRequest { session: String::new(), text: "a\u{202e}b".into() };
+    let status = admin.broadcast(turned).await.expect_err("it reads otherwise than it is");
+    assert_eq!((status.code(), reason_of(&status).as_str()), (Code::InvalidArgument, "OUT_OF_RANGE"));
+    assert!(status.message().contains("text: U+202E is a control character, or nobody sees it"), "{status:?}");
     administered.server.stop().await;
 }
 

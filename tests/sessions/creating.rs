@@ -80,6 +80,7 @@ async fn what_cannot_be_is_refused_by_the_name_of_the_field() {
     let long = Duration::from_secs(11).try_into().expect("short");
     let mut negative = NewSession { empty_timeout: Some(Duration::ZERO.try_into().expect("short")), ..new() };
     negative.empty_timeout.iter_mut().for_each(|timeout| timeout.seconds = -1);
+    let mixed = NewSession { empty_timeout: Some(prost_types::Duration { seconds: 1, nanos: -1 }), ..new() };
     for (id, session, code, reason, field) in [
         ("Ours", new(), Code::InvalidArgument, "MALFORMED_ID", "session_id"),
         ("ours", new(), Code::AlreadyExists, "ID_TAKEN", "session_id"),
@@ -105,6 +106,21 @@ async fn what_cannot_be_is_refused_by_the_name_of_the_field() {
             "NOT_RECORDED",
             "session.spectator_delay",
         ),
+        (
+            "",
+            NewSession { label: "a\u{202e}b".into(), ..new() },
+            Code::InvalidArgument,
+            "OUT_OF_RANGE",
+            "session.label",
+        ),
+        (
+            "",
+            NewSession { attributes: attributes(&[("map", "a\u{200b}b")]), ..new() },
+            Code::InvalidArgument,
+            "OUT_OF_RANGE",
+            "session.attributes",
+        ),
+        ("", mixed, Code::InvalidArgument, "OUT_OF_RANGE", "session.empty_timeout"),
         ("", negative, Code::InvalidArgument, "OUT_OF_RANGE", "session.empty_timeout"),
     ] {
         let status = client.create_session(request(id, session)).await.expect_err("it cannot be");

@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     LogFilterError,
-    chat::{ChatControl, ChatError},
+    chat::{ChatControl, ChatError, check_characters},
     drain::NotCancelled,
     net::customer_of,
     server::Shared,
@@ -406,9 +406,9 @@ fn parse_network(text: &str) -> Result<ipnet::IpNet, Refusal> {
 }
 
 fn check_text(text: &str, field: &'static str) -> Result<(), Refusal> {
-    if text.chars().count() <= TEXT_CHARS_MAX && !text.chars().any(char::is_control) {
-        return Ok(());
-    }
-    let message = format!("it is too long, or has control characters: write up to {TEXT_CHARS_MAX} others");
-    Err(Refusal::new(Code::InvalidArgument, "OUT_OF_RANGE", message).field(field))
+    let checked = match text.chars().nth(TEXT_CHARS_MAX) {
+        Some(_) => Err(format!("it is too long: write up to {TEXT_CHARS_MAX} characters")),
+        None => check_characters(text),
+    };
+    checked.map_err(|problem| Refusal::new(Code::InvalidArgument, "OUT_OF_RANGE", problem).field(field))
 }

@@ -24,3 +24,4 @@ pub use moderation::{ModeratedChannel, ModeratedLine, Moderator, Verdict};
 pub(crate) use room::Room;
 pub(crate) use said::said;
 pub(crate) use service::ChatService;
+pub(crate) use text::check_characters;

@@ -25,16 +25,20 @@ pub(super) fn check(text: &str, limits: &ChatLimits) -> Result<(), Rejected> {
             format!("{chars} characters are more than {chars_max}: say less"),
         ));
     }
-    if let Some(found) = first_refused(text) {
-        let message = format!("U+{:04X} is a control character, or nobody sees it: leave it out", u32::from(found));
-        return Err(Rejected::new(Rejection::ControlCharacter, message));
-    }
-    if longest_stack(text) > MARKS_MAX {
-        let message = format!("there are more than {MARKS_MAX} marks on one character: leave some out");
-        return Err(Rejected::new(Rejection::ControlCharacter, message));
-    }
+    check_characters(text).map_err(|problem| Rejected::new(Rejection::ControlCharacter, problem))?;
     if text.chars().all(is_blank) {
         return Err(Rejected::new(Rejection::Empty, "there is nothing in it to be seen"));
+    }
+    Ok(())
+}
+
+/// Says which character of a text would mislead those who read it, as it does of all texts that people are shown.
+pub(crate) fn check_characters(text: &str) -> Result<(), String> {
+    if let Some(found) = first_refused(text) {
+        return Err(format!("U+{:04X} is a control character, or nobody sees it: leave it out", u32::from(found)));
+    }
+    if longest_stack(text) > MARKS_MAX {
+        return Err(format!("there are more than {MARKS_MAX} marks on one character: leave some out"));
     }
     Ok(())
 }

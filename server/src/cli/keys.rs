@@ -7,7 +7,7 @@ use tickwire_ticket::{Algorithm, Claims, KeyRing, MintError, NoRandomness, Role,
 use super::{CliError, output};
 use crate::{
     identity::{self, ApiKeyName, IdentityError, new_api_key},
-    session::SessionName,
+    session::{GAME_NAME_BYTES_MAX, SessionName, is_game_name},
 };
 
 /// Of 6 bits each.
@@ -66,7 +66,7 @@ pub(super) struct TicketArgs {
     #[arg(long, value_name = "NAME", value_parser = SessionName::typed)]
     session: Option<SessionName>,
     /// The game of whose sessions it is for any
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", value_parser = game_name)]
     game: Option<String>,
     /// The name that other players see [default: the player chooses]
     #[arg(long, value_name = "NAME")]
@@ -93,6 +93,13 @@ pub(super) enum KeysError {
 
 fn role(word: &str) -> Result<Role, String> {
     word.parse().map_err(|error: &str| error.to_owned())
+}
+
+fn game_name(word: &str) -> Result<String, String> {
+    if is_game_name(word) {
+        return Ok(word.to_owned());
+    }
+    Err(format!("no game has this name: write 1 to {GAME_NAME_BYTES_MAX} lower-case letters, digits, '_' and '-'"))
 }
 
 fn lifetime(word: &str) -> Result<Duration, String> {

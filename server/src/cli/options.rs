@@ -476,6 +476,11 @@ impl Layers {
             let problem = "takes keys to look at tickets with: name a file by --ticket-keys".to_owned();
             return Err(invalid("auth", "ticket".to_owned(), problem));
         }
+        if let Some((option, value)) = unused_for_tickets(self, &options) {
+            let problem =
+                "would count for nothing, as anybody may come in without a ticket: add --auth ticket, or leave it out";
+            return Err(invalid(option, value, problem.to_owned()));
+        }
         let admin_tls = tls_files::of_admin([
             options.admin_tls_cert.as_deref(),
             options.admin_tls_key.as_deref(),
@@ -627,6 +632,17 @@ fn exposure(options: &Options) -> Option<String> {
         "can be reached from other machines, but {missing}: listen on 127.0.0.1 or [::1], give {remedy}, or say --insecure \
          where you trust the network"
     ))
+}
+
+/// What is said of tickets, with its value, where none are asked for: whoever says it takes the server for closed.
+fn unused_for_tickets(layers: &Layers, options: &Options) -> Option<(&'static str, String)> {
+    if options.auth == AuthOption::Ticket {
+        return None;
+    }
+    let keys = options.ticket_keys.as_ref().map(|path| ("ticket_keys", path.display().to_string()));
+    keys.or_else(|| {
+        layers.is_given("ticket_audience").then(|| ("ticket_audience", format!("{:?}", options.ticket_audience)))
+    })
 }
 
 fn names(options: &serde_json::Map<String, Json>) -> Vec<&str> {

@@ -46,7 +46,13 @@ pub(super) fn of_options(
         let limits = config.server.limits.clone().with_those_that_stay(&control.limits());
         limits.check().map_err(|error| in_words(&error))?;
         let known = running.lock().expect("no holder of this lock panics").clone();
-        let Differences { changed, needs_restart } = differences(&known, &values, &layers);
+        let Differences { mut changed, needs_restart } = differences(&known, &values, &layers);
+        let is_new = known.get("log") != values.get("log");
+        let was_set = log.differs_from(&config.log);
+        if let Some(current) = log.filter().filter(|_| was_set && !is_new) {
+            let (wanted, origin) = (&config.log, layers.origin("log"));
+            changed.push(format!("log: {current:?}, set since, is {wanted:?} again (from {origin})"));
+        }
         if !needs_restart.is_empty() {
             // Nobody is told to restart a server that would not start. Where nothing asks for it, a disk or a game that fails by now
             // does not keep limits from changing.
@@ -58,8 +64,8 @@ pub(super) fn of_options(
                 // They have been checked.
                 warn!(%error, "limits stay as they were");
             }
-            // What an admin has set by now stays, unless the configuration has changed.
-            if known.get("log") != values.get("log")
+            // Also over what an admin has set since.
+            if (is_new || was_set)
                 && let Err(error) = log.set(&config.log)
             {
                 warn!(%error, "the log's filter stays as it was");

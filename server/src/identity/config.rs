@@ -17,7 +17,8 @@ pub enum Auth {
 pub struct IdentityConfig {
     /// Who may come in.
     pub auth: Auth,
-    /// The file of the keys that tickets are signed with, a JSON Web Key Set; with [`Auth::Ticket`] there must be one.
+    /// The file of the keys that tickets are signed with, a JSON Web Key Set; with [`Auth::Ticket`] there must be one, and
+    /// with [`Auth::Open`] it is not looked at.
     pub ticket_keys: Option<PathBuf>,
     /// The `aud` of tickets that are for this server.
     pub ticket_audience: String,

@@ -50,8 +50,10 @@ pub(crate) struct Tls {
 /// What the files have held.
 pub(crate) struct Loaded {
     config: Arc<rustls::ServerConfig>,
-    /// The server's own, to which the key belongs, and those of who signs its clients'.
+    /// The server's own, to which the key belongs.
     certificates: Vec<CertificateDer<'static>>,
+    /// Those of who signs its clients'.
+    authorities: Vec<CertificateDer<'static>>,
     stamps: Stamps,
 }
 
@@ -125,9 +127,17 @@ impl Tls {
     /// Reads the files again, for what is registered to be read anew with everything else.
     pub(crate) fn prepare(self: &Arc<Self>) -> Result<Staged, TlsError> {
         let (loaded, tls) = (self.read_again()?, Arc::clone(self));
-        let is_new = loaded.certificates != self.held.load().certificates;
-        let changed = is_new.then(|| format!("{} holds other certificates now", self.files.certificates.display()));
-        Ok(Staged::new(changed.into_iter().collect(), move || tls.adopt(loaded)))
+        let changed = self.replaced(&loaded).map(|path| format!("{} holds other certificates now", path.display()));
+        let changed = changed.collect();
+        Ok(Staged::new(changed, move || tls.adopt(loaded)))
+    }
+
+    /// The files that hold other certificates than before.
+    fn replaced<'a>(&'a self, loaded: &Loaded) -> impl Iterator<Item = &'a Path> {
+        let (TlsFiles { certificates, client_authorities, .. }, held) = (&self.files, self.held.load());
+        let own = (loaded.certificates != held.certificates).then_some(certificates);
+        let authorities = client_authorities.as_ref().filter(|_| loaded.authorities != held.authorities);
+        own.into_iter().chain(authorities).map(PathBuf::as_path)
     }
 
     /// The encrypted connection over a socket, once both sides have agreed on it. Who is refused is told why, and has until the
@@ -156,9 +166,9 @@ impl Tls {
             }
             match self.read_again() {
                 Ok(loaded) => {
+                    let replaced: Vec<&Path> = self.replaced(&loaded).collect();
                     self.adopt(loaded);
-                    let certificates = self.files.certificates.display();
-                    info!(listener = self.listener, %certificates, "TLS certificates are read again");
+                    info!(listener = self.listener, ?replaced, "TLS certificates are read again");
                 }
                 // One of two may have been replaced before the other.
                 Err(error) => {
@@ -191,14 +201,11 @@ fn read(files: &TlsFiles, protocols: &[&[u8]]) -> Result<Loaded, TlsError> {
     let TlsFiles { certificates, key, client_authorities } = files;
     let provider = Arc::new(ring::default_provider());
     let key = read_key(certificates, key, &provider)?;
-    let mut certificates = key.cert.clone();
+    let certificates = key.cert.clone();
+    let authorities = client_authorities.as_deref().map(read_certificates).transpose()?.unwrap_or_default();
     let clients = match client_authorities {
         None => Arc::new(NoClientAuth),
-        Some(path) => {
-            let authorities = read_certificates(path)?;
-            certificates.extend_from_slice(&authorities);
-            verifier(path, authorities, &provider)?
-        }
+        Some(path) => verifier(path, authorities.clone(), &provider)?,
     };
     let mut config = rustls::ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
@@ -206,7 +213,7 @@ fn read(files: &TlsFiles, protocols: &[&[u8]]) -> Result<Loaded, TlsError> {
         .with_client_cert_verifier(clients)
         .with_cert_resolver(Arc::new(rustls::sign::SingleCertAndKey::from(key)));
     config.alpn_protocols = protocols.iter().map(|protocol| protocol.to_vec()).collect();
-    Ok(Loaded { config: Arc::new(config), certificates, stamps })
+    Ok(Loaded { config: Arc::new(config), certificates, authorities, stamps })
 }
 
 pub(super) fn read_key(certificates: &Path, key: &Path, provider: &CryptoProvider) -> Result<CertifiedKey, TlsError> {
@@ -305,6 +312,29 @@ mod tests {
         assert!(changed.len() == 1 && changed[0].ends_with("server.pem holds other certificates now"), "{changed:?}");
         assert_ne!(first.certificates, tls.held.load().certificates);
         assert!(tls.prepare().expect("they belong together").apply().changed.is_empty(), "they are the same");
+    }
+
+    #[test]
+    fn those_files_are_named_that_hold_other_certificates() {
+        let directory = tempfile::tempdir().expect("there is room");
+        let authorities = directory.path().join("admins.pem");
+        let write = |own: &(String, String), admins: &(String, String)| {
+            fs::write(&authorities, &admins.0).expect("there is room");
+            TlsFiles { client_authorities: Some(authorities.clone()), ..files(directory.path(), own) }
+        };
+        let [first, second, third] = [pair(), pair(), pair()];
+        let tls = Arc::new(Tls::load(write(&first, &second)).expect("they belong together"));
+        for (own, admins, named) in [
+            (&first, &third, &["admins.pem"][..]),
+            (&second, &third, &["server.pem"]),
+            (&first, &second, &["server.pem", "admins.pem"]),
+            (&first, &second, &[]),
+        ] {
+            write(own, admins);
+            let changed = tls.prepare().expect("they belong together").apply().changed;
+            let line = |name: &&str| format!("{} holds other certificates now", directory.path().join(name).display());
+            assert_eq!(changed, named.iter().map(line).collect::<Vec<_>>());
+        }
     }
 
     #[test]

@@ -33,7 +33,7 @@ pub(crate) use mailbox::{Command, Inputs, Join, NotTaken, Resume};
 pub(crate) use oust::{Ousted, OustedKind};
 pub(crate) use pause::{NotStepped, STEPS_MAX};
 pub(crate) use recording::{RecordingWatch, recorder_options};
-pub(crate) use registry::{Listing, Registry, SessionName, SessionNameError};
+pub(crate) use registry::{GAME_NAME_BYTES_MAX, Listing, Registry, SessionName, SessionNameError, is_game_name};
 pub(crate) use reservations::{
     NotSeated, Reservation, ReservationState, Reservations, SeatLedger, TICKET_BYTES_MAX, full, gone_for,
 };

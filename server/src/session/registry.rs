@@ -28,6 +28,14 @@ const ID_CHARS_MAX: usize = 80;
 )]
 pub(crate) struct SessionNameError(String);
 
+/// The longest name of a game, as schemas have it.
+pub(crate) const GAME_NAME_BYTES_MAX: usize = 64;
+
+/// Whether a game can have this name, which is part of those of its sessions.
+pub(crate) fn is_game_name(name: &str) -> bool {
+    name.len() <= GAME_NAME_BYTES_MAX && SessionName::of_id(name).is_ok()
+}
+
 impl SessionName {
     /// The name of a game's `number`th session.
     pub(crate) fn numbered(game: &str, number: u32) -> Self {

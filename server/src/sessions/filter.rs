@@ -14,15 +14,13 @@ use super::{
 };
 use crate::{
     server::Shared,
-    session::{Creator, SessionHandle, SessionName, SessionNameError},
+    session::{Creator, GAME_NAME_BYTES_MAX, SessionHandle, SessionName, SessionNameError, is_game_name},
     status::Refusal,
 };
 
 const PAGE_SIZE_DEFAULT: usize = 50;
 const PAGE_SIZE_MAX: usize = 1000;
 const STATES_MAX: usize = 16;
-/// As schemas have it.
-const GAME_NAME_BYTES_MAX: usize = 64;
 /// What a page's token says of its filter.
 const FILTER_HASH_BYTES: usize = 8;
 
@@ -45,8 +43,7 @@ impl Filter {
                 format!("{none} is no state of a session: name one of SessionState but UNSPECIFIED, or leave it out");
             return Err(Refusal::new(Code::InvalidArgument, "OUT_OF_RANGE", message).field("filter.states"));
         }
-        // A game's name is part of those of its sessions.
-        if !game.is_empty() && (game.len() > GAME_NAME_BYTES_MAX || SessionName::of_id(&game).is_err()) {
+        if !game.is_empty() && !is_game_name(&game) {
             let shown: String = game.chars().take(80).collect();
             let message = format!(
                 "{shown:?} is no game's name: lower-case letters, digits, '_' and '-', up to {GAME_NAME_BYTES_MAX}"

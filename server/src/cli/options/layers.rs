@@ -23,6 +23,9 @@ use crate::cli::{
 pub(super) const OTLP_ENDPOINT: &str = "OTEL_EXPORTER_OTLP_ENDPOINT";
 pub(super) const OTLP_PROTOCOL: &str = "OTEL_EXPORTER_OTLP_PROTOCOL";
 
+/// The origin of what nobody says.
+const DEFAULT: &str = "default";
+
 /// Options with their origins.
 pub(in crate::cli) struct Layers(Figment);
 
@@ -34,8 +37,7 @@ impl Layers {
 
     /// The same over an environment of these variables.
     pub(super) fn over(flags: &ServeFlags, variables: &[(OsString, OsString)]) -> Result<Self, OptionsError> {
-        let defaults =
-            Figment::from(Layer { origin: "default", provider: Serialized::defaults(AllOptions::default()) });
+        let defaults = Figment::from(Layer { origin: DEFAULT, provider: Serialized::defaults(AllOptions::default()) });
         let mut figment = defaults.clone();
         if let Some(file) = &flags.config {
             if !file.is_file() {
@@ -110,6 +112,11 @@ impl Layers {
             }
         };
         Ok(as_json(&options).into_iter().map(line).collect())
+    }
+
+    /// Whether anybody says anything of an option, be it what it would be anyway.
+    pub(super) fn is_given(&self, option: &str) -> bool {
+        self.0.find_metadata(option).is_some_and(|metadata| metadata.name != DEFAULT)
     }
 
     /// Where an option comes from.

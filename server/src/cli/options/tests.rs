@@ -363,6 +363,36 @@ fn numbers_beyond_what_makes_sense_are_named_with_what_to_choose() {
 }
 
 #[test]
+fn what_is_said_of_tickets_is_refused_where_none_are_asked_for() {
+    let problem =
+        "would count for nothing, as anybody may come in without a ticket: add --auth ticket, or leave it out";
+    let folder = tempfile::tempdir().expect("a directory");
+    for (option, value, shown) in
+        [("ticket_keys", "keys.json", "keys.json"), ("ticket_audience", "tickwire", "\"tickwire\"")]
+    {
+        let refused = |layers: Result<Layers, OptionsError>| {
+            layers.and_then(|layers| layers.resolve()).expect_err("nobody is asked for a ticket").to_string()
+        };
+        let said = |origin: &str| format!("{option}: {shown} {problem} (from {origin})");
+        let flag = format!("--{}", option.replace('_', "-"));
+        for open in [&[][..], &["--auth", "open"]] {
+            let arguments: Vec<String> =
+                [&[flag.as_str(), value][..], open].concat().into_iter().map(str::to_owned).collect();
+            assert_eq!(refused(Layers::over(&flags(&arguments), &[])), said("flag"));
+        }
+        let variable = format!("{ENV_PREFIX}{}", option.to_uppercase());
+        let variables = [(variable.clone().into(), value.into())];
+        assert_eq!(refused(Layers::over(&ServeFlags::default(), &variables)), said(&variable));
+        let file = folder.path().join("server.toml");
+        fs::write(&file, format!("{option} = {value:?}\n")).expect("a disk");
+        let of_file = ServeFlags { config: Some(file.clone()), ..ServeFlags::default() };
+        assert_eq!(refused(Layers::over(&of_file, &[])), said(&file.display().to_string()));
+    }
+    resolve(&["--auth", "ticket", "--ticket-keys", "keys.json", "--ticket-audience", "eu-1"])
+        .expect("they belong together");
+}
+
+#[test]
 fn help_tells_the_defaults_that_there_are() {
     let known = as_json(&AllOptions::default());
     for flag in Program::command().get_arguments() {
