@@ -4,14 +4,19 @@ use std::{num::NonZeroU32, time::Duration};
 
 use bytes::Bytes;
 use prost::Message as _;
+use prost_types::FileDescriptorSet;
 use tickwire_proto::v1::{self as pb, client_message::Kind};
 use tickwire_server::{Limits, ServerConfig, Timeouts};
-use tonic::{Code, Status};
+use tonic::{Code, Status, client::Grpc, transport::Channel};
 use tonic_types::StatusExt as _;
 
-use crate::harness::{
-    ARENA_1, Cable, RawClient, TestServer, Witness, config, eventually, field_of, hello, input, play_bytes, reason_of,
-    within_patience,
+use crate::{
+    admin::administrator::Administered,
+    harness::{
+        ARENA_1, BytesCodec, Cable, RawClient, TestServer, Witness, config, eventually, field_of, hello, input,
+        play_bytes, reason_of, within_patience,
+    },
+    identity::bearing,
 };
 
 const SHORT: Duration = Duration::from_millis(150);
@@ -311,6 +316,45 @@ async fn bytes_that_are_no_message_end_the_stream() {
     }
     witness.plays_on().await;
     server.stop().await;
+}
+
+#[tokio::test]
+async fn bytes_that_are_no_message_of_a_call_are_an_invalid_argument() {
+    let administered = Administered::arena(config()).await;
+    let public = administered.server.channel().await;
+    let admins = administered.endpoint().connect().await.expect("it listens");
+    let authorization = format!("Bearer {}", administered.token());
+    let call = async |path: &str, channel: &Channel| {
+        let mut client = Grpc::new(channel.clone());
+        client.ready().await.expect("it is connected");
+        let request = bearing(Bytes::from_static(&[0xff; 40]), &authorization);
+        let answer = client.server_streaming(request, path.parse().expect("a path"), BytesCodec);
+        within_patience(answer).await.map(drop)
+    };
+
+    let set = FileDescriptorSet::decode(tickwire_proto::FILE_DESCRIPTOR_SET).expect("the protocol");
+    let services = set.file.iter().flat_map(|file| &file.service);
+    let mut calls: Vec<(String, &str)> = services
+        .flat_map(|service| service.method.iter().map(move |method| (service, method)))
+        .filter(|(_, method)| !method.client_streaming())
+        .map(|(service, method)| (format!("tickwire.v1.{}", service.name()), method.name()))
+        .collect();
+    assert!(calls.len() > 20, "{calls:?}");
+    calls.extend(["Check", "Watch"].map(|method| ("grpc.health.v1.Health".to_owned(), method)));
+    for (service, method) in calls {
+        let is_for_admins = service == "tickwire.v1.AdminService";
+        let channel = if is_for_admins { &admins } else { &public };
+        let answer = call(&format!("/{service}/{method}"), channel).await;
+        let status = answer.expect_err("that is no message");
+        assert_eq!(status.code(), Code::InvalidArgument, "{service}/{method}: {status:?}");
+        if !is_for_admins {
+            let series = format!(
+                "\ntickwire_requests_total{{service=\"{service}\",method=\"{method}\",code=\"INVALID_ARGUMENT\"}} 1\n"
+            );
+            eventually(&series, || administered.server.probe.metrics().contains(&series)).await;
+        }
+    }
+    administered.server.stop().await;
 }
 
 #[tokio::test]

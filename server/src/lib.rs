@@ -56,6 +56,7 @@ mod session;
 mod sessions;
 mod status;
 mod watch;
+mod well_formed;
 
 pub use admin::AdminError;
 pub use chat::{ChatControl, ChatError, ChatTotals, ModeratedChannel, ModeratedLine, Moderator, Verdict};

@@ -74,7 +74,7 @@ impl Administered {
         Self { server: TestServer::serve(server).await.trusted(tls.as_ref()), address, data }
     }
 
-    pub(super) fn token(&self) -> String {
+    pub(crate) fn token(&self) -> String {
         let token = fs::read_to_string(self.data.path().join("admin.token")).expect("the server has made one");
         token.trim().to_owned()
     }
@@ -84,7 +84,7 @@ impl Administered {
         self.admin_with(Some(self.token())).await
     }
 
-    pub(super) fn endpoint(&self) -> Endpoint {
+    pub(crate) fn endpoint(&self) -> Endpoint {
         Endpoint::from_shared(format!("http://{}", self.address)).expect("an address makes a URL")
     }
 

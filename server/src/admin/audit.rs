@@ -5,7 +5,7 @@
 
 use std::{
     borrow::Cow,
-    fs::{self, File, OpenOptions},
+    fs::{self, File, Metadata, OpenOptions},
     io::{self, Write as _},
     path::{Path, PathBuf},
     sync::{
@@ -72,7 +72,7 @@ struct Line<'a> {
 struct LogFile {
     path: PathBuf,
     bytes_max: u64,
-    open: Option<(File, u64)>,
+    open: Option<File>,
 }
 
 impl Audit {
@@ -174,24 +174,31 @@ fn cut_texts(arguments: &mut Json) {
 
 impl LogFile {
     fn append(&mut self, line: &str) -> io::Result<()> {
-        // One that failed is opened anew: somebody may have mended the disk.
-        let mut open = match self.open.take() {
-            Some(open) => open,
-            None => self.reopen()?,
-        };
+        let (mut file, mut size) = self.current()?;
         let length = line.len() as u64;
-        if open.1 > 0 && open.1 + length > self.bytes_max {
+        if size > 0 && size + length > self.bytes_max {
             self.rotate()?;
-            open = self.reopen()?;
+            (file, size) = self.reopen()?;
         }
-        let (mut file, size) = open;
         if let Err(error) = file.write_all(line.as_bytes()).and_then(|()| file.sync_data()) {
             // Half a line would make the next one unreadable.
             let _ = file.set_len(size);
             return Err(error);
         }
-        self.open = Some((file, size + length));
+        self.open = Some(file);
         Ok(())
+    }
+
+    /// The file that the path leads to now, and its size. What is open may have been removed or moved since, and nobody would
+    /// find what is written to it then. One that failed is opened anew, too: somebody may have mended the disk.
+    fn current(&mut self) -> io::Result<(File, u64)> {
+        if let Some(file) = self.open.take()
+            && let Ok(there) = fs::metadata(&self.path)
+            && is_same(&file.metadata()?, &there)
+        {
+            return Ok((file, there.len()));
+        }
+        self.reopen()
     }
 
     fn reopen(&self) -> io::Result<(File, u64)> {
@@ -217,6 +224,20 @@ impl LogFile {
         }
         fs::rename(&self.path, older(1))
     }
+}
+
+/// Whether both are of one file.
+#[cfg(unix)]
+fn is_same(one: &Metadata, other: &Metadata) -> bool {
+    use std::os::unix::fs::MetadataExt as _;
+
+    (one.dev(), one.ino()) == (other.dev(), other.ino())
+}
+
+/// Elsewhere a file that is open stays where it is.
+#[cfg(not(unix))]
+fn is_same(_one: &Metadata, _other: &Metadata) -> bool {
+    true
 }
 
 #[cfg(test)]
@@ -281,6 +302,38 @@ mod tests {
         assert_eq!((refusal.code, refusal.reason), (Code::Unavailable, "AUDIT_LOG"));
         fs::remove_dir(&path).expect("it is empty");
         audit.begin(caller(), "Kick", json!({})).await.expect("it can be written");
+    }
+
+    #[cfg(unix)]
+    #[tokio::test]
+    async fn a_file_that_was_removed_or_moved_is_begun_anew() {
+        use std::os::unix::fs::PermissionsExt as _;
+
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join(FILE);
+        let audit = Audit::new(directory.path());
+        let begin = async |name| audit.begin(caller(), name, json!({})).await;
+        let names = |path: &Path| lines(path).iter().map(|line| line["what"].clone()).collect::<Vec<_>>();
+        begin("Pause").await.expect("it can be written");
+        fs::remove_file(&path).expect("it is there");
+        begin("Step").await.expect("it can be written");
+        assert_eq!(names(&path), ["Step"]);
+        assert_eq!(fs::metadata(&path).expect("it is there").permissions().mode() & 0o777, 0o600);
+
+        let moved = directory.path().join("audit.jsonl.1");
+        fs::rename(&path, &moved).expect("it is there");
+        let action = begin("Resume").await.expect("it can be written");
+        // What another program has begun in its place is gone on with.
+        let replaced = directory.path().join("replaced");
+        fs::rename(&path, &replaced).expect("it is there");
+        fs::write(&path, "").expect("there is room");
+        audit.end(&action, Ok(None)).await;
+        assert_eq!([names(&moved), names(&replaced), names(&path)], [["Step"], ["Resume"], ["Resume"]]);
+
+        fs::remove_file(&path).expect("it is there");
+        fs::create_dir(&path).expect("it is in the way");
+        let refusal = begin("Kick").await.expect_err("a directory is no file");
+        assert_eq!((refusal.code, refusal.reason), (Code::Unavailable, "AUDIT_LOG"));
     }
 
     #[test]

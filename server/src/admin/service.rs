@@ -20,7 +20,7 @@ use super::{
     info as server_info, players, stats,
     visits::{Held, Visit},
 };
-use crate::{server::Shared, status::Refusal};
+use crate::{server::Shared, status::Refusal, well_formed::WellFormed};
 
 /// Streams of statistics at once.
 const STATS_STREAMS_MAX: usize = 16;
@@ -41,10 +41,11 @@ impl Admin {
         tokens: Arc<Tokens>,
         audit: Audit,
         message_bytes_max: usize,
-    ) -> Gate<AdminServiceServer<Self>> {
+    ) -> Gate<WellFormed<AdminServiceServer<Self>>> {
         let stats = Arc::new(Semaphore::new(STATS_STREAMS_MAX));
         let admin = Self { shared, tokens: Arc::clone(&tokens), audit: audit.clone(), stats };
-        Gate::new(AdminServiceServer::new(admin).max_decoding_message_size(message_bytes_max), tokens, audit)
+        let service = AdminServiceServer::new(admin).max_decoding_message_size(message_bytes_max);
+        Gate::new(WellFormed(service), tokens, audit)
     }
 
     /// Who asks, where they may. Attempts at more are written down.

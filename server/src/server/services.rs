@@ -15,6 +15,7 @@ use crate::{
     chat::ChatService,
     sessions::{Lobby, Sessions},
     watch::{GameService, RecordingService, rpc::Routed},
+    well_formed::WellFormed,
 };
 
 /// Of all services that there are.
@@ -49,14 +50,14 @@ pub(super) fn routes(shared: &Arc<Shared>, lobby: &Arc<Lobby>, health: &HealthRe
         .add_service(Routed(GameService::new(Arc::clone(shared))))
         .add_service(Routed(ChatService::new(Arc::clone(shared))))
         .add_service(Routed(RecordingService::new(Arc::clone(shared))))
-        .add_service(
+        .add_service(WellFormed(
             SessionServiceServer::new(Sessions::new(Arc::clone(shared), Arc::clone(lobby)))
                 .max_decoding_message_size(bytes_max)
                 .accept_compressed(CompressionEncoding::Gzip)
                 .send_compressed(CompressionEncoding::Gzip),
-        )
-        .add_service(health_server::HealthServer::new(tonic_health::server::HealthService::from_health_reporter(
-            health.clone(),
+        ))
+        .add_service(WellFormed(health_server::HealthServer::new(
+            tonic_health::server::HealthService::from_health_reporter(health.clone()),
         )))
         .add_service(reflection().build_v1().expect(VALID).max_decoding_message_size(bytes_max))
         .add_service(reflection().build_v1alpha().expect(VALID).max_decoding_message_size(bytes_max))
