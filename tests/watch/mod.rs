@@ -22,12 +22,13 @@ use tokio::task::JoinHandle;
 use tonic::Code;
 
 use self::spectator::{Came, Spectator, watch_request};
-use crate::harness::{RawClient, TestServer, Witness, config, eventually, field_of, hello, reason_of};
+use crate::harness::{RawClient, TestServer, Witness, config, eventually, field_of, hello, patient, reason_of};
 
 /// A server that records its one session.
 async fn recording_server(change: impl FnOnce(&mut ServerConfig)) -> (TestServer, TempDir) {
     let directory = tempfile::tempdir().expect("a directory");
-    let mut config = ServerConfig { recordings: Some(directory.path().to_owned()), ..config() };
+    let recordings = Some(directory.path().to_owned());
+    let mut config = ServerConfig { recordings, timeouts: patient(), ..config() };
     change(&mut config);
     (TestServer::arena(config).await, directory)
 }
