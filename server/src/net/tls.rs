@@ -166,9 +166,9 @@ impl Tls {
             }
             match self.read_again() {
                 Ok(loaded) => {
-                    let replaced: Vec<&Path> = self.replaced(&loaded).collect();
+                    let replaced: Vec<String> = self.replaced(&loaded).map(|path| path.display().to_string()).collect();
                     self.adopt(loaded);
-                    info!(listener = self.listener, ?replaced, "TLS certificates are read again");
+                    info!(listener = self.listener, replaced = replaced.join(", "), "TLS certificates are read again");
                 }
                 // One of two may have been replaced before the other.
                 Err(error) => {
