@@ -42,7 +42,7 @@ struct Target {
     /// Where it listens for admins, as IP:PORT, or as https://HOST:PORT [default: what admin.address in the data directory says]
     #[arg(long, value_name = "ADDR", global = true)]
     address: Option<String>,
-    /// The file of the token [default: admin.token in the data directory]
+    /// The file of the token [default: admin.token in the data directory; with --address only in one that is named, of the server there]
     #[arg(long, value_name = "FILE", global = true)]
     token_file: Option<PathBuf>,
     #[command(flatten)]
@@ -211,6 +211,11 @@ pub(super) enum AdminCliError {
          encrypts"
     )]
     Address { address: String },
+    #[error(
+        "a token is for one server, and nothing was sent: name the file of the one for {address} with --token-file, or with \
+         --data-dir the data directory of the server there, whose admin.address says just that"
+    )]
+    WhichToken { address: String },
     #[error("{address} encrypts nothing: name the server by https://, or leave --tls-ca, --tls-cert and --tls-key out")]
     NotEncrypted { address: String },
     #[error("a certificate is shown with its private key: give --tls-cert and --tls-key, or neither")]
@@ -269,7 +274,11 @@ impl AdminCliError {
         const NOT_ALLOWED: u8 = 4;
         match self {
             Self::NoServer(_) | Self::Connect { .. } | Self::NotForAdmins { .. } | Self::Untrusted { .. } => NOBODY,
-            Self::Address { .. } | Self::NotEncrypted { .. } | Self::HalfShown | Self::Session(_) => USAGE,
+            Self::Address { .. }
+            | Self::WhichToken { .. }
+            | Self::NotEncrypted { .. }
+            | Self::HalfShown
+            | Self::Session(_) => USAGE,
             Self::NotAgreed { .. } => NOT_ALLOWED,
             Self::File { .. } | Self::Token { .. } | Self::Tls(_) => FAILURE,
             Self::Refused(status) => match status.code() {
