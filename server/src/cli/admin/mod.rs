@@ -21,6 +21,9 @@ use connect::AdminClient;
 /// Why a wrong token is refused, in place of anything else, when too many were wrong before.
 const TOO_MANY_ATTEMPTS: &str = "TOO_MANY_ATTEMPTS";
 
+/// Of a session that is busy with a tick.
+const DOES_LATER: &str = "and does as it was told when it comes to it";
+
 /// What all of the commands take.
 #[derive(Debug, clap::Args)]
 pub(super) struct AdminArgs {
@@ -359,18 +362,19 @@ impl Desk {
             AdminCommand::Pause { session } => {
                 let session = session.to_string();
                 let progress = service.pause(pb::PauseRequest { session: session.clone() }).await?.into_inner();
-                self.progress(&session, "is paused", progress)
+                self.progress(&session, "is paused", DOES_LATER, progress)
             }
             AdminCommand::Resume { session } => {
                 let session = session.to_string();
                 let progress = service.resume(pb::ResumeRequest { session: session.clone() }).await?.into_inner();
-                self.progress(&session, "goes on", progress)
+                self.progress(&session, "goes on", DOES_LATER, progress)
             }
             AdminCommand::Step { session, ticks } => {
                 let session = session.to_string();
                 let request = pb::StepRequest { session: session.clone(), ticks: *ticks };
                 let progress = service.step(request).await?.into_inner();
-                self.progress(&session, "has stepped", progress)
+                let steps_on = format!("and steps on, until it has stepped {ticks}");
+                self.progress(&session, "has stepped", &steps_on, progress)
             }
             AdminCommand::Broadcast { text, session } => {
                 let session = session_or_all(session.as_ref());
@@ -447,13 +451,14 @@ impl Desk {
         self.print(|| words::bans(&bans), || json!(bans.iter().map(words::ban_json).collect::<Vec<_>>()))
     }
 
-    fn progress(&self, session: &str, does: &str, progress: pb::Progress) -> Result<(), CliError> {
+    /// What a session `does` where it has settled, and what it will do where it has not.
+    fn progress(&self, session: &str, does: &str, will: &str, progress: pb::Progress) -> Result<(), CliError> {
         let pb::Progress { tick, settled } = progress;
         let words = || {
             if settled {
                 format!("{session} {does}, at tick {tick}")
             } else {
-                format!("{session} is still at tick {tick}: it does as it was told when it comes to it")
+                format!("{session} is at tick {tick}, {will}")
             }
         };
         self.print(words, || json!({"session": session, "tick": tick, "settled": settled}))
