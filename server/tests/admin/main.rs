@@ -251,6 +251,7 @@ fn what_goes_wrong_is_said_in_words_and_by_the_exit_code() {
     let not_draining = server.admin(&["cancel-drain"]);
     let of_a_spectator = server.admin(&["kick", "arena-1", "0"]);
     let no_name = server.admin(&["kick", "Arena 1", "7"]);
+    let no_number = server.admin(&["kick", "arena-1", "A"]);
     let no_network = server.admin(&["ban", "example.org"]);
     for (output, code, words) in [
         (nobody, 3, "there is no server that was started with this data directory"),
@@ -266,6 +267,7 @@ fn what_goes_wrong_is_said_in_words_and_by_the_exit_code() {
         (of_a_spectator, 1, "there is no player 0 in sessions/arena-1 (NOT_FOUND)"),
         (no_session, 1, "there is no sessions/chess-1 on this server (NOT_FOUND)"),
         (no_name, 2, "is not a session's name"),
+        (no_number, 2, "a player is named by a number, as `players` lists it"),
         (no_network, 2, "is no address or network"),
     ] {
         assert_eq!(output.status.code(), Some(code), "{}", stderr(&output));

@@ -98,6 +98,7 @@ enum AdminCommand {
         #[arg(value_parser = SessionName::typed)]
         session: SessionName,
         /// The player's number in it
+        #[arg(value_parser = player_number)]
         player: u32,
         /// What the player is told
         #[arg(long, default_value = "")]
@@ -109,6 +110,7 @@ enum AdminCommand {
         #[arg(value_name = "NETWORK|SESSION")]
         target: String,
         /// The player's number in that session
+        #[arg(value_parser = player_number)]
         player: Option<u32>,
         /// For how long, such as 90s, 2h, 1h30m or 7days, up to 100 years [default: for good]
         #[arg(long = "for", value_name = "TIME", value_parser = humantime::parse_duration)]
@@ -130,6 +132,7 @@ enum AdminCommand {
         #[arg(value_parser = SessionName::typed)]
         session: SessionName,
         /// The player's number in it
+        #[arg(value_parser = player_number)]
         player: u32,
         /// For how long, such as 90s, 10m or 1h30m [default: until `unmute`]
         #[arg(long = "for", value_name = "TIME", value_parser = humantime::parse_duration)]
@@ -141,6 +144,7 @@ enum AdminCommand {
         #[arg(value_parser = SessionName::typed)]
         session: SessionName,
         /// The player's number in it
+        #[arg(value_parser = player_number)]
         player: u32,
     },
     /// Have a session stand still
@@ -476,6 +480,11 @@ impl Desk {
         let printed = if self.json { output::line(json()) } else { output::line(words()) };
         Ok(printed?)
     }
+}
+
+/// A player as the command line names one.
+fn player_number(text: &str) -> Result<u32, &'static str> {
+    text.parse().map_err(|_| "a player is named by a number, as `players` lists it, and not by name")
 }
 
 /// As a call names it: none is all.
