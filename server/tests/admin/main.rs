@@ -236,9 +236,11 @@ fn what_goes_wrong_is_said_in_words_and_by_the_exit_code() {
     let wrong_token = wrong_token.to_str().expect("UTF-8");
     let nobody = admin_in(data.path(), &["info"]);
     let no_token = admin_in(data.path(), &["info", "--address", address.trim()]);
+    fs::write(data.path().join("admin.address"), &address).expect("it can be written");
+    let made_none = admin_in(data.path(), &["info"]);
     let unknown_token = server.admin(&["info", "--token-file", wrong_token]);
     let no_address = server.admin(&["info", "--address", "localhost"]);
-    let closed = server.admin(&["info", "--address", "127.0.0.1:1"]);
+    let closed = server.admin(&["info", "--address", "127.0.0.1:1", "--token-file", wrong_token]);
     let players = server.url.trim_start_matches("http://");
     let token = server.data.path().join("admin.token");
     let token = token.to_str().expect("UTF-8");
@@ -249,10 +251,12 @@ fn what_goes_wrong_is_said_in_words_and_by_the_exit_code() {
     let not_draining = server.admin(&["cancel-drain"]);
     let of_a_spectator = server.admin(&["kick", "arena-1", "0"]);
     let no_name = server.admin(&["kick", "Arena 1", "7"]);
+    let no_number = server.admin(&["kick", "arena-1", "A"]);
     let no_network = server.admin(&["ban", "example.org"]);
     for (output, code, words) in [
         (nobody, 3, "there is no server that was started with this data directory"),
-        (no_token, 1, "name the file of one that it was given with --token-file"),
+        (no_token, 2, "a token is for one server, and nothing was sent"),
+        (made_none, 1, "name the file of one that it was given with --token-file"),
         (unknown_token, 4, "the token is not one of this server's"),
         (no_address, 2, "\"localhost\" is no address"),
         (closed, 3, "nobody answers at 127.0.0.1:1: "),
@@ -263,10 +267,48 @@ fn what_goes_wrong_is_said_in_words_and_by_the_exit_code() {
         (of_a_spectator, 1, "there is no player 0 in sessions/arena-1 (NOT_FOUND)"),
         (no_session, 1, "there is no sessions/chess-1 on this server (NOT_FOUND)"),
         (no_name, 2, "is not a session's name"),
+        (no_number, 2, "a player is named by a number, as `players` lists it"),
         (no_network, 2, "is no address or network"),
     ] {
         assert_eq!(output.status.code(), Some(code), "{}", stderr(&output));
         assert!(stderr(&output).starts_with("error: ") && stderr(&output).contains(words), "{}", stderr(&output));
+    }
+}
+
+#[test]
+fn a_token_of_a_data_directory_goes_to_no_other_server() {
+    let server = Running::start(&[]);
+    let place = tempfile::tempdir().expect("a directory");
+    fs::create_dir(place.path().join("tickwire-data")).expect("there is room");
+    for file in ["admin.address", "admin.token"] {
+        fs::copy(server.data.path().join(file), place.path().join("tickwire-data").join(file)).expect("it is there");
+    }
+    let own = fs::read_to_string(server.data.path().join("admin.address")).expect("it is there");
+    let other = std::net::TcpListener::bind("127.0.0.1:0").expect("a port is free");
+    let others = other.local_addr().expect("it is bound").to_string();
+    let ask = |address: &str, named: &[&str], data_dir: Option<&str>| {
+        let mut command = command();
+        command.current_dir(place.path()).args(["admin", "info", "--address", address]).args(named);
+        command.envs(data_dir.map(|data_dir| ("TICKWIRE_DATA_DIR", data_dir))).output().expect("the binary runs")
+    };
+    for refused in [
+        ask(&others, &[], None),
+        ask(&others, &["--data-dir", "tickwire-data"], None),
+        ask(&others, &[], Some("tickwire-data")),
+        ask(&others, &["--data-dir", "nowhere"], None),
+        ask(own.trim(), &[], None),
+    ] {
+        assert_eq!(refused.status.code(), Some(2), "{}", stderr(&refused));
+        assert!(stderr(&refused).contains("name the file of the one for 127.0.0.1:"), "{}", stderr(&refused));
+    }
+    other.set_nonblocking(true).expect("it is a socket");
+    assert!(other.accept().is_err(), "nobody has connected");
+    for answered in [
+        ask(own.trim(), &["--data-dir", "tickwire-data"], None),
+        ask(own.trim(), &[], Some("tickwire-data")),
+        ask(own.trim(), &["--token-file", "tickwire-data/admin.token"], None),
+    ] {
+        assert!(answered.status.success(), "{}", stderr(&answered));
     }
 }
 

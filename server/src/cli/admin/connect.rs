@@ -72,8 +72,11 @@ impl AdminClient {
             Some(address) => address.clone(),
             None => read_address(&data_dir)?,
         };
-        let token = read_token(target.token_file.as_deref(), &data_dir)?;
         let place = Place::read(&address, target.tls.is_given())?;
+        if target.address.is_some() && target.token_file.is_none() && !place.is_of(target)? {
+            return Err(AdminCliError::WhichToken { address });
+        }
+        let token = read_token(target.token_file.as_deref(), &data_dir)?;
         let hint = match (&target.address, place.is_encrypted) {
             (Some(_), true) => "",
             (Some(_), false) => "; a server that encrypts is at https://",
@@ -134,6 +137,16 @@ impl Place {
             return Err(wrong());
         }
         Ok(Self { host: authority.host().to_owned(), port, is_encrypted })
+    }
+
+    /// Whether it is that of the server whose data directory somebody has named: a token is good there, and nobody else's to read.
+    fn is_of(&self, target: &Target) -> Result<bool, AdminCliError> {
+        let Some(data_dir) = &target.data_dir else { return Ok(false) };
+        match read_address(data_dir) {
+            Ok(own) => Ok(Self::read(&own, target.tls.is_given())? == *self),
+            Err(AdminCliError::NoServer(_)) => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 
     fn uri(&self, scheme: &str) -> Uri {

@@ -21,6 +21,9 @@ use connect::AdminClient;
 /// Why a wrong token is refused, in place of anything else, when too many were wrong before.
 const TOO_MANY_ATTEMPTS: &str = "TOO_MANY_ATTEMPTS";
 
+/// Of a session that is busy with a tick.
+const DOES_LATER: &str = "and does as it was told when it comes to it";
+
 /// What all of the commands take.
 #[derive(Debug, clap::Args)]
 pub(super) struct AdminArgs {
@@ -42,7 +45,7 @@ struct Target {
     /// Where it listens for admins, as IP:PORT, or as https://HOST:PORT [default: what admin.address in the data directory says]
     #[arg(long, value_name = "ADDR", global = true)]
     address: Option<String>,
-    /// The file of the token [default: admin.token in the data directory]
+    /// The file of the token [default: admin.token in the data directory; with --address only in one that is named, of the server there]
     #[arg(long, value_name = "FILE", global = true)]
     token_file: Option<PathBuf>,
     #[command(flatten)]
@@ -95,6 +98,7 @@ enum AdminCommand {
         #[arg(value_parser = SessionName::typed)]
         session: SessionName,
         /// The player's number in it
+        #[arg(value_parser = player_number)]
         player: u32,
         /// What the player is told
         #[arg(long, default_value = "")]
@@ -106,6 +110,7 @@ enum AdminCommand {
         #[arg(value_name = "NETWORK|SESSION")]
         target: String,
         /// The player's number in that session
+        #[arg(value_parser = player_number)]
         player: Option<u32>,
         /// For how long, such as 90s, 2h, 1h30m or 7days, up to 100 years [default: for good]
         #[arg(long = "for", value_name = "TIME", value_parser = humantime::parse_duration)]
@@ -127,6 +132,7 @@ enum AdminCommand {
         #[arg(value_parser = SessionName::typed)]
         session: SessionName,
         /// The player's number in it
+        #[arg(value_parser = player_number)]
         player: u32,
         /// For how long, such as 90s, 10m or 1h30m [default: until `unmute`]
         #[arg(long = "for", value_name = "TIME", value_parser = humantime::parse_duration)]
@@ -138,6 +144,7 @@ enum AdminCommand {
         #[arg(value_parser = SessionName::typed)]
         session: SessionName,
         /// The player's number in it
+        #[arg(value_parser = player_number)]
         player: u32,
     },
     /// Have a session stand still
@@ -211,6 +218,11 @@ pub(super) enum AdminCliError {
          encrypts"
     )]
     Address { address: String },
+    #[error(
+        "a token is for one server, and nothing was sent: name the file of the one for {address} with --token-file, or with \
+         --data-dir the data directory of the server there, whose admin.address says just that"
+    )]
+    WhichToken { address: String },
     #[error("{address} encrypts nothing: name the server by https://, or leave --tls-ca, --tls-cert and --tls-key out")]
     NotEncrypted { address: String },
     #[error("a certificate is shown with its private key: give --tls-cert and --tls-key, or neither")]
@@ -269,7 +281,11 @@ impl AdminCliError {
         const NOT_ALLOWED: u8 = 4;
         match self {
             Self::NoServer(_) | Self::Connect { .. } | Self::NotForAdmins { .. } | Self::Untrusted { .. } => NOBODY,
-            Self::Address { .. } | Self::NotEncrypted { .. } | Self::HalfShown | Self::Session(_) => USAGE,
+            Self::Address { .. }
+            | Self::WhichToken { .. }
+            | Self::NotEncrypted { .. }
+            | Self::HalfShown
+            | Self::Session(_) => USAGE,
             Self::NotAgreed { .. } => NOT_ALLOWED,
             Self::File { .. } | Self::Token { .. } | Self::Tls(_) => FAILURE,
             Self::Refused(status) => match status.code() {
@@ -350,18 +366,19 @@ impl Desk {
             AdminCommand::Pause { session } => {
                 let session = session.to_string();
                 let progress = service.pause(pb::PauseRequest { session: session.clone() }).await?.into_inner();
-                self.progress(&session, "is paused", progress)
+                self.progress(&session, "is paused", DOES_LATER, progress)
             }
             AdminCommand::Resume { session } => {
                 let session = session.to_string();
                 let progress = service.resume(pb::ResumeRequest { session: session.clone() }).await?.into_inner();
-                self.progress(&session, "goes on", progress)
+                self.progress(&session, "goes on", DOES_LATER, progress)
             }
             AdminCommand::Step { session, ticks } => {
                 let session = session.to_string();
                 let request = pb::StepRequest { session: session.clone(), ticks: *ticks };
                 let progress = service.step(request).await?.into_inner();
-                self.progress(&session, "has stepped", progress)
+                let steps_on = format!("and steps on, until it has stepped {ticks}");
+                self.progress(&session, "has stepped", &steps_on, progress)
             }
             AdminCommand::Broadcast { text, session } => {
                 let session = session_or_all(session.as_ref());
@@ -438,13 +455,14 @@ impl Desk {
         self.print(|| words::bans(&bans), || json!(bans.iter().map(words::ban_json).collect::<Vec<_>>()))
     }
 
-    fn progress(&self, session: &str, does: &str, progress: pb::Progress) -> Result<(), CliError> {
+    /// What a session `does` where it has settled, and what it will do where it has not.
+    fn progress(&self, session: &str, does: &str, will: &str, progress: pb::Progress) -> Result<(), CliError> {
         let pb::Progress { tick, settled } = progress;
         let words = || {
             if settled {
                 format!("{session} {does}, at tick {tick}")
             } else {
-                format!("{session} is still at tick {tick}: it does as it was told when it comes to it")
+                format!("{session} is at tick {tick}, {will}")
             }
         };
         self.print(words, || json!({"session": session, "tick": tick, "settled": settled}))
@@ -462,6 +480,11 @@ impl Desk {
         let printed = if self.json { output::line(json()) } else { output::line(words()) };
         Ok(printed?)
     }
+}
+
+/// A player as the command line names one.
+fn player_number(text: &str) -> Result<u32, &'static str> {
+    text.parse().map_err(|_| "a player is named by a number, as `players` lists it, and not by name")
 }
 
 /// As a call names it: none is all.

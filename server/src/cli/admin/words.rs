@@ -2,6 +2,7 @@
 
 use comfy_table::{Table, presets::NOTHING};
 use humantime::format_duration;
+use prost_types::Timestamp;
 use serde_json::{Value as Json, json};
 use tickwire_proto::v1::{
     Ban, GetServerInfoResponse, Player, PlayerStatus, RecordingState, ServerPhase, SessionState, SessionStats, Stats,
@@ -224,7 +225,7 @@ fn round_trip_ms(player: &Player) -> Option<f64> {
 /// What a new ban has taken the place of.
 pub(super) fn replaced(ban: &Ban) -> String {
     let Ban { network, by, reason, .. } = ban;
-    let until = ban.expire_time.map_or_else(|| "for good".to_owned(), |time| format!("until {time}"));
+    let until = ban.expire_time.map_or_else(|| "for good".to_owned(), |time| format!("until {}", whole_seconds(time)));
     format!("this replaces a ban of {network} {until}, by {by}, for {reason:?}")
 }
 
@@ -244,7 +245,7 @@ pub(super) fn bans(bans: &[Ban]) -> Table {
     let mut table = Table::new();
     table.load_style(NOTHING).set_header(["network", "until", "by", "reason"]);
     for ban in bans {
-        let until = ban.expire_time.map_or_else(|| "for good".to_owned(), |time| time.to_string());
+        let until = ban.expire_time.map_or_else(|| "for good".to_owned(), whole_seconds);
         table.add_row([ban.network.clone(), until, ban.by.clone(), ban.reason.clone()]);
     }
     table
@@ -255,8 +256,32 @@ pub(super) fn ban_json(ban: &Ban) -> Json {
         "network": ban.network,
         "reason": ban.reason,
         "by": ban.by,
-        "create_time": ban.create_time.map(|time| time.to_string()),
-        "expire_time": ban.expire_time.map(|time| time.to_string()),
+        "create_time": ban.create_time.map(whole_seconds),
+        "expire_time": ban.expire_time.map(whole_seconds),
         "replaced": ban.replaced.as_deref().map(ban_json),
     })
+}
+
+/// As bans are written down.
+fn whole_seconds(time: Timestamp) -> String {
+    Timestamp { nanos: 0, ..time }.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bans_hold_until_a_whole_second() {
+        let ban = Ban {
+            network: "192.0.2.0/24".into(),
+            expire_time: Some(Timestamp { seconds: 1_769_885_102, nanos: 123_456_789 }),
+            ..Ban::default()
+        };
+        let until = "2026-01-31T18:45:02Z";
+        let printed = bans(std::slice::from_ref(&ban)).to_string();
+        assert!(printed.contains(&format!("{until} ")), "{printed}");
+        assert!(replaced(&ban).contains(&format!("until {until},")), "{}", replaced(&ban));
+        assert_eq!(ban_json(&ban)["expire_time"], until);
+    }
 }
