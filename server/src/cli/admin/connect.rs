@@ -73,7 +73,8 @@ impl AdminClient {
             None => read_address(&data_dir)?,
         };
         let place = Place::read(&address, target.tls.is_given())?;
-        if target.address.is_some() && target.token_file.is_none() && !place.is_of(target)? {
+        let names_token = target.token_file.is_some() || target.data_dir.is_some();
+        if target.address.is_some() && !names_token && !place.is_of(&data_dir, target)? {
             return Err(AdminCliError::WhichToken { address });
         }
         let token = read_token(target.token_file.as_deref(), &data_dir)?;
@@ -139,9 +140,8 @@ impl Place {
         Ok(Self { host: authority.host().to_owned(), port, is_encrypted })
     }
 
-    /// Whether it is that of the server whose data directory somebody has named: a token is good there, and nobody else's to read.
-    fn is_of(&self, target: &Target) -> Result<bool, AdminCliError> {
-        let Some(data_dir) = &target.data_dir else { return Ok(false) };
+    /// Whether it is that of the server with this data directory.
+    fn is_of(&self, data_dir: &Path, target: &Target) -> Result<bool, AdminCliError> {
         match read_address(data_dir) {
             Ok(own) => Ok(Self::read(&own, target.tls.is_given())? == *self),
             Err(AdminCliError::NoServer(_)) => Ok(false),

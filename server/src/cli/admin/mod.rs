@@ -45,7 +45,7 @@ struct Target {
     /// Where it listens for admins, as IP:PORT, or as https://HOST:PORT [default: what admin.address in the data directory says]
     #[arg(long, value_name = "ADDR", global = true)]
     address: Option<String>,
-    /// The file of the token [default: admin.token in the data directory; with --address only in one that is named, of the server there]
+    /// The file of the token [default: admin.token in the data directory; with --address and no --data-dir, only that of the server there]
     #[arg(long, value_name = "FILE", global = true)]
     token_file: Option<PathBuf>,
     #[command(flatten)]
@@ -220,7 +220,7 @@ pub(super) enum AdminCliError {
     Address { address: String },
     #[error(
         "a token is for one server, and nothing was sent: name the file of the one for {address} with --token-file, or with \
-         --data-dir the data directory of the server there, whose admin.address says just that"
+         --data-dir the data directory of the server there"
     )]
     WhichToken { address: String },
     #[error("{address} encrypts nothing: name the server by https://, or leave --tls-ca, --tls-cert and --tls-key out")]
