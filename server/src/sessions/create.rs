@@ -160,19 +160,23 @@ impl Lobby {
         Ok(awaited)
     }
 
-    /// A session has started: those who wait for it have their seats before anybody else can see it.
+    /// A session has started: those who wait for it have their seats before anybody can see it, and are told once they can.
     fn publish(&self, shared: &Shared, session: &Arc<SessionHandle>) {
         let mut state = self.lock();
         let pending = state.pending.iter().position(|pending| pending.name == session.name);
         let waiting = pending.map(|i| state.pending.swap_remove(i).waiting).unwrap_or_default();
-        for Waiting { teller, permit } in waiting {
+        let seat = |Waiting { teller, permit }| {
             let reserved = session.seats.reserve(session, &shared.reservations, std::time::Instant::now());
             if let (Some(reservation), Some(permit)) = (&reserved, permit) {
                 reservation.hold(permit);
             }
-            teller.send_replace(Some(reserved.ok_or_else(|| session::full(session, false))));
-        }
+            (teller, reserved.ok_or_else(|| session::full(session, false)))
+        };
+        let seated: Vec<_> = waiting.into_iter().map(seat).collect();
         self.host.registry.insert(session);
+        for (teller, seat) in seated {
+            teller.send_replace(Some(seat));
+        }
     }
 
     /// Notes what has become of a creation.
