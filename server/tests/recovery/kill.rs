@@ -131,6 +131,7 @@ async fn torment(Plan { kills, recovering, bots, seed, arguments }: Plan) -> usi
         sessions_lost += u64::from(server.session(ARENA_1).await.create_time != created);
     }
     until(&mut seen, "all play again", |seen| seen.connected == players).await;
+    swarm.all_play(bots).await;
     let session = server.session(ARENA_1).await;
     assert_eq!((session.create_time, session.players as usize), (created, players), "it is the one that it was");
     let report = swarm.end();

@@ -10,6 +10,11 @@ use std::{
 
 use serde_json::Value as Json;
 use tickwire_client::bots::{self, BehaviourChoice, Report, SwarmConfig, SwarmHandle};
+use tokio::time::{sleep, timeout};
+
+use crate::server::PATIENCE;
+
+const LOOK: Duration = Duration::from_millis(5);
 
 /// Bots, on threads of their own.
 pub(crate) struct Swarm {
@@ -30,6 +35,16 @@ impl Swarm {
             move || bots::run(&config, &handle).expect("it can be started").0
         });
         Self { handle, running }
+    }
+
+    /// Waits until each bot plays, as it sees it itself: whoever leaves while they are coming back has no connection to say so.
+    pub(crate) async fn all_play(&self, bots: usize) {
+        let all = async {
+            while self.handle.playing() < bots as u64 {
+                sleep(LOOK).await;
+            }
+        };
+        timeout(PATIENCE, all).await.expect("they play");
     }
 
     pub(crate) fn end(self) -> Report {

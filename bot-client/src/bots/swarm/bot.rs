@@ -69,17 +69,18 @@ impl Bot {
         };
         let failure = match joined {
             Ok(mut client) => {
-                handle.shared.playing.fetch_add(1, Ordering::Relaxed);
+                let mut playing = Playing { handle: &handle, is_counted: false };
+                playing.set(true);
                 let mut chatter = Chatter::new(self.chat_per_minute, self.seed);
                 let played = tokio::select! {
                     biased;
                     () = &mut end => Ok(()),
-                    Err(failure) = self.act(&mut client, &mut chatter, &handle) => Err(failure),
+                    Err(failure) = self.act(&mut client, &mut chatter, &mut playing) => Err(failure),
                 };
                 outcome.chat = chatter.map(|chatter| chatter.counts).unwrap_or_default();
                 client.sample_age();
                 outcome.measure(&client, self.options.snapshot_copies);
-                handle.shared.playing.fetch_sub(1, Ordering::Relaxed);
+                drop(playing);
                 let ended = match played {
                     Ok(()) => client.leave().await,
                     Err(failure) => Err(failure),
@@ -100,8 +101,9 @@ impl Bot {
         &self,
         client: &mut Client,
         chatter: &mut Option<Chatter>,
-        handle: &SwarmHandle,
+        playing: &mut Playing<'_>,
     ) -> Result<Never, ClientError> {
+        let handle = playing.handle;
         if self.predict {
             match client.predict(&Arena) {
                 Ok(_) => {}
@@ -141,11 +143,15 @@ impl Bot {
                     diary.keep(client, &handle.shared.timeline);
                 }
                 Some(Event::Goodbye { reason, text }) => return Err(ClientError::Goodbye { reason, text }),
-                Some(Event::Reconnected { .. }) => talk(client, chatter, handle).await,
-                // Of a seat that is not taken back the next call says why.
-                Some(Event::ConnectionLost | Event::GaveUp(_)) => {}
+                Some(Event::ConnectionLost) => playing.set(false),
+                Some(Event::Reconnected { .. }) => {
+                    playing.set(true);
+                    talk(client, chatter, handle).await;
+                }
                 Some(
-                    Event::Desync(_)
+                    // The next call says why.
+                    Event::GaveUp(_)
+                    | Event::Desync(_)
                     | Event::Predicted { .. }
                     | Event::Draining(_)
                     | Event::DrainCancelled
@@ -156,6 +162,28 @@ impl Bot {
                 None => return Err(ClientError::Ended),
             }
         }
+    }
+}
+
+/// Counts a bot among those that play, while it does.
+struct Playing<'a> {
+    handle: &'a SwarmHandle,
+    is_counted: bool,
+}
+
+impl Playing<'_> {
+    fn set(&mut self, plays: bool) {
+        match (std::mem::replace(&mut self.is_counted, plays), plays) {
+            (false, true) => self.handle.shared.playing.fetch_add(1, Ordering::Relaxed),
+            (true, false) => self.handle.shared.playing.fetch_sub(1, Ordering::Relaxed),
+            _ => return,
+        };
+    }
+}
+
+impl Drop for Playing<'_> {
+    fn drop(&mut self) {
+        self.set(false);
     }
 }
 

@@ -54,7 +54,7 @@ impl SwarmHandle {
         self.shared.stop.send_replace(true);
     }
 
-    /// Bots in the session now.
+    /// Bots in the session now, without those that have lost their connection and are coming back.
     #[must_use]
     pub fn playing(&self) -> u64 {
         self.shared.playing.load(Ordering::Relaxed)
