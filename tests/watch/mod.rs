@@ -2,6 +2,7 @@
 
 mod beside;
 mod by_code;
+mod endings;
 mod gaps;
 mod recordings;
 mod segments;

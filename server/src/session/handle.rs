@@ -5,7 +5,7 @@ use std::{
         Arc, OnceLock,
         atomic::{AtomicU8, AtomicU32, Ordering},
     },
-    time::{Duration, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 
 use tickwire_proto::v1 as pb;
@@ -274,22 +274,59 @@ impl SessionHandle {
         self.live.note_step();
     }
 
+    /// The tick that the session has come to; of one that has ended, that it would have come to by now.
+    pub(crate) fn tick_by_now(&self) -> Tick {
+        self.live.since_last(Instant::now()).map_or_else(|| self.clock.tick(), |(tick, _)| tick)
+    }
+
+    /// The time since that tick was due; while the session stands still, until it did so.
+    pub(crate) fn phase_by_now(&self) -> Duration {
+        let now = Instant::now();
+        let phase = || Duration::from_micros(self.clock.phase_us(now).into());
+        self.live.since_last(now).map_or_else(phase, |(_, phase)| phase)
+    }
+
+    /// The time until the tick after that is due.
+    pub(crate) fn rest_by_now(&self) -> Duration {
+        self.tick_rate.duration_of(1).saturating_sub(self.phase_by_now())
+    }
+
+    /// Whether it has ended, and those who see it late are still to see that: as late as all else, unless an admin has ended it,
+    /// or the server ends. Nobody waits for a game that does not come back from its last tick.
+    pub(crate) fn plays_out(&self) -> bool {
+        let is_shown = match self.state() {
+            SessionState::Running | SessionState::Stopped => false,
+            SessionState::Failed => true,
+            SessionState::Ended => self.termination().is_none(),
+        };
+        is_shown && self.live.delay_ticks() > 0 && !self.live.is_out() && !self.is_stuck()
+    }
+
+    /// Whether spectators are to see more of it: of its end, as long as any are there, and it takes.
+    pub(crate) fn has_more_to_show(&self) -> bool {
+        let is_watched = || self.live.spectators() > 0 && !self.live.is_past_end(Instant::now());
+        self.state() == SessionState::Running || self.plays_out() && is_watched()
+    }
+
     /// The newest tick that spectators may see.
     pub(crate) fn live_tick(&self) -> Tick {
-        let newest = self.clock.tick();
+        let newest = self.tick_by_now();
         self.live.late().map_or(newest, |late| late.newest().tick.min(self.live.due(newest)))
     }
 
     /// Whether live spectators may see their newest frame by now: not at once where the session goes on after a crash, which
     /// has taken those that are old enough.
     pub(crate) fn is_live_due(&self) -> bool {
-        self.live.late().is_none_or(|late| late.newest().tick <= self.live.due(self.clock.tick()))
+        self.live.late().is_none_or(|late| late.newest().tick <= self.live.due(self.tick_by_now()))
     }
 
     /// The newest tick that stands in the recording whole.
     pub(crate) fn recorded_tick(&self) -> Tick {
         // Before the recorder's lag, so that what is left is written.
         let newest = self.clock.tick();
+        if self.is_over() {
+            return newest;
+        }
         let lag = self.recording.status().map_or(newest.0, |status| status.lag_ticks);
         // The newest of them may be without its result yet.
         Tick(newest.0.saturating_sub(lag + 1))

@@ -4,9 +4,9 @@ use std::{
     collections::VecDeque,
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use tickwire_replication::Replicator;
@@ -16,9 +16,13 @@ use tokio::sync::{Notify, watch};
 /// The longest delay whose frames wait in memory; those of a longer one are played from the recording.
 pub(crate) const DELAY_IN_MEMORY_MAX: Duration = Duration::from_secs(10);
 
+/// For so long after it is due may spectators still get the last frame: there may be no bytes for it at first.
+const LAST_FRAME_TIME: Duration = Duration::from_millis(250);
+
 /// A session's live edge, as its spectators see it.
 #[derive(Debug)]
 pub(crate) struct LiveEdge {
+    rate: TickRate,
     delay_ticks: u64,
     /// What is shown late.
     late: Option<Late>,
@@ -28,6 +32,10 @@ pub(crate) struct LiveEdge {
     moved: watch::Sender<()>,
     /// Why nothing more is shown.
     problem: OnceLock<String>,
+    /// The session's last tick, and when it was due.
+    last: OnceLock<(Tick, Instant)>,
+    /// The end has been shown, too, or will not be.
+    is_out: AtomicBool,
     spectators: AtomicUsize,
 }
 
@@ -49,11 +57,14 @@ impl LiveEdge {
             waiting: (delay <= DELAY_IN_MEMORY_MAX).then(Mutex::<VecDeque<_>>::default),
         };
         Self {
+            rate,
             delay_ticks: rate.ticks_in_ms(delay_ms),
             late: (!delay.is_zero()).then(late),
             stepped: Notify::new(),
             moved: watch::Sender::new(()),
             problem: OnceLock::new(),
+            last: OnceLock::new(),
+            is_out: AtomicBool::new(false),
             spectators: AtomicUsize::new(0),
         }
     }
@@ -61,6 +72,38 @@ impl LiveEdge {
     /// How many ticks after it stood a frame is shown.
     pub(crate) fn delay_ticks(&self) -> u64 {
         self.delay_ticks
+    }
+
+    /// The session has stepped its last tick, which was due then: without it time goes on for those who see it late.
+    pub(super) fn note_last(&self, tick: Tick, due: Instant) {
+        let _ = self.last.set((tick, due));
+        self.stepped.notify_one();
+    }
+
+    /// The tick that a session which has ended would have come to by now, and the time since that would have been due.
+    pub(super) fn since_last(&self, now: Instant) -> Option<(Tick, Duration)> {
+        let &(last, due) = self.last.get()?;
+        let since = now.saturating_duration_since(due);
+        let ticks = since.as_nanos() * u128::from(self.rate.hz()) / Duration::from_secs(1).as_nanos();
+        let ticks = u64::try_from(ticks).unwrap_or(u64::MAX);
+        Some((Tick(last.0.saturating_add(ticks)), since.saturating_sub(self.rate.duration_of(ticks))))
+    }
+
+    /// Whether there has been time to see the end, too.
+    pub(super) fn is_past_end(&self, now: Instant) -> bool {
+        let all = self.rate.duration_of(self.delay_ticks) + LAST_FRAME_TIME;
+        self.last.get().is_some_and(|(_, due)| now.saturating_duration_since(*due) >= all)
+    }
+
+    /// Nothing more of the end is shown.
+    pub(crate) fn note_out(&self) {
+        self.is_out.store(true, Ordering::Release);
+        self.wake_spectators();
+    }
+
+    /// Whether nothing more of the end is shown.
+    pub(super) fn is_out(&self) -> bool {
+        self.is_out.load(Ordering::Acquire)
     }
 
     /// The newest tick that is old enough to be shown when `newest` is the session's.

@@ -447,6 +447,8 @@ impl Runner {
             EndReason::Ended { .. } => SessionState::Ended,
             _ => SessionState::Stopped,
         });
+        let (now, since_due) = (Instant::now(), handle.phase_by_now());
+        handle.live.note_last(handle.clock.tick(), now.checked_sub(since_due).unwrap_or(now));
         if let Some(SessionEnding { cause, .. }) = handle.ending() {
             meters.note_end(cause);
         }

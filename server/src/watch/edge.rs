@@ -14,7 +14,7 @@ use crate::{
     session::{SessionHandle, SessionState},
 };
 
-/// Keeps it until the session ends: on a network thread, or where it is played from the recording, on a thread of its own.
+/// Keeps it until the session's end has been shown: on a network thread, or where it is played from the recording, on a thread of its own.
 pub(crate) fn keep(session: &Arc<SessionHandle>, runtime: &Handle) -> io::Result<()> {
     if !session.live.is_played() {
         runtime.spawn(show(Arc::clone(session)));
@@ -32,39 +32,58 @@ pub(crate) fn keep(session: &Arc<SessionHandle>, runtime: &Handle) -> io::Result
             warn!(session = %session.name, problem, "spectators see no more of a session");
             session.live.fail(problem);
         }
+        session.live.note_out();
     })?;
     Ok(())
 }
 
 async fn show(session: Arc<SessionHandle>) {
-    while session.state() == SessionState::Running {
-        session.live.stepped().await;
-        session.live.show_due(session.clock.tick());
+    while session.has_more_to_show() {
+        rest(&session).await;
+        session.live.show_due(session.tick_by_now());
         session.live.wake_spectators();
+    }
+    session.live.note_out();
+}
+
+/// Until there may be more to show: the session tells, and once it has ended, time does.
+async fn rest(session: &SessionHandle) {
+    if session.state() == SessionState::Running {
+        session.live.stepped().await;
+    } else {
+        tokio::time::sleep(session.rest_by_now()).await;
     }
 }
 
 fn play(session: &Arc<SessionHandle>, path: &Path, runtime: &Handle) -> Result<(), String> {
     yield_to_others();
+    let rest = || {
+        if session.state() == SessionState::Running {
+            runtime.block_on(session.live.stepped());
+        } else {
+            // The server may be ending, and that runtime with it.
+            thread::sleep(session.rest_by_now());
+        }
+    };
     let mut late = session.live.late().expect("what is played is late");
     let shown = late.newest().tick;
     // What there is before that is for nobody, and the file may not have so much as a header.
-    while session.live.due(session.clock.tick()) <= shown {
-        if session.state() != SessionState::Running {
+    while session.live.due(session.tick_by_now()) <= shown {
+        if !session.has_more_to_show() {
             return Ok(());
         }
-        runtime.block_on(session.live.stepped());
+        rest();
     }
     let tape = Tape::of_session(Extent::Edge(Arc::clone(session)), session, path).map_err(|error| error.to_string())?;
     // Of a session that goes on after a crash nobody waits for more.
-    let stop = || session.state() != SessionState::Running;
+    let stop = || !session.has_more_to_show();
     let mut deck = match Deck::at(&tape, shown, stop) {
         Err(TapeError::Replay(ReplayError::Stopped { .. })) => return Ok(()),
         Err(error) => loop {
             match Deck::behind(&tape, 0, shown) {
                 Ok(Behind::Deck(deck)) => break *deck,
                 Ok(Behind::NotBefore(_)) if stop() => return Ok(()),
-                Ok(Behind::NotBefore(_)) => runtime.block_on(session.live.stepped()),
+                Ok(Behind::NotBefore(_)) => rest(),
                 Err(_) => return Err(error.to_string()),
             }
         },
@@ -73,7 +92,7 @@ fn play(session: &Arc<SessionHandle>, path: &Path, runtime: &Handle) -> Result<(
     if deck.frame().tick > shown {
         late = jump(session, deck.frame());
     }
-    while session.state() == SessionState::Running {
+    while session.has_more_to_show() {
         loop {
             match deck.play() {
                 Played::Frame(frame) if frame.tick > late.newest().tick => late.publish(frame),
@@ -81,14 +100,14 @@ fn play(session: &Arc<SessionHandle>, path: &Path, runtime: &Handle) -> Result<(
                 Played::Frame(_) => {}
                 Played::Jump(frame) => late = jump(session, &frame),
                 Played::NotYet => break,
+                Played::End if session.has_ended() => return Ok(()),
                 Played::End => return Err("the recording has ended before the session".into()),
                 Played::Failed(reason) => return Err(reason),
             }
         }
         session.live.wake_spectators();
-        runtime.block_on(session.live.stepped());
+        rest();
     }
-    session.live.wake_spectators();
     Ok(())
 }
 

@@ -348,7 +348,7 @@ async fn changed<T>(receiver: Option<&mut watch::Receiver<T>>) {
 fn live_place(session: &SessionHandle) -> Place {
     Place {
         tick: session.live_tick(),
-        phase: Duration::from_micros(session.clock.phase_us(Instant::now()).into()),
+        phase: session.phase_by_now(),
         slip_us: session.clock.slip_us(),
         told: Told { speed: 1.0, paused: false, ended: false },
     }
@@ -379,7 +379,11 @@ fn watch_state(source: &Source, state: &State, place: &Place) -> pb::WatchState 
     }
 }
 
+/// What spectators are told once they have seen the end, where they are to see it.
 fn end_of(session: &SessionHandle) -> Option<Next> {
+    if session.plays_out() {
+        return None;
+    }
     match session.state() {
         SessionState::Running => {}
         SessionState::Stopped => return Some(shut_down()),

@@ -63,7 +63,7 @@ impl Tape {
         match &self.extent {
             Extent::Finished(last) => *last,
             Extent::Live(session) => session.recorded_tick().min(session.live_tick()),
-            Extent::Edge(session) => session.recorded_tick().min(session.live.due(session.clock.tick())),
+            Extent::Edge(session) => session.recorded_tick().min(session.live.due(session.tick_by_now())),
         }
     }
 
