@@ -38,6 +38,7 @@ mod chat;
 mod cli;
 mod config;
 mod drain;
+mod durations;
 mod ending;
 mod housekeeping;
 mod identity;

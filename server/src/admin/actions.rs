@@ -19,6 +19,7 @@ use crate::{
     LogFilterError,
     chat::{ChatControl, ChatError, check_characters},
     drain::NotCancelled,
+    durations::duration_within,
     net::customer_of,
     server::Shared,
     session::{NotStepped, Ousted, OustedKind, STEPS_MAX, SessionEnding, SessionHandle},
@@ -297,10 +298,7 @@ pub(super) async fn drain(
 ) -> Result<pb::DrainResponse, Refusal> {
     let within = match request.deadline {
         None => shared.admin_drain,
-        Some(asked) => Duration::try_from(asked).ok().filter(|time| *time <= DRAIN_MAX).ok_or_else(|| {
-            let message = format!("{asked} is out of range: choose 0 s to 24 hours");
-            Refusal::new(Code::InvalidArgument, "OUT_OF_RANGE", message).field("deadline")
-        })?,
+        Some(asked) => duration_within(asked, Duration::ZERO..=DRAIN_MAX, "deadline", "0 s to 24 hours")?,
     };
     let order = shared.drain.drain(within);
     let left = order.deadline.saturating_duration_since(Instant::now());
@@ -343,13 +341,8 @@ pub(super) async fn set_log_filter(
 /// What is to last for so long from now on: until when. For good, where it is not said.
 fn end_of(duration: Option<prost_types::Duration>, now: SystemTime) -> Result<Option<SystemTime>, Refusal> {
     let Some(asked) = duration else { return Ok(None) };
-    match Duration::try_from(asked) {
-        Ok(time) if (Duration::from_secs(1)..=BAN_MAX).contains(&time) => Ok(Some(now + time)),
-        _ => {
-            let message = format!("{asked} is out of range: choose 1 s to 100 years, or leave it out");
-            Err(Refusal::new(Code::InvalidArgument, "OUT_OF_RANGE", message).field("duration"))
-        }
-    }
+    let range = Duration::from_secs(1)..=BAN_MAX;
+    Ok(Some(now + duration_within(asked, range, "duration", "1 s to 100 years, or leave it out")?))
 }
 
 /// The player may have left just now.

@@ -11,10 +11,11 @@ use tokio::{
     sync::OwnedSemaphorePermit,
     time::{Interval, MissedTickBehavior, interval},
 };
-use tonic::{Code, Status};
+use tonic::Status;
 
 use super::{auth::Unknown, info, visits::Held};
 use crate::{
+    durations::duration_within,
     server::{Phase, Shared},
     session::SessionHandle,
     sessions::{describe_recording, state_of},
@@ -28,12 +29,8 @@ const INTERVAL_MAX: Duration = Duration::from_secs(60);
 /// How often somebody wants to be told.
 pub(super) fn interval_of(request: &StreamStatsRequest) -> Result<Duration, Refusal> {
     let Some(asked) = request.interval else { return Ok(INTERVAL_DEFAULT) };
-    let interval = Duration::try_from(asked).unwrap_or_default();
-    if (INTERVAL_MIN..=INTERVAL_MAX).contains(&interval) {
-        return Ok(interval);
-    }
-    let message = format!("{asked} is out of range: choose {INTERVAL_MIN:?} to {INTERVAL_MAX:?}");
-    Err(Refusal::new(Code::InvalidArgument, "OUT_OF_RANGE", message).field("interval"))
+    let advice = format!("{INTERVAL_MIN:?} to {INTERVAL_MAX:?}");
+    duration_within(asked, INTERVAL_MIN..=INTERVAL_MAX, "interval", &advice)
 }
 
 /// What a stream takes up for as long as it is there: its part of all of them, and its connection.

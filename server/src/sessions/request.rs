@@ -14,11 +14,11 @@ use super::catalogue::Catalogue;
 use crate::{
     chat::check_characters,
     config::{EMPTY_TIMEOUT_MAX, EMPTY_TIMEOUT_MIN, SPECTATOR_DELAY_MAX, ServerConfig},
+    durations::duration,
     session::{DELAY_IN_MEMORY_MAX, RequestKey, SessionName, SessionShape, StartError},
     status::Refusal,
 };
 
-const NANOS_PER_SECOND: u32 = 1_000_000_000;
 const REQUEST_ID_CHARS_MAX: usize = 64;
 const LABEL_CHARS_MAX: usize = 64;
 const ATTRIBUTES_MAX: usize = 16;
@@ -95,15 +95,6 @@ impl Wanted {
 
 fn out_of_range(field: &'static str, message: impl Into<String>) -> Refusal {
     Refusal::new(Code::InvalidArgument, "OUT_OF_RANGE", message).field(field)
-}
-
-fn duration(duration: prost_types::Duration, field: &'static str) -> Result<Duration, Refusal> {
-    // Seconds and nanoseconds of different signs are no duration, and would be added up.
-    let read = u64::try_from(duration.seconds).ok().zip(u32::try_from(duration.nanos).ok());
-    let (seconds, nanos) = read
-        .filter(|(_, nanos)| *nanos < NANOS_PER_SECOND)
-        .ok_or_else(|| out_of_range(field, "it is negative, or no duration"))?;
-    Ok(Duration::new(seconds, nanos))
 }
 
 fn check_text(text: &str, chars_max: usize) -> Result<(), String> {
@@ -239,16 +230,6 @@ mod tests {
         }
         let many = (0..17).map(|i| (i.to_string(), String::new())).collect();
         check_attributes(&many, "f").expect_err("too many");
-    }
-
-    #[test]
-    fn durations_are_whole_and_not_negative() {
-        let read = |seconds, nanos| duration(prost_types::Duration { seconds, nanos }, "f");
-        assert_eq!(read(1, 999_999_999).expect("it is one"), Duration::new(1, 999_999_999));
-        assert_eq!(read(i64::MAX, 0).expect("it is one").as_secs(), i64::MAX.unsigned_abs());
-        for (seconds, nanos) in [(1, -1), (-1, 0), (-1, 1), (0, -1), (1, 1_000_000_000), (1, i32::MIN), (i64::MIN, 0)] {
-            assert_eq!(field(read(seconds, nanos).expect_err("it is none")), "f", "{seconds} s and {nanos} ns");
-        }
     }
 
     #[test]
