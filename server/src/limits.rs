@@ -6,5 +6,5 @@ mod quota;
 mod reasons;
 
 pub(crate) use admission::{Admission, Admitted, TooMany, is_limited};
-pub(crate) use quota::{Permit, Quota};
+pub(crate) use quota::{NoPlace, Permit, Place, Quota};
 pub(crate) use reasons::{RefusalCounters, RefusalReason};

@@ -2,7 +2,7 @@
 
 use std::{
     collections::VecDeque,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -16,14 +16,20 @@ use super::{
     source::Source,
     words::{self, Control, Word},
 };
-use crate::{limits::Permit, play::MessageRate, server::Shared, session::Granted, status::Refusal};
+use crate::{
+    limits::{NoPlace, Place},
+    play::MessageRate,
+    server::Shared,
+    session::Granted,
+    status::Refusal,
+};
 
 /// Pings that wait for their pong; of more, the newest.
 const PINGS_MAX: usize = 8;
 /// When somebody who finds all replays taken may try again.
 const REPLAYS_RETRY: Duration = Duration::from_secs(5);
 
-/// As many times may one spectator be leaving the past at once: a replay's thread ends when its tick does.
+/// As many replays may one spectator have at once, all but the newest of which are ending: a thread ends when its tick does.
 const LEAVING_MAX: usize = 4;
 
 /// A spectator.
@@ -48,7 +54,7 @@ pub(super) struct State {
     /// Where the spectator is, or is going; none: live.
     pub(super) past: Option<Arc<Past>>,
     /// The spectator's place among those in the past: for as long as it is there, or is leaving.
-    place: Weak<Permit>,
+    place: Place,
     pub(super) jumps: u32,
     /// The spectator is to be told where the stream stands.
     pub(super) is_untold: bool,
@@ -99,7 +105,7 @@ impl Spectator {
             view: View::of_spectator(view, followed(follow)),
             stand: Stand::Nowhere,
             past: None,
-            place: Weak::new(),
+            place: Place::default(),
             jumps: 0,
             is_untold: true,
             problem: String::new(),
@@ -235,31 +241,19 @@ impl Spectator {
             let message = format!("{} is not recorded: only its live edge can be watched", self.source.name());
             Refusal::new(Code::FailedPrecondition, "NOT_RECORDED", message)
         })?;
-        let place = self.place(state)?;
-        state.place = Arc::downgrade(&place);
+        let most = self.shared.limits().replays_max;
+        let place = state.place.take(&self.shared.replays, most, LEAVING_MAX).map_err(|none| {
+            let message = match none {
+                NoPlace::Full => format!("{most} spectators of this server are in the past, which is the most"),
+                NoPlace::StillLeaving => format!("this spectator is still leaving the past, {LEAVING_MAX} times over"),
+            };
+            Refusal::new(Code::ResourceExhausted, "REPLAYS", message).retry_after(REPLAYS_RETRY)
+        })?;
         let past = Past::begin(tick.max(Tick(1)), speed, paused, place, open).map_err(|error| {
             Refusal::new(Code::ResourceExhausted, "THREADS", format!("no thread for a replay: {error}"))
         })?;
         state.past = Some(Arc::clone(&past));
         Ok(past)
-    }
-
-    /// A place in the past: its own, where the spectator is only just leaving it.
-    fn place(&self, state: &State) -> Result<Arc<Permit>, Refusal> {
-        let refused = |message| Refusal::new(Code::ResourceExhausted, "REPLAYS", message).retry_after(REPLAYS_RETRY);
-        if let Some(place) = state.place.upgrade() {
-            // Each of the others is a thread that has not ended yet.
-            return if Arc::strong_count(&place) - 1 < LEAVING_MAX {
-                Ok(place)
-            } else {
-                Err(refused(format!("this spectator is still leaving the past, {LEAVING_MAX} times over")))
-            };
-        }
-        let most = self.shared.limits().replays_max;
-        let place = self.shared.replays.take(most);
-        place
-            .map(Arc::new)
-            .ok_or_else(|| refused(format!("{most} spectators of this server are in the past, which is the most")))
     }
 }
 
