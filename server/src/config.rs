@@ -98,8 +98,8 @@ pub struct AdminConfig {
     /// The directory of `admin.address` and `admin.token`, by which those who may read it find the listener, of the audit log,
     /// and of the bans, which hold whether or not anybody listens. It is to be this server's alone.
     pub directory: PathBuf,
-    /// What its connections are encrypted with; none: they are not. With [`TlsFiles::client_authorities`] admins show a certificate,
-    /// and a token all the same.
+    /// What its connections are encrypted with; none: they are not. With [`TlsFiles::client_authorities`] admins show a
+    /// certificate, and a token all the same.
     pub tls: Option<TlsFiles>,
     /// The file of tokens that are good; none: the server makes one at its start.
     pub tokens: Option<PathBuf>,
@@ -133,8 +133,8 @@ pub struct RecordingConfig {
 }
 
 impl Default for RecordingConfig {
-    /// Synced, 4 GiB, segments of 256 MiB or an hour, keyframes every 10 s, and what [`Retention`] says; no recovery, which is for servers whose directory
-    /// outlives them: the program's default.
+    /// Synced, 4 GiB, segments of 256 MiB or an hour, keyframes every 10 s, and what [`Retention`] says; no recovery, which is
+    /// for servers whose directory outlives them: the program's default.
     fn default() -> Self {
         Self {
             durability: Durability::default(),

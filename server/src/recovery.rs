@@ -335,7 +335,7 @@ impl Job {
             Ok(Recovery::GoesOn(resumable)) => resumable,
             Ok(Recovery::Over { finished, end }) => {
                 let file = finished.path.display();
-                info!(%session, %file, reason = end_word(&end.reason), tick = end.tick.0, "the session had ended");
+                info!(%session, %file, reason = end.reason.word(), tick = end.tick.0, "the session had ended");
                 if let EndReason::Failed { .. } = end.reason {
                     log_panic_command(&session, end.tick, &finished.path);
                 }
@@ -391,19 +391,6 @@ fn finish(session: &SessionName, unfinished: &Unfinished, next: Option<&Recordin
 fn reach(recording: &Recording) -> (usize, Tick) {
     let summary = recording.scan();
     (summary.recovered.len(), summary.last_tick())
-}
-
-/// For the log.
-fn end_word(reason: &EndReason) -> &'static str {
-    match reason {
-        EndReason::Shutdown => "shutdown",
-        EndReason::Ended { .. } => "ended",
-        EndReason::Failed { .. } => "failed",
-        EndReason::Killed => "killed",
-        EndReason::Limited => "limited",
-        EndReason::Stopped { .. } => "stopped",
-        EndReason::Continued => "continued",
-    }
 }
 
 fn put_aside(path: &Path, reason: &str) {

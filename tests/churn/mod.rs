@@ -25,7 +25,8 @@ const JOINING: usize = 200;
 const REMEMBERED: usize = 4096;
 /// Of so many rounds memory is judged.
 const LAST: usize = 15;
-/// The allocator keeps a MiB now and then, and gives it back: over the last rounds that is a slope of so much for few clients, too.
+/// The allocator keeps a MiB now and then, and gives it back: over the last rounds that is a slope of so much for few clients,
+/// too.
 const NOISE_KIB_PER_ROUND: f64 = 100.0;
 
 fn with_room() -> ServerConfig {

@@ -15,8 +15,8 @@ pub struct Report {
     pub bots_requested: u64,
     /// Bots that joined.
     pub bots_connected: u64,
-    /// Bots that could not join, whose stream ended before they left and who could not take their seat back, or whom the server did not let go. Bots that an
-    /// early end kept from starting are neither connected nor failed.
+    /// Bots that could not join, whose stream ended before they left and who could not take their seat back, or whom the server
+    /// did not let go. Bots that an early end kept from starting are neither connected nor failed.
     pub bots_failed: u64,
     /// From the time at which the last bot was to join to the end.
     pub seconds: f64,

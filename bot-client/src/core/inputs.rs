@@ -9,8 +9,8 @@ use tickwire_shared::{InputMode, Schema, Tick};
 const SENT_MAX: usize = 1024;
 /// A server takes inputs for a second ahead, at 240 ticks per second at most.
 const ON_THEIR_WAY_MAX: usize = 256;
-/// A press that a crash of the server has cost is due again, but for one that was sent longer ago: nobody expects anything of that
-/// any more.
+/// A press that a crash of the server has cost is due again, but for one that was sent longer ago: nobody expects anything of
+/// that any more.
 const EDGES_KEPT: Duration = Duration::from_secs(3);
 
 /// Values that are no input of the session's game.

@@ -145,8 +145,9 @@ pub fn export(
 }
 
 /// Writes a table: of [`Fields`](ExportPart::Fields) one row for each tick and entity, of [`Inputs`](ExportPart::Inputs) one
-/// for each tick and player, of [`Events`](ExportPart::Events) and [`Chat`](ExportPart::Chat) one for each. Columns are named as in `x [m]`; what a row's kind
-/// does not have is empty. Inputs are as they counted: repeated ones have the values that were held.
+/// for each tick and player, of [`Events`](ExportPart::Events) and [`Chat`](ExportPart::Chat) one for each. Columns are named
+/// as in `x [m]`; what a row's kind does not have is empty. Inputs are as they counted: repeated ones have the values that were
+/// held.
 ///
 /// # Errors
 /// As [`export`].
@@ -159,9 +160,9 @@ pub fn export_csv(
     csv::export(recording, part, selection, out)
 }
 
-/// Writes an MCAP file of JSON messages with their schemas, for Foxglove and others that plot; what was said is left out: `/entity/KIND` has a message for each
-/// tick and entity, `/input` one for each tick and player, `/event/NAME` one for each event. Times are from the session's
-/// start.
+/// Writes an MCAP file of JSON messages with their schemas, for Foxglove and others that plot; what was said is left out:
+/// `/entity/KIND` has a message for each tick and entity, `/input` one for each tick and player, `/event/NAME` one for each
+/// event. Times are from the session's start.
 ///
 /// # Errors
 /// As [`export`]; and where nothing but what was said is chosen.

@@ -191,16 +191,16 @@ pub struct Repaired {
 /// Makes a finished recording of what a killed process, or a bad disk, has left of one.
 ///
 /// A live file becomes a finished one, and so does one that was set aside; a finished one that is damaged is rewritten with its
-/// readable part. What is damaged, and not only torn at its end, is kept as `NAME.damaged.mcap`, or `NAME.damaged-1.mcap`, and so
-/// on. A finished one that is sound is left as it is. A recording without an end gets one: [`EndReason::Killed`] where it is what a
-/// kill leaves, else [`EndReason::Stopped`], since nobody knows how many ticks damage has taken.
+/// readable part. What is damaged, and not only torn at its end, is kept as `NAME.damaged.mcap`, or `NAME.damaged-1.mcap`, and
+/// so on. A finished one that is sound is left as it is. A recording without an end gets one: [`EndReason::Killed`] where it is
+/// what a kill leaves, else [`EndReason::Stopped`], since nobody knows how many ticks damage has taken.
 ///
 /// No other file is replaced: a finished one of the name, only where it is of the same match and holds nothing that the new one
 /// does not. Where it holds all that is to be finished, that goes, and it stays.
 ///
 /// # Errors
-/// Where a session is still writing the file, its header or no tick of it can be read, or the disk fails; and where a finished recording of
-/// its name is in the way.
+/// Where a session is still writing the file, its header or no tick of it can be read, or the disk fails; and where a finished
+/// recording of its name is in the way.
 pub fn repair(path: impl AsRef<Path>) -> Result<Repaired, RecordingError> {
     let (path, storage) = (path.as_ref(), &FileSystem);
     if is_live(path) || is_set_aside(path) {
@@ -310,7 +310,8 @@ struct Copied {
     sound_bytes: u64,
 }
 
-/// Copies what is readable of a recording into a finished one. `end` goes before the one in the file; where there is none, it is said to have been cut short.
+/// Copies what is readable of a recording into a finished one. `end` goes before the one in the file; where there is none, it
+/// is said to have been cut short.
 fn rewrite(
     storage: &dyn Storage,
     recording: &Recording,

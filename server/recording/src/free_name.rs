@@ -17,7 +17,7 @@ pub(crate) fn numbered(directory: &Path, name: &str, kind: &str) -> impl Iterato
     [String::new()].into_iter().chain(numbers).map(move |number| directory.join(format!("{stem}{number}.mcap")))
 }
 
-/// The recording's name, and of which kind its file is, of a file that has such a name.
+/// The recording's name, of a file that has a name of this kind.
 pub(crate) fn name_of<'a>(file: &'a str, kind: &str) -> Option<&'a str> {
     let stem = file.strip_suffix(".mcap")?;
     let is_number = |digits: &str| !digits.is_empty() && digits.bytes().all(|digit| digit.is_ascii_digit());

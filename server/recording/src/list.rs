@@ -87,7 +87,8 @@ pub enum RecordingState {
     Damaged(String),
 }
 
-/// The recordings in a directory, by name; what is no file, and links to elsewhere, are none. Of a live file that has been finished, and not removed as yet, only the finished one.
+/// The recordings in a directory, by name; what is no file, and links to elsewhere, are none. Of a live file that has been
+/// finished, and not removed as yet, only the finished one.
 ///
 /// # Errors
 /// Where the directory cannot be read. What is wrong with a file stands in its entry.

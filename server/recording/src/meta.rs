@@ -109,6 +109,22 @@ pub enum EndReason {
     Continued,
 }
 
+impl EndReason {
+    /// As `ended`: what logs and exports call it.
+    #[must_use]
+    pub const fn word(&self) -> &'static str {
+        match self {
+            Self::Shutdown => "shutdown",
+            Self::Ended { .. } => "ended",
+            Self::Failed { .. } => "failed",
+            Self::Killed => "killed",
+            Self::Limited => "limited",
+            Self::Stopped { .. } => "stopped",
+            Self::Continued => "continued",
+        }
+    }
+}
+
 impl RecordingMeta {
     /// Of a session.
     #[must_use]

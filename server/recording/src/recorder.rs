@@ -45,7 +45,8 @@ pub use status::{RecorderState, RecorderStatus};
 const BATCH_BYTES_MAX: usize = 1 << 20;
 /// How much is gathered before it is written, where nothing has to survive a kill.
 const BUFFER_BYTES_MAX: usize = 256 << 10;
-/// Where no segment can be begun it is tried less and less often, down to once in so many times [`RecorderOptions::behind_ticks`].
+/// Where no segment can be begun it is tried less and less often, down to once in so many times
+/// [`RecorderOptions::behind_ticks`].
 const SEGMENT_WAITS_MAX: u64 = 60;
 /// How much room for records is kept for the next ones; that of a stall is given back.
 const QUEUE_RECORDS_KEPT: usize = 16;

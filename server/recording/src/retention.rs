@@ -114,8 +114,8 @@ pub fn retain(directory: &Path, retention: &Retention, now: SystemTime) -> io::R
 /// What a killed process has left of its work.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Tidied {
-    /// What is gone: halves of copies, live files of which there is a finished one that has all of them, and notes of attempts to go on with
-    /// recordings that are not there any more.
+    /// What is gone: halves of copies, live files of which there is a finished one that has all of them, and notes of attempts
+    /// to go on with recordings that are not there any more.
     pub removed: Vec<PathBuf>,
     /// Live files that nobody writes: an [`Unfinished`](crate::Unfinished) session can go on, and [`repair`](crate::repair)
     /// finishes its recording.

@@ -51,8 +51,7 @@ pub fn remove_stillborn(live: &Path) -> Result<bool, RecordingError> {
 
 pub(crate) fn remove_on(storage: &dyn Storage, live: &Path) -> Result<bool, RecordingError> {
     let is_first = recording_of(&files::recording_name(live)).1 <= 1;
-    // What a link leads to may say that it is empty, as a device does, and not be.
-    if is_first && !(files::is_own_file(live) && files::is_empty(live).map_err(files::at(live))?) {
+    if is_first && !files::is_empty(live).map_err(files::at(live))? {
         return Ok(false);
     }
     // Held until it is gone.

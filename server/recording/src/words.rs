@@ -6,7 +6,7 @@ use serde_json::{Map, Value as Json, json};
 use tickwire_shared::{PlayerStatus, Provenance, Quantity, Seen};
 use tickwire_simulation::SeatChange;
 
-use crate::Recovered;
+use crate::{EndReason, RecordingState, RecordingSummary, Recovered};
 
 pub(crate) const fn provenance(provenance: Provenance) -> &'static str {
     match provenance {
@@ -30,6 +30,66 @@ const fn change(change: &SeatChange) -> &'static str {
         SeatChange::Disconnected { .. } => "disconnected",
         SeatChange::Reconnected { .. } => "reconnected",
         SeatChange::Left { .. } => "left",
+    }
+}
+
+impl RecordingSummary {
+    /// The state as people are told it. `lacks_indexes`: see [`Recording::lacks_indexes`].
+    #[must_use]
+    pub fn state_words(&self, lacks_indexes: bool) -> String {
+        let last_tick = self.last_tick();
+        match &self.state {
+            RecordingState::Complete(EndReason::Shutdown) => "complete: the server was shut down".into(),
+            RecordingState::Complete(EndReason::Ended { result_json }) if result_json.is_empty() => {
+                "complete: the match was over".into()
+            }
+            RecordingState::Complete(EndReason::Ended { result_json }) => {
+                format!("complete: the match was over, with {result_json}")
+            }
+            RecordingState::Complete(EndReason::Failed { message }) => {
+                format!("complete: the game panicked: {message}")
+            }
+            RecordingState::Complete(EndReason::Killed) => {
+                format!(
+                    "complete until the server was killed after tick {last_tick}, or gave up a game that hung there"
+                )
+            }
+            RecordingState::Complete(EndReason::Limited) => {
+                format!("complete to tick {last_tick}: there it had reached its limit of size, and the session went on")
+            }
+            RecordingState::Complete(EndReason::Continued) => {
+                "complete: the session goes on in the next segment".into()
+            }
+            RecordingState::Complete(EndReason::Stopped { problem }) => {
+                format!("complete to tick {last_tick}: {problem}")
+            }
+            RecordingState::Incomplete { ticks_missing, problem: None } => {
+                format!("incomplete: {ticks_missing} ticks are missing")
+            }
+            RecordingState::Incomplete { ticks_missing: 0, problem: Some(problem) } => {
+                format!(
+                    "incomplete: it stops after tick {last_tick}, and nobody knows how many ticks are missing: {problem}"
+                )
+            }
+            RecordingState::Incomplete { ticks_missing, problem: Some(problem) } => {
+                format!(
+                    "incomplete: it stopped after tick {last_tick}, {ticks_missing} or more ticks are missing: {problem}"
+                )
+            }
+            RecordingState::Live => "live: the session is running".into(),
+            // A live file needs no indexes.
+            RecordingState::Unfinished if lacks_indexes => {
+                "unfinished, and under a name that no start goes on with: `recordings repair` finishes it".into()
+            }
+            RecordingState::Unfinished => {
+                "unfinished: the server was killed; its next start goes on with it, or `recordings repair` finishes it"
+                    .into()
+            }
+            RecordingState::SetAside(reason) => {
+                format!("set aside, nobody could go on with it: {reason}; `recordings repair` finishes it")
+            }
+            RecordingState::Damaged(reason) => format!("damaged: {reason}"),
+        }
     }
 }
 

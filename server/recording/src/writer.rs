@@ -81,8 +81,8 @@ impl<W: Write + Seek> Writer<W> {
         Ok(writer)
     }
 
-    /// Goes on with a live recording that has the channels `found`, and `schemas`. First, `to` gets what stands in it already, and then `seek` is
-    /// called: from there on, `to` gets what is to be appended.
+    /// Goes on with a live recording that has the channels `found`, and `schemas`. First, `to` gets what stands in it already,
+    /// and then `seek` is called: from there on, `to` gets what is to be appended.
     pub(crate) fn resume(
         to: W,
         rate: TickRate,

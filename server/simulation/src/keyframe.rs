@@ -17,8 +17,8 @@ const ENGINE_LAYOUT: u64 = 1;
 /// games look back at, seats, roster and scores, and the inputs that wait for their ticks.
 ///
 /// A session that is [restored](crate::Session::restore) from it goes on bit for bit as the one that it was
-/// [taken](crate::Session::keyframe) of. To take one costs the simulation a copy of the world's numbers; frames are shared, and are
-/// put into [bytes](Self::to_bytes) later, by whoever needs those.
+/// [taken](crate::Session::keyframe) of. To take one costs the simulation a copy of the world's numbers; frames are shared, and
+/// are put into [bytes](Self::to_bytes) later, by whoever needs those.
 #[derive(Clone, Debug)]
 pub struct Keyframe {
     schema: SchemaHash,

@@ -5,7 +5,7 @@
 
 use std::{
     borrow::Cow,
-    fs::{self, File, Metadata, OpenOptions},
+    fs::{self, File, OpenOptions},
     io::{self, Write as _},
     path::{Path, PathBuf},
     sync::{
@@ -17,6 +17,7 @@ use std::{
 
 use serde::Serialize;
 use serde_json::Value as Json;
+use tickwire_recording::Disk as _;
 use tokio::{task::spawn_blocking, time::timeout};
 use tonic::Code;
 use tracing::error;
@@ -193,10 +194,10 @@ impl LogFile {
     /// find what is written to it then. One that failed is opened anew, too: somebody may have mended the disk.
     fn current(&mut self) -> io::Result<(File, u64)> {
         if let Some(file) = self.open.take()
-            && let Ok(there) = fs::metadata(&self.path)
-            && is_same(&file.metadata()?, &there)
+            && file.is_at(&self.path).unwrap_or(false)
         {
-            return Ok((file, there.len()));
+            let size = file.metadata()?.len();
+            return Ok((file, size));
         }
         self.reopen()
     }
@@ -224,20 +225,6 @@ impl LogFile {
         }
         fs::rename(&self.path, older(1))
     }
-}
-
-/// Whether both are of one file.
-#[cfg(unix)]
-fn is_same(one: &Metadata, other: &Metadata) -> bool {
-    use std::os::unix::fs::MetadataExt as _;
-
-    (one.dev(), one.ino()) == (other.dev(), other.ino())
-}
-
-/// Elsewhere a file that is open stays where it is.
-#[cfg(not(unix))]
-fn is_same(_one: &Metadata, _other: &Metadata) -> bool {
-    true
 }
 
 #[cfg(test)]

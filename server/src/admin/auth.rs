@@ -115,8 +115,8 @@ struct Rate {
 }
 
 /// How often somebody came with a wrong token. Whoever has a right one is let in all the same: where tokens cannot be guessed,
-/// shutting addresses out would only help whoever wants to shut out the operator. What is limited is what attempts can cost: lines
-/// of logs, and files.
+/// shutting addresses out would only help whoever wants to shut out the operator. What is limited is what attempts can cost:
+/// lines of logs, and files.
 #[derive(Debug)]
 struct Failures {
     count: AtomicU64,

@@ -222,7 +222,8 @@ impl Room {
         })?)
     }
 
-    /// Passes on what a player says. Since it was allowed, a moderator may have taken a while: all that matters is looked at anew.
+    /// Passes on what a player says. Since it was allowed, a moderator may have taken a while: all that matters is looked at
+    /// anew.
     pub(super) fn say(
         &self,
         session: &SessionHandle,

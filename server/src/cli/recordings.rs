@@ -137,7 +137,7 @@ fn print_list(directory: &Path) -> Result<(), CliError> {
 
 /// What is known without reading all of a file.
 fn listed_state(summary: &RecordingSummary, lacks_indexes: bool) -> String {
-    let state = state_words(&summary.state, summary.last_tick(), lacks_indexes);
+    let state = summary.state_words(lacks_indexes);
     match &summary.state {
         RecordingState::Damaged(_) => format!("{state}; {}", saved_by_repair(summary)),
         _ if lacks_indexes => format!("{state}; {NO_INDEXES}"),
@@ -179,10 +179,10 @@ fn show(file: &Path) -> Result<(), CliError> {
     let recording = Recording::open(file).map_err(CliError::of_recording(file))?;
     // All of it is read: the indexes of a finished file know nothing of damage before them.
     let summary = recording.scan();
-    let last_tick = summary.last_tick();
     let lacks_indexes = recording.lacks_indexes();
     let damage = damage(&summary, lacks_indexes);
-    let RecordingSummary { meta, ticks, length, keyframes, state, recovered, passed_over: _ } = summary;
+    let state_words = summary.state_words(lacks_indexes);
+    let RecordingSummary { meta, ticks, length, keyframes, state: _, recovered, passed_over: _ } = summary;
     let RecordingMeta {
         session,
         tickwire_version,
@@ -215,7 +215,7 @@ fn show(file: &Path) -> Result<(), CliError> {
         ("length", format!("{:.1} s, {ticks} ticks", length.as_secs_f64())),
         ("keyframes", keyframes.to_string()),
         ("chat", format!("{chat_lines} lines")),
-        ("state", state_words(&state, last_tick, lacks_indexes)),
+        ("state", state_words),
     ];
     for (name, value) in rows {
         table.add_row([name.to_owned(), value]);
@@ -267,7 +267,7 @@ fn summary_json(summary: &RecordingSummary, lacks_indexes: bool) -> Value {
     line["seconds"] = length.as_secs_f64().into();
     line["state"] = state_name(state).into();
     line["last_tick"] = last_tick.0.into();
-    line["state_text"] = state_words(state, last_tick, lacks_indexes).into();
+    line["state_text"] = summary.state_words(lacks_indexes).into();
     line["recovered"] = recovered.iter().map(recovered_json).collect();
     line
 }
@@ -313,53 +313,6 @@ const fn state_name(state: &RecordingState) -> &'static str {
         RecordingState::Unfinished => "unfinished",
         RecordingState::SetAside(_) => "set_aside",
         RecordingState::Damaged(_) => "damaged",
-    }
-}
-
-fn state_words(state: &RecordingState, last_tick: Tick, lacks_indexes: bool) -> String {
-    match state {
-        RecordingState::Complete(EndReason::Shutdown) => "complete: the server was shut down".into(),
-        RecordingState::Complete(EndReason::Ended { result_json }) if result_json.is_empty() => {
-            "complete: the match was over".into()
-        }
-        RecordingState::Complete(EndReason::Ended { result_json }) => {
-            format!("complete: the match was over, with {result_json}")
-        }
-        RecordingState::Complete(EndReason::Failed { message }) => format!("complete: the game panicked: {message}"),
-        RecordingState::Complete(EndReason::Killed) => {
-            format!("complete until the server was killed after tick {last_tick}, or gave up a game that hung there")
-        }
-        RecordingState::Complete(EndReason::Limited) => {
-            format!("complete to tick {last_tick}: there it had reached its limit of size, and the session went on")
-        }
-        RecordingState::Complete(EndReason::Continued) => "complete: the session goes on in the next segment".into(),
-        RecordingState::Complete(EndReason::Stopped { problem }) => format!("complete to tick {last_tick}: {problem}"),
-        RecordingState::Incomplete { ticks_missing, problem: None } => {
-            format!("incomplete: {ticks_missing} ticks are missing")
-        }
-        RecordingState::Incomplete { ticks_missing: 0, problem: Some(problem) } => {
-            format!(
-                "incomplete: it stops after tick {last_tick}, and nobody knows how many ticks are missing: {problem}"
-            )
-        }
-        RecordingState::Incomplete { ticks_missing, problem: Some(problem) } => {
-            format!(
-                "incomplete: it stopped after tick {last_tick}, {ticks_missing} or more ticks are missing: {problem}"
-            )
-        }
-        RecordingState::Live => "live: the session is running".into(),
-        // A live file needs no indexes.
-        RecordingState::Unfinished if lacks_indexes => {
-            "unfinished, and under a name that no start goes on with: `recordings repair` finishes it".into()
-        }
-        RecordingState::Unfinished => {
-            "unfinished: the server was killed; its next start goes on with it, or `recordings repair` finishes it"
-                .into()
-        }
-        RecordingState::SetAside(reason) => {
-            format!("set aside, nobody could go on with it: {reason}; `recordings repair` finishes it")
-        }
-        RecordingState::Damaged(reason) => format!("damaged: {reason}"),
     }
 }
 

@@ -1,5 +1,5 @@
-//! Reads the options anew while the server runs: limits and log level apply, of everything else it is said what differs, if a server
-//! could be started with it.
+//! Reads the options anew while the server runs: limits and log level apply, of everything else it is said what differs, if a
+//! server could be started with it.
 
 use std::sync::{Arc, Mutex};
 
@@ -54,8 +54,8 @@ pub(super) fn of_options(
             changed.push(format!("log: {current:?}, set since, is {wanted:?} again (from {origin})"));
         }
         if !needs_restart.is_empty() {
-            // Nobody is told to restart a server that would not start. Where nothing asks for it, a disk or a game that fails by now
-            // does not keep limits from changing.
+            // Nobody is told to restart a server that would not start. Where nothing asks for it, a disk or a game that fails
+            // by now does not keep limits from changing.
             soundness::check(&layers, &config, &games).map_err(|error| in_words(&error))?;
         }
         let (running, control, log) = (Arc::clone(&running), control.clone(), log.clone());

@@ -39,7 +39,8 @@ const SEND_TIMEOUT: Duration = Duration::from_secs(5);
 const FINISH_TIMEOUT: Duration = Duration::from_secs(2);
 /// By which OpenTelemetry is told of the name that the server goes by.
 const SERVICE_NAME: &str = "OTEL_SERVICE_NAME";
-/// By which all programs are told whose certificates to trust of a collector, as a PEM file; else it is those that the system trusts.
+/// By which all programs are told whose certificates to trust of a collector, as a PEM file; else it is those that the system
+/// trusts.
 const CERTIFICATE: &str = "OTEL_EXPORTER_OTLP_CERTIFICATE";
 
 /// Sends traces, until it is finished.

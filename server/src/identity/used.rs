@@ -300,8 +300,8 @@ impl State {
         text
     }
 
-    /// Reads a file. Its last line may be torn: what was not written to its end has let nobody in. The first one never is, since a
-    /// file takes its place when it is whole.
+    /// Reads a file. Its last line may be torn: what was not written to its end has let nobody in. The first one never is,
+    /// since a file takes its place when it is whole.
     fn read(text: &str) -> Result<(Self, usize), usize> {
         let whole = text.rfind('\n').map_or("", |end| &text[..=end]);
         let mut lines = (1..).zip(whole.lines());

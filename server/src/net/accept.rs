@@ -91,9 +91,9 @@ fn turn_away(stream: &TcpStream, server: &Serving, reason: RefusalReason, open: 
     }
     // Who waits for encryption understands nothing else, and to agree on it is what there is no room for.
     if server.tls.is_none() {
-        // Without SETTINGS before it: with them a client of gRPC counts as connected, and comes again at once, many times a second;
-        // without, its attempt has failed, and it waits longer from each to the next. One that has not read it by the time that it
-        // is reset learns no more than that.
+        // Without SETTINGS before it: with them a client of gRPC counts as connected, and comes again at once, many times a
+        // second; without, its attempt has failed, and it waits longer from each to the next. One that has not read it by the
+        // time that it is reset learns no more than that.
         let _ = stream.try_write(&frames::calm_down(0, why));
     }
 }

@@ -17,8 +17,8 @@ use crate::{
     session::{self, SessionShape},
 };
 
-/// Whether a server could be started so, by what a start looks at, in its order: without listening anywhere, taking a directory or
-/// making one. Addresses that are taken, and directories that another server has, are found out by starting.
+/// Whether a server could be started so, by what a start looks at, in its order: without listening anywhere, taking a directory
+/// or making one. Addresses that are taken, and directories that another server has, are found out by starting.
 pub(crate) fn check(config: &ServerConfig, games: &[Arc<dyn Game>]) -> Result<(), RunError> {
     config.check()?;
     let hosted = choose_games(&config.games, games)?;

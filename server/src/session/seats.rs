@@ -288,7 +288,8 @@ impl SeatKeeper {
         }
     }
 
-    /// Tokens that were issued, rotated or confirmed since the last call, in that order. With the seats that a tick's record gives up, this is all that [`restore`](Self::restore) needs.
+    /// Tokens that were issued, rotated or confirmed since the last call, in that order. With the seats that a tick's record
+    /// gives up, this is all that [`restore`](Self::restore) needs.
     pub(super) fn take_changes(&mut self) -> impl Iterator<Item = SeatToken> + '_ {
         self.changes.drain(..)
     }

@@ -216,7 +216,7 @@ impl Found {
                 session: session.name.to_string(),
                 game: session.schema.game.clone(),
                 state: SavedState::Live.into(),
-                state_text: "the session runs".into(),
+                state_text: "live: the session is running".into(),
                 ticks: (session.live_tick().0 + 1).saturating_sub(first_tick.0),
                 tick_rate: session.tick_rate.hz(),
                 bytes: 0,
@@ -235,9 +235,10 @@ impl Found {
                 ..pb::Recording::default()
             },
             Ok(recording) => {
-                let RecordingSummary { meta, ticks, state, .. } = recording.summary();
-                let (mut saved, mut state_text) = saved(&state);
-                if saved != SavedState::Damaged && recording.lacks_indexes() {
+                let (summary, lacks_indexes) = (recording.summary(), recording.lacks_indexes());
+                let (mut saved, mut state_text) = (saved(&summary.state), summary.state_words(lacks_indexes));
+                let RecordingSummary { meta, ticks, .. } = summary;
+                if saved != SavedState::Damaged && lacks_indexes {
                     state_text.push_str("; the end of the file, with its indexes, is missing");
                 }
                 if self.check_seen(registry).is_err() {
@@ -318,8 +319,8 @@ impl Found {
     }
 }
 
-/// Whether a file is a recording, or may be one: whatever else has such a name is nobody's business. One that cannot be read now is
-/// told of, and so is one of a later version.
+/// Whether a file is a recording, or may be one: whatever else has such a name is nobody's business. One that cannot be read
+/// now is told of, and so is one of a later version.
 fn is_readable(path: &Path) -> bool {
     match Recording::open(path) {
         Err(error) => matches!(error, RecordingError::Io { .. } | RecordingError::FormatVersion { .. }),
@@ -327,20 +328,14 @@ fn is_readable(path: &Path) -> bool {
     }
 }
 
-fn saved(state: &RecordingState) -> (SavedState, String) {
+const fn saved(state: &RecordingState) -> SavedState {
     match state {
-        RecordingState::Complete(reason) => (SavedState::Complete, format!("{reason:?}").to_lowercase()),
-        RecordingState::Incomplete { ticks_missing: 0, problem: Some(problem) } => {
-            (SavedState::Incomplete, format!("nobody knows how many ticks are missing: {problem}"))
-        }
-        RecordingState::Incomplete { ticks_missing, problem } => {
-            let problem = problem.as_deref().unwrap_or("the reason is not known");
-            (SavedState::Incomplete, format!("{ticks_missing} ticks are missing: {problem}"))
-        }
-        RecordingState::Live => (SavedState::Live, "the session runs".into()),
-        RecordingState::Unfinished => (SavedState::Unfinished, "the server was killed".into()),
+        RecordingState::Complete(_) => SavedState::Complete,
+        RecordingState::Incomplete { .. } => SavedState::Incomplete,
+        RecordingState::Live => SavedState::Live,
+        RecordingState::Unfinished => SavedState::Unfinished,
         // One that was set aside has a name that no id can be.
-        RecordingState::SetAside(reason) | RecordingState::Damaged(reason) => (SavedState::Damaged, reason.clone()),
+        RecordingState::SetAside(_) | RecordingState::Damaged(_) => SavedState::Damaged,
     }
 }
 

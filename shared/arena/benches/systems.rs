@@ -1,5 +1,5 @@
-//! What the arena's own work costs a tick, its systems and its digest, without capture: walkers, and everybody shooting, with as much room for each,
-//! and ever closer together.
+//! What the arena's own work costs a tick, its systems and its digest, without capture: walkers, and everybody shooting, with
+//! as much room for each, and ever closer together.
 
 use std::hint::black_box;
 

@@ -52,25 +52,15 @@ pub(super) fn export(
         line(out, chat::json(&said))?;
     }
     if let Some(end) = ticks.as_ref().and_then(Ticks::end) {
-        let (reason, message) = match &end.reason {
-            EndReason::Shutdown => ("shutdown", None),
-            EndReason::Ended { .. } => ("ended", None),
-            EndReason::Failed { message } => ("failed", Some(message)),
-            EndReason::Killed => ("killed", None),
-            EndReason::Limited => ("limited", None),
-            EndReason::Stopped { problem } => ("stopped", Some(problem)),
-            EndReason::Continued => ("continued", None),
-        };
         let mut object = json!({
-            "type": "end", "reason": reason, "tick": end.tick.0, "ticks_missing": end.ticks_missing
+            "type": "end", "reason": end.reason.word(), "tick": end.tick.0, "ticks_missing": end.ticks_missing
         });
-        if let Some(message) = message {
-            object["message"] = json!(message);
-        }
-        if let EndReason::Ended { result_json } = &end.reason
-            && !result_json.is_empty()
-        {
-            object["result"] = json_of(result_json);
+        match &end.reason {
+            EndReason::Failed { message } | EndReason::Stopped { problem: message } => {
+                object["message"] = json!(message);
+            }
+            EndReason::Ended { result_json } if !result_json.is_empty() => object["result"] = json_of(result_json),
+            _ => {}
         }
         line(out, object)?;
     }

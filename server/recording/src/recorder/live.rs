@@ -3,13 +3,13 @@
 use std::{
     collections::{BTreeMap, VecDeque},
     io::{self, Seek, SeekFrom, Write},
-    mem,
     sync::{Arc, Mutex, PoisonError},
 };
 
 use tickwire_shared::{PlayerId, Tick};
 use tickwire_simulation::{Keyframe, SeatChange, TickInput, TickResult};
 
+use super::told::Told;
 use crate::{
     ChatRecord, End, Layout, RecordedKeyframe, RecordingMeta, Recovered, SeatToken, Writer,
     reader::Sound,
@@ -98,8 +98,8 @@ pub(super) struct Live {
     /// A write has failed since the last one that did not: there may be anything beyond the newest mark.
     torn: bool,
     ended: bool,
-    /// The newest keyframe was too large: what is told once.
-    lacks_keyframes: bool,
+    /// Of keyframes.
+    too_large: Told,
 }
 
 /// The newest ticks of which there is an input, and a result.
@@ -193,7 +193,7 @@ impl Live {
             coming: VecDeque::new(),
             torn: false,
             ended: false,
-            lacks_keyframes: false,
+            too_large: Told::default(),
         }
     }
 
@@ -266,21 +266,20 @@ impl Live {
         let Tick(tick) = keyframe.tick();
         // Encoded and compressed only here, where nobody waits for it.
         let recorded = RecordedKeyframe::of(keyframe);
-        match mem::replace(&mut self.lacks_keyframes, recorded.is_none()) {
-            false if recorded.is_none() => {
+        let Some(recorded) = recorded else {
+            if self.too_large.begins("the newest keyframe") {
                 tracing::warn!(tick, "keyframes are larger than a record may be, and are left out");
             }
-            true if recorded.is_some() => tracing::info!(tick, "keyframes are small enough again"),
-            _ => {}
+            return Ok(());
+        };
+        if self.too_large.ends() {
+            tracing::info!(tick, "keyframes are small enough again");
         }
-        match recorded {
-            Some(recorded) if self.stands_at(Tick(tick)) => {
-                self.writer.keyframe(&recorded)?;
-                // What comes is no longer the newest record's.
-                self.idle = None;
-                self.note_coming();
-            }
-            _ => {}
+        if self.stands_at(Tick(tick)) {
+            self.writer.keyframe(&recorded)?;
+            // What comes is no longer the newest record's.
+            self.idle = None;
+            self.note_coming();
         }
         Ok(())
     }

@@ -14,6 +14,7 @@ use tickwire_recording::{
 use crate::{
     files::last_chunk,
     game::{Dots, Match, Twist, play_match, play_match_of},
+    names_in,
 };
 
 /// Another match, of the same session's name.
@@ -52,11 +53,7 @@ impl Scene {
     }
 
     fn files(&self) -> Vec<String> {
-        let names = fs::read_dir(self.directory.path()).expect("it is there");
-        let mut names: Vec<String> =
-            names.map(|file| file.expect("it is there").file_name().into_string().expect("UTF-8")).collect();
-        names.sort();
-        names
+        names_in(self.directory.path())
     }
 
     fn bytes(&self, name: &str) -> Vec<u8> {

@@ -19,7 +19,10 @@ use tickwire_recording::{
 use tickwire_shared::{PlayerId, PlayerStatus, Tick, TickRate};
 use tickwire_simulation::{SeatChange, Session};
 
-use crate::game::{Dots, Twist, input, play_broken_match, play_match, play_match_with_keyframes};
+use crate::{
+    game::{Dots, Twist, input, play_broken_match, play_match, play_match_with_keyframes},
+    names_in,
+};
 
 /// A directory with what a killed server has left of a match.
 struct Scene {
@@ -42,11 +45,7 @@ impl Scene {
     }
 
     fn files(&self) -> Vec<String> {
-        let names = fs::read_dir(self.directory.path()).expect("it is there");
-        let mut names: Vec<String> =
-            names.map(|file| file.expect("it is there").file_name().into_string().expect("UTF-8")).collect();
-        names.sort();
-        names
+        names_in(self.directory.path())
     }
 
     fn try_recover(&self, game: Dots) -> Result<Recovery, (RecoveryError, Box<Unfinished>)> {

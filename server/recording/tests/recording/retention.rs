@@ -8,7 +8,7 @@ use std::{
 
 use tickwire_recording::{Layout, Retained, Retention, finished_path, live_path, retain, tidy};
 
-use crate::game::play_match;
+use crate::{game::play_match, names_in};
 
 const NOW: SystemTime = SystemTime::UNIX_EPOCH;
 const HOUR: Duration = Duration::from_secs(3600);
@@ -32,14 +32,6 @@ fn now() -> SystemTime {
     NOW + HOUR * 1_000_000
 }
 
-fn names(directory: &Path) -> Vec<String> {
-    let name = |path: PathBuf| path.file_name().expect("a file").to_string_lossy().into_owned();
-    let mut names: Vec<String> =
-        fs::read_dir(directory).expect("it is there").map(|file| name(file.expect("it is there").path())).collect();
-    names.sort();
-    names
-}
-
 #[test]
 fn the_oldest_go_first_until_the_rest_is_within_the_limits() {
     for (retention, left) in [
@@ -54,7 +46,7 @@ fn the_oldest_go_first_until_the_rest_is_within_the_limits() {
         let directory = tempfile::tempdir().expect("a directory");
         let size = recordings(directory.path(), &[("a", 1), ("b", 4), ("c", 2), ("d", 9)]);
         let deleted = retain(directory.path(), &retention(size), now()).expect("a directory").deleted;
-        assert_eq!(names(directory.path()), left);
+        assert_eq!(names_in(directory.path()), left);
         assert_eq!(deleted.len(), 4 - left.len());
         assert!(deleted.iter().all(|(_, bytes)| *bytes == size));
         assert!(deleted.first().is_none_or(|(path, _)| path.ends_with("d.mcap")), "the oldest first: {deleted:?}");
@@ -74,9 +66,9 @@ fn what_is_not_finished_stays_and_counts() {
     let retained = retain(directory.path(), &retention, now()).expect("a directory");
     assert_eq!(retained.deleted.len(), 1);
     let others = ["c.live.mcap", "cat.mcap", "notes.txt"];
-    assert_eq!(names(directory.path()), [&["a.mcap"], others.as_slice()].concat());
+    assert_eq!(names_in(directory.path()), [&["a.mcap"], others.as_slice()].concat());
     retain(directory.path(), &Retention { bytes_max: 0, ..retention }, now()).expect("a directory");
-    assert_eq!(names(directory.path()), others);
+    assert_eq!(names_in(directory.path()), others);
 }
 
 #[test]
@@ -101,7 +93,7 @@ fn no_sound_recording_makes_room_for_what_cannot_be_read() {
     }
     let deleted = vec![(finished_path(directory.path(), "c"), size)];
     assert_eq!(sorted(retain(within(3 * size - 1, 5))), Retained { deleted, unreadable });
-    assert_eq!(names(directory.path()), ["a.mcap", "b.mcap", "new.mcap", "old.mcap"]);
+    assert_eq!(names_in(directory.path()), ["a.mcap", "b.mcap", "new.mcap", "old.mcap"]);
 }
 
 #[test]
@@ -133,6 +125,6 @@ fn what_a_killed_process_has_left_of_its_work_is_removed() {
         "worked-on.live.mcap",
         "worked-on.mcap.partial",
     ];
-    assert_eq!(names(directory.path()), left);
+    assert_eq!(names_in(directory.path()), left);
     assert_eq!(tidy(directory.path()).expect("a directory").removed, Vec::<PathBuf>::new());
 }

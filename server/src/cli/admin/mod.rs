@@ -45,7 +45,8 @@ struct Target {
     /// Where it listens for admins, as IP:PORT, or as https://HOST:PORT [default: what admin.address in the data directory says]
     #[arg(long, value_name = "ADDR", global = true)]
     address: Option<String>,
-    /// The file of the token [default: admin.token in the data directory; with --address and no --data-dir, only that of the server there]
+    /// The file of the token [default: admin.token in the data directory; with --address and no --data-dir, only that of the
+    /// server there]
     #[arg(long, value_name = "FILE", global = true)]
     token_file: Option<PathBuf>,
     #[command(flatten)]

@@ -119,8 +119,8 @@ impl Default for TimeOptions {
 }
 
 impl TimeOptions {
-    /// What they come to, if they make sense. What lets lines of chat pass is no option, and neither is its time; nor is by when a server
-    /// has ended at the latest.
+    /// What they come to, if they make sense. What lets lines of chat pass is no option, and neither is its time; nor is by
+    /// when a server has ended at the latest.
     pub(super) fn resolve(&self, layers: &Layers) -> Result<Timeouts, OptionsError> {
         let seconds = |option, seconds: u32, least, most| {
             layers.within(option, seconds, least..=most).map(|seconds| Duration::from_secs(seconds.into()))
