@@ -39,7 +39,7 @@ pub enum RunError {
         source: tickwire_simulation::SessionError,
     },
     /// A recording that cannot be created.
-    #[error("cannot record to {}: {source}; choose a data directory that can be written to", .directory.display())]
+    #[error("cannot record to {}: {source}; {}", .directory.display(), recording_advice(.source))]
     Recording {
         /// The directory.
         directory: PathBuf,
@@ -80,10 +80,33 @@ pub enum RunError {
     Stopped,
 }
 
+fn recording_advice(source: &io::Error) -> &'static str {
+    match source.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => "make room there, or choose another data directory",
+        _ => "choose a data directory that can be written to",
+    }
+}
+
 /// With the file's name once: some errors have it.
 fn at_path(path: &Path, source: &ReplayError) -> String {
     match source {
         ReplayError::Recording(RecordingError::Io { .. } | RecordingError::InUse { .. }) => source.to_string(),
         source => format!("{}: {source}", path.display()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_disk_wants_room_and_any_other_trouble_another_directory() {
+        let said = |kind: io::ErrorKind| {
+            let directory = PathBuf::from("/data/recordings");
+            RunError::Recording { directory, source: kind.into() }.to_string()
+        };
+        let full = "cannot record to /data/recordings: no storage space; make room there, or choose another data directory";
+        assert_eq!(said(io::ErrorKind::StorageFull), full);
+        assert!(said(io::ErrorKind::PermissionDenied).ends_with("; choose a data directory that can be written to"));
     }
 }
