@@ -34,7 +34,7 @@ const fn change(change: &SeatChange) -> &'static str {
 }
 
 impl RecordingSummary {
-    /// The state as people are told it. `lacks_indexes`: see [`Recording::lacks_indexes`].
+    /// The state as people are told it. `lacks_indexes`: see [`Recording::lacks_indexes`](crate::Recording::lacks_indexes).
     #[must_use]
     pub fn state_words(&self, lacks_indexes: bool) -> String {
         let last_tick = self.last_tick();

@@ -82,7 +82,9 @@ pub enum RunError {
 
 fn recording_advice(source: &io::Error) -> &'static str {
     match source.kind() {
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => "make room there, or choose another data directory",
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+            "make room there, or choose another data directory"
+        }
         _ => "choose a data directory that can be written to",
     }
 }
@@ -105,7 +107,8 @@ mod tests {
             let directory = PathBuf::from("/data/recordings");
             RunError::Recording { directory, source: kind.into() }.to_string()
         };
-        let full = "cannot record to /data/recordings: no storage space; make room there, or choose another data directory";
+        let full =
+            "cannot record to /data/recordings: no storage space; make room there, or choose another data directory";
         assert_eq!(said(io::ErrorKind::StorageFull), full);
         assert!(said(io::ErrorKind::PermissionDenied).ends_with("; choose a data directory that can be written to"));
     }
