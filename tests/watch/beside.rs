@@ -25,7 +25,7 @@ const TICKS: u64 = 180;
 
 #[tokio::test(flavor = "multi_thread")]
 #[expect(clippy::print_stderr, reason = "how late a tick may be is for people")]
-async fn live_spectators_and_those_who_race_through_the_past_cost_no_player_a_tick() {
+async fn players_play_on_beside_live_spectators_and_those_who_race_through_the_past() {
     let limits = Limits { replays_max: PAST, ..Limits::default() };
     let (server, directory) = recording_server(|config| (config.limits, config.timeouts) = (limits, patient())).await;
     let (handle, bots) = play(&server);

@@ -80,12 +80,11 @@ async fn who_sees_a_match_late_sees_its_end_as_late() {
         assert_eq!((goodbye.reason(), &*goodbye.result_json), (pb::GoodbyeReason::SessionEnded, RESULT));
         assert_eq!(status.code(), Code::Ok);
     }
+    server.stop().await;
     let path = late.recording(&directory);
     let last = last_tick(&path);
     assert!(shown + 50 < last, "tick {shown} was shown of {last}");
-    assert_eq!(every_tick.mirror.tick().0, last);
-    assert!(some.mirror.tick().0 + 60 / 7 >= last, "{:?}, and {last} was the last", some.ticks);
-    server.stop().await;
+    assert_eq!((every_tick.mirror.tick().0, some.mirror.tick().0), (last, last), "whatever their rate");
     for spectator in [every_tick, some, in_the_past] {
         spectator.check(&path, Arc::new(Arena));
     }
@@ -93,21 +92,20 @@ async fn who_sees_a_match_late_sees_its_end_as_late() {
 
 #[tokio::test]
 async fn an_end_that_no_memory_keeps_is_played_from_the_recording() {
-    let (server, directory) = recording_server(|_| {}).await;
+    let (server, directory) = recording_server(|config| config.sessions = 0).await;
     let mut late = Late::create(&server, Duration::from_millis(10_100)).await;
     let mut spectator = late.watch(&server, 0).await;
-    let before = newest(&server);
-    eventually("the match goes on", || newest(&server) > before + 60).await;
+    eventually("the match goes on", || newest(&server) > 60).await;
     // Nobody has seen any of it.
     late.end().await;
     let (goodbye, status) = spectator.end().await;
     assert_eq!(goodbye.expect("it is told").result_json, RESULT);
     assert_eq!(status.code(), Code::Ok);
+    server.stop().await;
     let path = late.recording(&directory);
     let last = last_tick(&path);
     assert_eq!((spectator.mirror.tick().0, spectator.state.jumps), (last, 0));
     assert!(spectator.ticks.len() as u64 > last / 2, "it is played, and not jumped over: {:?}", spectator.ticks);
-    server.stop().await;
     spectator.check(&path, Arc::new(Arena));
 }
 
@@ -129,7 +127,7 @@ async fn what_a_game_fails_after_is_shown_first() {
 
 #[tokio::test]
 async fn nobody_waits_for_the_rest_of_what_an_admin_ends_or_of_a_server_that_ends() {
-    let delay = Duration::from_secs(10);
+    let delay = Duration::from_secs(60);
     let administered = Administered::arena(ServerConfig { sessions: 2, spectator_delay: delay, ..config() }).await;
     let server = &administered.server;
     let watch = async |session: &str| {

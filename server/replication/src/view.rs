@@ -87,6 +87,8 @@ pub struct View {
     /// Where the player's seat stood in its frame.
     seat_place: usize,
     reset_due: bool,
+    /// The newest frame is due, whatever its tick.
+    is_last: bool,
     /// The newest snapshot had no room for all that was due.
     is_short: bool,
     /// It had no room for any of it.
@@ -145,6 +147,7 @@ impl View {
             reset_due: true,
             is_short: false,
             is_starved: false,
+            is_last: false,
             cells: ViewCells::default(),
             slicing: None,
             owner: OwnerBase::default(),
@@ -176,8 +179,13 @@ impl View {
         self.reset_due = true;
         self.sent = Tick::ZERO;
         self.is_short = false;
-        self.is_starved = false;
+        (self.is_starved, self.is_last) = (false, false);
         self.credit.forget_in_flight();
+    }
+
+    /// No frame follows the newest: it is due, whatever the stream's rate.
+    pub fn end(&mut self) {
+        self.is_last = true;
     }
 
     /// The peer has received `newest_tick` on this stream. Other epochs' and stale ones are ignored, and so is 0.
@@ -241,7 +249,8 @@ impl View {
     fn is_ready(&mut self, epoch: u32, newest: Tick, now: Duration) -> bool {
         // By the number of the tick, not from the last snapshot: streams of one pace then share what is encoded.
         let is_first = epoch != self.epoch || self.sent == Tick::ZERO;
-        let is_due = is_first || self.turn(newest) > self.turn(self.sent);
+        let is_last = self.is_last && newest > self.sent;
+        let is_due = is_first || is_last || self.turn(newest) > self.turn(self.sent);
         if !is_due || newest == Tick::ZERO {
             return false;
         }

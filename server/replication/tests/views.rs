@@ -161,6 +161,22 @@ fn a_stream_of_a_lower_rate_is_served_at_the_ticks_that_all_of_its_rate_share() 
     assert_eq!(served[1], second, "who joins is served at once");
 }
 
+#[test]
+fn the_last_frame_is_served_out_of_turn() {
+    let mut world = World::new(0..6);
+    let mut peer = Peer::new(ViewConfig { ticks_per_snapshot: 10, ..config(5.0) });
+    for _ in 0..=14 {
+        world.stir(|_| true);
+        world.step();
+        peer.exchange(&world);
+    }
+    assert_eq!((world.tick(), peer.view.sent()), (Tick(15), Tick(10)));
+    peer.view.end();
+    peer.exchange(&world).expect("nothing follows");
+    assert_eq!(peer.mirror.tick(), Tick(15));
+    assert!(peer.exchange(&world).is_none(), "once");
+}
+
 /// A stream with fewer bytes than its view takes: many entities in each of nine cells change at each tick.
 fn tight(bytes_per_second: u32) -> (World, Peer) {
     let world = World::new([4].into_iter().chain((0..9).flat_map(|cell| [cell; 20])));

@@ -146,7 +146,7 @@ enum CliError {
     Soak { game: String, source: SoakError },
     #[error(
         "--rebuild-every: {every} is not less than --ticks, {ticks}, so that no tick would be compared after a rebuild: \
-         choose 1 to {}, or 0 for none", ticks.saturating_sub(1)
+         choose a smaller one, or 0 for none"
     )]
     NoRebuild { every: u64, ticks: u64 },
     #[error(

@@ -140,7 +140,9 @@ fn listed_state(summary: &RecordingSummary, lacks_indexes: bool) -> String {
     let state = summary.state_words(lacks_indexes);
     match &summary.state {
         RecordingState::Damaged(_) => format!("{state}; {}", saved_by_repair(summary)),
-        _ if lacks_indexes => format!("{state}; {NO_INDEXES}"),
+        RecordingState::Complete(_) | RecordingState::Incomplete { .. } if lacks_indexes => {
+            format!("{state}; {NO_INDEXES}")
+        }
         _ => state,
     }
 }

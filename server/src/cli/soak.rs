@@ -12,6 +12,8 @@ use crate::RunError;
 
 /// The most bots.
 const PLAYERS_MAX: i64 = 10_000;
+/// Ticks from one rebuild to the next, where nobody says how many.
+const REBUILD_EVERY: u64 = 7;
 /// In between it says how far it has come.
 const PROGRESS_TICKS: u64 = 100_000;
 
@@ -33,9 +35,10 @@ pub(super) struct SoakArgs {
     /// Where randomness starts
     #[arg(long, value_name = "N", default_value_t = 1)]
     seed: u64,
-    /// Ticks from one rebuild to the next, fewer than --ticks; 0: none, only side by side
-    #[arg(long, value_name = "N", default_value_t = 7)]
-    rebuild_every: u64,
+    /// Ticks from one rebuild to the next, fewer than --ticks; 0: none, only side by side [default: 7, or as many as leave a
+    /// tick to compare]
+    #[arg(long, value_name = "N")]
+    rebuild_every: Option<u64>,
     /// A setting of the game
     #[arg(long, value_name = "NAME=VALUE", value_parser = read_setting)]
     set: Vec<(String, f64)>,
@@ -46,7 +49,8 @@ pub(super) struct SoakArgs {
 
 /// Plays, and says how it went.
 pub(super) fn run(arguments: &SoakArgs, games: &[Arc<dyn Game>]) -> Result<(), CliError> {
-    let &SoakArgs { determinism: _, ref game, players, ticks, seed, rebuild_every, ref set, json: as_json } = arguments;
+    let &SoakArgs { determinism: _, ref game, players, ticks, seed, ref set, json: as_json, .. } = arguments;
+    let rebuild_every = arguments.rebuild_every();
     let known = || games.iter().map(|game| game.name()).collect::<Vec<_>>().join(", ");
     let wanted = |candidate: &&Arc<dyn Game>| game.as_ref().is_none_or(|name| candidate.name() == name);
     let unknown = || RunError::UnknownGame { name: game.clone().unwrap_or_default(), known: known() };
@@ -86,9 +90,15 @@ pub(super) fn run(arguments: &SoakArgs, games: &[Arc<dyn Game>]) -> Result<(), C
     Ok(())
 }
 
+impl SoakArgs {
+    fn rebuild_every(&self) -> u64 {
+        self.rebuild_every.unwrap_or(REBUILD_EVERY.min(self.ticks - 1))
+    }
+}
+
 /// What was played, and how it went.
 fn in_json(game: &str, arguments: &SoakArgs, result: &Result<Soaked, CliError>) -> Value {
-    let SoakArgs { players, seed, rebuild_every, .. } = arguments;
+    let (SoakArgs { players, seed, .. }, rebuild_every) = (arguments, arguments.rebuild_every());
     let mut line = json!({ "game": game, "players": players, "seed": seed, "rebuild_every": rebuild_every });
     match result {
         Ok(Soaked { ticks, rebuilds, state_hash, keyframe_bytes }) => {

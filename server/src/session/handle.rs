@@ -9,6 +9,7 @@ use std::{
 };
 
 use tickwire_proto::v1 as pb;
+use tickwire_recording::EndReason;
 use tickwire_replication::Replicator;
 use tickwire_shared::{Schema, Tick, TickRate};
 use tokio::sync::{Notify, watch};
@@ -23,7 +24,7 @@ use super::{
     recording::RecordingWatch,
     threads::{TaskHandle, Watched},
 };
-use crate::{chat::Room, log_fields::micros, net::Relay, notices::Notices};
+use crate::{chat::Room, limits::Quota, log_fields::micros, net::Relay, notices::Notices};
 
 /// What all threads share of a session. Its world belongs to the one that steps it.
 #[derive(Debug)]
@@ -274,7 +275,7 @@ impl SessionHandle {
         self.live.note_step();
     }
 
-    /// The tick that the session has come to; of one that has ended, that it would have come to by now.
+    /// The tick that the session has come to; where its end is shown, that it would have come to by now.
     pub(crate) fn tick_by_now(&self) -> Tick {
         self.live.since_last(Instant::now()).map_or_else(|| self.clock.tick(), |(tick, _)| tick)
     }
@@ -286,20 +287,37 @@ impl SessionHandle {
         self.live.since_last(now).map_or_else(phase, |(_, phase)| phase)
     }
 
-    /// The time until the tick after that is due.
-    pub(crate) fn rest_by_now(&self) -> Duration {
-        self.tick_rate.duration_of(1).saturating_sub(self.phase_by_now())
+    /// Has those who see it late see its end as late as all else, unless an admin has ended it, or the server ends; or nobody
+    /// watches. What nobody is to see is told at once.
+    pub(super) fn begin_tail(&self, reason: &EndReason, tails: &Arc<Quota>) {
+        let is_shown = match reason {
+            EndReason::Ended { .. } => self.termination().is_none(),
+            EndReason::Failed { .. } => true,
+            _ => false,
+        };
+        let is_watched = self.live.delay_ticks() > 0 && self.live.spectators() > 0;
+        if !is_shown || !is_watched {
+            return self.live.note_out();
+        }
+        // A tick that has failed may have taken long.
+        let (now, since_due) = (Instant::now(), self.phase_by_now().min(self.tick_rate.duration_of(1)));
+        self.live.begin_tail(self.clock.tick(), now.checked_sub(since_due).unwrap_or(now), tails);
     }
 
-    /// Whether it has ended, and those who see it late are still to see that: as late as all else, unless an admin has ended it,
-    /// or the server ends. Nobody waits for a game that does not come back from its last tick.
+    /// Whether it has ended, and those who see it late are still to see that. Nobody waits for a game that does not come back
+    /// from its last tick.
     pub(crate) fn plays_out(&self) -> bool {
-        let is_shown = match self.state() {
+        let may_have_tail = match self.state() {
             SessionState::Running | SessionState::Stopped => false,
             SessionState::Failed => true,
             SessionState::Ended => self.termination().is_none(),
         };
-        is_shown && self.live.delay_ticks() > 0 && !self.live.is_out() && !self.is_stuck()
+        let is_coming = || self.live.last().is_some() || !self.is_stuck();
+        may_have_tail
+            && self.live.delay_ticks() > 0
+            && !self.live.is_out()
+            && self.live.problem().is_none()
+            && is_coming()
     }
 
     /// Whether spectators are to see more of it: of its end, as long as any are there, and it takes.
@@ -310,8 +328,8 @@ impl SessionHandle {
 
     /// The newest tick that spectators may see.
     pub(crate) fn live_tick(&self) -> Tick {
-        let newest = self.tick_by_now();
-        self.live.late().map_or(newest, |late| late.newest().tick.min(self.live.due(newest)))
+        let late = |late: Arc<Replicator>| late.newest().tick.min(self.live.due(self.tick_by_now()));
+        self.live.late().map_or_else(|| self.clock.tick(), late)
     }
 
     /// Whether live spectators may see their newest frame by now: not at once where the session goes on after a crash, which

@@ -25,6 +25,7 @@ use super::{
 };
 use crate::{
     config::ServerConfig,
+    limits::Quota,
     metrics::SessionMeters,
     net::{NetworkThread, Relay},
     watch,
@@ -58,6 +59,8 @@ pub(crate) struct Host {
     /// Rings when a session ends, gets stuck or goes on.
     pub(super) changed: Arc<Notify>,
     pub(super) meters: Arc<SessionMeters>,
+    /// The ends of sessions that are being shown late.
+    pub(super) tails: Arc<Quota>,
 }
 
 #[derive(Debug, Default)]
@@ -148,6 +151,7 @@ impl SessionHost {
             resume_tokens: Arc::default(),
             changed,
             meters: Arc::default(),
+            tails: Arc::default(),
             config,
         })))
     }

@@ -13,11 +13,17 @@ use tickwire_replication::Replicator;
 use tickwire_shared::{Frame, Tick, TickRate};
 use tokio::sync::{Notify, watch};
 
+use crate::limits::{Permit, Quota};
+
 /// The longest delay whose frames wait in memory; those of a longer one are played from the recording.
 pub(crate) const DELAY_IN_MEMORY_MAX: Duration = Duration::from_secs(10);
 
-/// For so long after it is due may spectators still get the last frame: there may be no bytes for it at first.
-const LAST_FRAME_TIME: Duration = Duration::from_millis(250);
+/// The ends of so many sessions are shown late at once.
+const TAILS_MAX: usize = 256;
+/// For so long after it is shown may spectators still get the last frame: there may be no bytes for it at first.
+const LAST_FRAME_TIME: Duration = Duration::from_secs(1);
+/// So much later than it should be may the last frame be shown: a disk may hold up what is played.
+const TAIL_LATE_MAX: Duration = Duration::from_secs(10);
 
 /// A session's live edge, as its spectators see it.
 #[derive(Debug)]
@@ -32,9 +38,9 @@ pub(crate) struct LiveEdge {
     moved: watch::Sender<()>,
     /// Why nothing more is shown.
     problem: OnceLock<String>,
-    /// The session's last tick, and when it was due.
-    last: OnceLock<(Tick, Instant)>,
-    /// The end has been shown, too, or will not be.
+    /// Once the session has ended, where those who see it late are to see that.
+    tail: OnceLock<Tail>,
+    /// Nothing more is shown.
     is_out: AtomicBool,
     spectators: AtomicUsize,
 }
@@ -45,6 +51,17 @@ struct Late {
     replicator: RwLock<Arc<Replicator>>,
     /// Oldest first; none, where they come from the recording.
     waiting: Option<Mutex<VecDeque<Arc<Frame>>>>,
+}
+
+/// The end of a session.
+#[derive(Debug)]
+struct Tail {
+    last: Tick,
+    /// When that tick was due.
+    due: Instant,
+    /// Since when it is shown.
+    seen: OnceLock<Instant>,
+    permit: Mutex<Option<Permit>>,
 }
 
 impl LiveEdge {
@@ -63,7 +80,7 @@ impl LiveEdge {
             stepped: Notify::new(),
             moved: watch::Sender::new(()),
             problem: OnceLock::new(),
-            last: OnceLock::new(),
+            tail: OnceLock::new(),
             is_out: AtomicBool::new(false),
             spectators: AtomicUsize::new(0),
         }
@@ -74,34 +91,55 @@ impl LiveEdge {
         self.delay_ticks
     }
 
-    /// The session has stepped its last tick, which was due then: without it time goes on for those who see it late.
-    pub(super) fn note_last(&self, tick: Tick, due: Instant) {
-        let _ = self.last.set((tick, due));
+    /// The session has stepped its last tick, which was due then: without it time goes on for those who see it late, where
+    /// that is not done for too many sessions at once.
+    pub(super) fn begin_tail(&self, last: Tick, due: Instant, tails: &Arc<Quota>) {
+        let Some(permit) = tails.take(TAILS_MAX) else { return self.note_out() };
+        let _ = self.tail.set(Tail { last, due, seen: OnceLock::new(), permit: Mutex::new(Some(permit)) });
         self.stepped.notify_one();
     }
 
-    /// The tick that a session which has ended would have come to by now, and the time since that would have been due.
+    /// The session's last tick, where its end is shown.
+    pub(crate) fn last(&self) -> Option<Tick> {
+        self.tail.get().map(|tail| tail.last)
+    }
+
+    /// Where its end is shown, the tick that the session would have come to by now, and the time since that would have been due.
     pub(super) fn since_last(&self, now: Instant) -> Option<(Tick, Duration)> {
-        let &(last, due) = self.last.get()?;
-        let since = now.saturating_duration_since(due);
+        let tail = self.tail.get()?;
+        let since = now.saturating_duration_since(tail.due);
         let ticks = since.as_nanos() * u128::from(self.rate.hz()) / Duration::from_secs(1).as_nanos();
         let ticks = u64::try_from(ticks).unwrap_or(u64::MAX);
-        Some((Tick(last.0.saturating_add(ticks)), since.saturating_sub(self.rate.duration_of(ticks))))
+        Some((Tick(tail.last.0.saturating_add(ticks)), since.saturating_sub(self.rate.duration_of(ticks))))
+    }
+
+    /// What there was to show has been: from the last tick on spectators have a while to get that.
+    pub(crate) fn note_shown(&self) {
+        if let (Some(tail), Some(late)) = (self.tail.get(), self.late())
+            && late.newest().tick >= tail.last
+        {
+            tail.seen.get_or_init(Instant::now);
+        }
     }
 
     /// Whether there has been time to see the end, too.
     pub(super) fn is_past_end(&self, now: Instant) -> bool {
-        let all = self.rate.duration_of(self.delay_ticks) + LAST_FRAME_TIME;
-        self.last.get().is_some_and(|(_, due)| now.saturating_duration_since(*due) >= all)
+        let Some(tail) = self.tail.get() else { return false };
+        let seen = tail.seen.get().is_some_and(|seen| now.saturating_duration_since(*seen) >= LAST_FRAME_TIME);
+        let longest = self.rate.duration_of(self.delay_ticks) + TAIL_LATE_MAX;
+        seen || now.saturating_duration_since(tail.due) >= longest
     }
 
-    /// Nothing more of the end is shown.
+    /// Nothing more is shown.
     pub(crate) fn note_out(&self) {
         self.is_out.store(true, Ordering::Release);
+        if let Some(tail) = self.tail.get() {
+            tail.permit.lock().unwrap_or_else(PoisonError::into_inner).take();
+        }
         self.wake_spectators();
     }
 
-    /// Whether nothing more of the end is shown.
+    /// Whether nothing more is shown.
     pub(super) fn is_out(&self) -> bool {
         self.is_out.load(Ordering::Acquire)
     }
@@ -207,5 +245,64 @@ impl LiveEdge {
     fn waiting(&self) -> Option<MutexGuard<'_, VecDeque<Arc<Frame>>>> {
         let waiting = self.late.as_ref()?.waiting.as_ref()?;
         Some(waiting.lock().expect("no holder of this lock panics"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tickwire_arena::Arena;
+    use tickwire_replication::ReplicationConfig;
+    use tickwire_simulation::{Session, SessionConfig};
+
+    use super::*;
+
+    const DELAY: Duration = Duration::from_secs(2);
+
+    /// The edge of a session that has not stepped yet, and the session.
+    fn edge() -> (LiveEdge, Session) {
+        let (game, rate) = (Arc::new(Arena), TickRate::new(50).expect("in range"));
+        let session = Session::new(game.clone(), SessionConfig { tick_rate: rate, ..SessionConfig::default() });
+        let session = session.expect("it can be created");
+        let frame = Arc::clone(session.frame());
+        let replicator = || Replicator::new(game, session.schema(), ReplicationConfig::new(rate), frame);
+        (LiveEdge::new(DELAY, rate, replicator), session)
+    }
+
+    #[test]
+    fn time_goes_on_for_those_who_see_an_end_late_until_they_have_had_time_to() {
+        let (edge, mut session) = edge();
+        for _ in 0..5 {
+            let input = session.begin_tick();
+            edge.offer(&session.finish_tick(&input).expect("it does not panic").frame);
+        }
+        let (due, tails) = (Instant::now(), Arc::<Quota>::default());
+        assert_eq!((edge.since_last(due), edge.is_past_end(due + DELAY * 100)), (None, false), "it has not ended");
+        edge.begin_tail(Tick(5), due, &tails);
+        assert_eq!(edge.since_last(due + Duration::from_millis(70)), Some((Tick(8), Duration::from_millis(10))));
+        let (by_now, _) = edge.since_last(due + DELAY - Duration::from_millis(1)).expect("it has ended");
+        edge.show_due(by_now);
+        edge.note_shown();
+        let seen = edge.late().expect("it is late").newest().tick;
+        assert_eq!((seen, edge.is_past_end(due + DELAY + LAST_FRAME_TIME * 2)), (Tick(4), false), "one is left");
+        assert!(edge.is_past_end(due + DELAY + TAIL_LATE_MAX), "nobody waits for ever");
+        edge.show_due(edge.since_last(due + DELAY).expect("it has ended").0);
+        edge.note_shown();
+        assert_eq!(edge.late().expect("it is late").newest().tick, Tick(5));
+        assert!(!edge.is_past_end(Instant::now()) && edge.is_past_end(Instant::now() + LAST_FRAME_TIME));
+    }
+
+    #[test]
+    fn so_many_ends_are_shown_late_at_once() {
+        let (tails, now) = (Arc::<Quota>::default(), Instant::now());
+        let others: Vec<_> = (1..TAILS_MAX).map(|_| tails.take(TAILS_MAX).expect("there is room")).collect();
+        let [last, beyond, later] = [(); 3].map(|()| edge().0);
+        last.begin_tail(Tick(5), now, &tails);
+        beyond.begin_tail(Tick(5), now, &tails);
+        assert_eq!([last.is_out(), beyond.is_out()], [false, true]);
+        last.note_out();
+        later.begin_tail(Tick(5), now, &tails);
+        assert!(!later.is_out() && last.is_out(), "it has been shown");
+        drop(others);
+        assert_eq!(tails.taken(), 1);
     }
 }

@@ -37,7 +37,7 @@ use super::{
     threads::Task,
     workers::Workers,
 };
-use crate::{chat::Room, config::ServerConfig, metrics::SessionMeters, net::Relay};
+use crate::{chat::Room, config::ServerConfig, limits::Quota, metrics::SessionMeters, net::Relay};
 
 /// How often a session that stands still looks for who comes back.
 const STANDSTILL_LOOK: Duration = Duration::from_millis(50);
@@ -162,6 +162,7 @@ pub(super) fn start(
         closers: host.closers.clone(),
         meters: Arc::clone(&host.meters),
         tell_end,
+        tails: Arc::clone(&host.tails),
         span: error_span!(parent: None, "session", session = %handle.name),
         stands: false,
     };
@@ -212,6 +213,8 @@ struct Runner {
     closers: Workers,
     meters: Arc<SessionMeters>,
     tell_end: oneshot::Sender<()>,
+    /// The ends of sessions that are shown late.
+    tails: Arc<Quota>,
     /// From its start to its end. Log lines of its game belong to it.
     span: Span,
     /// No tick has been stepped since it began to stand still.
@@ -440,15 +443,27 @@ impl Runner {
 
     /// Lets everybody know, and has the recording closed.
     fn end(self, reason: EndReason) {
-        let Self { session, mut recorder, handle, closers, meters, tell_end, letters, joins, admitted, seats, .. } =
-            self;
+        let Self {
+            session,
+            mut recorder,
+            handle,
+            closers,
+            meters,
+            tell_end,
+            letters,
+            joins,
+            admitted,
+            seats,
+            tails,
+            ..
+        } = self;
+        // Before the end can be seen.
+        handle.begin_tail(&reason, &tails);
         handle.end(match reason {
             EndReason::Failed { .. } | EndReason::Killed => SessionState::Failed,
             EndReason::Ended { .. } => SessionState::Ended,
             _ => SessionState::Stopped,
         });
-        let (now, since_due) = (Instant::now(), handle.phase_by_now());
-        handle.live.note_last(handle.clock.tick(), now.checked_sub(since_due).unwrap_or(now));
         if let Some(SessionEnding { cause, .. }) = handle.ending() {
             meters.note_end(cause);
         }

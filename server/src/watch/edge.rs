@@ -1,6 +1,6 @@
 //! Keeps the live edge of a session: what its spectators see moves on as the session does, so much later as they are to be.
 
-use std::{io, path::Path, sync::Arc, thread};
+use std::{io, path::Path, sync::Arc, thread, time::Duration};
 
 use tickwire_recording::ReplayError;
 use tickwire_replication::Replicator;
@@ -14,10 +14,14 @@ use crate::{
     session::{SessionHandle, SessionState},
 };
 
+/// A thread that looks for what is to be shown rests at least so long.
+const REST_MIN: Duration = Duration::from_millis(1);
+
 /// Keeps it until the session's end has been shown: on a network thread, or where it is played from the recording, on a thread of its own.
 pub(crate) fn keep(session: &Arc<SessionHandle>, runtime: &Handle) -> io::Result<()> {
     if !session.live.is_played() {
-        runtime.spawn(show(Arc::clone(session)));
+        let keeper = Keeper(Arc::clone(session));
+        runtime.spawn(async move { show(&keeper).await });
         return Ok(());
     }
     let Some(path) = session.recording.path() else {
@@ -26,33 +30,42 @@ pub(crate) fn keep(session: &Arc<SessionHandle>, runtime: &Handle) -> io::Result
             .fail("the session is not recorded, and its spectators' delay is longer than frames are kept".into());
         return Ok(());
     };
-    let (session, runtime) = (Arc::clone(session), runtime.clone());
+    let (keeper, runtime) = (Keeper(Arc::clone(session)), runtime.clone());
     thread::Builder::new().name("tickwire-edge".into()).spawn(move || {
-        if let Err(problem) = play(&session, &path, &runtime) {
+        let Keeper(session) = &keeper;
+        if let Err(problem) = play(session, &path, &runtime) {
             warn!(session = %session.name, problem, "spectators see no more of a session");
             session.live.fail(problem);
         }
-        session.live.note_out();
     })?;
     Ok(())
 }
 
-async fn show(session: Arc<SessionHandle>) {
-    while session.has_more_to_show() {
-        rest(&session).await;
-        session.live.show_due(session.tick_by_now());
-        session.live.wake_spectators();
+/// However it ends, spectators are told that nothing more is shown.
+struct Keeper(Arc<SessionHandle>);
+
+impl Drop for Keeper {
+    fn drop(&mut self) {
+        self.0.live.note_out();
     }
-    session.live.note_out();
 }
 
-/// Until there may be more to show: the session tells, and once it has ended, time does.
-async fn rest(session: &SessionHandle) {
-    if session.state() == SessionState::Running {
-        session.live.stepped().await;
-    } else {
-        tokio::time::sleep(session.rest_by_now()).await;
+async fn show(Keeper(session): &Keeper) {
+    while session.has_more_to_show() {
+        if session.state() == SessionState::Running {
+            session.live.stepped().await;
+        } else {
+            tokio::time::sleep(until_next_tick(session)).await;
+        }
+        session.live.show_due(session.tick_by_now());
+        session.live.note_shown();
+        session.live.wake_spectators();
     }
+}
+
+/// How long a session that has ended would take to its next tick.
+fn until_next_tick(session: &SessionHandle) -> Duration {
+    session.tick_rate.duration_of(1).saturating_sub(session.phase_by_now()).max(REST_MIN)
 }
 
 fn play(session: &Arc<SessionHandle>, path: &Path, runtime: &Handle) -> Result<(), String> {
@@ -62,7 +75,7 @@ fn play(session: &Arc<SessionHandle>, path: &Path, runtime: &Handle) -> Result<(
             runtime.block_on(session.live.stepped());
         } else {
             // The server may be ending, and that runtime with it.
-            thread::sleep(session.rest_by_now());
+            thread::sleep(until_next_tick(session));
         }
     };
     let mut late = session.live.late().expect("what is played is late");
@@ -100,11 +113,11 @@ fn play(session: &Arc<SessionHandle>, path: &Path, runtime: &Handle) -> Result<(
                 Played::Frame(_) => {}
                 Played::Jump(frame) => late = jump(session, &frame),
                 Played::NotYet => break,
-                Played::End if session.has_ended() => return Ok(()),
                 Played::End => return Err("the recording has ended before the session".into()),
                 Played::Failed(reason) => return Err(reason),
             }
         }
+        session.live.note_shown();
         session.live.wake_spectators();
         rest();
     }

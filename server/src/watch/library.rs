@@ -238,7 +238,7 @@ impl Found {
                 let (summary, lacks_indexes) = (recording.summary(), recording.lacks_indexes());
                 let (mut saved, mut state_text) = (saved(&summary.state), summary.state_words(lacks_indexes));
                 let RecordingSummary { meta, ticks, .. } = summary;
-                if saved != SavedState::Damaged && lacks_indexes {
+                if matches!(saved, SavedState::Complete | SavedState::Incomplete) && lacks_indexes {
                     state_text.push_str("; the end of the file, with its indexes, is missing");
                 }
                 if self.check_seen(registry).is_err() {

@@ -190,10 +190,11 @@ impl SpectatorStream {
             return shut_down();
         }
         let spectator = Arc::clone(&self.spectator);
-        if let Some(end) = spectator.source.session().and_then(|session| end_of(session)) {
+        let session = spectator.source.session();
+        if let Some(end) = session.filter(|session| !session.plays_out()).and_then(|session| end_of(session)) {
             return end;
         }
-        let session_notices = spectator.source.session().map(|session| &session.control.notices);
+        let session_notices = session.map(|session| &session.control.notices);
         if let Some(notice) = self.notices.next(&spectator.shared.notices, session_notices) {
             return Next::Message(encoded(Kind::Notice(notice)));
         }
@@ -215,6 +216,16 @@ impl SpectatorStream {
             state.is_untold = false;
             self.told = Some(place.told);
             return Next::Message(encoded(Kind::WatchState(watch_state(&spectator.source, &state, &place))));
+        }
+        if let (Stand::Live(_), Some(session)) = (&state.stand, session)
+            && session.live.last().is_some_and(|last| place.tick >= last)
+        {
+            if state.view.sent() >= place.tick
+                && let Some(end) = end_of(session)
+            {
+                return end;
+            }
+            state.view.end();
         }
         self.compose(&spectator, &mut state, &place, now)
     }
@@ -379,11 +390,8 @@ fn watch_state(source: &Source, state: &State, place: &Place) -> pb::WatchState 
     }
 }
 
-/// What spectators are told once they have seen the end, where they are to see it.
+/// How a session has ended, or why nothing more is shown of it.
 fn end_of(session: &SessionHandle) -> Option<Next> {
-    if session.plays_out() {
-        return None;
-    }
     match session.state() {
         SessionState::Running => {}
         SessionState::Stopped => return Some(shut_down()),
@@ -392,7 +400,11 @@ fn end_of(session: &SessionHandle) -> Option<Next> {
                 let refusal = Refusal::new(Code::Aborted, "TERMINATED", format!("{}: {text}", session.name));
                 return Some(said(pb::GoodbyeReason::Terminated, text, refusal.into()));
             }
-            let goodbye = goodbye(pb::GoodbyeReason::SessionEnded, "the session has come to its end");
+            let text = match session.live.problem() {
+                Some(problem) => format!("the session has come to its end, of which not all could be shown: {problem}"),
+                None => "the session has come to its end".to_owned(),
+            };
+            let goodbye = goodbye(pb::GoodbyeReason::SessionEnded, &text);
             let goodbye = pb::Goodbye { result_json: session.result_json().to_owned(), ..goodbye };
             return Some(Next::End(goodbye, Status::ok(""), of_goodbye(pb::GoodbyeReason::SessionEnded)));
         }

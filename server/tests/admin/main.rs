@@ -268,7 +268,7 @@ fn what_goes_wrong_is_said_in_words_and_by_the_exit_code() {
         (of_a_spectator, 1, "there is no player 0 in sessions/arena-1 (NOT_FOUND)"),
         (no_session, 1, "there is no sessions/chess-1 on this server (NOT_FOUND)"),
         (no_name, 2, "is not a session's name"),
-        (no_number, 2, "a player is named by a number, as `players` lists it"),
+        (no_number, 2, "a player is named by a number from 1 to 4294967295, as `players` lists it"),
         (no_network, 2, "is no address or network"),
     ] {
         assert_eq!(output.status.code(), Some(code), "{}", stderr(&output));

@@ -193,6 +193,11 @@ fn a_soak_compares_two_sessions_and_says_so() {
     let in_json = run(&["soak", "--determinism", "--players", "4", "--ticks", "60", "--rebuild-every", "10", "--json"]);
     let in_json: serde_json::Value = serde_json::from_str(&stdout(&in_json)).expect("JSON");
     assert_eq!((&in_json["passed"], &in_json["ticks"], &in_json["rebuilds"]), (&true.into(), &60.into(), &6.into()));
+    for (ticks, rebuilds) in [("1", 0), ("2", 1), ("7", 1), ("8", 1), ("15", 2)] {
+        let few = run(&["soak", "--determinism", "--players", "4", "--ticks", ticks, "--json"]);
+        let few: serde_json::Value = serde_json::from_str(&stdout(&few)).expect("JSON");
+        assert_eq!((&few["passed"], few["rebuilds"].as_u64()), (&true.into(), Some(rebuilds)), "{ticks} ticks: {few}");
+    }
     let other = run(&["soak", "--determinism", "--players", "4", "--ticks", "60", "--set", "size=400", "--seed", "2"]);
     assert_ne!(stdout(&soaked).lines().nth(1), stdout(&other).lines().nth(1));
     for (arguments, problem) in [
@@ -200,9 +205,12 @@ fn a_soak_compares_two_sessions_and_says_so() {
         (&["soak", "--determinism", "--game", "chess"], "there is no \"chess\""),
         (&["soak", "--determinism", "--players", "0"], "0 is not in 1..=10000"),
         (&["soak", "--determinism", "--ticks", "0"], "'--ticks <N>': 0 is not in 1.."),
-        (&["soak", "--determinism", "--ticks", "60", "--rebuild-every", "61"], "choose 1 to 59, or 0 for none"),
+        (&["soak", "--determinism", "--ticks", "60", "--rebuild-every", "61"], "choose a smaller one, or 0 for none"),
         (&["soak", "--determinism", "--set", "nope=1"], "nope: the game has no such setting"),
-        (&["soak", "--determinism", "--ticks", "7"], "--rebuild-every: 7 is not less than --ticks, 7"),
+        (
+            &["soak", "--determinism", "--ticks", "1", "--rebuild-every", "1"],
+            "--rebuild-every: 1 is not less than --ticks, 1",
+        ),
     ] {
         let refused = run(arguments);
         assert_eq!(refused.status.code(), Some(2), "{arguments:?}");

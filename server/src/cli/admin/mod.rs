@@ -485,7 +485,8 @@ impl Desk {
 
 /// A player as the command line names one.
 fn player_number(text: &str) -> Result<u32, &'static str> {
-    text.parse().map_err(|_| "a player is named by a number, as `players` lists it, and not by name")
+    text.parse()
+        .map_err(|_| "a player is named by a number from 1 to 4294967295, as `players` lists it, and not by name")
 }
 
 /// As a call names it: none is all.
