@@ -300,7 +300,7 @@ impl<'a, F: Fn() -> I, I: Iterator<Item = &'a Field>> Course<'a, F> {
         }
         let jumped = self.jumps_between(before.known, place);
         // Who is about to jump waits where they are, wherever they were taken to be.
-        let waits = self.waits_at(place);
+        let waits = self.waits_at(place) || self.stands_between(before.place, place);
         let fading = 1.0 - libm::exp(-passed.max(0.0) / BLEND_SECONDS);
         let offsets = (self.fields)().enumerate().map(|(i, field)| {
             if jumped || !field.is_continuous() {
@@ -321,6 +321,13 @@ impl<'a, F: Fn() -> I, I: Iterator<Item = &'a Field>> Course<'a, F> {
             offset - fade
         });
         Frame { place, values: values.to_vec(), offsets: offsets.collect(), known: self.known(place) }
+    }
+
+    /// Whether nothing of its way lies between two places: the clock stands, or the way ends. Nobody goes back for that.
+    fn stands_between(&self, from: f64, to: f64) -> bool {
+        let Some(newest) = self.track.samples.back() else { return true };
+        let end = self.clock.place_of(newest.tick) + self.extrapolation_ticks;
+        to.min(end) <= from.min(end)
     }
 
     /// Whether the entity jumps at the next tick that is known.
