@@ -114,11 +114,11 @@ impl LiveEdge {
     }
 
     /// What there was to show has been: from the last tick on spectators have a while to get that.
-    pub(crate) fn note_shown(&self) {
+    pub(crate) fn note_shown(&self, now: Instant) {
         if let (Some(tail), Some(late)) = (self.tail.get(), self.late())
             && late.newest().tick >= tail.last
         {
-            tail.seen.get_or_init(Instant::now);
+            tail.seen.get_or_init(|| now);
         }
     }
 
@@ -281,14 +281,15 @@ mod tests {
         assert_eq!(edge.since_last(due + Duration::from_millis(70)), Some((Tick(8), Duration::from_millis(10))));
         let (by_now, _) = edge.since_last(due + DELAY - Duration::from_millis(1)).expect("it has ended");
         edge.show_due(by_now);
-        edge.note_shown();
+        edge.note_shown(due + DELAY);
         let seen = edge.late().expect("it is late").newest().tick;
         assert_eq!((seen, edge.is_past_end(due + DELAY + LAST_FRAME_TIME * 2)), (Tick(4), false), "one is left");
         assert!(edge.is_past_end(due + DELAY + TAIL_LATE_MAX), "nobody waits for ever");
         edge.show_due(edge.since_last(due + DELAY).expect("it has ended").0);
-        edge.note_shown();
+        let shown = due + DELAY;
+        edge.note_shown(shown);
         assert_eq!(edge.late().expect("it is late").newest().tick, Tick(5));
-        assert!(!edge.is_past_end(Instant::now()) && edge.is_past_end(Instant::now() + LAST_FRAME_TIME));
+        assert!(!edge.is_past_end(shown) && edge.is_past_end(shown + LAST_FRAME_TIME));
     }
 
     #[test]

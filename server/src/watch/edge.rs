@@ -1,6 +1,12 @@
 //! Keeps the live edge of a session: what its spectators see moves on as the session does, so much later as they are to be.
 
-use std::{io, path::Path, sync::Arc, thread, time::Duration};
+use std::{
+    io,
+    path::Path,
+    sync::Arc,
+    thread,
+    time::{Duration, Instant},
+};
 
 use tickwire_recording::ReplayError;
 use tickwire_replication::Replicator;
@@ -17,7 +23,8 @@ use crate::{
 /// A thread that looks for what is to be shown rests at least so long.
 const REST_MIN: Duration = Duration::from_millis(1);
 
-/// Keeps it until the session's end has been shown: on a network thread, or where it is played from the recording, on a thread of its own.
+/// Keeps it until the session's end has been shown: on a network thread, or where it is played from the recording, on a thread
+/// of its own.
 pub(crate) fn keep(session: &Arc<SessionHandle>, runtime: &Handle) -> io::Result<()> {
     if !session.live.is_played() {
         let keeper = Keeper(Arc::clone(session));
@@ -58,7 +65,7 @@ async fn show(Keeper(session): &Keeper) {
             tokio::time::sleep(until_next_tick(session)).await;
         }
         session.live.show_due(session.tick_by_now());
-        session.live.note_shown();
+        session.live.note_shown(Instant::now());
         session.live.wake_spectators();
     }
 }
@@ -117,7 +124,7 @@ fn play(session: &Arc<SessionHandle>, path: &Path, runtime: &Handle) -> Result<(
                 Played::Failed(reason) => return Err(reason),
             }
         }
-        session.live.note_shown();
+        session.live.note_shown(Instant::now());
         session.live.wake_spectators();
         rest();
     }
