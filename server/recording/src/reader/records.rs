@@ -216,26 +216,12 @@ impl Records {
                 return Ok(Record { topic, tick: self.begun, data });
             }
             Topic::IdleTicks => {
-                let idle = IdleTicks::decode(&data).map_err(self.damaged())?;
-                if idle.first != self.begun.next() {
-                    return Err(self.damaged()(format!(
-                        "idle ticks from {} instead of {}",
-                        idle.first,
-                        self.begun.next()
-                    )));
-                }
-                (self.begun, self.whole) = (idle.last, idle.last);
+                let IdleTicks { first, last, .. } = IdleTicks::decode(&data).map_err(self.damaged())?;
+                self.take_ticks("idle ticks", first, last)?;
             }
             Topic::TickBatch => {
-                let span = BatchSpan::decode(&data).map_err(self.damaged())?;
-                if span.first != self.begun.next() {
-                    return Err(self.damaged()(format!(
-                        "a batch of ticks from {} instead of {}",
-                        span.first,
-                        self.begun.next()
-                    )));
-                }
-                (self.begun, self.whole) = (span.last, span.last);
+                let BatchSpan { first, last, .. } = BatchSpan::decode(&data).map_err(self.damaged())?;
+                self.take_ticks("a batch of ticks", first, last)?;
             }
             Topic::Recovered => {
                 let Recovered { tick, epoch, .. } = Recovered::decode(&data).map_err(self.damaged())?;
@@ -264,6 +250,16 @@ impl Records {
         }
         self.before = Some(topic);
         Ok(Record { topic, tick: self.begun, data })
+    }
+
+    /// Takes whole ticks that stand in one record.
+    fn take_ticks(&mut self, what: &str, first: Tick, last: Tick) -> Result<(), RecordingError> {
+        let next = self.begun.next();
+        if first != next {
+            return Err(self.damaged()(format!("{what} from {first} instead of {next}")));
+        }
+        (self.begun, self.whole) = (last, last);
+        Ok(())
     }
 
     /// Makes an error of what is wrong here.
